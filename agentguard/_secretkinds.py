@@ -1,0 +1,195 @@
+"""Kinds of secrets and what they look like (S7): vendors' published key formats, detect-secrets.
+
+Every pattern is linear: bounded or possessive repeats only, since a hostile model writes the text.
+From detect-secrets come the compiled expressions of its regex plugins, read off their classes:
+`analyze_string` returns groups, not places (of a GitHub token only `ghp`), and the settings
+around it are global, while several threads scan at once. Not taken: its entropy plugins, `Secret
+Keyword`, `Public IP` and Artifactory's passwords (they fire on prose), and what a pattern here
+covers, among it OpenAI, JWT and NPM, whose patterns are quadratic.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+_ALNUM, _WORD, _HEX, _UPPER = "A-Za-z0-9", "A-Za-z0-9_-", "0-9a-f", "0-9A-Z"
+_DOTTED = "A-Za-z0-9_.-"
+
+# Least share of class changes (`mixing`) in a key of these characters that was split up. Random
+# keys have 0.62, 0.47 (hex), 0.30 (upper case); prose without its spaces has less than 0.3.
+_MIXED = {_ALNUM: 0.35, _WORD: 0.35, _DOTTED: 0.2, _HEX: 0.25, _UPPER: 0.15}
+
+
+class Kind(NamedTuple):
+    """One kind of secret.
+
+    Attributes:
+        hint: a lower-case string that every match holds; spares the search where it is absent.
+        always: least `mixing` of group 1; 0 asks nothing.
+        split: the same where the key was pieced together from a text; None: isn't looked for there.
+    """
+
+    name: str
+    hint: str
+    pattern: re.Pattern[str]
+    always: float = 0.0
+    split: float | None = None
+
+
+def mixing(text: str) -> float:
+    """How often lower case, upper case and digits take turns in the first 40 letters and digits,
+    0 to 1; 0 without both letters and digits, which a key has."""
+    alnum = [char for char in text if char.isalnum()][:40]
+    kinds = ["0" if char.isdigit() else "A" if char.isupper() else "a" for char in alnum]
+    if "0" not in kinds or len(set(kinds)) < 2:
+        return 0.0
+    return sum(one != two for one, two in pairwise(kinds)) / len(kinds)
+
+
+# (kind, prefixes, characters of the rest, fewest of them)
+_PREFIXES = (
+    ("OpenAI API key", "sk-proj- sk-svcacct- sk-admin- sk-None-", _WORD, 20),
+    ("Anthropic API key", "sk-ant-", _WORD, 20),
+    ("API key", "sk-or-v1- sk- xai- pplx- gsk_ ntn_ lin_api_ fal_ luma-", _ALNUM, 32),
+    ("API key", "sk_ key_ dop_v1_ doo_v1_ shpat_ shpca_ shppa_ shpss_ dapi", _HEX, 32),
+    ("API key", "dckr_pat_ hvs. hvb. figd_ sntrys_ AKCp", _WORD, 24),
+    ("AWS access key", "AKIA ABIA ACCA ASIA", _UPPER, 16),
+    ("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", _WORD, 30),
+    ("GitLab token", "glpat- gldt- glrt- glptt- gloas- glsoat- glcbt- glft-", _WORD, 20),
+    ("Google API key", "AIza", _WORD, 35),
+    ("Google OAuth secret", "ya29. GOCSPX-", _WORD, 20),
+    ("Hugging Face token", "hf_ api_org_", _ALNUM, 30),
+    ("Replicate token", "r8_", _ALNUM, 30),
+    ("Slack token", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xapp- xoxe.", _DOTTED, 16),
+    ("Stripe key", "sk_live_ rk_live_ sk_test_ rk_test_ whsec_", _ALNUM, 16),
+    ("npm token", "npm_", _ALNUM, 30),
+    ("PyPI token", "pypi-AgE", _WORD, 50),
+    ("SendGrid API key", "SG.", _DOTTED, 60),
+    ("Mailgun API key", "key-", _HEX, 32),
+    ("Twilio key", "SK AC", _HEX, 32),
+    ("age secret key", "AGE-SECRET-KEY-1", _UPPER, 40),
+)
+
+_AWS_SECRET = r"[\s\S]{0,80}?(?<![A-Za-z0-9/+])([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"
+_NAMED = (
+    r"(?i:passw(?:or)?d|passphrase|pwd|(?:api|secret|private|account)[ _-]?key|client[ _-]?secret|"
+    r"(?:access|auth|bearer|refresh|api)[ _-]?token)[\"'`]?\s?(?::=|=>|[:=]|\bis\b)\s?[\"'`]?"
+)
+
+_SHAPES = (
+    Kind("OpenAI API key", "t3blbkfj", re.compile(r"([\w-]{10,200}T3BlbkFJ[\w-]{10,200})"), 0, 0.3),
+    Kind(
+        "JSON Web Token",
+        "eyj",
+        re.compile(r"(eyJ[\w-]{8,2000}+)\.[\w-]{8,8000}+(?:\.[\w.-]*+)?", re.ASCII),
+        0,
+        0.35,
+    ),
+    Kind(
+        "private key",  # to its END line, else to the end of the text
+        "private",
+        re.compile(
+            r"--\s?BEGIN\s?[A-Z0-9 ]{0,40}PRIVATE\s?KEY(?:[^-]|-(?!----END))*+"
+            r"(?:-----END[A-Z0-9 ]{0,40}-{0,5})?"
+        ),
+        0,
+        0.0,
+    ),
+    *(
+        Kind("AWS secret key", hint, re.compile(lead + _AWS_SECRET), 0.3)
+        for lead, hint in (
+            ("(?i:aws)", "aws"),
+            ("(?i:secret.?access.?key)", "secret"),
+            ("AKIA[0-9A-Z]{16}", "akia"),
+            ("ASIA[0-9A-Z]{16}", "asia"),
+        )
+    ),
+    Kind(
+        "Azure key",
+        "key",
+        re.compile(r"(?i:AccountKey|SharedAccessKey)\s?=\s?([A-Za-z0-9+/]{40,}={0,2})"),
+        0,
+        0.3,
+    ),
+    Kind(
+        "signed URL",
+        "sig",
+        re.compile(r"(?i:(?<![a-z])sig|X-(?:Amz|Goog)-Signature)=([A-Za-z0-9%+/=_-]{32,})"),
+        0,
+        0.25,
+    ),
+    Kind(
+        "webhook URL",
+        "hooks",
+        re.compile(r"(?:hooks\.slack\.com/services|discord(?:app)?\.com/api/webhooks)/[\w/-]{20,}"),
+        0,
+        0.0,
+    ),
+    Kind("password in a URL", "://", re.compile(r"://[^\s:/@?#]{0,128}+:[^\s/]{1,256}@")),
+    Kind("Mailgun API key", "-", re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}")),
+    Kind("bearer token", "bearer", re.compile(r"(?i:bearer)\s([A-Za-z0-9._~+/=-]{20,})"), 0.2),
+    Kind("named secret", "", re.compile(_NAMED + r"([^\s\"'`,;]{8,200})"), 0.01),
+)
+
+
+def _prefixed() -> tuple[Kind, ...]:
+    kinds = []
+    for name, prefixes, tail, least in _PREFIXES:
+        for prefix in prefixes.split():
+            lead = prefix if prefix.isalnum() else f"(?i:{re.escape(prefix)})"
+            # ASIA is a word: "ASIA TOUR 12 JUNE 14 JULY" would be pieced together to a key.
+            split = None if prefix == "ASIA" else _MIXED[tail]
+            pattern = re.compile(f"{lead}([{tail}]{{{least},}})")
+            kinds.append(Kind(name, prefix.lower(), pattern, 0.0, split))
+    return tuple(kinds)
+
+
+def _bared() -> tuple[Kind, ...]:
+    """The prefixed kinds whose prefix is distinctive even without its punctuation."""
+    kinds = []
+    for name, prefixes, tail, least in _PREFIXES:
+        for prefix in prefixes.split():
+            bare = "".join(filter(str.isalnum, prefix))
+            if len(bare) >= 4 and prefix != "ASIA":
+                chars = _ALNUM if tail.startswith(_ALNUM) else tail
+                pattern = re.compile(f"{bare}([{chars}]{{{min(least, 20)},}})")
+                kinds.append(Kind(name, bare.lower(), pattern, 0.0, _MIXED[chars]))
+    return tuple(kinds)
+
+
+OWN_KINDS = (*_prefixed(), *_SHAPES)
+BARE_KINDS = _bared()
+
+
+@cache
+def other_kinds() -> tuple[Kind, ...]:
+    """The kinds that only detect-secrets knows, imported on first use: it brings `requests`."""
+    from detect_secrets.plugins import (
+        cloudant,
+        discord,
+        gitlab_token,
+        ibm_cloud_iam,
+        ibm_cos_hmac,
+        mailchimp,
+        private_key,
+        softlayer,
+        square_oauth,
+        telegram_token,
+    )
+
+    plugins = (
+        ("Cloudant credential", cloudant.CloudantDetector),
+        ("Discord bot token", discord.DiscordBotTokenDetector),
+        ("GitLab token", gitlab_token.GitLabTokenDetector),
+        ("IBM Cloud key", ibm_cloud_iam.IbmCloudIamDetector),
+        ("IBM Cloud key", ibm_cos_hmac.IbmCosHmacDetector),
+        ("Mailchimp API key", mailchimp.MailchimpDetector),
+        ("private key", private_key.PrivateKeyDetector),
+        ("SoftLayer credential", softlayer.SoftlayerDetector),
+        ("Square OAuth secret", square_oauth.SquareOAuthDetector),
+        ("Telegram bot token", telegram_token.TelegramBotTokenDetector),
+    )
+    return tuple(Kind(name, "", regex) for name, plugin in plugins for regex in plugin.denylist)

@@ -1,0 +1,100 @@
+"""One byte string per value: RFC 8785 JSON and the SHA-256 of it.
+
+Two processes that mean the same Request must compute the same digest, so whatever has no single
+form is refused or given one here (DESIGN section 3): sets are sorted, integers beyond 2^53 are
+tagged strings, NaN, infinities and lone surrogates are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence, Set
+from enum import Enum
+from typing import Any
+
+import rfc8785
+
+from agentguard.errors import CanonicalError
+
+_MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3 (numbers are IEEE 754 doubles)
+_MAX_DEPTH = 64
+
+
+def plain(value: object, *, path: str = "$", depth: int = 0) -> Any:
+    """The JSON form of a value: dict, list, str, int, float, bool or None.
+
+    Args:
+        value: JSON-like data; mappings need string keys, sets are sorted by canonical form.
+        path: where the value stands, for the error message.
+        depth: how deep the value stands; beyond 64 it is refused.
+
+    Raises:
+        CanonicalError: the value, or something in it, has no canonical form.
+    """
+    if depth > _MAX_DEPTH:
+        raise CanonicalError(f"{path}: nested deeper than {_MAX_DEPTH} levels; flatten it")
+    match value:
+        case None | bool():
+            return value
+        case Enum():
+            return plain(value.value, path=path, depth=depth)
+        case int():
+            if abs(value) > _MAX_SAFE_INTEGER:
+                return {"$int": str(value)}  # image seeds; rfc8785 refuses them as numbers
+            return int(value)
+        case float():
+            if math.isnan(value) or math.isinf(value):
+                raise CanonicalError(f"{path}: got {value!r}, expected a finite number")
+            return value
+        case str():
+            return _text(value, path)
+        case Mapping():
+            result: dict[str, Any] = {}
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise CanonicalError(f"{path}: got key {key!r}, expected a string")
+                if key == "$int":
+                    raise CanonicalError(f"{path}: the key '$int' is reserved for large integers")
+                result[_text(key, path)] = plain(item, path=f"{path}.{key}", depth=depth + 1)
+            return result
+        case Set():
+            members = [plain(item, path=f"{path}{{}}", depth=depth + 1) for item in value]
+            return sorted(members, key=rfc8785.dumps)
+        case bytes() | bytearray() | memoryview():
+            raise CanonicalError(f"{path}: got bytes, expected JSON data; pass their SHA-256")
+        case Sequence():
+            return [plain(v, path=f"{path}[{i}]", depth=depth + 1) for i, v in enumerate(value)]
+        case _:
+            raise CanonicalError(f"{path}: got {type(value).__name__}, expected JSON data")
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CanonicalError(f"{path}: text holds a lone surrogate; send valid Unicode") from error
+    return str(value)
+
+
+def canonical(value: object) -> bytes:
+    """The RFC 8785 bytes of a value; see `plain` for what is accepted.
+
+    Raises:
+        CanonicalError: the value has no canonical form.
+    """
+    return rfc8785.dumps(plain(value))
+
+
+def digest(domain: str, value: object) -> str:
+    """SHA-256 over a domain tag and the canonical form of a value, as 64 hex digits.
+
+    Args:
+        domain: what is being named, e.g. `"agentguard/request/v1"`; a digest of one domain can
+            never be taken for one of another.
+        value: see `plain`.
+
+    Raises:
+        CanonicalError: the value has no canonical form.
+    """
+    return hashlib.sha256(domain.encode("ascii") + b"\x00" + canonical(value)).hexdigest()

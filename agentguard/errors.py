@@ -1,0 +1,67 @@
+"""Every error a caller may meet. A message says what, got, expected, and what to do (STYLE rule 9).
+
+Refusals of a tool call are not errors: they are Decisions, and reach the model as tool messages.
+"""
+
+from __future__ import annotations
+
+
+class AgentGuardError(Exception):
+    """Base of all errors raised by agentguard."""
+
+
+class ConfigError(AgentGuardError):
+    """The configuration can't be used; nothing was started. The message names the line to fix."""
+
+
+class PolicyError(ConfigError):
+    """A Cedar policy or schema can't be used; the message names file, line and reason."""
+
+
+class BindingError(ConfigError):
+    """A tool and its Binding do not fit each other; found when the graph is built."""
+
+
+class CanonicalError(AgentGuardError, ValueError):
+    """A value has no canonical form (NaN, infinity, lone surrogate, unknown type)."""
+
+
+class LedgerUnavailable(AgentGuardError):
+    """The ledger could not be read or written; whatever needed it did not happen (I10, I11)."""
+
+
+class LedgerCorrupt(AgentGuardError):
+    """The ledger's tables, triggers or log are not what this version wrote."""
+
+
+class IllegalTransition(AgentGuardError):
+    """A state change that the ledger does not allow."""
+
+
+class JobError(AgentGuardError):
+    """A job can't be opened, entered or found."""
+
+
+class AssetError(AgentGuardError, ValueError):
+    """Bytes can't be taken in, or an asset can't be used."""
+
+
+class ApprovalError(AgentGuardError, ValueError):
+    """An Answer was not accepted: wrong person, key, signature, request or time."""
+
+
+class DestinationError(AgentGuardError):
+    """A Destination refused or could not be reached; `unknown` says whether bytes may be there.
+
+    Args:
+        message: what happened, safe to show to the model (no credential, no path).
+        outcome_unknown: True if the destination may hold the bytes all the same (I8).
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool) -> None:
+        super().__init__(message)
+        self.outcome_unknown = outcome_unknown
+
+
+class VerificationFailed(AgentGuardError):
+    """The log, a proof or a checkpoint does not verify; the message names the first bad record."""

@@ -1,0 +1,334 @@
+"""From a model's tool call to a frozen Request, and to the Facts it is judged by.
+
+Whatever the model said is looked up by id or refused (I3); nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentguard.bindings import Arg, Bound, replace_at, values_at
+from agentguard.canonical import digest
+from agentguard.classify import scan
+from agentguard.config import Workspace
+from agentguard.errors import CanonicalError
+from agentguard.jobs import Job
+from agentguard.ledger import Ledger
+from agentguard.model import (
+    AssetFacts,
+    AssetUse,
+    Destination,
+    Facts,
+    JobState,
+    Provenance,
+    Request,
+    Stage,
+    Terms,
+)
+from agentguard.storage import Row
+
+_ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
+_MAX_ASSETS = 256
+
+
+class Refused(Exception):
+    """A call is refused before or instead of a Decision; the text is for the model.
+
+    Args:
+        reason: one sentence saying what is wrong and what to do.
+        policy: id of the built-in rule, e.g. `agentguard.unknown-asset`.
+    """
+
+    def __init__(self, reason: str, *, policy: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.policy = f"agentguard.{policy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One tool call as it reached the gate.
+
+    Args:
+        agent: who calls; None where the call runs and the recorded Request says who.
+        arguments: as the model wrote them, injected ones left out.
+        thread: the LangGraph thread id, empty without a checkpointer.
+        key: names this call for good, see `call_key`; None where the recorded Request says it.
+        can_ask: an interrupt of this run can be resumed.
+    """
+
+    bound: Bound
+    agent: str | None
+    arguments: Mapping[str, Any]
+    call_id: str
+    job: Job
+    thread: str
+    key: str | None
+    can_ask: bool
+
+
+def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
+    """The name of one call of one message of one thread of one job (DESIGN section 3).
+
+    Args:
+        source: id of the message that holds the call, or else of the task.
+    """
+    return digest("agentguard/call/v1", [job, thread, source, call_id])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A Request and what was looked up for it.
+
+    Args:
+        shown: what people and the log see: arguments with texts redacted.
+        rows: the asset rows by asset id.
+    """
+
+    request: Request
+    shown: Mapping[str, Any]
+    rows: Mapping[str, Row]
+
+
+def prepare(call: Call, workspace: Workspace, ledger: Ledger) -> Prepared:
+    """Build the Request of a call.
+
+    Raises:
+        Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
+    """
+    binding = call.bound.binding
+    try:
+        frozen = call.bound.freeze(call.arguments)
+    except ValueError as error:
+        raise Refused(str(error), policy="arguments") from None
+    rows, uses = _assets(call, frozen, ledger)
+    labels, redacted = _texts(call, frozen)
+    if binding.texts:
+        labels |= {
+            row["label"]
+            for row in ledger.all("SELECT label FROM revealed WHERE job = ?", call.job.id)
+        }
+    destination = _destination(call, frozen, workspace)
+    request = Request(
+        workspace=workspace.id,
+        job=call.job.id,
+        agent=call.agent or "",
+        stage=binding.stage,
+        tool=call.bound.name,
+        binding=call.bound.digest,
+        args=frozen,
+        text_labels=frozenset(labels),
+        assets=uses,
+        destination=destination.id if destination else None,
+        destination_digest=destination.digest if destination else None,
+        call_key=call.key or "",
+        revision=0,
+    )
+    try:
+        request.digest  # noqa: B018  computed here, so that what has none is refused here
+    except CanonicalError as error:
+        raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
+    shown = {
+        "tool": request.tool,
+        "stage": request.stage,
+        "agent": request.agent,
+        "args": redacted,
+        "assets": [
+            {"argument": use.argument, "asset": use.asset, "sha256": use.sha256,
+             "labels": use.labels} for use in uses
+        ],
+        "text_labels": request.text_labels,
+        "destination": request.destination,
+    }  # fmt: skip
+    return Prepared(request=request, shown=shown, rows=rows)
+
+
+def facts(call: Call, prepared: Prepared, workspace: Workspace, ledger: Ledger) -> Facts:
+    """What is true now of a Request, from the ledger and the configuration."""
+    request = prepared.request
+    job = ledger.one("SELECT state, epoch, requested_by FROM jobs WHERE id = ?", request.job)
+    live = ledger.one(
+        "SELECT 1 FROM credentials WHERE job = ? AND agent = ? AND state = 'live'"
+        " AND epoch = ? AND expires_at > ? AND (stage = ? OR ? IS NULL)",
+        request.job, request.agent, call.job.epoch, ledger.clock(), request.stage, request.stage,
+    )  # fmt: skip
+    rejected = ledger.one(
+        "SELECT 1 FROM approvals JOIN requests ON digest = request WHERE approvals.job = ?"
+        " AND content_digest = ? AND approvals.state = 'denied' AND digest <> ?",
+        request.job, request.content_digest, request.digest,
+    )  # fmt: skip
+    agent = workspace.agents.get(request.agent)
+    binding = call.bound.binding
+    return Facts(
+        agent=agent,
+        tool_stage=binding.stage,
+        job_state=JobState(job["state"]) if job is not None else JobState.ENDED,
+        credential_live=live is not None,
+        requester=job["requested_by"] if job is not None else "",
+        people=tuple(workspace.people.values()),
+        destination=workspace.destinations.get(request.destination or ""),
+        assets=tuple(
+            _asset_facts(use, prepared.rows[use.asset], request, workspace, ledger)
+            for use in request.assets
+        ),
+        text_sensitivity=workspace.sensitivity(request.text_labels),
+        chat_ceiling=workspace.chat_ceiling,
+        reveals=binding.reveals,
+        rejected=rejected is not None,
+        can_ask=call.can_ask,
+        open_labels=workspace.open_labels,
+        text=any(True for path in binding.texts for _ in values_at(request.args, path)),
+    )
+
+
+def terms_of(text: str) -> Terms:
+    """The Terms in an asset row's JSON column."""
+    value = json.loads(text)
+    channels = value.get("channels")
+    return Terms(
+        until=value.get("until"),
+        release_at=value.get("release_at"),
+        channels=None if channels is None else frozenset(channels),
+        consent=value.get("consent", True),
+    )
+
+
+def _assets(
+    call: Call, frozen: Mapping[str, Any], ledger: Ledger
+) -> tuple[dict[str, Row], tuple[AssetUse, ...]]:
+    named = [
+        (path, value)
+        for path in call.bound.binding.assets
+        for value in values_at(frozen, path)
+    ]
+    if len(named) > _MAX_ASSETS:
+        raise Refused(
+            f"{call.bound.name} got {len(named)} assets, at most {_MAX_ASSETS} go into one call",
+            policy="arguments",
+        )
+    rows: dict[str, Row] = {}
+    uses = []
+    for path, value in named:
+        if not isinstance(value, str) or _ASSET_ID.fullmatch(value) is None:
+            raise Refused(
+                f"{call.bound.name}.{path} takes an asset id such as asset-0123456789abcdef0123,"
+                " never a path, URL or data; list_assets shows the ids of this job",
+                policy="not-an-asset",
+            )
+        if value not in rows:
+            row = ledger.one(
+                "SELECT assets.* FROM assets JOIN asset_jobs USING (sha256)"
+                " WHERE id = ? AND job = ?",
+                value,
+                call.job.id,
+            )
+            if row is None:  # one answer for unknown and foreign ids: no way to probe other jobs
+                raise Refused(
+                    f"{value} is no asset of this job; list_assets shows its ids",
+                    policy="unknown-asset",
+                )
+            rows[value] = row
+        row = rows[value]
+        labels = frozenset(json.loads(row["labels"]))
+        uses.append(AssetUse(argument=path, asset=value, sha256=row["sha256"], labels=labels))
+    return rows, tuple(uses)
+
+
+def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    labels: set[str] = set()
+    redacted: dict[str, Any] = json.loads(json.dumps(frozen))
+    found: list[str] = []
+
+    def replace(path: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            scanned = scan(value)
+        except ValueError as error:
+            raise Refused(f"{call.bound.name}.{path}: {error}", policy="text") from None
+        labels.update(scanned.labels)
+        found.extend(f"{path} holds {kind}" for kind in scanned.secrets)
+        return scanned.redacted
+
+    for path in call.bound.binding.texts:
+        replace_at(redacted, path, replace)
+    if found:  # S7: a secret never goes on, and is never written down
+        raise Refused(
+            f"{call.bound.name}: {found[0]}; take the secret out of the text and ask again",
+            policy="secret",
+        )
+    return labels, redacted
+
+
+def _destination(
+    call: Call, frozen: Mapping[str, Any], workspace: Workspace
+) -> Destination | None:
+    named = call.bound.binding.destination
+    if named is None:
+        return None
+    if isinstance(named, Arg):
+        values = list(values_at(frozen, named.path))
+        if len(values) != 1 or not isinstance(values[0], str):
+            raise Refused(
+                f"{call.bound.name}.{named.path} must name one destination;"
+                f" configured are {', '.join(sorted(workspace.destinations))}",
+                policy="unknown-destination",
+            )
+        named = values[0]
+    destination = workspace.destinations.get(named)  # exact: no prefix, no case folding
+    if destination is None:
+        raise Refused(
+            f"no destination {named!r:.60} is configured; there are"
+            f" {', '.join(sorted(workspace.destinations))}",
+            policy="unknown-destination",
+        )
+    return destination
+
+
+def _asset_facts(
+    use: AssetUse, row: Row, request: Request, workspace: Workspace, ledger: Ledger
+) -> AssetFacts:
+    marks = ledger.one(
+        "SELECT EXISTS (SELECT 1 FROM queued WHERE job = ? AND sha256 = ? AND destination = ?)"
+        " AS queued, (SELECT clean FROM reviews WHERE job = ? AND sha256 = ?"
+        " ORDER BY at DESC, grant_id LIMIT 1) AS clean",
+        request.job, use.sha256, request.destination, request.job, use.sha256,
+    )  # fmt: skip
+    people = ledger.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
+    return AssetFacts(
+        use=use,
+        sensitivity=workspace.sensitivity(use.labels),
+        version=row["version"],
+        recalled=bool(row["recalled"]),
+        held=bool(row["held"]),
+        queued=marks is not None and bool(marks["queued"]),
+        reviewed=marks is not None and marks["clean"] == 1,
+        provenance=Provenance(row["provenance"]),
+        terms=terms_of(row["terms"]),
+        contributors=frozenset(person["person"] for person in people),
+    )
+
+
+def stage_of(call: Call, workspace: Workspace) -> Stage | None:
+    """The stage a credential is needed for.
+
+    Raises:
+        Refused: the agent is not configured, or does not take this stage (S2, S17).
+    """
+    agent = workspace.agents.get(call.agent or "")
+    stage = call.bound.binding.stage
+    if agent is None:
+        raise Refused(f"no agent {call.agent} is configured", policy="unknown-agent")
+    if stage is None:
+        return min(agent.stages)
+    if stage not in agent.stages:
+        raise Refused(
+            f"{call.bound.name} belongs to the {stage} stage and {call.agent} takes"
+            f" {', '.join(sorted(agent.stages))}; ask the agent of that stage",
+            policy="stage",
+        )
+    return stage

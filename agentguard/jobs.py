@@ -1,0 +1,219 @@
+"""Jobs: the handle a program holds while a job runs, and the thread that keeps its lease.
+
+A job's live rights end with it, however it ends (I9, DESIGN section 8). The handle keeps this
+process's credentials; they are never in graph state or `configurable`, where only the id goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, Token
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from agentguard.errors import AgentGuardError, JobError
+from agentguard.ledger import Ledger
+from agentguard.model import Agent, Credential, JobState, Stage
+
+if TYPE_CHECKING:
+    from agentguard.config import Lifetimes
+
+_log = logging.getLogger(__name__)
+
+CONFIG_KEY = "agentguard_job"
+"""The key in `configurable` under which a job's id travels."""
+
+_current: ContextVar[Job | None] = ContextVar("agentguard_job", default=None)
+
+
+class Job:
+    """An open job in this process. Made by `Guard.open_job` and `Guard.rejoin_job`.
+
+    Use it as a context manager, `with` or `async with`: a clean exit with approvals pending
+    leaves the job `waiting`, a clean exit without ends it, an exception ends it.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        epoch: int,
+        requested_by: str,
+        ledger: Ledger,
+        lifetimes: Lifetimes,
+        import_asset: Callable[..., str],
+        left: Callable[[Job], None],
+    ) -> None:
+        self.id = id
+        self.epoch = epoch
+        self.requested_by = requested_by
+        self.state = JobState.OPEN
+        self._ledger = ledger
+        self._lifetimes = lifetimes
+        self._import = import_asset
+        self._left = left
+        self._lock = threading.Lock()
+        self._credentials: dict[tuple[str, Stage], Credential] = {}
+        self._token: Token[Job | None] | None = None
+
+    def config(
+        self, base: Mapping[str, Any] | None = None, *, thread_id: str | None = None
+    ) -> dict[str, Any]:
+        """A LangGraph config that carries this job's id.
+
+        Args:
+            base: the caller's own config; it is kept.
+            thread_id: the thread to run in; None keeps the one in `base`.
+        """
+        merged = dict(base or {})
+        configurable = {**merged.get("configurable", {}), CONFIG_KEY: self.id}
+        if thread_id is not None:
+            configurable["thread_id"] = thread_id
+        return {**merged, "configurable": configurable}
+
+    def import_asset(self, file: Path | str, labels: Iterable[str] = ()) -> str:
+        """Take a file into the workspace and give it to this job; returns the asset's id.
+
+        Args:
+            file: a media file.
+            labels: its class; none means `unclassified`, the highest sensitivity.
+
+        Raises:
+            AssetError: not media, damaged, too large, or an unknown label.
+        """
+        return self._import(file, labels, by=self.requested_by, job=self.id)
+
+    def credential(self, agent: Agent, stage: Stage) -> Credential:
+        """This process's credential for an agent's stage in this job, minted at first use.
+
+        Raises:
+            JobError: the job is over, re-entered elsewhere, or its lease lapsed.
+        """
+        with self._lock:
+            known = self._credentials.get((agent.id, stage))
+            if known is None:
+                known = self._mint(agent.id, stage)
+            return known
+
+    def renew(self) -> bool:
+        """Keep the lease, and replace credentials past half of their life; False if it is lost."""
+        if not self._ledger.renew_lease(self.id, epoch=self.epoch, lease=self._lifetimes.lease):
+            return False
+        now = self._ledger.clock()
+        with self._lock:
+            for (agent, stage), known in list(self._credentials.items()):
+                if known.expires_at - now < self._lifetimes.credential // 2:
+                    self._mint(agent, stage)
+        return True
+
+    def _mint(self, agent: str, stage: Stage) -> Credential:
+        credential = self._ledger.take_credential(
+            self.id,
+            epoch=self.epoch,
+            agent=agent,
+            stage=stage,
+            lifetime=self._lifetimes.credential,
+        )
+        self._credentials[agent, stage] = credential
+        return credential
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+        self._credentials.clear()
+        reason = "left" if kind is None else f"failed: {kind.__name__}"
+        try:
+            self.state = self._ledger.leave_job(
+                self.id, epoch=self.epoch, clean=kind is None, reason=reason
+            )
+        finally:
+            self._left(self)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Short, and it must not be skipped when the caller is being cancelled: not in a thread.
+        self.__exit__(kind, error, trace)
+
+
+class Jobs:
+    """The jobs this process holds, by id, and the thread that renews their leases."""
+
+    def __init__(self, *, interval: float) -> None:
+        self._held: dict[str, Job] = {}
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def hold(self, job: Job) -> None:
+        """Start keeping a job's lease."""
+        with self._lock:
+            self._held[job.id] = job
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._renew, name="agentguard-leases", daemon=True
+                )
+                self._thread.start()
+
+    def drop(self, job: Job) -> None:
+        """Stop keeping a job's lease."""
+        with self._lock:
+            self._held.pop(job.id, None)
+
+    def find(self, configurable: Mapping[str, Any]) -> Job:
+        """The job a run belongs to: the id in `configurable`, or else the enclosing `with`.
+
+        Raises:
+            JobError: neither names a job that this process holds.
+        """
+        named = configurable.get(CONFIG_KEY)
+        current = _current.get()
+        if named is None and current is not None:
+            named = current.id  # a child graph that lost its parent's configurable
+        if named is None:
+            raise JobError(
+                "this run belongs to no job; run it inside `with guard.open_job(...) as job:` and"
+                " pass job.config(...)"
+            )
+        job = self._held.get(str(named))
+        if job is None:
+            raise JobError(f"job {named!s:.40} is not open in this process")
+        return job
+
+    def close(self) -> None:
+        """Stop the thread; leases lapse unless their jobs were left."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._interval):
+            with self._lock:
+                held = list(self._held.values())
+            for job in held:
+                try:
+                    if not job.renew():
+                        _log.error("the lease on %s is lost; its calls are refused", job.id)
+                        self.drop(job)
+                except AgentGuardError as error:
+                    _log.warning("the lease on %s could not be renewed: %s", job.id, error)

@@ -1,0 +1,20 @@
+"""agentguard for LangGraph: `protect` for graphs, `GuardMiddleware` for `create_agent`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentguard.langgraph.graph import protect
+
+if TYPE_CHECKING:
+    from agentguard.langgraph.middleware import GuardMiddleware
+
+__all__ = ["GuardMiddleware", "protect"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GuardMiddleware":  # needs the extra `langchain`
+        from agentguard.langgraph.middleware import GuardMiddleware
+
+        return GuardMiddleware
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,72 @@
+"""Every private name of LangGraph and LangChain that this package touches, in one place.
+
+Each has a canary in tests/langgraph/test_upstream.py, which fails with the name when an upgrade
+moves it; langgraph-prebuilt is capped below its next minor version for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from langchain_core.messages import AnyMessage
+from langchain_core.tools import BaseTool
+from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, CONFIG_KEY_TASK_ID
+from langgraph._internal._runnable import RunnableCallable
+from langgraph.prebuilt import ToolNode
+
+__all__ = [
+    "RunnableCallable",
+    "has_checkpointer",
+    "messages_key",
+    "parse_calls",
+    "task_id",
+    "to_arguments",
+]
+
+
+def has_checkpointer(configurable: Mapping[str, Any]) -> bool:
+    """Whether an interrupt of this run can be resumed."""
+    return bool(configurable.get(CONFIG_KEY_CHECKPOINTER))
+
+
+def task_id(configurable: Mapping[str, Any]) -> str:
+    """The id of the running task, stable when its checkpoint is run again."""
+    return str(configurable.get(CONFIG_KEY_TASK_ID, ""))
+
+
+def messages_key(node: ToolNode) -> str:
+    """The state key that holds a ToolNode's messages."""
+    return node._messages_key
+
+
+def parse_calls(
+    node: ToolNode, input: Any
+) -> tuple[list[dict[str, Any]], Literal["list", "dict", "tool_calls"]]:
+    """The tool calls in any form of input that ToolNode takes, and which form it was.
+
+    Raises:
+        ValueError: no message, or no AI message, as ToolNode itself raises.
+    """
+    calls, form = node._parse_input(input)
+    return [dict(call) for call in calls], form
+
+
+def messages_of(node: ToolNode, input: Any) -> list[AnyMessage]:
+    """The messages in a state-like input, empty where there are none."""
+    if isinstance(input, list):
+        return input
+    if isinstance(input, Mapping):
+        return list(input.get(node._messages_key, ()))
+    return list(getattr(input, node._messages_key, ()))
+
+
+def to_arguments(
+    tool: BaseTool, tool_input: dict[str, Any], tool_call_id: str | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a tool's own schema makes of its input, as `BaseTool.run` computes it.
+
+    Raises:
+        pydantic.ValidationError: the input is off the schema.
+    """
+    return tool._to_args_and_kwargs(tool_input, tool_call_id)

@@ -1,0 +1,103 @@
+"""The gate in front of a call: authorize, and wait for people. Shared by every way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from langgraph.types import interrupt
+
+from agentguard.bindings import Bound
+from agentguard.errors import JobError, LedgerUnavailable
+from agentguard.gather import Call, Refused, call_key
+from agentguard.guard import Guard
+from agentguard.langgraph import _upstream
+from agentguard.langgraph.payloads import approval_payload
+from agentguard.model import Effect, Stage
+
+Agents = str | Mapping[Stage, str]
+Gate = Literal["graph", "inline"]
+
+_AGAIN = (
+    "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
+    " approve`, under their own key; then resume this thread."
+)
+
+
+def agent_for(agents: Agents | None, stage: Stage | None) -> str | None:
+    """Which agent a ToolNode acts as for a tool of a stage; empty: none (refused)."""
+    if agents is None or isinstance(agents, str):
+        return agents
+    if stage is None:
+        return agents[min(agents)]
+    return agents.get(stage, "")
+
+
+def make_call(
+    guard: Guard,
+    bound: Bound,
+    *,
+    agent: str | None,
+    arguments: Mapping[str, Any],
+    call_id: str,
+    configurable: Mapping[str, Any],
+    source: str | None,
+) -> Call:
+    """A Call from what a run's config says.
+
+    Args:
+        source: the message id, or else task id; None where the recorded Request says it.
+
+    Raises:
+        Refused: the run belongs to no job that this process holds.
+    """
+    try:
+        job = guard.jobs.find(configurable)
+    except JobError as error:
+        raise Refused(str(error), policy="no-job") from None
+    thread = str(configurable.get("thread_id", ""))
+    key = None
+    if source is not None:
+        key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
+    return Call(
+        bound=bound,
+        agent=agent,
+        arguments=arguments,
+        call_id=call_id,
+        job=job,
+        thread=thread,
+        key=key,
+        can_ask=_upstream.has_checkpointer(configurable),
+    )
+
+
+def await_people(guard: Guard, find: Callable[[], Call]) -> None:
+    """Return once the ledger permits, denies or knows nothing of a call; else interrupt.
+
+    The interrupt notifies, a resume value only wakes: the ledger is read again each time, and a
+    resume without approvals interrupts again, saying so (never raises: that poisons the thread).
+
+    Args:
+        find: makes the call; it is called again after each resume.
+    """
+    note: str | None = None
+    while True:
+        try:
+            call = find()
+            waiting = guard.waiting(call)
+        except (Refused, LedgerUnavailable):
+            return  # the tool finds no grant, and says why
+        if waiting.decision.effect is not Effect.ASK:
+            return
+        interrupt(approval_payload(waiting, call_id=call.call_id, note=note))
+        note = _AGAIN
+
+
+def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
+    """The whole gate for one call: decide and record, then wait for people if they are asked."""
+    try:
+        decided = guard.authorize([find()])
+    except (Refused, LedgerUnavailable):
+        return  # the tool finds no grant, and says why
+    if decided[0].decision.effect is Effect.ASK:
+        await_people(guard, find)

@@ -1,0 +1,345 @@
+"""`protect`: puts the authorization node in front of every ToolNode of a graph.
+
+The node keeps its name, so that every edge, `Command(goto=...)` and `Send` still lands in it; two
+nodes stand behind it (DESIGN section 4):
+
+    model ──▶ tools ──PERMIT, DENY──▶ tools.execute ──▶ whatever followed tools
+                  └──ASK────────────▶ tools.ask ──────▶
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+from langgraph.graph import StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.pregel import Pregel
+from langgraph.types import Command, Send
+
+from agentguard.errors import BindingError, LedgerUnavailable
+from agentguard.gather import Call, Refused
+from agentguard.guard import Guard
+from agentguard.langgraph import _upstream
+from agentguard.langgraph.gate import Agents, await_people, make_call
+from agentguard.langgraph.tools import guarded, seat_of
+from agentguard.model import Effect, Stage
+
+Graph = TypeVar("Graph", bound="StateGraph[Any, Any, Any, Any]")
+
+
+def protect(
+    builder: Graph,
+    guard: Guard,
+    *,
+    agents: Mapping[str, str | Mapping[Stage | str, str]],
+    unsafe_shared_driver: bool = False,
+) -> Graph:
+    """A sealed copy of a graph builder with an authorization node in front of every ToolNode.
+
+    Compile what is returned, not `builder`: its ToolNodes hold guarded tools from now on, and
+    nothing can be added any more.
+
+    Args:
+        builder: a StateGraph whose ToolNodes were added directly.
+        guard: decides, grants and records.
+        agents: for every ToolNode by its node name, the agent it acts as; or one agent per stage,
+            `{"tools": {"generate": "painter", "edit": "editor"}}`, where one loop drives tools of
+            several stages.
+        unsafe_shared_driver: say that one model drives several stages; each still has its own
+            credential, but a hijacked model reaches all of them.
+
+    Raises:
+        BindingError: a ToolNode that nobody named (also in a subgraph), a name that is no
+            ToolNode, an unbound tool, an unknown agent, or an agent that lacks a tool's stage.
+    """
+    nodes = {
+        name: spec.runnable
+        for name, spec in builder.nodes.items()
+        if isinstance(spec.runnable, ToolNode)
+    }
+    _require_named(builder, nodes, agents)
+    for name, given in agents.items():
+        known = known_agents(guard, name, given, unsafe_shared_driver)
+        _guard_tools(guard, nodes[name], name, known)
+    sealed = copy.copy(builder)
+    sealed.nodes = dict(builder.nodes)
+    sealed.edges = set(builder.edges)
+    sealed.branches = defaultdict(dict, {k: dict(v) for k, v in builder.branches.items()})
+    sealed.waiting_edges = set(builder.waiting_edges)
+    for name in agents:
+        _rewrite(sealed, guard, name, nodes[name])
+    object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
+    return sealed
+
+
+def _require_named(
+    builder: StateGraph[Any, Any, Any, Any],
+    nodes: Mapping[str, ToolNode],
+    agents: Mapping[str, Any],
+) -> None:
+    unnamed = sorted(set(nodes) - set(agents))
+    if unnamed:
+        raise BindingError(
+            f"ToolNode {', '.join(unnamed)} has no agent; name it: agents={{{unnamed[0]!r}: ...}}"
+        )
+    unknown = sorted(set(agents) - set(nodes))
+    if unknown:
+        raise BindingError(
+            f"{', '.join(unknown)} is no ToolNode of this graph; its ToolNodes are"
+            f" {', '.join(sorted(nodes)) or 'none'}"
+        )
+    for name, spec in builder.nodes.items():
+        for path, node in _inner_nodes(spec.runnable, name):
+            plain = [tool for tool in node.tools_by_name if not _is_guarded(node, tool)]
+            if plain:
+                raise BindingError(
+                    f"subgraph {path} holds a ToolNode with unguarded tools"
+                    f" ({', '.join(sorted(plain))}); protect() the subgraph's own builder first"
+                )
+
+
+def _inner_nodes(runnable: Any, path: str) -> list[tuple[str, ToolNode]]:
+    if not isinstance(runnable, Pregel):
+        return []
+    found: list[tuple[str, ToolNode]] = []
+    inner = getattr(runnable, "builder", None)
+    for name, spec in getattr(inner, "nodes", {}).items():
+        if isinstance(spec.runnable, ToolNode):
+            found.append((f"{path}.{name}", spec.runnable))
+        found.extend(_inner_nodes(spec.runnable, f"{path}.{name}"))
+    return found
+
+
+def _is_guarded(node: ToolNode, tool: str) -> bool:
+    return seat_of(node.tools_by_name[tool]) is not None
+
+
+def known_agents(
+    guard: Guard, node: str, given: str | Mapping[Stage | str, str], unsafe_shared_driver: bool
+) -> Agents:
+    if isinstance(given, str):
+        if given not in guard.workspace.agents:
+            raise BindingError(
+                f"no agent {given!r} is configured; there are"
+                f" {', '.join(sorted(guard.workspace.agents))}"
+            )
+        return given
+    by_stage = {Stage(stage): agent for stage, agent in given.items()}
+    if len(set(by_stage.values())) > 1 and not unsafe_shared_driver:
+        raise BindingError(
+            f"{node}: one loop drives {', '.join(sorted(set(by_stage.values())))}; a hijacked"
+            " model reaches them all. Give each agent its own loop, or say"
+            " unsafe_shared_driver=True"
+        )
+    for stage, agent in by_stage.items():
+        known = guard.workspace.agents.get(agent)
+        if known is None or stage not in known.stages:
+            raise BindingError(f"{node}: {agent!r} is no configured agent of the {stage} stage")
+    return by_stage
+
+
+def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:
+    copies: dict[str, BaseTool] = {}
+    for key, tool in node.tools_by_name.items():
+        if key != tool.name:
+            raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
+        copy_ = guarded(guard, tool, agents=agents)
+        seat = seat_of(copy_)
+        stage = seat.bound.binding.stage if seat is not None else None
+        agent = agents if isinstance(agents, str) else agents.get(stage) if stage else None
+        if stage is not None:
+            known = guard.workspace.agents.get(agent or "")
+            if known is None or stage not in known.stages:
+                raise BindingError(
+                    f"{name}: {tool.name} belongs to the {stage} stage, which"
+                    f" {agent or 'no named agent'} does not take"
+                )
+        copies[key] = copy_
+    node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
+
+
+def _rewrite(
+    builder: StateGraph[Any, Any, Any, Any], guard: Guard, name: str, node: ToolNode
+) -> None:
+    execute, ask, joined = f"{name}.execute", f"{name}.ask", f"{name}.joined"
+    for taken in (execute, ask, joined):
+        if taken in builder.nodes:
+            raise BindingError(f"the graph already has a node {taken}; rename it")
+    spec = builder.nodes[name]
+    gate = _Gate(guard, node, execute=execute, ask=ask)
+    builder.nodes[name] = replace(
+        spec,
+        runnable=_upstream.RunnableCallable(gate.authorize, gate.aauthorize, name=name),
+        ends=(execute, ask),
+        retry_policy=None,
+        cache_policy=None,
+        error_handler_node=None,
+        timeout=None,
+    )
+    behind = replace(spec, defer=False)
+    builder.nodes[execute] = replace(behind, runnable=node)
+    builder.nodes[ask] = replace(
+        behind, runnable=_upstream.RunnableCallable(gate.wait, gate.await_, name=ask)
+    )
+    for start, end in [edge for edge in builder.edges if edge[0] == name]:
+        builder.edges.discard((start, end))
+        builder.edges |= {(execute, end), (ask, end)}
+    if name in builder.branches:
+        branches = builder.branches.pop(name)
+        builder.branches[execute] = dict(branches)
+        builder.branches[ask] = dict(branches)
+    _move_waiting_edges(builder, name, execute=execute, ask=ask, joined=joined)
+
+
+def _move_waiting_edges(
+    builder: StateGraph[Any, Any, Any, Any], name: str, *, execute: str, ask: str, joined: str
+) -> None:
+    """An edge that waits for several nodes waits for `joined`, which either node leads to."""
+    waiting = [edge for edge in builder.waiting_edges if name in edge[0]]
+    if not waiting:
+        return
+    builder.add_node(joined, _nothing)
+    builder.edges |= {(execute, joined), (ask, joined)}
+    for starts, end in waiting:
+        builder.waiting_edges.discard((starts, end))
+        moved = tuple(joined if start == name else start for start in starts)
+        builder.waiting_edges.add((moved, end))
+
+
+def _nothing(state: Any) -> dict[str, Any]:
+    return {}
+
+
+class _Gate:
+    """The bodies of one ToolNode's authorize and ask nodes."""
+
+    def __init__(self, guard: Guard, node: ToolNode, *, execute: str, ask: str) -> None:
+        self._guard = guard
+        self._node = node
+        self._execute = execute
+        self._ask = ask
+
+    def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        calls, form = _upstream.parse_calls(self._node, input)
+        if not calls:  # upstream adds no message and follows the edges
+            return Command(goto=Send(self._execute, input))
+        configurable = config.get("configurable", {})
+        source = self._source(input, form, configurable)
+        effects = self._decide(calls, configurable, source)
+        # Only the call goes on: state comes from the channels, not from a payload (trap 9).
+        return Command(
+            goto=[
+                Send(self._ask if effect is Effect.ASK else self._execute, [_plain_call(call)])
+                for call, effect in zip(calls, effects, strict=True)
+            ]
+        )
+
+    async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        return await asyncio.to_thread(self.authorize, input, config)
+
+    def wait(self, input: Any, config: RunnableConfig) -> Any:
+        self._await_people(input, config)
+        return self._node.invoke(input, config)
+
+    async def await_(self, input: Any, config: RunnableConfig) -> Any:
+        await asyncio.to_thread(self._await_people, input, config)
+        return await self._node.ainvoke(input, config)
+
+    def _await_people(self, input: Any, config: RunnableConfig) -> None:
+        calls, _ = _upstream.parse_calls(self._node, input)
+        call = calls[0]
+        tool = self._node.tools_by_name.get(str(call.get("name")))
+        seat = seat_of(tool) if tool is not None else None
+        if seat is None or not call.get("id"):
+            return  # the ToolNode says what is wrong with it
+
+        def find() -> Call:
+            return make_call(
+                self._guard,
+                seat.bound,
+                agent=seat.agent,
+                arguments=seat.model_arguments(call["args"]),
+                call_id=call["id"],
+                configurable=config.get("configurable", {}),
+                source=None,
+            )
+
+        await_people(self._guard, find)
+
+    def _source(self, input: Any, form: str, configurable: Mapping[str, Any]) -> str:
+        if form != "tool_calls":
+            for message in reversed(_upstream.messages_of(self._node, input)):
+                if isinstance(message, AIMessage) and message.id:
+                    return message.id
+        return _upstream.task_id(configurable)
+
+    def _decide(
+        self, calls: Sequence[Mapping[str, Any]], configurable: Mapping[str, Any], source: str
+    ) -> list[Effect]:
+        try:
+            made = [self._call(call, configurable, source) for call in calls]
+            decided = iter(self._guard.authorize([call for call in made if call is not None]))
+        except LedgerUnavailable:
+            return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
+        return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
+
+    def _call(
+        self, call: Mapping[str, Any], configurable: Mapping[str, Any], source: str
+    ) -> Call | None:
+        name = str(call.get("name"))
+        tool = self._node.tools_by_name.get(name)
+        seat = seat_of(tool) if tool is not None else None
+        if seat is None or seat.tool.name != name or not call.get("id"):
+            self._guard.ledger.refuse({"tool": name[:80], "policy": "agentguard.unknown-tool"})
+            return None
+        try:
+            return make_call(
+                self._guard,
+                seat.bound,
+                agent=seat.agent,
+                arguments=seat.model_arguments(call["args"]),
+                call_id=call["id"],
+                configurable=configurable,
+                source=source,
+            )
+        except Refused as refusal:
+            self._guard.ledger.refuse(
+                {"tool": name, "policy": refusal.policy, "reason": refusal.reason}
+            )
+            return None
+
+
+def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": call.get("name"), "args": call.get("args"), "id": call.get("id"),
+            "type": "tool_call"}  # fmt: skip
+
+
+def _refuse_change(*_: Any, **__: Any) -> NoReturn:
+    raise BindingError(
+        "this graph is protected and sealed: what is added now would run around the gate; add it"
+        " to the builder before protect()"
+    )
+
+
+_CHANGES = (
+    "add_node",
+    "add_edge",
+    "add_conditional_edges",
+    "add_sequence",
+    "set_entry_point",
+    "set_conditional_entry_point",
+    "set_finish_point",
+    "set_node_defaults",
+)
+
+
+def _sealed_class(base: type[Any]) -> type[Any]:
+    return type(f"Sealed{base.__name__}", (base,), dict.fromkeys(_CHANGES, _refuse_change))

@@ -1,0 +1,149 @@
+"""`GuardMiddleware`: the same gate for `create_agent` and deep agents.
+
+It adds no graph node: `wrap_tool_call` is the gate (one call per task there, so interrupts are per
+call), `wrap_model_call` shows the model guarded tools only. List it last, so that it judges final
+arguments; over guarded tools it is safe anywhere, since the tool itself claims the Grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.prebuilt.tool_node import ToolCallRequest
+
+from agentguard.errors import BindingError
+from agentguard.gather import Call, Refused
+from agentguard.guard import Guard
+from agentguard.langgraph import _upstream
+from agentguard.langgraph.gate import agent_for, authorize_inline, make_call
+from agentguard.langgraph.graph import known_agents
+from agentguard.langgraph.tools import Seat, guarded, seat_of
+from agentguard.model import Stage
+
+
+class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Authorizes every tool call of an agent made by `create_agent`.
+
+    Args:
+        guard: decides, grants and records.
+        agent: the agent that the loop acts as, or one agent per stage.
+        unsafe_shared_driver: say that one model drives several stages.
+
+    Raises:
+        BindingError: an unknown agent, or several without `unsafe_shared_driver`.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        agent: str | Mapping[Stage | str, str],
+        unsafe_shared_driver: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tools = []
+        self._guard = guard
+        self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
+        self._copies: dict[int, tuple[BaseTool, BaseTool]] = {}
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
+        """Authorize one call, wait for people if they are asked, then run the guarded tool."""
+        tool = self._gate(request)
+        if isinstance(tool, ToolMessage):
+            return tool
+        return handler(request.override(tool=tool))
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[..., Awaitable[Any]]
+    ) -> Any:
+        """See `wrap_tool_call`; both are set, or a synchronous run would skip the gate."""
+        tool = await asyncio.to_thread(self._gate, request)
+        if isinstance(tool, ToolMessage):
+            return tool
+        return await handler(request.override(tool=tool))
+
+    def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
+        """Show the model guarded tools only.
+
+        Raises:
+            BindingError: an unbound tool, or one that the provider would run by itself.
+        """
+        return handler(request.override(tools=self._shown(request.tools)))
+
+    async def awrap_model_call(self, request: Any, handler: Callable[..., Awaitable[Any]]) -> Any:
+        """See `wrap_model_call`."""
+        return await handler(request.override(tools=self._shown(request.tools)))
+
+    def _shown(self, tools: list[Any]) -> list[BaseTool]:
+        shown = []
+        for tool in tools:
+            if not isinstance(tool, BaseTool):
+                kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
+                raise BindingError(
+                    f"a tool that the model's provider runs ({kind}) never passes the guard;"
+                    " remove it, or bind a tool that does the same"
+                )
+            shown.append(self._copy(tool))
+        return shown
+
+    def _copy(self, tool: BaseTool) -> BaseTool:
+        """This agent's guarded copy of a tool object; a guarded copy of another seat is redone."""
+        known = self._copies.get(id(tool))
+        if known is None or known[0] is not tool:
+            known = (tool, guarded(self._guard, tool, agents=self._agents))
+            self._copies[id(tool)] = known
+        return known[1]
+
+    def _gate(self, request: ToolCallRequest) -> BaseTool | ToolMessage:
+        call = request.tool_call
+        tool = request.tool
+        if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
+            self._guard.ledger.refuse(
+                {"tool": str(call["name"])[:80], "policy": "agentguard.unknown-tool"}
+            )
+            return _refusal(call, f"there is no tool {call['name']!r:.80} in this agent")
+        try:
+            copy = self._copy(tool)
+        except BindingError as error:
+            return _refusal(call, str(error))
+        seat = seat_of(copy)
+        if seat is None:
+            return _refusal(call, f"{tool.name} is not guarded")
+        authorize_inline(self._guard, lambda: self._call(seat, request))
+        return copy
+
+    def _call(self, seat: Seat, request: ToolCallRequest) -> Call:
+        configurable = request.runtime.config.get("configurable", {})
+        call_id = request.tool_call["id"]
+        if not call_id:
+            raise Refused("the call has no id", policy="no-call-id")
+        return make_call(
+            self._guard,
+            seat.bound,
+            agent=agent_for(self._agents, seat.bound.binding.stage),
+            arguments=seat.model_arguments(request.tool_call["args"]),
+            call_id=call_id,
+            configurable=configurable,
+            source=_source(request.state, call_id) or _upstream.task_id(configurable),
+        )
+
+
+def _source(state: Any, call_id: str) -> str | None:
+    messages = state.get("messages", ()) if isinstance(state, Mapping) else ()
+    for message in reversed(messages):
+        if isinstance(message, AIMessage) and message.id:
+            if any(call["id"] == call_id for call in message.tool_calls):
+                return message.id
+            return None
+    return None
+
+
+def _refusal(call: Mapping[str, Any], text: str) -> ToolMessage:
+    return ToolMessage(
+        content=text, tool_call_id=call["id"] or "", name=call["name"], status="error"
+    )

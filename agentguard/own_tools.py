@@ -1,0 +1,103 @@
+"""The tools that the guard itself gives to agents: list, queue and export assets.
+
+They are plain tools with plain Bindings, and pass the same gate as every other tool.
+"""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from langchain_core.tools import ToolException, tool
+
+from agentguard.bindings import Arg, Binding
+from agentguard.claims import Claim, current_claim
+from agentguard.model import OutsideEffect, Stage
+
+if TYPE_CHECKING:
+    from agentguard.guard import Guard
+
+
+def list_assets(guard: "Guard") -> Binding:
+    """`list_assets`: the assets this job may see."""
+
+    @tool
+    def list_assets() -> str:
+        """List the media of this job: asset id, kind, size, class, and what it was made from."""
+        job = _claim().call.job
+        rows = guard.ledger.all(
+            "SELECT assets.*, asset_jobs.name AS called, asset_jobs.how FROM asset_jobs"
+            " JOIN assets USING (sha256) WHERE job = ? ORDER BY asset_jobs.at, assets.id",
+            job.id,
+        )
+        lines = []
+        for row in rows:
+            parents = guard.ledger.all(
+                "SELECT DISTINCT p.id FROM lineage JOIN assets p ON p.sha256 = parent"
+                " WHERE child = ?",
+                row["sha256"],
+            )
+            size = f" {row['width']}x{row['height']}" if row["width"] else ""
+            made = f", made from {', '.join(p['id'] for p in parents)}" if parents else ""
+            labels = " + ".join(json.loads(row["labels"]))
+            state = ", recalled" if row["recalled"] else ", on hold" if row["held"] else ""
+            lines.append(
+                f"{row['id']}: {row['media_type']}{size}, {row['how']} as {row['called']!r},"
+                f" class {labels}{made}{state}"
+            )
+        return "\n".join(lines) or "This job has no media yet."
+
+    return Binding(list_assets, stage=None)
+
+
+def queue_for_release(guard: "Guard") -> Binding:
+    """`queue_for_release`: the queue stage puts an asset in line for one destination."""
+    names = ", ".join(sorted(guard.workspace.destinations))
+
+    @tool
+    def queue_for_release(
+        asset: Annotated[str, "id of the asset"],
+        to: Annotated[str, f"the destination it is meant for, one of: {names}"],
+    ) -> str:
+        """Queue an asset for release to a destination. Production takes only what was queued."""
+        return f"Queued for {to}. The export stage can now ask to release it."
+
+    return Binding(
+        queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to")
+    )
+
+
+def export_asset(guard: "Guard") -> Binding:
+    """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
+    names = ", ".join(sorted(guard.workspace.destinations))
+
+    @tool
+    def export_asset(
+        asset: Annotated[str, "id of the asset"],
+        to: Annotated[str, f"the destination, one of: {names}"],
+        caption: Annotated[str, "text published with it, if any"] = "",
+    ) -> str:
+        """Release an asset to a destination. Sensitive exports wait until a person approves."""
+        claim = _claim()
+        sha256 = claim.prepared.request.assets[0].sha256
+        texts = {"caption": caption} if caption else {}
+        receipt = guard.send(claim, path=asset, sha256=sha256, texts=texts)
+        return f"Exported to {receipt.location}."
+
+    return Binding(
+        export_asset,
+        stage=Stage.EXPORT,
+        assets=["asset"],
+        texts=["caption"],
+        destination=Arg("to"),
+        effect=OutsideEffect.IDEMPOTENT,
+    )
+
+
+def _claim() -> Claim:
+    claim = current_claim.get()
+    if claim is None:
+        raise ToolException("this runs only under a claimed grant; call it through a graph")
+    return claim
+
+
+OWN = (list_assets, queue_for_release, export_asset)
+"""Makers of the guard's own bindings."""

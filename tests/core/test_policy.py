@@ -1,0 +1,410 @@
+"""Policies: what is refused when they are loaded, and the traps of asking Cedar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import cedarpy
+import pytest
+
+from agentguard._cedar import call_of, configured, media_of
+from agentguard.errors import PolicyError
+from agentguard.model import (
+    Agent,
+    AssetFacts,
+    AssetUse,
+    Audience,
+    Destination,
+    Environment,
+    Facts,
+    JobState,
+    Provenance,
+    Request,
+    Sensitivity,
+    Stage,
+    Terms,
+)
+from agentguard.policy import Policy
+
+POLICIES = Path(__file__).parent.parent.parent / "agentguard" / "policies"
+NOW = 1_772_366_400_000
+PERMIT = '@id("yes") permit (principal, action, resource);\n'
+ALL_GROUPS = ("comms", "legal", "marketing")
+
+
+def question(
+    *, stage: Stage = Stage.EXPORT, audience: Audience = Audience.PUBLIC, label: str = "likeness"
+) -> tuple[Request, Facts]:
+    destination = Destination(
+        id="site",
+        url="file:out",
+        audience=audience,
+        environment=Environment.PRODUCTION,
+        ceiling=frozenset(),
+    )
+    use = AssetUse(argument="source", asset="a1", sha256="00" * 32, labels=frozenset({label}))
+    asset = AssetFacts(
+        use=use,
+        sensitivity=Sensitivity.SENSITIVE,
+        version=1,
+        recalled=False,
+        held=False,
+        queued=True,
+        reviewed=False,
+        provenance=Provenance.UNKNOWN,
+        terms=Terms(until=NOW + 1, release_at=NOW - 1, channels=frozenset({"site"})),
+        contributors=frozenset(),
+    )
+    request = Request(
+        workspace="w",
+        job="j",
+        agent="publisher",
+        stage=stage,
+        tool="publish",
+        binding="b",
+        args={},
+        text_labels=frozenset(),
+        assets=(use,),
+        destination="site",
+        destination_digest=destination.digest,
+        call_key="k",
+        revision=0,
+    )
+    facts = Facts(
+        agent=Agent(id="publisher", owner="kim", stages=frozenset({stage})),
+        tool_stage=stage,
+        job_state=JobState.OPEN,
+        credential_live=True,
+        requester="kim",
+        people=(),
+        destination=destination,
+        assets=(asset,),
+        text_sensitivity=Sensitivity.OPEN,
+        chat_ceiling=frozenset({"brand"}),
+        reveals=False,
+        rejected=False,
+        can_ask=True,
+        open_labels=frozenset({"brand"}),
+        text=True,
+    )
+    return request, facts
+
+
+def refusal(texts: dict[str, str]) -> str:
+    with pytest.raises(PolicyError) as caught:
+        Policy(texts)
+    return str(caught.value)
+
+
+def test_the_default_policy_loads_and_every_rule_has_advice() -> None:
+    policy = Policy.load()
+    assert {rule.effect for rule in policy.rules.values()} == {"permit", "forbid"}
+    assert all(rule.advice for rule in policy.rules.values())
+    assert policy.groups == {"legal"}
+
+
+def test_each_action_gets_its_own_rules_and_every_global_one() -> None:
+    policy = Policy.load()
+    for action in ("generate", "queue", "export", "use"):
+        ids = {i for i, rule in policy.rules.items() if action in rule.actions}
+        assert {"identity.job", "identity.credential", "assets.recalled"} <= ids
+        assert ("export.release" in ids) is (action == "export")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PERMIT + "\n// a comment; with a semicolon\nforbid (principal, action);", "line 4: "),
+        (PERMIT + '\n@id("x") forbid (principal, action, resource) when { .. };', "line 3: "),
+        (PERMIT + '@id("x") forbid (principal, action, resource)', "line 2: "),
+        (PERMIT + '@id("x") @advice("; // no") forbid (principal, action, resource;', "line 2: "),
+        (PERMIT + "forbid (principal, action, resource);", "line 2: got no @id"),
+        (PERMIT + '@id("") forbid (principal, action, resource);', "line 2: got no @id"),
+        (PERMIT + "\n" + PERMIT, 'line 3: @id("yes") is taken by a.cedar, line 1'),
+        ('@id("agentguard.x") ' + PERMIT[11:], "line 1: agentguard.x is reserved"),
+        ('@id("x") @advice("{secret}") ' + PERMIT[11:], "names {secret}, expected one of agent,"),
+        ('@id("x") permit (principal == ?principal, action, resource);', "got a template"),
+        ('@id("x") @id("y") permit (principal, action, resource);', "duplicate annotation"),
+    ],
+)
+def test_a_bad_policy_is_refused_with_its_line(text: str, said: str) -> None:
+    message = refusal({"a.cedar": text})
+    assert said in message
+    assert message.startswith("a.cedar, line ")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "resource.secret == 1",
+        'resource.sensitivity == "high"',
+        'context.destination.audience == "public"',  # optional, and not asked for with `has`
+        "context.approvals.contains(1)",
+        "principal.name == 1",
+    ],
+)
+def test_a_policy_that_breaks_the_schema_is_refused_with_its_line(condition: str) -> None:
+    text = f'\n\n@id("bad") forbid (principal, action, resource) when {{ {condition} }};'
+    assert refusal({"ok.cedar": PERMIT, "b.cedar": text}).startswith(
+        "b.cedar, line 3: policy bad breaks the schema: "
+    )
+
+
+def test_an_action_that_does_not_exist_is_refused() -> None:
+    text = '@id("x") permit (principal, action == Action::"approve", resource);'
+    assert "a.cedar, line 1: policy x breaks the schema" in refusal({"a.cedar": text})
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'context.approverGroups == ["legal"]',
+        '["legal"].containsAll(context.approverGroups)',
+        "context.approverGroups.isEmpty()",
+        "context.approverGroups.contains(context.tool)",
+    ],
+)
+def test_groups_that_could_not_be_searched_for_are_refused(condition: str) -> None:
+    text = f'@id("x") permit (principal, action, resource) when {{ {condition} }};'
+    assert "approverGroups" in refusal({"a.cedar": text})
+
+
+@pytest.mark.parametrize("texts", [{}, {"a.cedar": ""}, {"a.cedar": "// nothing here; yet\n"}])
+def test_i11_an_empty_set_is_refused(texts: dict[str, str]) -> None:
+    assert "expected at least one" in refusal(texts)
+
+
+def test_a_user_file_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "ours.cedar"
+    path.write_text('@id("ours") forbid (principal, action, resource);')
+    policy = Policy.load([path])
+    assert set(policy.rules) == {*Policy.load().rules, "ours"}
+    assert policy.rules["ours"].place == f"{path}, line 1"
+    assert policy.evaluate(*question(), NOW, 9, frozenset({"legal"})).reasons == ("ours",)
+
+
+def test_a_user_file_replaces_the_default_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "export.cedar"
+    path.write_text('@id("ours") forbid (principal, action, resource);')
+    ids = set(Policy.load([path], replace=True).rules)
+    assert "ours" in ids
+    assert "identity.job" in ids
+    assert not any(rule.startswith("export.") for rule in ids)
+
+
+def test_a_user_file_that_replaces_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "exports.cedar"
+    path.write_text(PERMIT)
+    with pytest.raises(PolicyError, match=r"replaces no default file, expected one of assets\."):
+        Policy.load([path], replace=True)
+
+
+def test_a_user_policy_with_a_default_id_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "export.cedar"
+    path.write_text('@id("export.queued") permit (principal, action, resource);')
+    with pytest.raises(PolicyError, match=r"taken by agentguard/policies/export\.cedar, line \d"):
+        Policy.load([path])
+
+
+def test_an_unreadable_user_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin.cedar").write_bytes(b"// \xff\n")
+    for path in (tmp_path / "absent.cedar", tmp_path, tmp_path / "latin.cedar"):
+        with pytest.raises(PolicyError, match="can't be read"):
+            Policy.load([path])
+    good = tmp_path / "good.cedar"
+    good.write_text(PERMIT)
+    with pytest.raises(PolicyError, match="named twice"):
+        Policy.load([good, good])
+
+
+def test_s19_the_digest_names_the_text_and_not_its_place() -> None:
+    first = Policy({"a.cedar": PERMIT})
+    assert first.digest == Policy({"elsewhere/b.cedar": PERMIT}).digest
+    assert first.digest != Policy({"a.cedar": PERMIT + " "}).digest
+    assert first.digest != Policy.load().digest
+    assert Policy.load().digest == Policy.load().digest
+
+
+OVERFLOWS = "context.approvals + 9223372036854775807 + 1 > 0"
+
+
+def test_i11_a_forbid_that_errs_denies_though_cedar_says_allow() -> None:
+    text = PERMIT + f'@id("errs") forbid (principal, action, resource) when {{ {OVERFLOWS} }};'
+    request, facts = question()
+    said = cedarpy.is_authorized(
+        {
+            "principal": 'Agent::"p"',
+            "action": 'Action::"export"',
+            "resource": 'Media::"m"',
+            "context": {"approvals": 0},
+        },
+        text,
+        [],
+    )
+    assert said.allowed  # the trap: Cedar skips the forbid
+    ruling = Policy({"a.cedar": text}).evaluate(request, facts, NOW, 0, frozenset())
+    assert not ruling.allowed
+    assert "`errs`" in ruling.errors[0]
+
+
+def test_i11_an_error_on_one_asset_denies_the_call() -> None:
+    text = PERMIT + (
+        '@id("errs") forbid (principal, action, resource) '
+        f'when {{ resource.id == "a2" && {OVERFLOWS} }};'
+    )
+    request, facts = question()
+    second = replace(facts.assets[0], use=replace(facts.assets[0].use, asset="a2"))
+    policy = Policy({"a.cedar": text})
+    assert policy.evaluate(request, facts, NOW, 0, frozenset()).allowed
+    both = replace(facts, assets=(*facts.assets, second))
+    assert not policy.evaluate(request, both, NOW, 0, frozenset()).allowed
+
+
+def test_i11_what_cedar_cannot_hold_is_an_error_and_a_no() -> None:
+    request, facts = question()
+    agent = replace(facts.agent, id="\ud800") if facts.agent else None
+    for broken in (
+        replace(facts, agent=agent),
+        replace(facts, agent=None),
+        replace(facts, assets=(replace(facts.assets[0], queued="yes"),)),  # type: ignore[arg-type]
+        replace(facts, assets=(replace(facts.assets[0], held=None),)),  # type: ignore[arg-type]
+    ):
+        ruling = Policy({"a.cedar": PERMIT}).evaluate(request, broken, NOW, 0, frozenset())
+        assert (ruling.allowed, bool(ruling.errors)) == (False, True)
+
+
+def test_i11_what_nothing_permits_is_refused_without_reasons() -> None:
+    text = '@id("none") permit (principal, action == Action::"edit", resource);'
+    ruling = Policy({"a.cedar": text}).evaluate(*question(), NOW, 0, frozenset())
+    assert (ruling.allowed, ruling.reasons, ruling.unpermitted) == (False, (), True)
+
+
+def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
+    schema = cedarpy.Schema.from_str((POLICIES / "schema.cedarschema").read_text("utf-8"))
+    for facts_of in (
+        lambda facts: facts,
+        lambda facts: replace(facts, assets=()),
+        lambda facts: replace(facts, assets=(), text=False, destination=None, chat_ceiling=None),
+        lambda facts: replace(facts, tool_stage=None),
+    ):
+        request, facts = question()
+        facts = facts_of(facts)
+        media = media_of(request, facts)
+        assert facts.agent is not None
+        entities = [
+            *configured(facts.agent, facts.destination, facts.open_labels),
+            *({"uid": {"type": "Media", "id": "0"}, "attrs": m, "parents": []} for m in media),
+        ]
+        result = cedarpy.is_authorized(
+            {
+                "principal": {"type": "Agent", "id": facts.agent.id},
+                "action": {"type": "Action", "id": "export"},
+                "resource": {"type": "Media", "id": "0"},
+                "context": call_of(request, facts, NOW, 1, frozenset({"legal"}), None),
+            },
+            PERMIT,
+            json.dumps(entities),
+            schema,
+        )
+        assert (result.decision, result.diagnostics.errors) == (cedarpy.Decision.Allow, [])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'context["tool"] == "publish"',
+        "context has toolStage",
+        'context has destination.audience && context.destination.audience == "public"',
+        "context.now < resource.terms.until",
+        "context == context",
+        "[context].contains(context)",
+    ],
+)
+def test_what_a_policy_reads_it_is_given(condition: str) -> None:
+    """Attributes that no policy reads are left out; none that one reads may be."""
+    guard = "resource.terms has until && " if "until" in condition else ""
+    text = f'@id("x") permit (principal, action, resource) when {{ {guard}{condition} }};'
+    ruling = Policy({"a.cedar": text}).evaluate(*question(), NOW, 0, frozenset())
+    assert (ruling.allowed, ruling.errors) == (True, ())
+
+
+def test_no_digest_reaches_cedar() -> None:
+    request, facts = question()
+    said = json.dumps(
+        [media_of(request, facts), call_of(request, facts, NOW, 0, frozenset(), None)]
+    )
+    assert "0000" not in said.replace("00.000Z", "")
+    assert request.destination_digest is not None
+    assert request.destination_digest not in said
+
+
+FALLING = {
+    "permit while alone": "permit (principal, action, resource) when { context.approvals < 2 };",
+    "forbid a crowd": "forbid (principal, action, resource) when { context.approvals >= 2 };",
+    "forbid exactly one": "forbid (principal, action, resource) when { context.approvals == 1 };",
+    "permit not legal": "permit (principal, action, resource) "
+    'unless { context.approverGroups.contains("legal") };',
+    "forbid legal": "forbid (principal, action, resource) "
+    'when { resource.sensitivity > 0 && context.approverGroups.contains("legal") };',
+    "a twisted if": "forbid (principal, action, resource) "
+    "when { if context.approvals > 1 then true else false };",
+    "double negation": "forbid (principal, action, resource) "
+    "unless { !(context.approvals >= 1) || context.approvals >= 9 };",
+}
+RISING = {
+    "unless": "forbid (principal, action, resource) unless { context.approvals >= 2 };",
+    "when": "forbid (principal, action, resource) when { context.approvals < 2 };",
+    "flipped": "forbid (principal, action, resource) when { 2 > context.approvals };",
+    "negated": "forbid (principal, action, resource) when { !(context.approvals > 1) };",
+    "either": "forbid (principal, action, resource) unless "
+    '{ context.approvals >= 3 || context.approverGroups.containsAny(["legal", "comms"]) };',
+    "branches": "forbid (principal, action, resource) unless "
+    "{ if resource.held then context.approvals >= 2 else context.approvals >= 1 };",
+}
+
+
+def falls(policy: Policy, request: Request, facts: Facts) -> Iterator[str]:
+    """By trying: every way in which one more approval turns a yes into a no."""
+    sets = [
+        (count, frozenset(chosen))
+        for count in range(5)
+        for size in range(min(count, len(ALL_GROUPS)) + 1)
+        for chosen in combinations(ALL_GROUPS, size)
+    ]
+    yes = {each for each in sets if policy.evaluate(request, facts, NOW, *each).allowed}
+    for count, chosen in yes:
+        for more in (chosen, *(chosen | {group} for group in ALL_GROUPS)):
+            if (count + 1, more) in sets and (count + 1, more) not in yes:
+                yield f"{count} {sorted(chosen)} -> {sorted(more)}"
+
+
+@pytest.mark.parametrize("text", FALLING.values(), ids=FALLING.keys())
+def test_a_policy_that_one_more_approval_turns_into_a_no_is_found(text: str) -> None:
+    policy = Policy({"a.cedar": PERMIT if text.startswith("forbid") else "", "b.cedar": _id(text)})
+    assert list(falls(policy, *question())), "the example must really be one"
+    [found] = policy.monotone_violations()
+    assert found.startswith("b.cedar, line 1: bad may refuse when one more person approves")
+
+
+@pytest.mark.parametrize("text", RISING.values(), ids=RISING.keys())
+def test_a_monotone_policy_is_left_alone(text: str) -> None:
+    policy = Policy({"a.cedar": PERMIT, "b.cedar": _id(text)})
+    assert policy.monotone_violations() == ()
+    assert not list(falls(policy, *question()))
+
+
+def _id(text: str) -> str:
+    return f'@id("bad") {text}'
+
+
+@pytest.mark.parametrize("label", ["brand", "likeness", "regulated", "embargoed"])
+@pytest.mark.parametrize("audience", list(Audience))
+@pytest.mark.parametrize("stage", [Stage.EDIT, Stage.QUEUE, Stage.EXPORT])
+def test_s20_the_default_policy_is_monotone(stage: Stage, audience: Audience, label: str) -> None:
+    policy = Policy.load()
+    assert policy.monotone_violations() == ()
+    assert not list(falls(policy, *question(stage=stage, audience=audience, label=label)))
