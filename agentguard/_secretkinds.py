@@ -20,7 +20,7 @@ _DOTTED = "A-Za-z0-9_.-"
 
 # Least share of class changes (`mixing`) in a key of these characters that was split up. Random
 # keys have 0.62, 0.47 (hex), 0.30 (upper case); prose without its spaces has less than 0.3.
-_MIXED = {_ALNUM: 0.35, _WORD: 0.35, _DOTTED: 0.2, _HEX: 0.25, _UPPER: 0.15}
+_MIXED = {_ALNUM: 0.35, _WORD: 0.35, _DOTTED: 0.2, _HEX: 0.25, _UPPER: 0.05}
 
 
 class Kind(NamedTuple):
@@ -65,6 +65,7 @@ _PREFIXES = (
     ("Replicate token", "r8_", _ALNUM, 30),
     ("Slack token", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xapp- xoxe.", _DOTTED, 16),
     ("Stripe key", "sk_live_ rk_live_ sk_test_ rk_test_ whsec_", _ALNUM, 16),
+    ("JSON Web Token", "eyJhbGciOi eyJ0eXAiOi eyJraWQiOi", _WORD, 20),
     ("npm token", "npm_", _ALNUM, 30),
     ("PyPI token", "pypi-AgE", _WORD, 50),
     ("SendGrid API key", "SG.", _DOTTED, 60),
@@ -72,6 +73,9 @@ _PREFIXES = (
     ("Twilio key", "SK AC", _HEX, 32),
     ("age secret key", "AGE-SECRET-KEY-1", _UPPER, 40),
 )
+
+# Parts of words: "ASIA TOUR 12 JUNE 14 JULY", "ARABIA 2025" would be pieced together to a key.
+_WORDS = ("ABIA", "ACCA", "ASIA")
 
 _AWS_SECRET = r"[\s\S]{0,80}?(?<![A-Za-z0-9/+])([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"
 _NAMED = (
@@ -140,8 +144,7 @@ def _prefixed() -> tuple[Kind, ...]:
     for name, prefixes, tail, least in _PREFIXES:
         for prefix in prefixes.split():
             lead = prefix if prefix.isalnum() else f"(?i:{re.escape(prefix)})"
-            # ASIA is a word: "ASIA TOUR 12 JUNE 14 JULY" would be pieced together to a key.
-            split = None if prefix == "ASIA" else _MIXED[tail]
+            split = None if prefix in _WORDS else _MIXED[tail]
             pattern = re.compile(f"{lead}([{tail}]{{{least},}})")
             kinds.append(Kind(name, prefix.lower(), pattern, 0.0, split))
     return tuple(kinds)
@@ -153,9 +156,9 @@ def _bared() -> tuple[Kind, ...]:
     for name, prefixes, tail, least in _PREFIXES:
         for prefix in prefixes.split():
             bare = "".join(filter(str.isalnum, prefix))
-            if len(bare) >= 4 and prefix != "ASIA":
+            if len(bare) >= 4 and prefix not in _WORDS:
                 chars = _ALNUM if tail.startswith(_ALNUM) else tail
-                pattern = re.compile(f"{bare}([{chars}]{{{min(least, 20)},}})")
+                pattern = re.compile(f"{bare}([{chars}]{{{min(least, 16)},}})")
                 kinds.append(Kind(name, bare.lower(), pattern, 0.0, _MIXED[chars]))
     return tuple(kinds)
 

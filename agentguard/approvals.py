@@ -189,7 +189,7 @@ class Approvals:
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
-        out = self._contributors(approval) | {approval.requested_by}
+        out = self._involved(approval) | {approval.requested_by}
         out |= {answer.person for answer in approval.answers}
         return tuple(sorted(person for person in self._workspace.people if person not in out))
 
@@ -219,10 +219,10 @@ class Approvals:
                 f"{answer.person} asked for this job and can't answer; who can:"
                 f" {', '.join(self.eligible(approval)) or 'nobody'}"
             )
-        if answer.person in self._contributors(approval):
+        if answer.person in self._involved(approval):
             raise ApprovalError(
-                f"{answer.person} contributed to this media and can't answer; who can:"
-                f" {', '.join(self.eligible(approval)) or 'nobody'}"
+                f"{answer.person} contributed to this media or owns its agent, and can't answer;"
+                f" who can: {', '.join(self.eligible(approval)) or 'nobody'}"
             )
         if any(answer.person == earlier.person for earlier in approval.answers):
             raise ApprovalError(f"{answer.person} answered this before; an answer stands")
@@ -261,8 +261,10 @@ class Approvals:
             answers=self._ledger.answers(row["request"]),
         )
 
-    def _contributors(self, approval: Approval) -> set[str]:
-        return {
+    def _involved(self, approval: Approval) -> set[str]:
+        """Contributors of the media, and the owner of the agent that asks (I1, S3)."""
+        agent = self._workspace.agents.get(str(approval.shown["agent"]))
+        return {agent.owner if agent is not None else ""} | {
             row["person"]
             for asset in approval.shown["assets"]
             for row in self._ledger.all(

@@ -126,7 +126,9 @@ def _digest_of(destination: Destination) -> str:
 
 def _eligible(facts: Facts) -> dict[str, Person]:
     """I1, S3: neither who asked for the job nor who had a hand in an asset, and each one once."""
-    barred = {facts.requester}.union(*(asset.contributors for asset in facts.assets))
+    # I1, S3: the acting agent's owner would approve what their own agent asked for.
+    owner = {facts.agent.owner} if facts.agent is not None else set()
+    barred = {facts.requester, *owner}.union(*(asset.contributors for asset in facts.assets))
     return {person.id: person for person in facts.people if person.id not in barred}
 
 
@@ -210,8 +212,10 @@ def _nobody(facts: Facts, wanted: Needs, waiting: Sequence[Person]) -> str:
         if any(group in person.groups for person in facts.people):
             return f"everybody in {_name(group)} has answered, asked for the job or contributed"
         return f"nobody is in {_name(group)}"
-    left = {0: "nobody", 1: "only 1 person"}.get(len(waiting), f"only {len(waiting)} people")
-    return f"{left} may: those who asked for the job or contributed do not count"
+    if len(waiting) >= wanted.approvals:
+        return "no two people can answer for these groups: each counts in one"
+    left = {0: "nobody else", 1: "only 1 person"}.get(len(waiting), f"only {len(waiting)} people")
+    return f"{left} may: those who answered, asked for the job or contributed do not count"
 
 
 def _refused(policy: Policy, request: Request, facts: Facts, ruling: Ruling) -> Decision:

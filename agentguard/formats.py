@@ -14,7 +14,8 @@ import zlib
 from typing import BinaryIO
 
 from agentguard._cursor import BLOCK, Cursor, Format, Limits, MediaRefused, riff_chunks
-from agentguard._formats_av import flac, iso_media, matroska, mp3, ogg, wav
+from agentguard._formats_audio import flac, mp3, ogg, wav
+from agentguard._formats_video import iso_media, matroska
 
 __all__ = ["Format", "Limits", "MediaRefused", "inspect"]
 

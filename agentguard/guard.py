@@ -39,6 +39,7 @@ from agentguard.jobs import Job, Jobs
 from agentguard.ledger import Judged, Ledger, Made, Outcome, Relied
 from agentguard.model import (
     UNCLASSIFIED,
+    Audience,
     Decision,
     Effect,
     GrantState,
@@ -175,6 +176,7 @@ class Guard:
         bound = Bound(binding)
         if bound.name in self.bound:
             raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+        self._require_no_way_out(bound)
         named = binding.destination
         if isinstance(named, str) and named not in self.workspace.destinations:
             raise BindingError(
@@ -186,6 +188,30 @@ class Guard:
             raise BindingError(f"{bound.name}: no class {', '.join(unknown)} is configured")
         self.bound[bound.name] = bound
         return bound
+
+    def _require_no_way_out(self, bound: Bound) -> None:
+        """S28: only the export stage has an effect at a destination that is no vendor."""
+        binding = bound.binding
+        named = binding.destination
+        known = self.workspace.destinations.get(named) if isinstance(named, str) else None
+        vendor = known is not None and known.audience is Audience.VENDOR
+        if binding.stage is Stage.EXPORT:
+            if named is None:
+                raise BindingError(
+                    f"{bound.name} is bound to the export stage and names no destination; where"
+                    " does it send? Say destination='...' or Arg('...')"
+                )
+        elif binding.stage is Stage.QUEUE:
+            if binding.effect is not OutsideEffect.NONE:
+                raise BindingError(
+                    f"{bound.name}: a queue tool only marks what may be released; one that sends"
+                    " belongs to the export stage"
+                )
+        elif named is not None and not vendor:
+            raise BindingError(
+                f"{bound.name} sends to {named} from the {binding.stage} stage; only the export"
+                " stage may. If it converts and publishes at once, split it into two tools"
+            )
 
     def bound_for(self, tool: BaseTool) -> Bound:
         """The Binding of a tool object.
@@ -378,18 +404,17 @@ class Guard:
         approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
         if approval is None:
             raise Refused("no approval was asked for this call", policy="not-asked")
+        credential = self._credential(call)
         decision = self._decide_asked(call, prepared, approval)
         if decision.effect is Effect.PERMIT:
-            credential = self._credential(call)
             item = self._judged(call, prepared, decision, credential)
             try:
                 self.ledger.issue_grant(item, epoch=call.job.epoch)
             except JobError as error:
                 raise Refused(str(error), policy="job") from None
-        elif decision.effect is Effect.DENY and approval["state"] == "pending":
-            late = self.ledger.clock() >= approval["expires_at"]
-            state = "expired" if late else "denied"
-            self.ledger.settle_approval(request.digest, state=state, reason=decision.reason)
+        elif approval["state"] == "pending" and self.ledger.clock() >= approval["expires_at"]:
+            reason = decision.reason
+            self.ledger.settle_approval(request.digest, state="expired", reason=reason)
         return Waiting(
             request=request.digest,
             decision=decision,
@@ -408,8 +433,9 @@ class Guard:
             call, prepared, row = self._recorded(call)
             request = prepared.request
             grant = self.ledger.one("SELECT * FROM grants WHERE request = ?", request.digest)
+            approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
             if grant is None:
-                raise Refused(row["reason"], policy="not-granted")
+                raise self._ungranted(call, prepared, row, approval)
             retry = grant["effect"] == OutsideEffect.NONE
             if grant["state"] == GrantState.EXECUTED or (
                 grant["state"] == GrantState.FAILED and not retry
@@ -422,7 +448,6 @@ class Guard:
                     policy="outcome-unknown",
                 )
             credential = self._credential(call)
-            approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
             decision = self._decide_asked(call, prepared, approval)
             if decision.effect is not Effect.PERMIT:
                 raise Refused(decision.reason, policy="decided-again")
@@ -691,6 +716,18 @@ class Guard:
             " destination differ); make a new call",
             policy="call-changed",
         )
+
+    def _ungranted(
+        self, call: Call, prepared: Prepared, row: Row, approval: Row | None
+    ) -> Refused:
+        """Why a recorded call has no Grant: the Decision's reason, or how it stands now."""
+        if approval is None:
+            return Refused(row["reason"], policy="not-granted")
+        decision = self._decide_asked(call, prepared, approval)
+        if decision.effect is Effect.PERMIT:
+            reason = "it is approved; resume the call where it waits, it has no grant elsewhere"
+            return Refused(reason, policy="not-granted")
+        return Refused(decision.reason, policy="not-granted")
 
     def _prepare_files(
         self, call: Call, prepared: Prepared

@@ -116,6 +116,11 @@ class Studio:
         (approval,) = self.guard.approvals.list()
         return approval
 
+    def pending_any(self) -> Approval:
+        """The one approval request, whatever its state."""
+        (approval,) = self.guard.approvals.list(state=None)
+        return approval
+
     def exported(self, destination: str = "site") -> list[Path]:
         folder = self.folder / "out" / destination
         return sorted(p for p in folder.iterdir() if p.suffix != ".txt") if folder.exists() else []
@@ -268,7 +273,9 @@ def build(
     builder.add_conditional_edges("model", route, [*nodes, END])
     agents = {node: agent for node, (agent, _) in nodes.items()}
     sealed = protect(builder, studio.guard, agents=agents)
-    return sealed.compile(checkpointer=checkpointer if checkpointer is not None else InMemorySaver())
+    if checkpointer is None:
+        checkpointer = InMemorySaver()
+    return sealed.compile(checkpointer=checkpointer or None)
 
 
 def results(state: dict[str, Any]) -> list[ToolMessage]:

@@ -1,7 +1,7 @@
 """Reading and writing files the way every tool here does: plain files in, whole files out."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,20 +48,11 @@ def written(file: str) -> Iterator[Path]:
             expected="a file name in an existing folder",
             do="Create the folder first, or pass another file.",
         )
-    handle, scratch = tempfile.mkstemp(
-        dir=target.parent, prefix=".writing-", suffix=target.suffix[:16]
-    )
-    os.close(handle)
+    scratch = target.with_name(f".writing-{secrets.token_hex(8)}{target.suffix[:16]}")
+    # Created by hand for the umask's sake: mkstemp's 0600 would surprise whoever reads it next.
+    os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield Path(scratch)
-        os.chmod(scratch, 0o666 & ~_umask())  # mkstemp's 0600 would surprise whoever reads it next
+        yield scratch
         os.replace(scratch, target)
     finally:
-        Path(scratch).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's umask; reading it means setting it, hence the round trip."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+        scratch.unlink(missing_ok=True)

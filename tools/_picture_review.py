@@ -42,7 +42,7 @@ def picture_findings(path: Path) -> list[Finding]:
         )
     if picture.mode == "RGBA":
         findings += _transparency(picture)
-    if picture.mode == "RGB" or picture.getchannel("A").getextrema()[0] > 0:
+    if not _cut_out(picture):
         # What lies behind a cut-out decides how it looks, so its tones are judged where it is used.
         findings += tone_findings(luminance(flat(picture)))
     return findings + _hidden(path)
@@ -91,6 +91,11 @@ def tone_findings(luma: NDArray[np.uint8]) -> list[Finding]:
             )
         )
     return findings
+
+
+def _cut_out(picture: Image.Image) -> bool:
+    """Whether some pixels are fully transparent."""
+    return picture.mode == "RGBA" and bool((np.asarray(picture.getchannel("A")) == 0).any())
 
 
 def _inside_bars(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:

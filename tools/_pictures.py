@@ -1,7 +1,6 @@
 """Opening pictures without trusting them, and saving pictures without leaking anything."""
 
 import io
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -28,10 +27,7 @@ def decode(source: Path | BinaryIO, name: str) -> Image.Image:
     """Like open_picture, for a path known to be a regular file or for an open file."""
     expected = "one whole still picture (PNG, JPEG, WebP, TIFF, BMP or GIF)"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(source, formats=FORMATS)
-        with picture:
+        with Image.open(source, formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise refusal(
@@ -57,7 +53,7 @@ def decode(source: Path | BinaryIO, name: str) -> Image.Image:
             expected=expected,
             do="Pass a picture; for a video use the video tools.",
         ) from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise refusal(
             f"{name} is too large",
             got="a picture that unpacks to far more than fits",

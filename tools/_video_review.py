@@ -145,7 +145,7 @@ def _together(sample: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     film = np.stack(sample)
     lit = film.max(axis=0) >= 24
     if not lit.any():
-        return film[0]
+        return sample[0]
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     inner = film[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.asarray(inner.reshape(-1, inner.shape[2]), np.uint8)

@@ -19,7 +19,7 @@ from openai import (
 )
 from PIL import Image, ImageOps
 from pydantic import Field
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from tools._files import refusal
 from tools._pictures import decode, flat, save_picture
@@ -96,7 +96,7 @@ def picture_from_openai(
     again = Retrying(
         retry=retry_if_exception(_never_sent),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.1),
+        wait=wait_exponential(multiplier=0.2, max=2.0),
         before_sleep=lambda state: _log.info(
             "OpenAI Images could not be reached, attempt %d", state.attempt_number
         ),

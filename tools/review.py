@@ -39,7 +39,7 @@ def _is_picture(path: Path) -> bool:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             return int(getattr(picture, "n_frames", 1)) == 1
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return True
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError):
         return False

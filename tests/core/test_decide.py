@@ -99,7 +99,7 @@ def asset_of(said: Mapping[str, Any]) -> AssetFacts:
             channels=frozenset(channels) if channels is not None else None,
             consent=said.get("consent", True),
         ),
-        contributors=frozenset({"kim", *said.get("contributors", [])}),
+        contributors=frozenset(said.get("contributors", [])),
     )
 
 

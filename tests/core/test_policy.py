@@ -283,6 +283,21 @@ def test_i11_what_nothing_permits_is_refused_without_reasons() -> None:
     assert (ruling.allowed, ruling.reasons, ruling.unpermitted) == (False, (), True)
 
 
+def test_s33_a_resource_is_as_sensitive_as_the_worst_of_asset_text_and_labels() -> None:
+    request, facts = question(label="brand")
+    plain = replace(facts.assets[0], sensitivity=Sensitivity.OPEN)
+    facts = replace(facts, assets=(plain,))
+
+    def rank(said: Facts, texts: frozenset[str] = frozenset()) -> object:
+        return media_of(replace(request, text_labels=texts), said)[0]["sensitivity"]
+
+    assert rank(facts) == 0
+    assert rank(replace(facts, text_sensitivity=Sensitivity.RESTRICTED)) == 2
+    assert rank(facts, frozenset({"likeness"})) == 1
+    assert rank(facts, frozenset({"unclassified"})) == 2
+    assert rank(replace(facts, assets=()), frozenset({"unclassified"})) == 2
+
+
 def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
     schema = cedarpy.Schema.from_str((POLICIES / "schema.cedarschema").read_text("utf-8"))
     for facts_of in (

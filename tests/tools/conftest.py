@@ -1,6 +1,5 @@
 """Media made for the tests: small, real files in tmp_path."""
 
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,17 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# `tools/` is imported from the repository root and never installed.
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-
-def pattern(width: int, height: int, shift: int = 0) -> Image.Image:
-    """A picture in which every pixel tells where it came from, with soft tones all over."""
-    y, x = np.mgrid[0:height, 0:width]
-    red = 40 + 170 * ((x + shift) % width) / width
-    green = 40 + 170 * y / height
-    blue = 128 + 60 * np.sin((x + 2 * y + shift) / 9)
-    return Image.fromarray(np.stack([red, green, blue], axis=-1).astype(np.uint8))
+from tests.tools.samples import pattern
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import pattern
 from langchain_core.tools import BaseTool, ToolException
 from PIL import Image, ImageCms, ImageDraw, PngImagePlugin
 from pydantic import ValidationError
 
+from tests.tools.samples import pattern
 from tools.edit import adjust, caption, compose_photo, crop, place_logo, resize
 
 MakePicture = Callable[..., str]
@@ -140,8 +140,8 @@ def test_typographic_punctuation_is_set_plain_rather_than_as_boxes(
     picture: MakePicture, tmp_path: Path
 ) -> None:
     source, one, two = picture(), str(tmp_path / "1.png"), str(tmp_path / "2.png")
-    caption.invoke({"source": source, "text": "It's here \u2014 now\u2026", "file": one})
-    caption.invoke({"source": source, "text": "It's here - now...", "file": two})
+    caption.invoke({"source": source, "text": "It's here \u2014 now", "file": one})
+    caption.invoke({"source": source, "text": "It's here - now", "file": two})
     assert (values(one) == values(two)).all()
 
 
@@ -161,6 +161,14 @@ def test_text_that_cannot_be_set_is_refused(
         caption.invoke({"source": picture(), "text": text, "file": str(tmp_path / "out.png")})
     assert says in str(refused.value)
     assert not (tmp_path / "out.png").exists()
+
+
+def test_letters_that_no_installed_font_has_are_refused_by_code_point(
+    picture: MakePicture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools._lettering._FALLBACKS", ())  # a machine without fonts
+    with pytest.raises(ToolException, match=r"got U\+00E9, expected letters of an installed font"):
+        caption.invoke({"source": picture(), "text": "café", "file": str(tmp_path / "out.png")})
 
 
 @pytest.mark.parametrize("corner", ["top-left", "top-right", "bottom-left", "bottom-right"])

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import pattern
 from langchain_core.tools import ToolException
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.tools.samples import pattern
 from tools.generate import MODEL, connect, generate_image, picture_from_openai
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import pattern
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import ToolException
 from PIL import Image, PngImagePlugin
 
+from tests.tools.samples import pattern
 from tools.render import render_video, transcode
 from tools.review import review_media
 

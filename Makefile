@@ -1,0 +1,53 @@
+# Two commands do all set-up on a machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+VECTORS := $(wildcard ../shared/vectors)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types layers conformance clean
+
+help:  ## show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.base: constraints.txt
+	@echo "making .venv (first time only)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agentguard needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv .venv
+	@$(PIP) pip setuptools
+	@touch $@
+
+.venv/.demo: .venv/.base pyproject.toml
+	@echo "installing agentguard and what its demo needs"
+	@$(PIP) --no-build-isolation --editable . --group demo
+	@touch $@
+
+.venv/.dev: .venv/.demo
+	@echo "installing what the tests need"
+	@$(PIP) --group dev
+	@touch $@
+
+demo: .venv/.demo  ## watch a guarded agent make, queue and export real media
+	@$(BIN)/python -m graphs.demo
+
+test: .venv/.dev  ## run all tests
+	@AGENTGUARD_VECTORS="$(abspath $(VECTORS))" $(BIN)/python -m pytest -n auto -q
+
+lint: .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	@$(BIN)/mypy
+
+layers: .venv/.dev
+	@$(BIN)/lint-imports
+
+check: lint types layers test  ## ruff, mypy --strict, import-linter and the tests
+
+conformance: .venv/.dev  ## upstream's own ToolNode and agent tests over guarded tools
+	@$(PIP) --group conformance
+	@$(BIN)/python -m tests.conformance.upstream
+
+clean:  ## remove what the other commands made
+	@rm -rf .venv build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

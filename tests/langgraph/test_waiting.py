@@ -1,0 +1,204 @@
+"""A job that waits for people: left, answered elsewhere, re-entered, expired, changed meanwhile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from langchain.agents.middleware.human_in_the_loop import HITLRequest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from pydantic import TypeAdapter
+
+from agentguard.errors import ApprovalError, JobError
+from agentguard.model import JobState, Verdict
+from tests.support import Studio, build, call, open_studio, results, says
+
+KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
+
+
+def script(asset: str):
+    return [
+        says(call("look", {"source": asset}, id="c1"), id="m1"),
+        says(call("queue_for_release", {"asset": asset, "to": "site"}, id="c2"), id="m2"),
+        says(call("export_asset", {"asset": asset, "to": "site"}, id="c3"), id="m3"),
+    ]
+
+
+def leave_waiting(studio: Studio, saver, labels=("brand",)) -> tuple[str, str]:
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), labels)
+        graph = build(studio, script(asset), checkpointer=saver)
+        graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))
+    assert job.state is JobState.WAITING
+    return job.id, asset
+
+
+def resume(studio: Studio, job_id: str, asset: str, saver):
+    with studio.guard.rejoin_job(job_id, by=KIM) as job:
+        graph = build(studio, script(asset), checkpointer=saver)
+        state = graph.invoke(None, job.config(thread_id="t"))
+    return state, job
+
+
+def test_I9_a_waiting_job_keeps_its_question_and_nothing_live(studio: Studio) -> None:
+    leave_waiting(studio, InMemorySaver())
+    live = "SELECT count(*) AS n FROM credentials WHERE state = 'live'"
+    row = studio.guard.ledger.one(live)
+    assert row is not None
+    assert row["n"] == 0
+    assert "issued" not in studio.grants()
+    assert studio.pending().state == "pending"
+
+
+def test_a_waiting_job_is_answered_and_finished_by_another_process(tmp_path: Path) -> None:
+    with SqliteSaver.from_conn_string(str(tmp_path / "threads.db")) as saver:
+        first = open_studio(tmp_path)
+        job_id, asset = leave_waiting(first, saver)
+        first.guard.close()
+        second = open_studio(tmp_path, clock=first.clock, keys=first.keys)
+        second.clock.turn(seconds=3600)
+        second.answer(second.pending().request, OMAR)
+        state, job = resume(second, job_id, asset, saver)
+        assert results(state)[-1].status == "success", results(state)[-1].content
+        assert len(second.exported()) == 1
+        assert job.state is JobState.ENDED
+        second.guard.close()
+
+
+def test_S22_an_answer_after_the_window_is_refused_and_the_job_ends(studio: Studio) -> None:
+    saver = InMemorySaver()
+    job_id, _ = leave_waiting(studio, saver)
+    request = studio.pending().request
+    studio.clock.turn(seconds=25 * 3600)
+    with pytest.raises(ApprovalError, match="window closed"):
+        studio.answer(request, OMAR)
+    studio.guard.ledger.sweep()
+    with pytest.raises(JobError, match="ended"):
+        studio.guard.rejoin_job(job_id, by=KIM)
+    assert studio.exported() == []
+
+
+def test_S22_an_approval_given_in_time_expires_with_the_window(studio: Studio) -> None:
+    saver = InMemorySaver()
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        graph = build(studio, script(asset), checkpointer=saver)
+        config = job.config(thread_id="t")
+        graph.invoke({"messages": [("user", "go")]}, config)
+        studio.answer(studio.pending().request, OMAR)
+        for _ in range(25 * 3600 // 20):
+            studio.clock.turn(seconds=20)
+            job.renew()
+        state = graph.invoke(None, config)
+    assert results(state)[-1].status == "error"
+    assert "window closed" in results(state)[-1].content
+    assert studio.exported() == []
+
+
+def test_only_the_requester_or_a_service_may_rejoin(studio: Studio) -> None:
+    job_id, _ = leave_waiting(studio, InMemorySaver())
+    with pytest.raises(JobError, match="only kim"):
+        studio.guard.rejoin_job(job_id, by=OMAR)
+
+
+def test_S20_S31_regulated_media_needs_two_people_one_of_legal(studio: Studio) -> None:
+    saver = InMemorySaver()
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["regulated"])
+        graph = build(studio, script(asset), checkpointer=saver)
+        config = job.config(thread_id="t")
+        state = graph.invoke({"messages": [("user", "go")]}, config)
+        asked = state["__interrupt__"][0].value["agentguard"]
+        assert (asked["approvals_needed"], asked["groups_needed"]) == (2, ["legal"])
+        studio.answer(studio.pending().request, INES)
+        studio.answer(studio.pending().request, LEE)
+        assert "__interrupt__" in graph.invoke(None, config)  # two, none of them legal
+        studio.answer(studio.pending().request, OMAR, group="legal")
+        state = graph.invoke(None, config)
+    assert results(state)[-1].status == "success"
+    assert len(studio.exported()) == 1
+
+
+def test_redelivered_answers_count_a_person_once(studio: Studio) -> None:
+    job_id, _ = leave_waiting(studio, InMemorySaver(), ["regulated"])
+    request = studio.pending().request
+    studio.answer(request, OMAR, group="legal")
+    with pytest.raises(ApprovalError, match="answered this before"):
+        studio.answer(request, OMAR)
+    assert studio.pending().state == "pending"
+    assert job_id
+
+
+def test_S18_a_class_raised_after_the_approval_voids_it(studio: Studio) -> None:
+    saver = InMemorySaver()
+    job_id, asset = leave_waiting(studio, saver)
+    studio.answer(studio.pending_any().request, OMAR)
+    studio.guard.import_asset(studio.folder / "in.png", ["regulated"], by=INES)
+    state, _ = resume(studio, job_id, asset, saver)
+    assert "not what was decided on" in results(state)[-1].content
+    assert studio.exported() == []
+
+
+@pytest.mark.parametrize("column", ["held", "recalled"])
+def test_S18_a_hold_or_recall_after_the_approval_stops_the_export(
+    studio: Studio, column: str
+) -> None:
+    saver = InMemorySaver()
+    job_id, asset = leave_waiting(studio, saver)
+    studio.answer(studio.pending_any().request, OMAR)
+    row = studio.guard.ledger.one("SELECT sha256 FROM assets WHERE id = ?", asset)
+    assert row is not None
+    studio.guard.ledger.mark_asset(row["sha256"], column=column, value=True, by=OMAR)
+    state, _ = resume(studio, job_id, asset, saver)
+    said = {"held": "legal hold", "recalled": "recalled"}[column]
+    assert said in results(state)[-1].content
+    assert studio.exported() == []
+
+
+def test_I12_bytes_swapped_in_the_store_after_the_approval_are_refused(studio: Studio) -> None:
+    saver = InMemorySaver()
+    job_id, asset = leave_waiting(studio, saver)
+    studio.answer(studio.pending_any().request, OMAR)
+    row = studio.guard.ledger.one("SELECT sha256 FROM assets WHERE id = ?", asset)
+    assert row is not None
+    sha256 = row["sha256"]
+    stored = studio.folder / ".agentguard" / "assets" / sha256[:2] / sha256
+    stored.chmod(0o600)
+    stored.write_bytes(studio.picture("evil.png", "red").read_bytes())
+    state, _ = resume(studio, job_id, asset, saver)
+    assert "changed" in results(state)[-1].content
+    assert studio.exported() == []
+
+
+def test_without_a_checkpointer_an_ask_is_denied_saying_so(studio: Studio) -> None:
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        graph = build(studio, script(asset), checkpointer=False)
+        state = graph.invoke({"messages": [("user", "go")]}, job.config())
+    assert "checkpointer" in results(state)[-1].content
+    assert studio.exported() == []
+
+
+def test_the_interrupt_is_in_the_stock_schemas(studio: Studio) -> None:
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        graph = build(studio, script(asset))
+        state = graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))
+    value = state["__interrupt__"][0].value
+    TypeAdapter(HITLRequest).validate_python(value)
+    assert value["type"] == "tool_approval"
+    assert value["tool_call_id"] == "c3"
+    assert value["action_requests"][0]["args"] == value["action_requests"][0]["arguments"]
+    json.dumps(value)
+
+
+def test_a_no_ends_the_question(studio: Studio) -> None:
+    saver = InMemorySaver()
+    job_id, asset = leave_waiting(studio, saver)
+    studio.answer(studio.pending_any().request, OMAR, Verdict.DENY)
+    studio.guard.ledger.sweep()
+    with pytest.raises(JobError, match="ended"):
+        resume(studio, job_id, asset, saver)
+    assert studio.exported() == []
