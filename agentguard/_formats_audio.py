@@ -77,10 +77,10 @@ def flac(cursor: Cursor) -> Format:
     cursor.move(max(cursor.position, cursor.size - BLOCK))
     tail = cursor.peek(BLOCK)
     for start in [found.start() for found in _FLAC_SYNC.finditer(tail)][:-33:-1]:
-        crc = 0
+        crc = before = 0
         for byte in tail[start:]:
-            crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
-        if crc == 0:
+            before, crc = crc, (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ byte]
+        if crc == 0 != before:  # zero already: padding follows the frame
             return Format(media_type="audio/flac", extension=".flac")
     cursor.refuse("it does not end with a whole frame; it is cut off, get the whole file")
 

@@ -5,9 +5,11 @@ Whatever the model said is looked up by id or refused (I3); nothing is opened he
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +34,11 @@ from agentguard.model import (
 from agentguard.storage import Row
 
 _ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAX_ASSETS = 256
+_SHORTEST_SECRET = 12
+
+_scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
 
 
 class Refused(Exception):
@@ -101,6 +107,7 @@ def prepare(call: Call, workspace: Workspace, ledger: Ledger) -> Prepared:
         Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
     """
     binding = call.bound.binding
+    _require_no_secret(call)
     try:
         frozen = call.bound.freeze(call.arguments)
     except ValueError as error:
@@ -240,28 +247,54 @@ def _assets(
 
 def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
     labels: set[str] = set()
-    redacted: dict[str, Any] = json.loads(json.dumps(frozen))
-    found: list[str] = []
+    redacted: dict[str, Any] = copy.deepcopy(dict(frozen))
 
     def replace(path: str, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        try:
-            scanned = scan(value)
-        except ValueError as error:
-            raise Refused(f"{call.bound.name}.{path}: {error}", policy="text") from None
+        scanned = _scan(value)  # it is not too long, and holds no secret: see above
         labels.update(scanned.labels)
-        found.extend(f"{path} holds {kind}" for kind in scanned.secrets)
         return scanned.redacted
 
     for path in call.bound.binding.texts:
         replace_at(redacted, path, replace)
-    if found:  # S7: a secret never goes on, and is never written down
-        raise Refused(
-            f"{call.bound.name}: {found[0]}; take the secret out of the text and ask again",
-            policy="secret",
-        )
     return labels, redacted
+
+
+def sayable(name: object) -> str:
+    """A tool name that a model wrote, as it may be recorded: never a secret or a novel."""
+    if isinstance(name, str) and _TOOL_NAME.fullmatch(name) and not _scan(name).secrets:
+        return name
+    return "[unreadable name]"
+
+
+def _require_no_secret(call: Call) -> None:
+    """S7: looked for before anything is repeated, so that no message or record can hold one."""
+    for text in _strings(call.arguments):
+        if len(text) < _SHORTEST_SECRET or _ASSET_ID.fullmatch(text):
+            continue
+        try:
+            secrets = _scan(text).secrets
+        except ValueError as error:
+            raise Refused(f"{call.bound.name}: {error}", policy="text") from None
+        if secrets:
+            raise Refused(
+                f"{call.bound.name}: an argument holds a secret ({secrets[0]}); take it out and"
+                " ask again",
+                policy="secret",
+            )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            pending.extend((*item.keys(), *item.values()))
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            pending.extend(item)
 
 
 def _destination(

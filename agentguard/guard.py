@@ -7,13 +7,15 @@ it on a thread, so that nothing is written twice.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from agentguard import config as configuration
 from agentguard.approvals import Approvals
@@ -336,9 +338,32 @@ class Guard:
         path = Path(file)
         try:
             with path.open("rb") as opened:
-                sha256, size, format_ = take_in(self.store, opened, limits=self.limits)
+                return self._register(opened, labels, by=by, job=job, name=path.name)
         except OSError as error:
             raise AssetError(f"{path.name} can't be read: {error.strerror}") from error
+
+    def take_in(
+        self, data: bytes, labels: Iterable[str], *, by: str, job: str, name: str
+    ) -> str:
+        """Take in media that arrived inside a message; returns its asset id.
+
+        Raises:
+            AssetError: not media, damaged or too large.
+        """
+        known = self.ledger.one(
+            "SELECT id, labels FROM assets JOIN asset_jobs USING (sha256)"
+            " WHERE sha256 = ? AND job = ?",
+            hashlib.sha256(data).hexdigest(),
+            job,
+        )
+        if known is not None and set(labels) <= set(json.loads(known["labels"])):
+            return str(known["id"])
+        return self._register(io.BytesIO(data), labels, by=by, job=job, name=name)
+
+    def _register(
+        self, file: BinaryIO, labels: Iterable[str], *, by: str, job: str | None, name: str
+    ) -> str:
+        sha256, size, format_ = take_in(self.store, file, limits=self.limits)
         made = Made(
             sha256=sha256,
             id=asset_id(sha256),
@@ -352,7 +377,7 @@ class Guard:
             provenance=Provenance.UNKNOWN,
             parents=(),
             contributors=frozenset({by}),
-            name=path.name,
+            name=name,
         )
         self.ledger.register(made, job=job, by=by, how="imported")
         return made.id

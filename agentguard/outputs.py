@@ -184,7 +184,7 @@ def _media(content: Any) -> Iterable[bytes]:
     for block in content if isinstance(content, list) else ():
         if not isinstance(block, Mapping) or block.get("type") not in _MEDIA_BLOCKS:
             continue
-        data = _block_data(block)
+        data = block_data(block)
         if data is None:  # I3: a returned URL is not opened here
             raise AssetError("the tool returned media that is not in the message; bind its output")
         try:
@@ -193,7 +193,7 @@ def _media(content: Any) -> Iterable[bytes]:
             raise AssetError("the tool returned a media block that is not base64") from None
 
 
-def _block_data(block: Mapping[str, Any]) -> str | None:
+def block_data(block: Mapping[str, Any]) -> str | None:
     source = block.get("source")
     nested = source if isinstance(source, Mapping) else {}
     image = block.get("image_url")

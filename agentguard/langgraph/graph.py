@@ -25,7 +25,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 
 from agentguard.errors import BindingError, LedgerUnavailable
-from agentguard.gather import Call, Refused
+from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.gate import Agents, await_people, make_call
@@ -298,7 +298,7 @@ class _Gate:
         tool = self._node.tools_by_name.get(name)
         seat = seat_of(tool) if tool is not None else None
         if seat is None or seat.tool.name != name or not call.get("id"):
-            self._guard.ledger.refuse({"tool": name[:80], "policy": "agentguard.unknown-tool"})
+            self._guard.ledger.refuse({"tool": sayable(name), "policy": "agentguard.unknown-tool"})
             return None
         try:
             return make_call(

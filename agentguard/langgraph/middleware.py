@@ -8,20 +8,23 @@ arguments; over guarded tools it is safe anywhere, since the tool itself claims 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, ModelResponse
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import BaseTool
+from langgraph.config import get_config
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
-from agentguard.errors import BindingError
-from agentguard.gather import Call, Refused
+from agentguard.errors import BindingError, JobError
+from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.gate import agent_for, authorize_inline, make_call
 from agentguard.langgraph.graph import known_agents
+from agentguard.langgraph.messages import take_in_media
 from agentguard.langgraph.tools import Seat, guarded, seat_of
 from agentguard.model import Stage
 
@@ -68,16 +71,41 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return await handler(request.override(tool=tool))
 
     def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
-        """Show the model guarded tools only.
+        """Show the model guarded tools only, and asset ids in place of media in messages.
 
         Raises:
             BindingError: an unbound tool, or one that the provider would run by itself.
         """
-        return handler(request.override(tools=self._shown(request.tools)))
+        response = handler(self._request(request))
+        return self._response(response, request)
 
     async def awrap_model_call(self, request: Any, handler: Callable[..., Awaitable[Any]]) -> Any:
         """See `wrap_model_call`."""
-        return await handler(request.override(tools=self._shown(request.tools)))
+        shown = await asyncio.to_thread(self._request, request)
+        response = await handler(shown)
+        return await asyncio.to_thread(self._response, response, request)
+
+    def _request(self, request: Any) -> Any:
+        messages = self._taken_in(request.messages)
+        return request.override(tools=self._shown(request.tools), messages=messages)
+
+    def _response(self, response: Any, request: Any) -> Any:
+        if isinstance(response, AIMessage):
+            return self._taken_in([response])[0]
+        if isinstance(response, ModelResponse):
+            return replace(response, result=self._taken_in(response.result))
+        return response
+
+    def _taken_in(self, messages: Sequence[Any]) -> list[Any]:
+        if all(isinstance(message.content, str) for message in messages):
+            return list(messages)
+        try:
+            job = self._guard.jobs.find(get_config().get("configurable", {}))
+        except JobError:
+            return list(messages)  # no job: no tool will run, and nothing can be registered
+        agents = self._guard.workspace.agents
+        name = self._agents if isinstance(self._agents, str) else min(self._agents.values())
+        return take_in_media(self._guard, job, messages, owner=agents[name].owner)
 
     def _shown(self, tools: list[Any]) -> list[BaseTool]:
         shown = []
@@ -104,9 +132,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
             self._guard.ledger.refuse(
-                {"tool": str(call["name"])[:80], "policy": "agentguard.unknown-tool"}
+                {"tool": sayable(call["name"]), "policy": "agentguard.unknown-tool"}
             )
-            return _refusal(call, f"there is no tool {call['name']!r:.80} in this agent")
+            return _refusal(call, f"there is no tool {sayable(call['name'])} in this agent")
         try:
             copy = self._copy(tool)
         except BindingError as error:

@@ -1,0 +1,181 @@
+"""What people and programs see of a command, and what people are asked.
+
+Names, prompts, captions and tool texts come from models and media: nothing of them may steer a
+terminal, look like another line of ours, or be read as rich's markup.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentguard.errors import AgentGuardError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+ERROR, DENIED, PENDING, UNVERIFIED = 1, 3, 4, 5
+"""Exit codes besides 0 (ok, permit) and 2 (usage)."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Say = tuple[str, str]
+"""A cell: text, and rich's name of its style."""
+
+_WIDTH = 80
+_LABEL = 14
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_MOST_MARKS = 2  # accents on one letter; a heap of them covers the lines around it
+
+EFFECT_STYLES = {"permit": "green", "ask": "yellow", "deny": "red"}
+
+
+def visible(text: object, most: int = 300) -> str:
+    """Text of any origin as one line that can't steer a terminal.
+
+    What can't be seen (control, escape, bidi and zero-width characters, line ends, blanks that
+    are letters) is written out as `\\x1b`, `\\u202e`, `\\n`.
+
+    Args:
+        most: characters shown; the rest is counted.
+    """
+    raw, marks, shown = str(text), 0, []
+    for character in raw[:most]:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        plain = character.isprintable() and character not in _BLANK and marks <= _MOST_MARKS
+        shown.append(character if plain else character.encode("unicode_escape").decode("ascii"))
+    left = len(raw) - most
+    return "".join(shown) + (f"… ({left} more characters)" if left > 0 else "")
+
+
+def short(digest: str) -> str:
+    """The first 16 hex digits of a digest; every command takes them back."""
+    return visible(digest[:16])
+
+
+def console(*, err: bool = False) -> Console:
+    """Where people's output goes: stdout, or stderr for what must not mix with data."""
+    from rich.console import Console
+
+    file = sys.stderr if err else sys.stdout
+    return Console(file=file, highlight=False, markup=False, emoji=False)
+
+
+def say(text: str = "", style: str = "", *, err: bool = False) -> None:
+    """One line for people, never broken: paths and keys in it can be copied."""
+    from rich.text import Text
+
+    console(err=err).print(Text(text, style=style), soft_wrap=True)
+
+
+def fields(rows: Iterable[tuple[str, str | Say]], *, err: bool = False) -> None:
+    """Lines of `label value`, wrapped at 80 columns; a repeated label is left out by ''."""
+    from rich.text import Text
+
+    out = console(err=err)
+    for label, value in rows:
+        text, style = (value, "") if isinstance(value, str) else value
+        lines = textwrap.wrap(
+            text, _WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        for number, line in enumerate(lines):
+            head = f"{label if number == 0 else '':<{_LABEL}}"
+            out.print(Text.assemble((head, "bold"), (line, style)), soft_wrap=True)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Say]], *, tight: Iterable[str] = ()
+) -> None:
+    """A table for people.
+
+    Args:
+        tight: columns that are never broken, such as ids.
+    """
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        made.add_column(name, no_wrap=name in tight, overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row))
+    console().print(made)
+
+
+def _cell(value: str | Say) -> Text:
+    from rich.text import Text
+
+    return Text(value) if isinstance(value, str) else Text(value[0], style=value[1])
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON in ASCII: what can't be seen is escaped, so a terminal may print it."""
+    return json.dumps(value, indent=2, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"got {type(value).__name__}, expected JSON data")
+
+
+def print_json(value: Any) -> None:
+    typer.echo(as_json(value))
+
+
+def when(ms: int | None) -> str:
+    """A time (ms since the Unix epoch) in UTC."""
+    if ms is None:
+        return "never"
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):  # a row that was edited by hand
+        return f"{ms} ms"
+
+
+def span(ms: int) -> str:
+    """A length of time in its two largest units."""
+    seconds = max(ms, 0) // 1000
+    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "min")]
+    said = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(said[:2]) or f"{seconds} s"
+
+
+def passphrase(*, new: bool = False) -> str:
+    """A person's passphrase: from AGENTGUARD_PASSPHRASE, or asked for without echo.
+
+    Raises:
+        AgentGuardError: there is no terminal to ask at.
+    """
+    given = os.environ.get("AGENTGUARD_PASSPHRASE")
+    if given:
+        return given
+    if not sys.stdin.isatty():  # getpass would read a pipe, or a terminal that echoes
+        raise AgentGuardError(
+            "there is no terminal to ask for the passphrase; run this at one, or set"
+            " AGENTGUARD_PASSPHRASE"
+        )
+    text = "A new passphrase for the key (8 characters or more)" if new else "Passphrase"
+    return str(typer.prompt(text, hide_input=True, confirmation_prompt=new, err=True))
+
+
+def write_new(path: os.PathLike[str] | str, text: str) -> None:
+    """Write a file that must not exist yet.
+
+    Raises:
+        AgentGuardError: it exists, or can't be written.
+    """
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise AgentGuardError(f"{path}: exists and is not overwritten; name another") from None
+    except OSError as error:
+        raise AgentGuardError(f"{path}: can't be written: {error.strerror}") from error

@@ -1,0 +1,77 @@
+"""Media that arrives inside messages, around every tool: taken in, replaced by its asset id.
+
+A picture in a human message is of unknown origin (`unclassified`); one that the chat model's
+provider made carries what was revealed to that model (DESIGN section 4). The model gets the id.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from agentguard.errors import AssetError, LedgerUnavailable
+from agentguard.guard import Guard
+from agentguard.jobs import Job
+from agentguard.model import GENERATED, UNCLASSIFIED
+from agentguard.outputs import block_data
+
+_MEDIA = ("image", "audio", "video", "file", "image_url", "input_audio", "input_image", "media")
+_PROVIDER_MEDIA = ("image_generation_call",)
+
+
+def take_in_media(
+    guard: Guard, job: Job, messages: Sequence[BaseMessage], *, owner: str
+) -> list[BaseMessage]:
+    """The messages with every media block replaced by a text that names the new asset.
+
+    Args:
+        owner: the owner of the agent whose model speaks; a contributor of what it made.
+    """
+    return [_taken(guard, job, message, owner=owner) for message in messages]
+
+
+def _taken(guard: Guard, job: Job, message: BaseMessage, *, owner: str) -> BaseMessage:
+    if not isinstance(message, (HumanMessage, AIMessage)) or isinstance(message.content, str):
+        return message
+    if not any(_is_media(block) for block in message.content):
+        return message
+    content: list[Any] = []
+    for block in message.content:
+        if not _is_media(block):
+            content.append(block)
+        elif isinstance(message, HumanMessage):
+            content.append(_text(guard, job, block, {UNCLASSIFIED}, by=job.requested_by))
+        else:
+            revealed = guard.ledger.all("SELECT label FROM revealed WHERE job = ?", job.id)
+            labels = {GENERATED, *(row["label"] for row in revealed)}
+            content.append(_text(guard, job, block, labels, by=owner))
+    return message.model_copy(update={"content": content})
+
+
+def _is_media(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") in (*_MEDIA, *_PROVIDER_MEDIA)
+
+
+def _text(guard: Guard, job: Job, block: Any, labels: set[str], *, by: str) -> dict[str, str]:
+    data = block.get("result") if block["type"] in _PROVIDER_MEDIA else block_data(block)
+    if not isinstance(data, str):
+        return _said("[media that is not in the message was left out: a URL is never opened]")
+    try:
+        raw = base64.b64decode(data, validate=True)
+        name = f"message-{hashlib.sha256(raw).hexdigest()[:8]}"
+        asset = guard.take_in(raw, labels, by=by, job=job.id, name=name)
+    except (binascii.Error, ValueError) as error:
+        why = error if isinstance(error, AssetError) else "it is not base64"
+        return _said(f"[media in this message was left out: {why}]")
+    except LedgerUnavailable:
+        return _said("[media in this message was left out: the ledger is unavailable]")
+    return _said(f"[{block['type']} taken in as {asset}, class {' + '.join(sorted(labels))}]")
+
+
+def _said(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}

@@ -1,0 +1,176 @@
+"""A pytest plugin, for tests only: every tool of every ToolNode is guarded, every call authorized.
+
+Upstream's tests know nothing of jobs, Bindings or gates. This opens a job around each test, makes
+a Binding of each tool's own schema, and authorizes each call where ToolNode is about to run it,
+with the arguments as the model wrote them. From there on all is the package's own: the decision
+under the default policy, the Grant in a SQLite ledger, the guarded tool's claim, the tool's body,
+and the recorded outcome. The package has nothing that grants itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.tools import BaseTool
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest
+
+from agentguard import Binding, Guard
+from agentguard.bindings import Bound, _injected, _jsonable, _leaves
+from agentguard.canonical import digest
+from agentguard.errors import BindingError
+from agentguard.gather import Refused
+from agentguard.guard import wall_clock
+from agentguard.identity import create_log_key
+from agentguard.langgraph import _upstream
+from agentguard.langgraph.gate import make_call
+from agentguard.langgraph.tools import guarded, seat_of
+
+_PERSON = "kim@acme.example"
+_CONFIG = f"""
+workspace = "upstream"
+[people]
+"{_PERSON}" = {{ groups = [] }}
+[agents]
+upstream = {{ stages = ["edit"], owner = "{_PERSON}" }}
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    shim = _Shim()
+    shim.patch()
+    config.pluginmanager.register(shim, "agentguard-shim")
+
+
+class OpenBound(Bound):
+    """A tool that no Binding may describe (an open object, a union of shapes): taken as it is."""
+
+    def __init__(self, binding: Binding) -> None:
+        tool = binding.tool
+        self.binding = binding
+        self.name = tool.name
+        schema = tool.tool_call_schema
+        self._json_schema = schema if isinstance(schema, dict) else schema.model_json_schema()
+        self._leaves = {}
+        self._model = None
+        self.injected = _injected(tool, set(self._json_schema.get("properties", {})))
+        self.args_schema = tool.args_schema
+        self.digest = digest("agentguard/binding/v1", {"tool": self.name, "open": True})
+
+    def freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        frozen: dict[str, Any] = _jsonable(dict(raw))
+        return frozen
+
+
+def bound(tool: BaseTool) -> Bound:
+    """A Binding of a tool's own schema: no media, all arguments plain, free to pause and route."""
+    try:
+        schema = tool.tool_call_schema
+        shape = schema if isinstance(schema, dict) else schema.model_json_schema(by_alias=True)
+        plain = [path for path, _ in _leaves(shape, tool.name)]
+        return Bound(
+            Binding(tool, stage=None, plain=plain, interrupts=True, unsafe_routes=True)
+        )
+    except BindingError:
+        return OpenBound(Binding(tool, stage=None, interrupts=True, unsafe_routes=True))
+
+
+class _Shim:
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="agentguard-upstream-")
+        folder = Path(self._folder.name)
+        (folder / "agentguard.toml").write_text(_CONFIG, "utf-8")
+        (folder / ".agentguard").mkdir()
+        create_log_key(folder / ".agentguard" / "log.key")
+        self._guard = Guard.from_config(folder / "agentguard.toml", clock=wall_clock)
+        self._numbers = itertools.count()
+        self._tools: Counter[str] = Counter()
+
+    def patch(self) -> None:
+        init = ToolNode.__init__
+        execute, aexecute = ToolNode._execute_tool_sync, ToolNode._execute_tool_async
+
+        def __init__(node: ToolNode, *args: Any, **kwargs: Any) -> None:
+            init(node, *args, **kwargs)
+            for name, tool in node.tools_by_name.items():
+                node.tools_by_name[name] = self._copy(tool)
+
+        def _execute_tool_sync(
+            node: ToolNode, request: ToolCallRequest, input_type: Any, config: Any
+        ) -> Any:
+            return execute(node, self._authorized(request, config), input_type, config)
+
+        async def _execute_tool_async(
+            node: ToolNode, request: ToolCallRequest, input_type: Any, config: Any
+        ) -> Any:
+            request = await asyncio.to_thread(self._authorized, request, config)
+            return await aexecute(node, request, input_type, config)
+
+        ToolNode.__init__ = __init__
+        ToolNode._execute_tool_sync = _execute_tool_sync
+        ToolNode._execute_tool_async = _execute_tool_async
+
+    @pytest.fixture(autouse=True)
+    def _agentguard_job(self) -> Iterator[None]:
+        with self._guard.open_job("upstream's test", requested_by=_PERSON):
+            yield
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        grants = self._guard.ledger.all("SELECT state, count(*) AS n FROM grants GROUP BY state")
+        states = {row["state"]: row["n"] for row in grants}
+        terminalreporter.write_line(f"guarded tools: {dict(self._tools)}; grants: {states}")
+
+    def pytest_unconfigure(self) -> None:
+        self._guard.close()
+        self._folder.cleanup()
+
+    def _copy(self, tool: BaseTool) -> BaseTool:
+        if seat_of(tool) is not None:
+            return tool
+        made = bound(tool)
+        self._tools[type(made).__name__] += 1
+        # Upstream's tests use one name for many tools, in turns; a guard knows one at a time.
+        self._guard.bound[tool.name] = made
+        return guarded(self._guard, tool, agents="upstream")
+
+    def _authorized(self, request: ToolCallRequest, config: Any) -> ToolCallRequest:
+        """Authorize a call as the gate does, and give back the request with its guarded tool."""
+        call = request.tool_call
+        if request.tool is None or not call["id"]:
+            return request
+        tool = self._copy(request.tool)  # a wrapper may have put in a tool of its own
+        seat = seat_of(tool)
+        assert seat is not None
+        configurable = (config or {}).get("configurable", {})
+        try:
+            found = make_call(
+                self._guard,
+                seat.bound,
+                agent=seat.agent,
+                arguments=seat.model_arguments(call["args"]),
+                call_id=call["id"],
+                configurable=configurable,
+                source=self._source(request.state, call["id"], configurable),
+            )
+            self._guard.authorize([found])
+        except Refused:
+            pass  # the tool finds no grant, and says why
+        return request if tool is request.tool else request.override(tool=tool)
+
+    def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str:
+        """Of what message or task a call is; one of its own where a node runs outside a graph."""
+        messages = state.get("messages", ()) if isinstance(state, Mapping) else ()
+        for message in reversed(messages):
+            if isinstance(message, AIMessage):
+                if message.id and any(call["id"] == call_id for call in message.tool_calls):
+                    return message.id
+                break
+        return _upstream.task_id(configurable) or f"outside-{next(self._numbers)}"
