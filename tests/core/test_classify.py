@@ -335,6 +335,7 @@ _BENIGN = (
     "Größe XL, Straße 12, 10115 Berlin; café crème; 日本語のキャプション; Привет, мир; مرحبا.",
     "Score 4-2, 3:1, ratio 1/2, range 10-20, -5 to +15 degrees, 100% cotton & 50 % wool.",
     "Sony ILCE-7M4, ISO 100, f/2.8, 1/250 s; DSC01234.ARW, IMG_20250321_101530.jpg",
+    "51 Franklin Street, Fifth Floor, Boston, MA 02110-1301 USA; 75008 Paris; SW1A 1AA",
     "lat 52.520008, lon 13.404954; 52.5200,13.4050; CMYK 100 75 0 40",
     "4 8 15 16 23 42 108 1000 2000 3000; 1920 1080 1280 720 640 480; 12 34 56 78 90",
     "THE FUTURE IS OPEN. OPENAI PARTNERS WITH ACME; #spring #openai #huggingface #sk8",
@@ -372,7 +373,7 @@ def test_s7_words_are_never_secrets(words: list[str], separator: str) -> None:
     before=st.text(max_size=30),
     after=st.text(max_size=30),
 )
-@settings(deadline=None, max_examples=6000)
+@settings(deadline=None, max_examples=300)
 def test_s7_a_redacted_text_never_holds_the_planted_secret(
     seed: int, case: str, evasion: str | None, before: str, after: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""The traps of FACTS, numbered as there: each exported around its approval before there was a guard.
+"""The traps of FACTS, numbered as there: each once exported around its approval.
 
 Every test counts executed effects (files at the destination, calls of the tool's body), never what
 was attempted.
@@ -7,6 +7,7 @@ was attempted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send
@@ -105,11 +107,9 @@ def test_trap_2_a_forged_call_of_another_asset_after_an_approval(paused: Paused)
 
 def test_trap_3_update_state_as_the_gate_exports_nothing(paused: Paused) -> None:
     for node in ("export_tools", "export_tools.ask", "export_tools.execute"):
-        try:
+        with contextlib.suppress(InvalidUpdateError):  # upstream refusing it is as good
             paused.graph.update_state(paused.config, {"messages": []}, as_node=node)
             paused.graph.invoke(None, paused.config)
-        except Exception as error:  # upstream may refuse the update: that is as good
-            assert type(error).__module__.startswith("langgraph"), error
     assert paused.effects() == 0
 
 

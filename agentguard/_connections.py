@@ -1,0 +1,202 @@
+"""One process's connections to a SQLite file: one that writes, a pool that reads.
+
+None crosses a fork: SQLite keeps locks per process in its own memory, so a child that inherits an
+open connection, or only the library's notes about one, believes it holds locks that it does not
+(https://www.sqlite.org/howtocorrupt.html, section 2.6). Before a fork they are all closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agentguard.errors import IllegalTransition, LedgerUnavailable
+
+_log = logging.getLogger(__name__)
+
+_BUSY_TIMEOUT_S = 10.0
+_FORK_WAIT_S = 5.0
+_POOLED = 16
+
+
+class Connections:
+    """Opens connections when they are needed, and lends them out.
+
+    Args:
+        path: the database file; `create` makes it, nothing else does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._gate = threading.Condition()
+        self._lent = 0
+        self._forking = False
+        self._closed: str | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._file: tuple[int, int] | None = None
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            this = weakref.ref(self)  # hooks stay for good, so they must not keep this alive
+            os.register_at_fork(
+                before=lambda: _call(this, Connections._before_fork),
+                after_in_parent=lambda: _call(this, Connections._after_in_parent),
+                after_in_child=lambda: _call(this, Connections._after_in_child),
+            )
+
+    def create(self, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        """Open the file for the first time, make it if need be, and prepare it.
+
+        Raises:
+            LedgerUnavailable: it can't be opened or written, or is no database.
+        """
+        with unavailable(self.path), contextlib.closing(self._open("rwc")) as connection:
+            prepare(connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+        self._file = _identity(self.path)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The one write connection; only one thread may ask for it.
+
+        Raises:
+            LedgerUnavailable: it can't be opened.
+        """
+        with self._borrowed(), unavailable(self.path):
+            self._require_same_file()
+            if self._writer is None:
+                self._writer = self._open("rw")
+            yield self._writer
+
+    def forget_writer(self) -> None:
+        """Close the write connection after an error that may have left it unusable."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                writer.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A read-only connection that sees what is committed.
+
+        Raises:
+            LedgerUnavailable: it can't be opened or read.
+        """
+        with self._borrowed(), unavailable(self.path):
+            self._require_same_file()
+            with self._gate:
+                idle = self._readers.pop() if self._readers else None
+            connection = idle or self._open("ro")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.rollback()
+                with self._gate:
+                    keep = self._closed is None and len(self._readers) < _POOLED
+                    if keep:
+                        self._readers.append(connection)
+                if not keep:
+                    connection.close()
+
+    def close(self) -> None:
+        """Close what is idle and lend nothing more; idempotent."""
+        with self._gate:
+            self._closed = self._closed or "the ledger is closed"
+            self._close_idle()
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[None]:
+        with self._gate:
+            while self._forking:
+                self._gate.wait()
+            if self._closed is not None:
+                raise LedgerUnavailable(self._closed)
+            self._lent += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._lent -= 1
+                self._gate.notify_all()
+
+    def _require_same_file(self) -> None:
+        # I10: what is written to a file that was deleted or replaced is gone.
+        if _identity(self.path) != self._file:
+            raise LedgerUnavailable(
+                f"{self.path.name} was deleted or replaced while it was in use; nothing was done"
+            )
+
+    def _close_idle(self) -> None:
+        for connection in self._readers:
+            connection.close()
+        self._readers.clear()
+        if self._lent == 0:
+            self.forget_writer()
+
+    def _before_fork(self) -> None:
+        self._gate.acquire()
+        self._forking = True
+        if not self._gate.wait_for(lambda: self._lent == 0, timeout=_FORK_WAIT_S):
+            _log.warning("forked while %s is in use; the child can't use it", self.path.name)
+        self._close_idle()
+
+    def _after_in_parent(self) -> None:
+        self._forking = False
+        self._gate.notify_all()
+        self._gate.release()
+
+    def _after_in_child(self) -> None:
+        self._gate = threading.Condition()
+        self._forking = False
+        if self._lent:
+            self._closed = "this process was forked while its ledger was in use; open the guard in it"
+            self._lent = 0
+
+
+@contextlib.contextmanager
+def unavailable(path: Path) -> Iterator[None]:
+    """Says SQLite's errors as the ledger's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise as_unavailable(path, error) from error
+
+
+def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable | IllegalTransition:
+    """The ledger's error for one of SQLite's: a constraint or trigger, or something outside."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return IllegalTransition(str(error))
+    return LedgerUnavailable(f"{path.name}: {error}; nothing was done")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _call(
+    reference: weakref.ref[Connections], method: Callable[[Connections], None]
+) -> None:
+    connections = reference()
+    if connections is not None:
+        method(connections)
