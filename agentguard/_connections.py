@@ -30,10 +30,12 @@ class Connections:
 
     Args:
         path: the database file; `create` makes it, nothing else does.
+        forked: called in a child process, before anything else there can use this.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, forked: Callable[[], None]) -> None:
         self.path = path
+        self._forked = forked
         self._gate = threading.Condition()
         self._lent = 0
         self._forking = False
@@ -75,10 +77,11 @@ class Connections:
 
     def forget_writer(self) -> None:
         """Close the write connection after an error that may have left it unusable."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            with contextlib.suppress(sqlite3.Error):
-                writer.close()
+        with self._gate:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    writer.close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -166,8 +169,9 @@ class Connections:
         self._gate = threading.Condition()
         self._forking = False
         if self._lent:
-            self._closed = "this process was forked while its ledger was in use; open the guard in it"
+            self._closed = "this process was forked while its ledger was in use; open it again here"
             self._lent = 0
+        self._forked()
 
 
 @contextlib.contextmanager

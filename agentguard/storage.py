@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -89,9 +88,11 @@ class Storage:
         self.path = path
         self._clock = clock
         self._committed = committed
-        self._connections = Connections(path)
+        self._closed = False
+        self._unsigned = 0
+        self._reset()
+        self._connections = Connections(path, forked=self._reset)
         self._connections.create(migrate)
-        self._start()
 
     def submit(self, transition: Transition, *, durable: bool = False) -> Future[Any]:
         """Queue a transition; the Future yields its result once it is committed.
@@ -104,12 +105,15 @@ class Storage:
         Raises:
             LedgerUnavailable: the ledger is closed or its queue is full (deny, I11).
         """
-        if self._pid != os.getpid():  # forked: the writer thread is not here
-            self._start()
         future: Future[Any] = Future()
         with self._lock:  # what is queued before the end is written, nothing comes after it
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._write, name="agentguard-ledger", daemon=True
+                )
+                self._thread.start()
             try:
                 self._queue.put_nowait(_Job(transition=transition, durable=durable, future=future))
             except queue.Full:
@@ -135,23 +139,19 @@ class Storage:
 
     def close(self) -> None:
         """Finish what is queued and close every connection; idempotent."""
-        if self._pid == os.getpid():
-            with self._lock:
-                first = not self._closed
-                self._closed = True
+        with self._lock:
+            first, self._closed = not self._closed, True
+        if self._thread is not None:
             if first:
                 self._queue.put(None)
             self._thread.join()
         self._connections.close()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
+        """Begin without a writer thread: at first, and in a forked child, where it is not."""
         self._lock = threading.Lock()
-        self._closed = False
         self._queue: queue.Queue[_Job | None] = queue.Queue(_QUEUE)
-        self._unsigned = 0
-        self._thread = threading.Thread(target=self._write, name="agentguard-ledger", daemon=True)
-        self._pid = os.getpid()
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def _write(self) -> None:
         running = True

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 _FINE = 3  # drawn this much larger and reduced, for smooth edges
 _INK = (18, 42, 54, 255)
+_PAPER = (255, 255, 255, 236)
 
 
 def draw_logo(path: Path) -> None:
@@ -19,7 +20,7 @@ def draw_logo(path: Path) -> None:
     width, height = 760 * _FINE, 240 * _FINE
     sheet = Image.new("RGBA", (width, height), (255, 255, 255, 0))
     pen = ImageDraw.Draw(sheet)
-    pen.rounded_rectangle((0, 0, width - 1, height - 1), 60 * _FINE, fill=(255, 255, 255, 236))
+    pen.rounded_rectangle((0, 0, width - 1, height - 1), 60 * _FINE, fill=_PAPER)
     _sun(pen, 120 * _FINE, 124 * _FINE)
     _wordmark(pen, 226 * _FINE, 78 * _FINE, 84 * _FINE)
     sheet.reduce(_FINE).save(path)
@@ -61,6 +62,7 @@ def _wordmark(pen: ImageDraw.ImageDraw, x: int, y: int, height: int) -> None:
                 pen.line([(left, line), (right - bowl // 2, line)], _INK, stroke)
             pen.line([(left + width // 2, top + bowl), (right, foot)], _INK, stroke)
         x = right + gap
+    pen.rectangle((0, y + height + 1, x, y + height + stroke), fill=_PAPER)  # even feet
 
 
 def draw_customer(path: Path) -> None:
@@ -72,7 +74,7 @@ def draw_customer(path: Path) -> None:
     picture = picture.resize((width * 2, height * 2))
     _blurred_hills(picture)
     _person(picture)
-    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    picture = picture.resize((width, height), Image.Resampling.LANCZOS, box=(160, 400, 1280, 1800))
     grain = np.random.default_rng(7).normal(0, 3.0, (height, width, 1))
     pixels = np.clip(np.asarray(picture, np.float32) + grain, 0, 255)
     Image.fromarray(pixels.astype(np.uint8)).save(path, "JPEG", quality=92)
@@ -96,10 +98,15 @@ def _person(picture: Image.Image) -> None:
     layer = Image.new("RGBA", picture.size)
     pen = ImageDraw.Draw(layer)
     pen.ellipse((452, 560, 1000, 1290), fill=hair)  # hair behind the head
-    pen.polygon([(120, 1800), (190, 1440), (420, 1290), (720, 1240), (1020, 1290), (1250, 1440),
-                 (1320, 1800)], fill=(30, 92, 104))  # fmt: skip
-    pen.polygon([(720, 1240), (1020, 1290), (1250, 1440), (1320, 1800), (720, 1800)],
-                fill=(24, 78, 90))  # fmt: skip
+    jacket = Image.new("L", picture.size)
+    cut = ImageDraw.Draw(jacket)
+    cut.rounded_rectangle((150, 1330, 1290, 2300), 260, fill=255)
+    cut.polygon([(360, 1360), (560, 1250), (880, 1250), (1080, 1360), (720, 1500)], fill=255)
+    jacket = jacket.filter(ImageFilter.GaussianBlur(16)).point(lambda level: 255 * (level > 127))
+    layer.paste((30, 92, 104, 255), mask=jacket)
+    half = Image.new("L", picture.size)
+    half.paste(jacket.crop((720, 0, 1440, 1800)), (720, 0))
+    layer.paste((24, 78, 90, 255), mask=half)
     pen.polygon([(590, 1110), (850, 1110), (880, 1290), (720, 1400), (560, 1290)], fill=shade)
     pen.polygon([(540, 1262), (720, 1420), (900, 1262), (960, 1300), (720, 1520), (480, 1300)],
                 fill=(245, 150, 80))  # fmt: skip

@@ -91,11 +91,84 @@ CREATE TABLE reviews (
 CREATE TABLE revealed (job TEXT NOT NULL, label TEXT NOT NULL, PRIMARY KEY (job, label))
   WITHOUT ROWID;
 CREATE TABLE receipts (
-  grant_id TEXT PRIMARY KEY, destination TEXT NOT NULL, location TEXT NOT NULL,
-  sha256 TEXT NOT NULL, at INTEGER NOT NULL
+  grant_id TEXT NOT NULL, sha256 TEXT NOT NULL, destination TEXT NOT NULL,
+  location TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (grant_id, sha256)
 ) WITHOUT ROWID;
 
--- I8, I10: state moves only along these edges, whoever writes.
+-- I8, I9, I10: state moves only along these edges, whoever writes. `born` triggers also refuse a
+-- second row of one key, because INSERT OR REPLACE would delete the first without any trigger.
+
+CREATE TRIGGER jobs_born BEFORE INSERT ON jobs
+WHEN NEW.state <> 'open' OR NEW.epoch <> 1 OR NEW.ended_at IS NOT NULL OR NEW.reason IS NOT NULL
+  OR EXISTS (SELECT 1 FROM jobs WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'a job is born open, once'); END;
+CREATE TRIGGER jobs_transition BEFORE UPDATE ON jobs
+WHEN NOT (
+  (OLD.state = 'open' AND NEW.state = 'waiting' AND NEW.epoch = OLD.epoch
+    AND NEW.ended_at IS NULL)
+  OR (OLD.state = 'waiting' AND NEW.state = 'open' AND NEW.epoch = OLD.epoch + 1
+    AND NEW.ended_at IS NULL)
+  OR (OLD.state IN ('open', 'waiting') AND NEW.state = 'ended' AND NEW.epoch = OLD.epoch
+    AND NEW.ended_at IS NOT NULL)
+)
+BEGIN SELECT RAISE(ABORT, 'illegal transition of a job'); END;
+CREATE TRIGGER jobs_fixed BEFORE UPDATE OF id, purpose, requested_by, opened_at ON jobs
+BEGIN SELECT RAISE(ABORT, 'a job keeps its requester'); END;
+CREATE TRIGGER jobs_kept BEFORE DELETE ON jobs
+BEGIN SELECT RAISE(ABORT, 'a job is kept'); END;
+
+CREATE TRIGGER credentials_born BEFORE INSERT ON credentials
+WHEN NEW.state <> 'live' OR NEW.expires_at <= NEW.issued_at
+  OR EXISTS (SELECT 1 FROM credentials WHERE id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'a credential is born live, once'); END;
+CREATE TRIGGER credentials_transition BEFORE UPDATE ON credentials
+WHEN NOT (OLD.state = 'live' AND NEW.state IN ('revoked', 'expired'))
+BEGIN SELECT RAISE(ABORT, 'illegal transition of a credential'); END;
+CREATE TRIGGER credentials_fixed
+BEFORE UPDATE OF id, job, agent, stage, epoch, issued_at, expires_at ON credentials
+BEGIN SELECT RAISE(ABORT, 'a credential says one thing for good'); END;
+CREATE TRIGGER credentials_kept BEFORE DELETE ON credentials
+BEGIN SELECT RAISE(ABORT, 'a credential is kept'); END;
+
+CREATE TRIGGER requests_born BEFORE INSERT ON requests
+WHEN EXISTS (SELECT 1 FROM requests WHERE digest = NEW.digest)
+  OR EXISTS (SELECT 1 FROM requests WHERE call_key = NEW.call_key AND revision = NEW.revision)
+BEGIN SELECT RAISE(ABORT, 'a request is decided once'); END;
+CREATE TRIGGER requests_fixed BEFORE UPDATE ON requests
+BEGIN SELECT RAISE(ABORT, 'a request is frozen'); END;
+CREATE TRIGGER requests_kept BEFORE DELETE ON requests
+BEGIN SELECT RAISE(ABORT, 'a request is kept'); END;
+
+CREATE TRIGGER approvals_born BEFORE INSERT ON approvals
+WHEN NEW.state <> 'pending' OR NEW.count < 1 OR NEW.ended_at IS NOT NULL
+  OR EXISTS (SELECT 1 FROM approvals WHERE request = NEW.request)
+BEGIN SELECT RAISE(ABORT, 'an approval request is born pending, once'); END;
+CREATE TRIGGER approvals_transition BEFORE UPDATE ON approvals
+WHEN NEW.ended_at IS NULL OR NOT (
+  (OLD.state = 'pending' AND NEW.state IN ('denied', 'expired', 'revoked', 'superseded'))
+  OR (OLD.state = 'pending' AND NEW.state = 'approved' AND NEW.ended_at < OLD.expires_at)
+  OR (OLD.state = 'approved' AND NEW.state IN ('expired', 'revoked'))
+)
+BEGIN SELECT RAISE(ABORT, 'illegal transition of an approval request'); END;
+CREATE TRIGGER approvals_fixed
+BEFORE UPDATE OF request, job, count, groups, asked_at, expires_at ON approvals
+BEGIN SELECT RAISE(ABORT, 'an approval request asks one thing for good'); END;
+CREATE TRIGGER approvals_kept BEFORE DELETE ON approvals
+BEGIN SELECT RAISE(ABORT, 'an approval request is kept'); END;
+
+CREATE TRIGGER answers_born BEFORE INSERT ON answers
+WHEN EXISTS (SELECT 1 FROM answers WHERE request = NEW.request AND person = NEW.person)
+BEGIN SELECT RAISE(ABORT, 'an answer stands'); END;
+CREATE TRIGGER answers_fixed BEFORE UPDATE ON answers
+BEGIN SELECT RAISE(ABORT, 'an answer stands'); END;
+CREATE TRIGGER answers_kept BEFORE DELETE ON answers
+BEGIN SELECT RAISE(ABORT, 'an answer stands'); END;
+
+CREATE TRIGGER grants_born BEFORE INSERT ON grants
+WHEN NEW.state <> 'issued' OR NEW.claims <> 0 OR NEW.expires_at <= NEW.issued_at
+  OR EXISTS (SELECT 1 FROM grants WHERE id = NEW.id)
+  OR EXISTS (SELECT 1 FROM grants WHERE request = NEW.request)
+BEGIN SELECT RAISE(ABORT, 'a grant is born issued, once for a request'); END;
 CREATE TRIGGER grants_transition BEFORE UPDATE ON grants
 WHEN NOT (
   (OLD.state = 'issued' AND NEW.state IN ('claimed', 'revoked', 'expired'))
@@ -105,27 +178,49 @@ WHEN NOT (
   OR (OLD.state = 'unknown' AND NEW.state IN ('executed', 'failed'))
 )
 BEGIN SELECT RAISE(ABORT, 'illegal transition of a grant'); END;
-CREATE TRIGGER grants_fixed BEFORE UPDATE OF id, request, job, effect, idempotency_key ON grants
+CREATE TRIGGER grants_claim BEFORE UPDATE ON grants
+WHEN NEW.claims <> OLD.claims + (NEW.state = 'claimed')
+  OR (NEW.state = 'claimed'
+    AND (NEW.claimed_at IS NULL OR NEW.epoch IS NULL OR NEW.claimed_at >= OLD.expires_at))
+BEGIN SELECT RAISE(ABORT, 'a grant is claimed while it lives, and counted'); END;
+CREATE TRIGGER grants_fixed
+BEFORE UPDATE OF id, request, job, credential, policy_version, effect, idempotency_key, issued_at,
+  expires_at ON grants
 BEGIN SELECT RAISE(ABORT, 'a grant names one request for good'); END;
-CREATE TRIGGER grants_born BEFORE INSERT ON grants WHEN NEW.state <> 'issued' OR NEW.claims <> 0
-BEGIN SELECT RAISE(ABORT, 'a grant is born issued'); END;
-CREATE TRIGGER jobs_transition BEFORE UPDATE ON jobs
-WHEN OLD.state = 'ended' OR NEW.epoch < OLD.epoch OR NEW.requested_by <> OLD.requested_by
-BEGIN SELECT RAISE(ABORT, 'illegal transition of a job'); END;
-CREATE TRIGGER credentials_transition BEFORE UPDATE ON credentials
-WHEN OLD.state <> 'live' OR NEW.expires_at <> OLD.expires_at OR NEW.agent <> OLD.agent
-  OR NEW.stage <> OLD.stage OR NEW.job <> OLD.job
-BEGIN SELECT RAISE(ABORT, 'illegal transition of a credential'); END;
-CREATE TRIGGER approvals_transition BEFORE UPDATE ON approvals
-WHEN OLD.state <> 'pending' AND NOT (OLD.state = 'approved' AND NEW.state IN ('expired', 'revoked'))
-BEGIN SELECT RAISE(ABORT, 'illegal transition of an approval request'); END;
-CREATE TRIGGER answers_fixed BEFORE UPDATE ON answers
-BEGIN SELECT RAISE(ABORT, 'an answer stands'); END;
-CREATE TRIGGER answers_kept BEFORE DELETE ON answers
-BEGIN SELECT RAISE(ABORT, 'an answer stands'); END;
-CREATE TRIGGER requests_fixed BEFORE UPDATE ON requests
-BEGIN SELECT RAISE(ABORT, 'a request is frozen'); END;
+CREATE TRIGGER grants_kept BEFORE DELETE ON grants
+BEGIN SELECT RAISE(ABORT, 'a grant is kept'); END;
+
+-- Whoever relied on an asset's row notices that it changed by its version.
+CREATE TRIGGER assets_transition BEFORE UPDATE ON assets
+WHEN NEW.version <> OLD.version + 1 OR NEW.recalled < OLD.recalled OR NEW.sha256 <> OLD.sha256
+  OR NEW.id <> OLD.id
+BEGIN SELECT RAISE(ABORT, 'illegal transition of an asset'); END;
+CREATE TRIGGER assets_born BEFORE INSERT ON assets
+WHEN NEW.version <> 1 OR EXISTS (SELECT 1 FROM assets WHERE sha256 = NEW.sha256 OR id = NEW.id)
+BEGIN SELECT RAISE(ABORT, 'an asset is registered once'); END;
+
+-- I1: what says who may not approve is never taken back.
+CREATE TRIGGER contributors_kept BEFORE DELETE ON contributors
+BEGIN SELECT RAISE(ABORT, 'who contributed did so for good'); END;
+CREATE TRIGGER contributors_fixed BEFORE UPDATE ON contributors
+BEGIN SELECT RAISE(ABORT, 'who contributed did so for good'); END;
+CREATE TRIGGER lineage_kept BEFORE DELETE ON lineage
+BEGIN SELECT RAISE(ABORT, 'what an asset was made from is kept'); END;
+CREATE TRIGGER lineage_fixed BEFORE UPDATE ON lineage
+BEGIN SELECT RAISE(ABORT, 'what an asset was made from is kept'); END;
+
+-- I10: the log only grows, one record after the other.
+CREATE TRIGGER records_next BEFORE INSERT ON records
+WHEN NEW.idx <> (SELECT coalesce(max(idx) + 1, 0) FROM records)
+BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER records_fixed BEFORE UPDATE ON records
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER records_kept BEFORE DELETE ON records
+BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER nodes_next BEFORE INSERT ON nodes
+WHEN EXISTS (SELECT 1 FROM nodes WHERE level = NEW.level AND idx = NEW.idx)
+BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER nodes_fixed BEFORE UPDATE ON nodes
+BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER nodes_kept BEFORE DELETE ON nodes
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;

@@ -21,7 +21,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
-from langgraph.prebuilt.tool_node import ToolCallRequest
+from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
 from agentguard import Binding, Guard
 from agentguard.bindings import Bound, _injected, _jsonable, _leaves
@@ -50,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(shim, "agentguard-shim")
 
 
+class PlainBound(Bound):
+    """Upstream's tools take paths and URLs as plain strings, which a Binding refuses (I3)."""
+
+    def _require_plain(self, path: str, value: Any) -> None:
+        pass
+
+
 class OpenBound(Bound):
     """A tool that no Binding may describe (an open object, a union of shapes): taken as it is."""
 
@@ -61,7 +68,10 @@ class OpenBound(Bound):
         self._json_schema = schema if isinstance(schema, dict) else schema.model_json_schema()
         self._leaves = {}
         self._model = None
-        self.injected = _injected(tool, set(self._json_schema.get("properties", {})))
+        names = set(self._json_schema.get("properties", {}))
+        # Upstream also injects by name alone: `runtime: Any`, which the model sees.
+        by_name = _get_all_injected_args(tool).runtime
+        self.injected = _injected(tool, names) | ({by_name} if by_name else set())
         self.args_schema = tool.args_schema
         self.digest = digest("agentguard/binding/v1", {"tool": self.name, "open": True})
 
@@ -76,7 +86,7 @@ def bound(tool: BaseTool) -> Bound:
         schema = tool.tool_call_schema
         shape = schema if isinstance(schema, dict) else schema.model_json_schema(by_alias=True)
         plain = [path for path, _ in _leaves(shape, tool.name)]
-        return Bound(
+        return PlainBound(
             Binding(tool, stage=None, plain=plain, interrupts=True, unsafe_routes=True)
         )
     except BindingError:
@@ -90,9 +100,12 @@ class _Shim:
         (folder / "agentguard.toml").write_text(_CONFIG, "utf-8")
         (folder / ".agentguard").mkdir()
         create_log_key(folder / ".agentguard" / "log.key")
-        self._guard = Guard.from_config(folder / "agentguard.toml", clock=wall_clock)
         self._numbers = itertools.count()
+        self._guard = Guard.from_config(folder / "agentguard.toml", clock=self._clock)
         self._tools: Counter[str] = Counter()
+
+    def _clock(self) -> int:
+        return wall_clock() + next(self._numbers)  # no two decisions in one millisecond
 
     def patch(self) -> None:
         init = ToolNode.__init__
@@ -120,8 +133,14 @@ class _Shim:
 
     @pytest.fixture(autouse=True)
     def _agentguard_job(self) -> Iterator[None]:
-        with self._guard.open_job("upstream's test", requested_by=_PERSON):
+        with self._guard.open_job("upstream's test", requested_by=_PERSON) as job:
             yield
+            left = self._guard.ledger.all(
+                "SELECT requests.tool FROM grants JOIN requests ON digest = request"
+                " WHERE requests.job = ? AND grants.state = 'claimed'",
+                job.id,
+            )
+        assert not left, f"no outcome was recorded of {[row['tool'] for row in left]} (I8)"
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         grants = self._guard.ledger.all("SELECT state, count(*) AS n FROM grants GROUP BY state")
@@ -166,11 +185,17 @@ class _Shim:
         return request if tool is request.tool else request.override(tool=tool)
 
     def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str:
-        """Of what message or task a call is; one of its own where a node runs outside a graph."""
+        """The message or task that a call is of, which makes a call that is run again one call.
+
+        Without a thread nothing can be run again, and upstream's tests use the same message and
+        call ids in run after run: each call is then one of its own.
+        """
+        if not configurable.get("thread_id"):
+            return f"call-{next(self._numbers)}"
         messages = state.get("messages", ()) if isinstance(state, Mapping) else ()
         for message in reversed(messages):
             if isinstance(message, AIMessage):
                 if message.id and any(call["id"] == call_id for call in message.tool_calls):
                     return message.id
                 break
-        return _upstream.task_id(configurable) or f"outside-{next(self._numbers)}"
+        return _upstream.task_id(configurable)
