@@ -102,7 +102,7 @@ def media_of(request: Request, facts: Facts) -> list[dict[str, Any]]:
 
 def _asset(asset: AssetFacts, request: Request, facts: Facts) -> dict[str, Any]:
     # I11: media without a label is media of unknown origin, never open media.
-    labels = (asset.use.labels or {UNCLASSIFIED}) | request.text_labels
+    labels = (asset.use.labels or frozenset({UNCLASSIFIED})) | request.text_labels
     rank = max(asset.sensitivity.rank, facts.text_sensitivity.rank)
     return {
         "id": asset.use.asset,

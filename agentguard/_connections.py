@@ -198,9 +198,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _call(
-    reference: weakref.ref[Connections], method: Callable[[Connections], None]
-) -> None:
+def _call(reference: weakref.ref[Connections], method: Callable[[Connections], None]) -> None:
     connections = reference()
     if connections is not None:
         method(connections)

@@ -19,6 +19,7 @@ from agentguard.errors import CanonicalError
 
 _MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3 (numbers are IEEE 754 doubles)
 _MAX_DEPTH = 64
+_INTEGER = "$int"
 
 
 def plain(value: object, *, path: str = "$", depth: int = 0) -> Any:
@@ -41,22 +42,21 @@ def plain(value: object, *, path: str = "$", depth: int = 0) -> Any:
             return plain(value.value, path=path, depth=depth)
         case int():
             if abs(value) > _MAX_SAFE_INTEGER:
-                return {"$int": str(value)}  # image seeds; rfc8785 refuses them as numbers
+                return {_INTEGER: _digits(value, path)}  # image seeds; no IEEE double is exact
             return int(value)
         case float():
             if math.isnan(value) or math.isinf(value):
                 raise CanonicalError(f"{path}: got {value!r}, expected a finite number")
-            return value
+            return float(value)
         case str():
             return _text(value, path)
         case Mapping():
             result: dict[str, Any] = {}
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise CanonicalError(f"{path}: got key {key!r}, expected a string")
-                if key == "$int":
-                    raise CanonicalError(f"{path}: the key '$int' is reserved for large integers")
-                result[_text(key, path)] = plain(item, path=f"{path}.{key}", depth=depth + 1)
+            for name, item in value.items():
+                key = _key(name, path)
+                if key in result:
+                    raise CanonicalError(f"{path}: two keys are written alike; rename one")
+                result[key] = plain(item, path=f"{path}.{key:.40}", depth=depth + 1)
             return result
         case Set():
             members = [plain(item, path=f"{path}{{}}", depth=depth + 1) for item in value]
@@ -69,12 +69,32 @@ def plain(value: object, *, path: str = "$", depth: int = 0) -> Any:
             raise CanonicalError(f"{path}: got {type(value).__name__}, expected JSON data")
 
 
+def _key(name: object, path: str) -> str:
+    if isinstance(name, Enum):
+        name = name.value
+    if not isinstance(name, str):
+        raise CanonicalError(f"{path}: got a {type(name).__name__} as key, expected a string")
+    key = _text(name, path)
+    if key == _INTEGER:
+        raise CanonicalError(f"{path}: the key {key!r} is reserved for large integers")
+    return key
+
+
 def _text(value: str, path: str) -> str:
     try:
         value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CanonicalError(f"{path}: text holds a lone surrogate; send valid Unicode") from error
-    return str(value)
+    except UnicodeEncodeError:
+        raise CanonicalError(
+            f"{path}: text holds a lone surrogate; send valid Unicode"
+        ) from None
+    return str.__str__(value)  # not what a subclass makes of itself
+
+
+def _digits(value: int, path: str) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python writes 4300 digits at most
+        raise CanonicalError(f"{path}: got an integer of thousands of digits") from None
 
 
 def canonical(value: object) -> bytes:

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from agentguard._cli import approvals, assets, audit, doctor, explain, jobs, people, start
+from agentguard._cli import (
+    approvals,
+    assets,
+    audit,
+    doctor,
+    explain,
+    jobs,
+    lineage,
+    matrix,
+    people,
+    start,
+)
 from agentguard._cli.show import ERROR, UNVERIFIED, visible
 from agentguard.errors import AgentGuardError, LedgerCorrupt, VerificationFailed
 
@@ -88,6 +99,8 @@ def overview(
 start.register(app)
 doctor.register(app)
 explain.register(app)
+matrix.register(app)
+lineage.register(assets.app)
 app.add_typer(people.app, name="people")
 app.add_typer(assets.app, name="assets")
 app.add_typer(approvals.app, name="approvals")

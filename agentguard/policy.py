@@ -83,7 +83,7 @@ class Policy:
         """The default policy and what the workspace adds to it.
 
         Args:
-            extra: `.cedar` files of the workspace.
+            extra: `.cedar` files of the workspace, and folders of them.
             replace: each takes the place of the default file of its name (`export.cedar`);
                 otherwise it is added, and a policy id that occurs twice is refused.
 
@@ -92,7 +92,7 @@ class Policy:
                 or another one's; the message names file, line and reason.
         """
         texts = {_SHIPPED + entry.name: entry.read_text("utf-8") for entry in _defaults()}
-        for path in extra:
+        for path in (file for named in extra for file in _files(named)):
             if str(path) in texts:
                 raise PolicyError(f"{path}: named twice; name it once")
             if replace and texts.pop(_SHIPPED + path.name, None) is None:
@@ -205,6 +205,10 @@ class Policy:
 def time_is_sayable(now: int) -> bool:
     """Whether Cedar has a word for this time (ms since the Unix epoch): the years 1 to 9999."""
     return FIRST_TIME <= now <= LAST_TIME
+
+
+def _files(named: Path) -> list[Path]:
+    return sorted(named.glob("*.cedar")) if named.is_dir() else [named]
 
 
 def _defaults() -> list[Any]:

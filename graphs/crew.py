@@ -110,7 +110,7 @@ def reviewer(task: str) -> Script:
     assets = list(dict.fromkeys(ASSET.findall(task)))
     results = yield [Call("review_media", {"source": asset}) for asset in assets]
     return _report(
-        f"{asset}: {refusal(r) if refused(r) else r.text.partition('\n')[0]}"
+        f"{asset}: {refusal(r) if refused(r) else r.text.splitlines()[0]}"
         for asset, r in zip(assets, results, strict=True)
     )
 

@@ -46,9 +46,9 @@ def init(
     ] = None,
     folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write it.")] = Path("."),
 ) -> None:
-    """Start a workspace: agentguard.toml, and the key that signs its log.
+    """Start a workspace in a folder.
 
-    It takes two people, because nobody approves their own job. Nothing is ever overwritten.
+    Writes agentguard.toml, and the key that signs the log. It takes two people, because nobody approves their own job. Nothing is ever overwritten.
 
     \b
     Example:
@@ -194,7 +194,7 @@ def _expression(module: Any, named: str, tool: BaseTool, index: int, found: Any)
     function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
     for name, value in vars(module).items():
         if value is tool or (function is not None and value is function):
-            return name
+            return str(name)
     path = named.partition(":")[2]
     if isinstance(found, dict):
         return f"{path}[{list(found)[index]!r}]"

@@ -12,6 +12,7 @@ CREATE TABLE jobs (
   id TEXT PRIMARY KEY, purpose TEXT NOT NULL, requested_by TEXT NOT NULL, state TEXT NOT NULL,
   epoch INTEGER NOT NULL, opened_at INTEGER NOT NULL, ended_at INTEGER, reason TEXT
 ) WITHOUT ROWID;
+CREATE INDEX jobs_state ON jobs (state);
 CREATE TABLE leases (job TEXT PRIMARY KEY, epoch INTEGER NOT NULL, until INTEGER NOT NULL)
   WITHOUT ROWID;
 
@@ -20,7 +21,8 @@ CREATE TABLE credentials (
   epoch INTEGER NOT NULL, issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
   state TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX credentials_live ON credentials (job, state);
+CREATE INDEX credentials_job ON credentials (job, state);
+CREATE INDEX credentials_live ON credentials (expires_at) WHERE state = 'live';
 
 CREATE TABLE requests (
   digest TEXT PRIMARY KEY, content_digest TEXT NOT NULL, call_key TEXT NOT NULL,
@@ -53,6 +55,8 @@ CREATE TABLE grants (
   claims INTEGER NOT NULL, claimed_at INTEGER, epoch INTEGER, ended_at INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX grants_job ON grants (job, state);
+CREATE INDEX grants_live ON grants (expires_at) WHERE state = 'issued';
+CREATE INDEX grants_unknown ON grants (id) WHERE state = 'unknown';
 
 CREATE TABLE outcomes (
   grant_id TEXT PRIMARY KEY, status TEXT NOT NULL, text TEXT NOT NULL, assets TEXT NOT NULL,

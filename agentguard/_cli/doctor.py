@@ -1,0 +1,370 @@
+"""`doctor`: what of a workspace is sound, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from agentguard._cli.opening import import_object, ledger_of, policy_of, workspace_of
+from agentguard._cli.show import ERROR, Json, fields, print_json, say, visible
+from agentguard.errors import AgentGuardError, BindingError, ConfigError
+
+if TYPE_CHECKING:
+    from agentguard.config import Workspace
+    from agentguard.policy import Policy
+
+_STYLES = {"ok": "green", "look": "yellow", "bad": "red"}
+_MOST = 6  # cases named in one finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the doctor: `ok`, `look` (it works, but read this) or `bad`."""
+
+    state: Literal["ok", "look", "bad"]
+    what: str
+    text: str
+    todo: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    ctx: typer.Context,
+    bindings: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Your list of Bindings, to be looked at too."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Look at the whole workspace and say what to mend.
+
+    Configuration, policies, keys, people, ledger, store, destinations and, if named, Bindings.
+    Green lines are well, yellow ones worth reading, red ones stop the guard: exit code 1.
+
+    \b
+    Example:
+      $ agentguard doctor --bindings bindings:bindings
+    Next: when nothing is red, `agentguard matrix` shows what your policy says.
+    """
+    try:
+        workspace = workspace_of(ctx)
+    except ConfigError as error:
+        found = [
+            Finding(state="bad", what="config", text=line, todo="")
+            for line in str(error).splitlines()
+        ]
+    else:
+        found = list(_findings(workspace, bindings))
+    bad = sum(1 for one in found if one.state == "bad")
+    look = sum(1 for one in found if one.state == "look")
+    if json_:
+        print_json({"ok": not bad, "findings": [asdict(one) for one in found]})
+    else:
+        for one in found:
+            fields([(f"{one.state:<4} {one.what}", (visible(one.text, 1000), _STYLES[one.state]))])
+            if one.todo:
+                fields([("", f"→ {visible(one.todo, 1000)}")])
+        say()
+        say(f"{len(found) - look - bad} ok, {look} to look at, {bad} bad")
+    if bad:
+        raise typer.Exit(ERROR)
+
+
+def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
+    counts = ", ".join(
+        f"{len(many)} {name}"
+        for name, many in (
+            ("people", workspace.people),
+            ("agents", workspace.agents),
+            ("destinations", workspace.destinations),
+        )
+    )
+    yield _ok("config", f"{workspace.id} in {workspace.root}: {counts}")
+    examples = [name for name in workspace.people if name.endswith("@example.com")]
+    if examples:
+        yield _look(
+            "config",
+            f"{', '.join(examples)} are examples, not people",
+            "put real people into [people] and [agents] of agentguard.toml",
+        )
+    policy: Policy | None = None
+    try:
+        policy = policy_of(workspace)
+    except ConfigError as error:
+        yield Finding(state="bad", what="policy", text=str(error))
+    if policy is not None:
+        yield from _policy(workspace, policy)
+    sound_key = True
+    for finding in _keys(workspace):
+        sound_key = sound_key and finding.state != "bad"
+        yield finding
+    yield from _people(workspace)
+    if policy is not None:
+        yield from _unanswerable(workspace, policy)
+    if sound_key:
+        yield _ledger(workspace)
+    yield _place("store", workspace.store)
+    yield from _destinations(workspace)
+    if bindings is not None:
+        yield from _bindings(workspace, policy, bindings, sound_key)
+    else:
+        yield _look(
+            "bindings",
+            "not looked at",
+            "agentguard doctor --bindings MODULE:NAME names your list of Bindings",
+        )
+
+
+def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
+    from agentguard._cli.trial import Trial, exporter, falls
+    from agentguard.model import Provenance, Stage
+
+    extra = f", {len(workspace.policies)} of your own files" if workspace.policies else ""
+    yield _ok("policy", f"{len(policy.rules)} policies{extra}, version {policy.digest[:16]}")
+    agent = exporter(workspace)
+    fallen = []
+    for place in workspace.destinations.values():
+        for label in workspace.classes:
+            if agent is None:
+                break
+            trial = Trial(
+                agent=agent,
+                stage=Stage.EXPORT,
+                destination=place,
+                labels=frozenset({label}),
+                queued=True,
+                reviewed=True,
+                provenance=Provenance.UNKNOWN,
+                requester=agent.owner,
+            )
+            why = falls(trial, workspace, policy)
+            if why is not None:
+                fallen.append(f"{label} to {place.id}: {why}")
+    if fallen:
+        yield Finding(
+            state="bad",
+            what="policy",
+            text=f"more approvals turn a yes into a no: {_some(fallen)}",
+            todo="compare approvals only as `context.approvals >= N`",
+        )
+    else:
+        for sentence in policy.monotone_violations():
+            yield _look("policy", sentence, "write it in that form, so that it can be proven")
+
+
+def _keys(workspace: Workspace) -> Iterator[Finding]:
+    from agentguard.identity import load_log_key
+
+    try:
+        load_log_key(workspace.log_key)
+        yield _ok("log key", f"{workspace.log_key}, readable by you only")
+    except ConfigError as error:
+        yield Finding(state="bad", what="log key", text=str(error))
+
+
+def _people(workspace: Workspace) -> Iterator[Finding]:
+    from agentguard.identity import Signers
+
+    try:
+        signers = Signers.load(workspace.signers)
+    except ConfigError as error:
+        yield Finding(state="bad", what="signers", text=str(error))
+        return
+    keyed = [name for name in workspace.people if signers.keys.get(name)]
+    missing = [name for name in workspace.people if name not in keyed]
+    if not keyed:
+        yield _look(
+            "signers",
+            "nobody has a key, so nothing that needs a person can be approved",
+            f"each person: agentguard people add {missing[0]}",
+        )
+    elif missing:
+        yield _look(
+            "signers",
+            f"{', '.join(missing)} can't approve: no key in {workspace.signers}",
+            f"agentguard people add {missing[0]}",
+        )
+    else:
+        yield _ok("signers", f"everybody has a key in {workspace.signers}")
+    strangers = sorted(set(signers.keys) - set(workspace.people))
+    if strangers:
+        yield _look(
+            "signers",
+            f"{', '.join(strangers)} have keys, but are not in [people]",
+            f"remove their lines from {workspace.signers}, or add them to [people]",
+        )
+    owners = {agent.owner for agent in workspace.agents.values()}
+    # I1: neither the requester nor an owner of an agent in the asset's lineage approves.
+    alone = [name for name in workspace.people if not set(workspace.people) - owners - {name}]
+    if alone:
+        every = "whoever asks for the job" if len(alone) == len(workspace.people) else (
+            f"when {' or '.join(alone)} asks for the job"
+        )  # fmt: skip
+        yield _look(
+            "approvers",
+            f"nobody is left to approve media that all agents worked on, {every}: requesters and"
+            " owners of agents don't count",
+            "add a person to [people] who owns no agent",
+        )
+
+
+def _unanswerable(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
+    """Releases that people could lift, but not these people."""
+    from agentguard._cli.matrix import releases_of
+    from agentguard.model import Provenance
+
+    stuck = [
+        f"{one['class']} to {one['destination']} ({one['word']})"
+        for one in releases_of(workspace, policy, Provenance.UNKNOWN)
+        if one["nobody"]
+    ]
+    if stuck:
+        yield _look(
+            "approvers",
+            f"your people can't approve {_some(stuck)}",
+            "add people or groups to [people]; until then such exports are denied",
+        )
+
+
+def _ledger(workspace: Workspace) -> Finding:
+    try:
+        with ledger_of(workspace) as ledger:
+            return _ok("ledger", f"{ledger.storage.path}, {ledger.storage.tree_size()} records")
+    except AgentGuardError as error:
+        return Finding(state="bad", what="ledger", text=str(error))
+
+
+def _destinations(workspace: Workspace) -> Iterator[Finding]:
+    from agentguard.model import Audience
+
+    seen: dict[str, str] = {}
+    for name, place in workspace.destinations.items():
+        if place.audience is Audience.VENDOR:
+            continue
+        yield _place(name, place.url)
+        other = seen.setdefault(place.url, name)
+        if other != name:
+            yield _look(name, f"is the same place as {other}", "give each its own url")
+
+
+def _place(what: str, url: str) -> Finding:
+    """Whether files can be put somewhere; local folders are tried, others only reached."""
+    if url.startswith("file://") or "://" not in url:
+        return _folder(what, Path(url.removeprefix("file://")))
+    return _elsewhere(what, url)
+
+
+def _folder(what: str, folder: Path) -> Finding:
+    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        return Finding(
+            state="bad", what=what, text=f"{there} is no folder", todo="name a folder in its url"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return Finding(
+            state="bad",
+            what=what,
+            text=f"{there} can't be written: {error.strerror}",
+            todo="give the process that runs the graph the right to write there",
+        )
+    return _ok(what, f"{folder}{'' if there == folder else ' (made when first used)'}")
+
+
+def _elsewhere(what: str, url: str) -> Finding:
+    import fsspec
+
+    scheme = url.partition(":")[0]
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+        system.exists(root)
+    except Exception as error:  # any driver's error; its text may hold a secret (S16)
+        return Finding(
+            state="bad",
+            what=what,
+            text=f"{scheme}: can't be reached: {type(error).__name__}",
+            todo=f"install what fsspec needs for {scheme}: and give this process its credentials",
+        )
+    return _ok(what, f"{scheme}: answers; writing is not tried")
+
+
+def _bindings(
+    workspace: Workspace, policy: Policy | None, named: str, sound_key: bool
+) -> Iterator[Finding]:
+    try:
+        _, found = import_object(named)
+    except BindingError as error:
+        yield Finding(state="bad", what="bindings", text=str(error))
+        return
+    if policy is None or not sound_key:
+        yield _look("bindings", "not looked at", "mend what is bad above first")
+        return
+    items = list(found) if isinstance(found, (list, tuple)) else [found]
+    stages = set()
+    try:
+        with ledger_of(workspace) as ledger:
+            bind = _binder(workspace, policy, ledger)
+            for item in items:
+                try:
+                    bound = bind(item)
+                except BindingError as error:
+                    yield Finding(state="bad", what="bindings", text=str(error))
+                    continue
+                stages.add(bound.binding.stage)
+                yield _ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
+    except AgentGuardError:
+        return  # the ledger's own line says why
+    taken = {stage for agent in workspace.agents.values() for stage in agent.stages}
+    for stage in sorted(one for one in stages - taken if one is not None):
+        yield _look(
+            "bindings",
+            f"no agent takes the {stage} stage, so its tools are always refused",
+            "add an agent with that stage to [agents]",
+        )
+
+
+def _binder(workspace: Workspace, policy: Policy, ledger: Any) -> Callable[[Any], Any]:
+    from agentguard.assets import Store
+    from agentguard.bindings import Binding
+    from agentguard.broker import Broker
+    from agentguard.guard import Guard
+
+    guard = Guard(
+        workspace=workspace,
+        policy=policy,
+        bindings=(),
+        ledger=ledger,
+        store=Store(workspace.store),
+        broker=Broker(workspace.destinations),
+    )
+
+    def bind(item: Any) -> Any:
+        if not isinstance(item, Binding):
+            raise BindingError(f"got a {type(item).__name__}, expected Bindings")
+        return guard.bind(item)
+
+    return bind
+
+
+def _ok(what: str, text: str) -> Finding:
+    return Finding(state="ok", what=what, text=text)
+
+
+def _look(what: str, text: str, todo: str) -> Finding:
+    return Finding(state="look", what=what, text=text, todo=todo)
+
+
+def _some(cases: list[str]) -> str:
+    more = f" and {len(cases) - _MOST} more" if len(cases) > _MOST else ""
+    return ", ".join(cases[:_MOST]) + more

@@ -1,0 +1,102 @@
+"""`people`: their keys, and what each may answer as."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentguard._cli.opening import require_person, workspace_of
+from agentguard._cli.show import Json, Say, passphrase, print_json, say, table, visible
+
+KeyFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Where the key is; ~/.config/agentguard/keys without it."),
+]
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Who can approve, and with which key."
+)
+
+
+@app.command("add")
+def add(
+    ctx: typer.Context,
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="An id of [people].")],
+    key_folder: KeyFolder = None,
+) -> None:
+    """Make a person's own key.
+
+    Its public half is noted in the signers file. The person runs this on their own machine and picks a passphrase (or sets
+    AGENTGUARD_PASSPHRASE). The private half stays in their key folder; the signers file is
+    shared with the workspace: commit it.
+
+    \b
+    Example:
+      $ agentguard people add omar@acme.example
+    Next: `agentguard approvals list` shows what waits for them.
+    """
+    from agentguard import identity
+
+    workspace = workspace_of(ctx)
+    require_person(workspace, person)
+    path = identity.person_key_path(key_folder or identity.key_folder(), person)
+    identity.Signers.load(workspace.signers)  # a broken file is found before a key is made
+    if path.exists():
+        from agentguard.errors import ApprovalError
+
+        raise ApprovalError(f"{path}: exists; a key is never overwritten, move it away first")
+    key = identity.create_person_key(path, passphrase(new=True))
+    try:
+        today = datetime.now(UTC).date().isoformat()
+        identity.append_signer(workspace.signers, person, key, comment=f"added {today}")
+    except BaseException:
+        path.unlink()  # a key that speaks for nobody
+        raise
+    say(f"{visible(person)} has key {identity.key_id(key)}")
+    say(f"  private  {visible(path)} (keep it, nobody can restore it)")
+    say(f"  public   {visible(workspace.signers)} (share it: commit this file)")
+    say("Next: agentguard approvals list")
+
+
+@app.command("list")
+def list_people(ctx: typer.Context, json_: Json = False) -> None:
+    """Show people, their groups, keys and agents.
+
+    \b
+    Example:
+      $ agentguard people list
+    Next: `agentguard people add PERSON` for whoever has no key.
+    """
+    from agentguard.identity import Signers
+
+    workspace = workspace_of(ctx)
+    signers = Signers.load(workspace.signers)
+    rows = [
+        {
+            "person": name,
+            "groups": sorted(person.groups),
+            "keys": sorted(signers.keys.get(name, ())),
+            "owns": sorted(k for k, agent in workspace.agents.items() if agent.owner == name),
+        }
+        for name, person in workspace.people.items()
+    ]
+    if json_:
+        print_json(rows)
+        return
+    no_key: Say = ("no key", "yellow")
+    table(
+        ["person", "groups", "key", "owns agents"],
+        [
+            [
+                visible(row["person"]),
+                visible(", ".join(row["groups"])) or "-",
+                ", ".join(row["keys"]) or no_key,
+                visible(", ".join(row["owns"])) or "-",
+            ]
+            for row in rows
+        ],
+    )
+    say("Nobody approves in a job they asked for, or media that their agents worked on.")

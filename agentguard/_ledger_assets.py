@@ -1,0 +1,119 @@
+"""Rows of the asset registry: what came in, what it was made from, and where it was seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentguard.storage import Tx, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An asset that a call made, or that was imported.
+
+    Args:
+        parents: SHA-256 of what it was made from.
+        contributors: people who stand behind it (I1).
+        name: what its source called it.
+    """
+
+    sha256: str
+    id: str
+    media_type: str
+    extension: str
+    size: int
+    width: int | None
+    height: int | None
+    labels: frozenset[str]
+    terms: Mapping[str, Any]
+    provenance: str
+    parents: tuple[str, ...]
+    contributors: frozenset[str]
+    name: str
+
+
+def register(
+    tx: Tx,
+    made: Made,
+    *,
+    source: str,
+    job: str | None,
+    how: str,
+    person: str | None = None,
+    tool: str | None = None,
+    agent: str | None = None,
+    credential: str | None = None,
+) -> None:
+    """Insert an asset, or join its labels, terms and contributors with the known ones.
+
+    A row that changes rises in version, which voids what relied on the old one. The caller
+    records.
+    """
+    known = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", made.sha256)
+    if known is None:
+        tx.insert(
+            "assets",
+            sha256=made.sha256,
+            id=made.id,
+            media_type=made.media_type,
+            extension=made.extension,
+            size=made.size,
+            width=made.width,
+            height=made.height,
+            labels=to_json(made.labels),
+            terms=to_json(made.terms),
+            recalled=0,
+            held=0,
+            provenance=made.provenance,
+            version=1,
+            created_at=tx.now,
+        )
+    tx.insert_new(
+        "origins",
+        sha256=made.sha256,
+        source=source,
+        tool=tool,
+        agent=agent,
+        credential=credential,
+        person=person,
+        name=made.name,
+        at=tx.now,
+    )
+    joined = False
+    for contributor in sorted(made.contributors):
+        joined |= tx.insert_new("contributors", sha256=made.sha256, person=contributor)
+    if known is not None:
+        labels = to_json(made.labels | set(json.loads(known["labels"])))  # I4, S8: never dropped
+        terms = to_json(_strictest(json.loads(known["terms"]), made.terms))
+        if joined or (labels, terms) != (known["labels"], known["terms"]):
+            tx.update("assets", "labels = ?, terms = ?, version = version + 1", "sha256 = ?",
+                      labels, terms, made.sha256)  # fmt: skip
+    if job is not None:
+        tx.insert_new("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
+
+
+def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
+    """Set or clear `held`, or set `recalled`; recorded. False if there was nothing to change."""
+    changed = tx.update(
+        "assets", f"{column} = ?, version = version + 1",
+        f"sha256 = ? AND {column} <> ?", int(value), sha256, int(value),
+    )  # fmt: skip
+    if changed:
+        tx.record(f"asset.{column}", {"asset": sha256, "person": by, "value": value})
+    return bool(changed)
+
+
+def _strictest(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Bytes that came by two ways may be used only where both ways allow it (S36)."""
+    both = {key: [terms[key] for terms in (known, new) if terms.get(key) is not None]
+            for key in {**known, **new}}  # fmt: skip
+    join: Mapping[str, Any] = {
+        "until": min,
+        "release_at": max,
+        "channels": lambda sets: frozenset.intersection(*map(frozenset, sets)),
+        "consent": all,
+    }
+    return {key: join[key](values) for key, values in both.items() if values}

@@ -1,0 +1,212 @@
+"""Rows of grants and outcomes: the one use of a Grant, and what it came to (I8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentguard._ledger_assets import Made, register
+from agentguard._ledger_jobs import job_obstacle
+from agentguard._ledger_requests import is_approved
+from agentguard.model import GrantState, OutsideEffect, Request
+from agentguard.storage import Tx, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relied:
+    """What a decision to execute relied on; the claim refuses if any of it moved (I8).
+
+    Args:
+        versions: asset SHA-256 → row version.
+        approved: the Request was asked, so its approvals must still be unexpired.
+    """
+
+    epoch: int
+    credential: str
+    versions: Mapping[str, int]
+    approved: bool
+    policy_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a claimed call came to; a replay returns it.
+
+    Args:
+        text: what the model saw. state: declared state keys that the tool wrote.
+        findings: what a review found, by asset SHA-256.
+        receipt: (destination, location, SHA-256) of what was sent.
+    """
+
+    state: GrantState
+    text: str
+    made: tuple[Made, ...] = ()
+    updates: Mapping[str, Any] | None = None
+    findings: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+    queued: tuple[tuple[str, str], ...] = ()
+    revealed: frozenset[str] = frozenset()
+    receipts: tuple[tuple[str, str, str], ...] = ()
+
+
+def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
+    """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
+    obstacle = _obstacle(tx, request, relied)
+    if obstacle is not None:
+        return obstacle
+    changed = tx.update(
+        "grants",
+        "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
+        "request = ?3 AND job = ?4 AND expires_at > ?1"
+        " AND (state = 'issued' OR (state = 'failed' AND effect = 'none'))",
+        tx.now, relied.epoch, request.digest, request.job,
+    )  # fmt: skip
+    if not changed:
+        row = tx.one("SELECT * FROM grants WHERE request = ?", request.digest)
+        if row is None:
+            return "no grant exists for this call"
+        again = row["state"] == GrantState.FAILED and row["effect"] == OutsideEffect.NONE
+        expired = row["state"] == GrantState.ISSUED or again
+        return f"its grant is {'expired' if expired else row['state']}"
+    tx.record(
+        "claimed",
+        {
+            "job": request.job,
+            "request": request.digest,
+            "credential": relied.credential,
+            "policy_version": relied.policy_version,
+        },
+    )
+    return None
+
+
+def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
+    """Record what a claimed call came to; see `Ledger.finish`."""
+    row = tx.one(
+        "SELECT id, state, epoch = (SELECT epoch FROM credentials WHERE id = ?) AS ours"
+        " FROM grants WHERE request = ?",
+        credential, request.digest,
+    )  # fmt: skip
+    if row is None:
+        return False
+    body = {
+        "job": request.job,
+        "request": request.digest,
+        "as": outcome.state,
+        "made": [made.sha256 for made in outcome.made],
+        "receipts": [list(receipt) for receipt in outcome.receipts],
+    }
+    if row["state"] not in (GrantState.CLAIMED, GrantState.UNKNOWN) or not row["ours"]:
+        tx.record("finished.late", body)  # it changes nothing, but a recall needs to know
+        return False
+    grant = str(row["id"])
+    if (row["state"], outcome.state) != (GrantState.UNKNOWN, GrantState.UNKNOWN):
+        tx.update("grants", "state = ?, ended_at = ?", "id = ?", outcome.state, tx.now, grant)
+    _insert_effects(tx, request, grant, outcome, credential=credential)
+    tx.record("finished", body)
+    return True
+
+
+def _obstacle(tx: Tx, request: Request, relied: Relied) -> str | None:
+    obstacle = job_obstacle(tx, request.job, relied.epoch)
+    if obstacle is not None:
+        return obstacle
+    credential = tx.one(
+        "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?"
+        " AND job = ? AND agent = ? AND epoch = ? AND (stage = ? OR ? IS NULL)",
+        relied.credential, tx.now, request.job, request.agent, relied.epoch, request.stage,
+        request.stage,
+    )  # fmt: skip
+    if credential is None:
+        return "its credential is not live"
+    if not is_approved(tx, request.digest, asked=relied.approved):
+        return "its approval is not live: the review window closed"
+    for sha256, version in relied.versions.items():
+        row = tx.one("SELECT version FROM assets WHERE sha256 = ?", sha256)
+        if row is None or row["version"] != version:
+            return "moved: an asset changed since it was judged"
+    return None
+
+
+def _insert_effects(
+    tx: Tx, request: Request, grant: str, outcome: Outcome, *, credential: str
+) -> None:
+    set_outcome(
+        tx,
+        grant,
+        outcome.state,
+        outcome.text,
+        assets=[made.id for made in outcome.made],
+        updates=outcome.updates or {},
+    )
+    for made in outcome.made:
+        register(
+            tx,
+            made,
+            source=grant,
+            job=request.job,
+            how="made",
+            tool=request.tool,
+            agent=request.agent,
+            credential=credential,
+        )
+        for parent in made.parents:
+            if parent != made.sha256:
+                tx.insert_new("lineage", child=made.sha256, parent=parent, grant_id=grant)
+    for sha256, findings in (outcome.findings or {}).items():
+        clean = all(finding.get("severity") == "info" for finding in findings)
+        tx.insert_new(
+            "reviews",
+            job=request.job,
+            sha256=sha256,
+            grant_id=grant,
+            findings=to_json(list(findings)),
+            clean=int(clean),
+            at=tx.now,
+        )
+    for sha256, destination in outcome.queued:
+        tx.insert_new(
+            "queued",
+            job=request.job,
+            sha256=sha256,
+            destination=destination,
+            grant_id=grant,
+            at=tx.now,
+        )
+    for label in sorted(outcome.revealed):
+        tx.insert_new("revealed", job=request.job, label=label)
+    for destination, location, sha256 in outcome.receipts:
+        keep_receipt(tx, grant, destination=destination, location=location, sha256=sha256)
+
+
+def set_outcome(
+    tx: Tx,
+    grant: str,
+    status: GrantState,
+    text: str,
+    *,
+    assets: Sequence[str] = (),
+    updates: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the outcome of a Grant, or replace what an earlier claim of it came to."""
+    columns = {
+        "status": status,
+        "text": text,
+        "assets": to_json(list(assets)),
+        "state": to_json(updates or {}),
+    }
+    if not tx.insert_new("outcomes", grant_id=grant, **columns):
+        change = ", ".join(f"{column} = ?" for column in columns)
+        tx.update("outcomes", change, "grant_id = ?", *columns.values(), grant)
+
+
+def keep_receipt(tx: Tx, grant: str, *, destination: str, location: str, sha256: str) -> None:
+    """Remember what a Grant sent where."""
+    tx.insert_new(
+        "receipts",
+        grant_id=grant,
+        destination=destination,
+        location=location,
+        sha256=sha256,
+        at=tx.now,
+    )

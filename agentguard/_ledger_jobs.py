@@ -1,0 +1,105 @@
+"""Rows of jobs, leases and credentials, and what ends with a job (I9)."""
+
+from __future__ import annotations
+
+from agentguard.errors import JobError
+from agentguard.model import JobState
+from agentguard.storage import Tx
+
+_UNUSED = (
+    "(state = 'pending' OR (state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
+    " WHERE grants.request = approvals.request AND grants.state NOT IN"
+    " ('issued', 'revoked', 'expired'))))"
+)
+"""An approval request that still waits, or whose approvals no claim has used."""
+
+_LAPSED = "coalesce((SELECT until FROM leases WHERE job = jobs.id), 0) <= ?"
+
+
+def require_open(tx: Tx, job: str, epoch: int) -> None:
+    """Raise JobError unless the job is open under this epoch and its lease has not lapsed."""
+    obstacle = job_obstacle(tx, job, epoch)
+    if obstacle is not None:
+        raise JobError(obstacle)
+
+
+def job_obstacle(tx: Tx, job: str, epoch: int) -> str | None:
+    """What stands against acting in a job as its holder of this epoch; None if nothing does."""
+    row = tx.one("SELECT state, epoch FROM jobs WHERE id = ?", job)
+    if row is None:
+        return f"no job {job} in this ledger"
+    if row["state"] != JobState.OPEN:
+        return f"job {job} is {row['state']}"
+    if row["epoch"] != epoch:
+        return f"job {job} was re-entered elsewhere"
+    lease = tx.one("SELECT until FROM leases WHERE job = ?", job)
+    if lease is None or lease["until"] <= tx.now:
+        return f"the lease on job {job} lapsed"
+    return None
+
+
+def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
+    """Leave a job: `waiting` if it left cleanly while approvals may still come, else `ended`.
+
+    Whoever holds it no longer (another epoch, or it is over) changes nothing.
+    """
+    row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
+    if row is None or row["state"] != JobState.OPEN or row["epoch"] != epoch:
+        return JobState(row["state"]) if row is not None else JobState.ENDED
+    waits = tx.one(
+        f"SELECT 1 FROM approvals WHERE job = ? AND expires_at > ? AND {_UNUSED}", job, tx.now
+    )
+    if not clean or waits is None:
+        end_job(tx, job, reason=reason)
+        return JobState.ENDED
+    _kill_live(tx, job)
+    tx.update("jobs", "state = 'waiting'", "id = ?", job)
+    tx.record("job.waiting", {"job": job})
+    return JobState.WAITING
+
+
+def end_job(tx: Tx, job: str, *, reason: str) -> None:
+    """End a job and all that lives with it (I9); recorded."""
+    _kill_live(tx, job)
+    tx.update("approvals", "state = 'revoked', ended_at = ?",
+              f"job = ? AND {_UNUSED}", tx.now, job)  # fmt: skip
+    tx.update("jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job)
+    tx.record("job.ended", {"job": job, "reason": reason})
+
+
+def sweep(tx: Tx) -> dict[str, int]:
+    """End what is over; recorded. See `Ledger.sweep`."""
+    done = {"jobs": 0, "approvals": 0, "grants": 0, "credentials": 0}
+    for row in tx.all(f"SELECT id FROM jobs WHERE state = 'open' AND {_LAPSED}", tx.now):
+        end_job(tx, row["id"], reason="its process died: the lease lapsed")
+        done["jobs"] += 1
+    done["approvals"] = tx.update(
+        "approvals", "state = 'expired', ended_at = ?",
+        f"expires_at <= ? AND {_UNUSED}", tx.now, tx.now,
+    )  # fmt: skip
+    done["grants"] = tx.update(
+        "grants", "state = 'expired', ended_at = ?",
+        "state = 'issued' AND expires_at <= ?", tx.now, tx.now,
+    )  # fmt: skip
+    done["credentials"] = tx.update(
+        "credentials", "state = 'expired'", "state = 'live' AND expires_at <= ?", tx.now
+    )
+    if any(done[key] for key in ("approvals", "grants", "credentials")):
+        tx.record("swept", {"counts": dict(done)})
+    for row in tx.all(
+        "SELECT id FROM jobs WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals"
+        f" WHERE job = jobs.id AND {_UNUSED})"
+    ):
+        end_job(tx, row["id"], reason="its review windows closed")
+        done["jobs"] += 1
+    return done
+
+
+def _kill_live(tx: Tx, job: str) -> None:
+    tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
+    tx.update("grants", "state = 'revoked', ended_at = ?",
+              "job = ? AND state = 'issued'", tx.now, job)  # fmt: skip
+    # I8: a claim without an outcome may have had its effect; `reconcile` finds out. One that is
+    # still at work can say later what came of an `unknown`.
+    tx.update("grants", "state = CASE effect WHEN 'none' THEN 'failed' ELSE 'unknown' END,"
+              " ended_at = ?", "job = ? AND state = 'claimed'", tx.now, job)  # fmt: skip

@@ -1,0 +1,206 @@
+"""Rows of requests, approval requests and answers: from a Decision to a Grant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentguard._ledger_jobs import require_open
+from agentguard.errors import ApprovalError
+from agentguard.model import Answer, Decision, Effect, GrantState, OutsideEffect, Request
+from agentguard.storage import Tx, new_id, to_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A Request with its Decision, as authorize records it.
+
+    Args:
+        shown: the Request as people and auditors read it: texts redacted, no secrets.
+        expires_at: end of the Grant (PERMIT) or of the review window (ASK), in ms.
+    """
+
+    request: Request
+    decision: Decision
+    shown: Mapping[str, Any]
+    thread: str
+    call_id: str
+    credential: str | None
+    policy_version: str
+    outside: OutsideEffect
+    expires_at: int
+
+
+def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
+    """Record a decision: a Grant for PERMIT, an approval request for ASK.
+
+    A Request that is already recorded keeps its first decision.
+
+    Raises:
+        JobError: it is no DENY, and the job is not open under this epoch.
+    """
+    request, decision = item.request, item.decision
+    known = tx.one(
+        "SELECT 1 FROM requests WHERE call_key = ? AND revision = ?",
+        request.call_key,
+        request.revision,
+    )
+    if known is not None:
+        return
+    if decision.effect is not Effect.DENY:
+        require_open(tx, request.job, epoch)
+    tx.insert(
+        "requests",
+        digest=request.digest,
+        content_digest=request.content_digest,
+        call_key=request.call_key,
+        revision=request.revision,
+        job=request.job,
+        thread=item.thread,
+        call_id=item.call_id,
+        agent=request.agent,
+        stage=request.stage,
+        tool=request.tool,
+        destination=request.destination,
+        body=to_json(item.shown),
+        effect=decision.effect.value,
+        policies=to_json(list(decision.policies)),
+        policy_version=item.policy_version,
+        reason=decision.reason,
+        credential=item.credential,
+        decided_at=tx.now,
+    )
+    if decision.effect is Effect.PERMIT:
+        _insert_grant(tx, item)
+    elif decision.effect is Effect.ASK and decision.needs is not None:
+        tx.insert(
+            "approvals",
+            request=request.digest,
+            job=request.job,
+            count=decision.needs.approvals,
+            groups=to_json(decision.needs.groups),
+            asked_at=tx.now,
+            expires_at=item.expires_at,
+            state="pending",
+            ended_at=None,
+        )
+    tx.record(
+        "decided",
+        {
+            "job": request.job,
+            "request": request.digest,
+            "effect": decision.effect,
+            "policies": list(decision.policies),
+            "shown": item.shown,
+            "credential": item.credential,
+        },
+    )
+
+
+def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
+    """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
+    approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
+    if approval is None or approval["state"] != "pending":
+        state = "unknown" if approval is None else approval["state"]
+        raise ApprovalError(f"this approval request is {state}; nothing to answer")
+    if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
+        raise ApprovalError("the review window closed; no answer is a no")
+    if tx.one("SELECT 1 FROM answers WHERE request = ? AND person = ?",
+              given.request, given.person):  # fmt: skip
+        raise ApprovalError(f"{given.person} answered this before; an answer stands")
+    tx.insert(
+        "answers",
+        request=given.request,
+        person=given.person,
+        verdict=given.verdict,
+        answered_as=given.group,
+        at=given.at,
+        key_id=given.key_id,
+        signature=given.signature,
+        received_at=tx.now,
+    )
+    if outcome is Effect.ASK and _enough(tx, given.request):
+        outcome = Effect.PERMIT  # another answer came in since the caller counted
+    state = {Effect.PERMIT: "approved", Effect.DENY: "denied"}.get(outcome)
+    if state is not None:
+        tx.update("approvals", "state = ?, ended_at = ?",
+                  "request = ? AND state = 'pending'", state, tx.now, given.request)  # fmt: skip
+    tx.record(
+        "answered",
+        {
+            "request": given.request,
+            "person": given.person,
+            "verdict": given.verdict,
+            "group": given.group,
+            "outcome": outcome,
+        },
+    )
+
+
+def issue_grant(tx: Tx, item: Judged, *, epoch: int) -> None:
+    """Write the Grant of a Request that was asked and is now permitted, once; recorded.
+
+    Raises:
+        JobError: the job is not open under this epoch.
+    """
+    request = item.request
+    require_open(tx, request.job, epoch)
+    if tx.one("SELECT 1 FROM grants WHERE request = ?", request.digest) is not None:
+        return
+    tx.update("approvals", "state = 'approved', ended_at = ?1",
+              "request = ?2 AND state = 'pending' AND expires_at > ?1",
+              tx.now, request.digest)  # fmt: skip
+    if not is_approved(tx, request.digest, asked=True):
+        return  # its window closed meanwhile; the claim finds no grant
+    _insert_grant(tx, item)
+    tx.record(
+        "granted",
+        {
+            "job": request.job,
+            "request": request.digest,
+            "policies": list(item.decision.policies),
+            "policy_version": item.policy_version,
+        },
+    )
+
+
+def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:
+    """Whether a Request was has approvals that live, or was not `asked` for any."""
+    row = tx.one("SELECT state, expires_at FROM approvals WHERE request = ?", request)
+    if row is None:
+        return not asked
+    return bool(row["state"] == "approved" and row["expires_at"] > tx.now)
+
+
+def _enough(tx: Tx, request: str) -> bool:
+    """Whether the approvals given are as many, and of the groups, that were asked for."""
+    needs = tx.one("SELECT count, groups FROM approvals WHERE request = ?", request)
+    given = tx.all(
+        "SELECT answered_as FROM answers WHERE request = ? AND verdict = 'approve'", request
+    )
+    if needs is None:
+        return False
+    groups = {row["answered_as"] for row in given}
+    return len(given) >= needs["count"] and set(json.loads(needs["groups"])) <= groups
+
+
+def _insert_grant(tx: Tx, item: Judged) -> None:
+    tx.insert(
+        "grants",
+        id=new_id("grant"),
+        request=item.request.digest,
+        job=item.request.job,
+        credential=item.credential,
+        policy_version=item.policy_version,
+        effect=item.outside,
+        idempotency_key=item.request.content_digest,
+        state=GrantState.ISSUED,
+        issued_at=tx.now,
+        expires_at=item.expires_at,
+        claims=0,
+        claimed_at=None,
+        epoch=None,
+        ended_at=None,
+    )

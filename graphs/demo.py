@@ -1,0 +1,127 @@
+"""The demo: a brief becomes pictures, a film and exports; then a hijacked step tries to get round.
+
+    python -m graphs.demo            a person at the terminal answers the one question
+    python -m graphs.demo --yes      answers as a demo person, with that person's key, and says so
+
+Everything is real but the people: files, signatures, ledger, refusals. Each run makes a new folder.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from agentguard.errors import AgentGuardError
+from graphs.show import Show, link
+
+BRIEF = (
+    "Launch of the Aurora trail shoe. Two pictures: a misty mountain lake at dawn with our logo;"
+    " a pine forest in golden evening light with the photo of our customer and the line"
+    " “I run before the city wakes”. Make a short film of both. Send everything to the team."
+    " Then publish the first picture on the site."
+)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the folder of this run is made.")] = Path(
+        "demo-out"
+    ),
+    model: Annotated[
+        str | None, typer.Option(help="A chat model, e.g. openai:gpt-5; none is the scripted one.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Answer as a demo person.")] = False,
+) -> None:
+    """Watch a guarded studio work, and a hijacked one be refused."""
+    show = Show(Console(highlight=False))
+    try:
+        run(show, out=out, model=model, ask=sys.stdin.isatty() and not yes)
+    except AgentGuardError as error:
+        show.rest()
+        show.console.print(f"[red]✗[/red] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    finally:
+        show.rest()
+
+
+def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
+    """The whole demo; returns the folder of this run.
+
+    Args:
+        ask: read the answer from the terminal; else a demo person answers.
+    """
+    began = time.monotonic()
+    show.title("agentguard demo", "a brief becomes media; every tool call passes one guard")
+    with show.busy("loading the tools"):
+        from graphs import attacks, running, studio
+        from graphs.approver import Approver
+        from graphs.director import load_model
+        from graphs.material import draw_customer, draw_logo
+        from graphs.show import Watch, decisions, short
+        from graphs.workspace import REQUESTER, make_workspace, new_folder, open_guard
+
+        folder = new_folder(out, "run")
+        keys = make_workspace(folder)
+        material = [
+            (folder / "material" / "logo.png", ("brand",)),
+            (folder / "material" / "customer.jpg", ("customer-data",)),
+        ]
+        material[0][0].parent.mkdir()
+        draw_logo(material[0][0])
+        draw_customer(material[1][0])
+        guard = open_guard(folder / "agentguard.toml")
+    ask = ask and show.console.is_terminal
+    with guard, running.threads(folder / "threads.db") as saver:
+        chat = load_model(model)
+        graph = studio.build(guard, model=chat, checkpointer=saver)
+        approver = Approver(guard, show, key_of=keys.of, ask=ask, folder=folder / "to-approve")
+        show.step("The brief")
+        show.line(escape(BRIEF))
+        with guard.open_job("Aurora launch", requested_by=REQUESTER) as job:
+            input, ids = running.begin(job, BRIEF, material)
+            for path, labels in material:
+                show.line(f"[dim]imported[/dim] {link(path, path.name)} [dim]as[/dim]"
+                          f" {short(ids[path.name])}, {' + '.join(labels)}")  # fmt: skip
+            show.line(
+                "[dim]kim asks, so she approves nothing; sam owns the agents, so he neither."
+                " Provenance is not read yet (part 4): it counts as unknown, and so every"
+                " public export asks a person.[/dim]"
+            )
+            told = running.carry_out(
+                graph, guard, job, thread="brief", input=input,
+                watch=Watch(show, guard, job.id), answer=approver,
+            )  # fmt: skip
+            show.rest()
+            show.step("The director reports")
+            show.line(escape(short(told or "")))
+            scene = attacks.Scene(
+                guard=guard, job=job, graph=graph, saver=saver, model=chat, folder=folder,
+                approver=approver,
+            )  # fmt: skip
+            show.step("A hijacked step tries to get round the guard")
+            _attack(show, attacks.ALL, scene)
+        show.step("What was decided")
+        show.line(decisions(guard, job.id))
+        show.step(f"Results, after {time.monotonic() - began:.0f} s")
+        _results(show, folder)
+        report = running.verified(guard)
+    show.line(f"audit verified: {report.records} records", 0)
+    return folder
+
+
+def _attack(show: Show, attacks: Sequence[object], scene: object) -> None:
+    raise NotImplementedError
+
+
+def _results(show: Show, folder: Path) -> None:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    typer.run(demo)

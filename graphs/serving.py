@@ -1,0 +1,105 @@
+"""The graphs on a LangGraph server (`langgraph dev`): one guard per process, one job per thread.
+
+A server has no `with guard.open_job(...)` around a run, so the factory that the server calls opens
+the thread's job when a run begins and hands its id to the graph. What follows from that:
+
+- Runs of one thread share a job: what the thread made, the next run can use. Reading a thread, or
+  drawing the graph, opens no job.
+- The person who asks is the authenticated caller, who must be one of [people]. A server without
+  authentication, as `langgraph dev` is, acts for the first person in [people]; don't expose it.
+- The job stays open until the process ends. When that happens its credentials and open questions
+  die with it, and the thread's next run begins a new job without the old one's media.
+- People answer with `agentguard approvals approve`; then resume the thread. A resume value wakes
+  the graph and approves nothing.
+
+The workspace is the nearest agentguard.toml (or AGENTGUARD_CONFIG), else `demo-out/served`.
+STUDIO_MODEL names a chat model, e.g. `openai:gpt-5`; without it the scripted one plays all roles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from langchain_core.runnables import RunnableConfig
+from langgraph_sdk.runtime import ServerRuntime
+
+from agentguard import Guard
+from agentguard.errors import ConfigError, JobError
+from agentguard.jobs import CONFIG_KEY, Job
+from agentguard.model import JobState
+from graphs.director import load_model
+from graphs.studio import Graph
+from graphs.workspace import make_workspace, open_guard
+
+_lock = threading.Lock()
+
+
+async def graph(
+    build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime
+) -> Graph:
+    """The graph for one request of a server; for a run it carries the thread's job.
+
+    Raises:
+        JobError: the caller is no configured person, or the request names a job itself.
+    """
+    return await asyncio.to_thread(_graph, build, config, runtime)
+
+
+def _graph(build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime) -> Graph:
+    with _lock:
+        made = _built(build)
+        configurable = config.get("configurable", {})
+        if runtime.execution_runtime is None:
+            return made
+        thread = str(configurable.get("thread_id") or "")
+        if not thread:
+            raise JobError("a run without a thread has no job; create a thread first")
+        job = _job(thread, _person(runtime))
+        if configurable.get(CONFIG_KEY, job.id) != job.id:  # I6: a client picks no job
+            raise JobError(f"{CONFIG_KEY} is set by the server, not by a client")
+        return made.with_config(configurable={CONFIG_KEY: job.id})
+
+
+@cache
+def _built(build: Callable[..., Graph]) -> Graph:
+    return build(_guard(), model=load_model(os.environ.get("STUDIO_MODEL")))
+
+
+@cache
+def _guard() -> Guard:
+    try:
+        return open_guard(None)
+    except ConfigError as error:
+        if not str(error).startswith("no agentguard.toml"):
+            raise
+    folder = Path("demo-out/served")
+    if not folder.exists():
+        make_workspace(folder)
+    return open_guard(folder / "agentguard.toml")
+
+
+@cache
+def _jobs() -> dict[str, Job]:
+    return {}
+
+
+def _job(thread: str, person: str) -> Job:
+    known = _jobs().get(thread)
+    if known is not None and known.state is JobState.OPEN and known.renew():
+        if known.requested_by != person:
+            raise JobError(f"this thread is {known.requested_by}'s; begin your own")
+        return known
+    job = _guard().open_job(f"thread {thread}", requested_by=person)
+    _jobs()[thread] = job
+    return job
+
+
+def _person(runtime: ServerRuntime) -> str:
+    if runtime.user is not None:
+        return str(runtime.user.identity)  # `open_job` refuses who is not configured
+    return next(iter(_guard().workspace.people))

@@ -1,0 +1,82 @@
+"""What README and docs show is run: a reader who copies it gets what they saw."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from PIL import Image
+
+from agentguard.policy import Policy
+from tests.support import call, write_workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(path: str, language: str) -> list[str]:
+    text = (ROOT / path).read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+class Obedient(GenericFakeChatModel):
+    """Crops the asset that the user names."""
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        assert [tool.name for tool in tools] == ["crop"]
+        assert set(tools[0].args) == {"source", "width", "height"}
+        return self
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        last = messages[-1]
+        if isinstance(last, HumanMessage):
+            asset = re.findall(r"asset-[0-9a-f]+", str(last.content))[0]
+            arguments = {"source": asset, "width": 64, "height": 64}
+            answer = AIMessage("", tool_calls=[call("crop", arguments)])
+        else:
+            answer = AIMessage("done")
+        self.messages = iter([answer])
+        return super()._generate(messages, *args, **kwargs)
+
+
+def test_the_readme_example_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = blocks("README.md", "python")
+    write_workspace(tmp_path)
+    Image.new("RGB", (200, 100), "navy").save(tmp_path / "logo.png")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"model": Obedient(messages=iter([])), "saver": InMemorySaver()}
+    exec(compile(code, "README.md", "exec"), scope)
+    guard = scope["guard"]
+    state = scope["graph"].get_state({"configurable": {"thread_id": "t1"}})
+    (message,) = [m for m in state.values["messages"] if isinstance(m, ToolMessage)]
+    assert message.status == "success", message.content
+    (made,) = guard.ledger.all("SELECT width, height, labels FROM assets WHERE width = 64")
+    assert (made["height"], made["labels"]) == (64, '["brand"]')
+    guard.close()
+
+
+def test_the_documented_policy_loads(tmp_path: Path) -> None:
+    for number, text in enumerate(blocks("docs/configuration.md", "cedar")):
+        file = tmp_path / f"doc{number}.cedar"
+        file.write_text(text, "utf-8")
+        assert len(Policy.load([file]).rules) == len(Policy.load().rules) + 1
+    assert number == 0
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_requirement_id_in_the_readme_is_proved_by_a_test() -> None:
+    cited = set(re.findall(r"\bS\d+\b", (ROOT / "README.md").read_text("utf-8")))
+    tests = "".join(p.read_text("utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
+    missing = sorted(i for i in cited if not re.search(rf"{i}(?!\d)", tests))
+    assert missing == []
