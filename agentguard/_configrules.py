@@ -209,6 +209,7 @@ def _problems(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
         if default is not None and one.rank < default.rank:  # S33
             yield ("classes", label), f"{label!r} is at least {default.value}, got {one.value}"
     yield from _destination_problems(form)
+    yield from _overlaps(form, root)
     for name in ("credential", "grant"):
         if (getattr(form.lifetimes, name) or 0) > MAX_RIGHT:  # S24
             yield ("lifetimes", name), f"a {name} may live 5m at most"
@@ -266,6 +267,39 @@ def _url_problem(one: DestinationForm) -> str | None:
     if holds_secret(one.url):  # S16
         return "holds a user, password or token; keep it in the environment of the export broker"
     return None
+
+
+def _overlaps(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
+    """What is put into one place must not arrive in another: a draft on the public site, say."""
+    seen: dict[str, str] = {}
+    own = {name: _place(str(getattr(form, name)).removeprefix("sqlite:"), root)
+           for name in ("store", "ledger", "log_key", "signers")}  # fmt: skip
+    for name, one in form.destinations.items():
+        place = None if one.url == "vendor:" else _place(one.url, root)
+        if place is None:
+            continue
+        for other, taken in seen.items():
+            if _within(place, taken) or _within(taken, place):
+                message = f"{name!r} and {other!r} share a place; give each a folder of its own"
+                yield ("destinations", name, "url"), message
+        for key, kept in own.items():
+            if kept is not None and (_within(kept, place) or _within(place, kept)):
+                message = f"{name!r} and {key} share a place; keep what is released elsewhere"
+                yield ("destinations", name, "url"), message
+        seen[name] = place
+
+
+def _place(url: str, root: Path) -> str | None:
+    """Where a URL or path leads, so that two can be compared; None where it is no place."""
+    scheme = _SCHEME.fullmatch(url)
+    if scheme is None or scheme[1] in ("file", "local"):
+        path = url if scheme is None else scheme[2].removeprefix("//")
+        return os.path.realpath(root / path)
+    return f"{scheme[1]}:{scheme[2]}".rstrip("/") if scheme[1] != "vendor" else None
+
+
+def _within(inner: str, outer: str) -> bool:
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def policies_of(form: WorkspaceForm, root: Path) -> tuple[Path, ...]:

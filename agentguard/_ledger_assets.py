@@ -64,7 +64,7 @@ def register(
             width=made.width,
             height=made.height,
             labels=to_json(made.labels),
-            terms=to_json(made.terms),
+            terms=to_json(_strictest({}, made.terms)),
             recalled=0,
             held=0,
             provenance=made.provenance,

@@ -1,4 +1,4 @@
-"""The numbered migrations of a SQLite ledger, and the comparison of a file with what they create."""
+"""The numbered migrations of a SQLite ledger, and whether a file is what they create."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ _MAX_CHARACTERS = 131_072
 _SCALARS = ("string", "integer", "number", "boolean")
 _NAME = re.compile(r"[^\s.\[\]/\\]{1,64}")  # a dot or bracket would read as a path
 _REFERENCE = re.compile(r"#/(?:\$defs|definitions)/([^/~%]+)")
-_BINARY = ("binary", "base64", "base64url")
 
 
 class Shape:
@@ -46,7 +45,7 @@ class Shape:
         self._definitions = schema.get("$defs") or schema.get("definitions") or {}
         self._kinds: dict[str, Kind] = {}
         self.leaves: dict[str, Mapping[str, Any]] = {}
-        root = self._resolve(schema, "")
+        root = self.resolve(schema, "")
         if root.get("type", "object") != "object" or _is_open(root):
             raise BindingError(f"{tool}: its arguments are no closed object; name each of them")
         self._object(root, "", 0)
@@ -75,8 +74,10 @@ class Shape:
                     pending.append((below, inner))
             elif isinstance(item, (list, tuple, set, frozenset)) and kind == "list":
                 pending.extend((f"{path}[]", inner) for inner in item)
-            elif isinstance(item, (Mapping, list, tuple, set, frozenset)):
-                raise ValueError(f"{self._tool}.{path}: got a {_word(item)}, expected a {kind}")
+            elif item is not None and (kind != "value" or _word(item) != "value"):
+                raise ValueError(
+                    f"{self._tool}.{path}: got {_word(item)}, expected {kind or 'nothing'}"
+                )
             elif isinstance(item, str):
                 characters += len(item)
             if len(pending) + found > _MAX_VALUES or characters > _MAX_CHARACTERS:
@@ -96,10 +97,21 @@ class Shape:
             return [self.steady(item) for item in node]
         return node
 
+    def is_optional(self, node: Any, path: str) -> bool:
+        """Whether a node takes null."""
+        node = self.resolve(node, path)
+        types = node.get("type")
+        choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]
+        return (
+            types == "null"
+            or (isinstance(types, list) and "null" in types)
+            or any(self.resolve(choice, path).get("type") == "null" for choice in choices)
+        )
+
     def _steady_value(self, value: Any, node: Any, depth: int) -> Any:
         if not isinstance(node, Mapping) or depth > _MAX_DEPTH:
             return value
-        node = self._resolve(node, "")
+        node = self.resolve(node, "")
         if isinstance(value, Mapping):
             known = node.get("properties", {})
             return {k: self._steady_value(v, known.get(k), depth + 1) for k, v in value.items()}
@@ -114,10 +126,10 @@ class Shape:
             raise BindingError(f"{where}: an open shape (any) can't be bound; name its fields")
         if depth > _MAX_DEPTH:
             raise BindingError(f"{where}: nested too deeply to be bound; flatten it")
-        node = self._resolve(node, path)
+        node = self.resolve(node, path)
         kinds = self._kinds_of(node, path)
         if len(kinds) == 1:
-            rest = {k: v for k, v in node.items() if k not in ("anyOf", "oneOf", "type")}
+            rest = {k: v for k, v in node.items() if k not in ("anyOf", "oneOf")}
             self._walk({**rest, **kinds[0]}, path, depth + 1)
         elif kinds and all(_is_scalar(kind) for kind in kinds):
             self._leaf(path, _union(kinds))
@@ -147,17 +159,22 @@ class Shape:
         self._kinds[path] = "value"
         self.leaves[path] = node
 
-    def _kinds_of(self, node: Mapping[str, Any], path: str) -> list[Mapping[str, Any]]:
+    def _kinds_of(
+        self, node: Mapping[str, Any], path: str, depth: int = 0
+    ) -> list[Mapping[str, Any]]:
         """The alternatives of a node besides null; none where it has no alternatives."""
+        if depth > _MAX_DEPTH:
+            raise BindingError(f"{self._tool}.{path}: nested too deeply to be bound; flatten it")
         choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]
         types = node.get("type")
         if not choices and isinstance(types, list):
             choices = [{**node, "type": one} for one in types]
-        kinds = [self._resolve(choice, path) for choice in choices]
-        nested = [self._kinds_of(kind, path) or [kind] for kind in kinds]
+        kinds = [self.resolve(choice, path) for choice in choices]
+        nested = [self._kinds_of(kind, path, depth + 1) or [kind] for kind in kinds]
         return [kind for inner in nested for kind in inner if kind.get("type") != "null"]
 
-    def _resolve(self, node: Any, path: str) -> Mapping[str, Any]:
+    def resolve(self, node: Any, path: str) -> Mapping[str, Any]:
+        """A node with its reference followed; empty where it is no schema of named things."""
         for _ in range(_MAX_DEPTH):
             if not isinstance(node, Mapping):
                 return {}
@@ -177,8 +194,13 @@ class Shape:
 
 
 def is_binary(leaf: Mapping[str, Any]) -> bool:
-    """Whether a value is bytes: as such, or as base64."""
-    return leaf.get("format") in _BINARY or "contentEncoding" in leaf
+    """Whether a value is bytes."""
+    return leaf.get("format") == "binary" or is_encoded(leaf)
+
+
+def is_encoded(leaf: Mapping[str, Any]) -> bool:
+    """Whether a value is bytes written as base64 or the like."""
+    return leaf.get("format") in ("base64", "base64url") or "contentEncoding" in leaf
 
 
 def values_at(arguments: Mapping[str, Any], path: str) -> Iterator[Any]:
@@ -192,9 +214,7 @@ def values_at(arguments: Mapping[str, Any], path: str) -> Iterator[Any]:
     yield from (value for value in found if value is not None)
 
 
-def replace_at(
-    arguments: dict[str, Any], path: str, replace: Callable[[str, Any], Any]
-) -> None:
+def replace_at(arguments: dict[str, Any], path: str, replace: Callable[[str, Any], Any]) -> None:
     """Replace, in place, every value that `values_at` yields by `replace(path, value)`."""
     steps: list[str] = []
     for step in path.split("."):
@@ -254,5 +274,7 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _word(item: Any) -> str:
-    return "object" if isinstance(item, Mapping) else "list"
+def _word(item: Any) -> Kind:
+    if isinstance(item, Mapping):
+        return "object"
+    return "list" if isinstance(item, (list, tuple, set, frozenset)) else "value"

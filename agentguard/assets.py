@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
+import re
 import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from urllib.parse import quote
 
 import fsspec
 
@@ -49,26 +53,34 @@ class Store:
             AssetError: the store can't be written (disk full, read-only); nothing is left in it.
         """
         incoming = f"{self._root}/incoming/{secrets.token_hex(8)}"
-        digest = hashlib.sha256()
-        size = 0
         try:
-            self._fs.makedirs(f"{self._root}/incoming", exist_ok=True)
             try:
-                with self._fs.open(incoming, "wb") as target:
-                    while chunk := file.read(_CHUNK):
-                        digest.update(chunk)
-                        size += len(chunk)
-                        target.write(chunk)
-                final = self._place(digest.hexdigest())
-                if not self._fs.exists(final):
-                    self._fs.makedirs(final.rsplit("/", 1)[0], exist_ok=True)
-                    self._fs.mv(incoming, final)
+                return self._add(file, incoming)
             finally:
                 if self._fs.exists(incoming):
                     self._fs.rm_file(incoming)
-        except OSError as error:
-            raise AssetError(f"the asset store can't be written: {error.strerror}") from error
-        return digest.hexdigest(), size
+        except AssetError:
+            raise
+        except Exception as error:  # each file system brings its own classes of errors
+            raise AssetError(f"the asset store can't be written: {_why(error)}") from error
+
+    def _add(self, file: BinaryIO, incoming: str) -> tuple[str, int]:
+        self._fs.makedirs(f"{self._root}/incoming", exist_ok=True)
+        with self._fs.open(incoming, "wb") as target:
+            sha256, size = _copy(file, target)
+        final = self._place(sha256)
+        if self._holds(final, sha256):
+            return sha256, size
+        self._fs.makedirs(final.rsplit("/", 1)[0], exist_ok=True)
+        self._fs.mv(incoming, final)
+        return sha256, size
+
+    def _holds(self, place: str, sha256: str) -> bool:
+        """Whether the bytes are there already; what was swapped or cut off is written again."""
+        if not self._fs.exists(place):
+            return False
+        with self._fs.open(place, "rb") as known:
+            return _copy(known, None)[0] == sha256
 
     def fetch(self, sha256: str, target: BinaryIO) -> int:
         """Copy an asset's bytes out, hashing on the way; returns the size.
@@ -77,19 +89,14 @@ class Store:
             AssetError: the bytes are missing or differ from their name (I12); what was written
                 to `target` must not be used.
         """
-        digest = hashlib.sha256()
-        size = 0
         try:
             with self._fs.open(self._place(sha256), "rb") as source:
-                while chunk := source.read(_CHUNK):
-                    digest.update(chunk)
-                    size += len(chunk)
-                    target.write(chunk)
+                found, size = _copy(source, target)
         except FileNotFoundError:
             raise AssetError(f"the bytes of {asset_id(sha256)} are not in the store") from None
-        except OSError as error:
-            raise AssetError(f"{asset_id(sha256)} can't be copied: {error.strerror}") from error
-        if digest.hexdigest() != sha256:
+        except Exception as error:  # each file system brings its own classes of errors
+            raise AssetError(f"{asset_id(sha256)} can't be copied: {_why(error)}") from error
+        if found != sha256:
             raise AssetError(
                 f"the stored bytes of {asset_id(sha256)} are not what was decided on; somebody"
                 " changed them: import the asset again and look into the store"
@@ -111,11 +118,16 @@ class Scratch:
 
     def __init__(self, store: Store, *, limits: Limits, parent: Path | None = None) -> None:
         self._store = store
-        self._limits = limits
-        self.folder = Path(tempfile.mkdtemp(prefix="agentguard-", dir=parent)).resolve()
-        self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        self.limits = limits
         self._inputs: dict[str, str] = {}
         self._names: set[str] = set()
+        self._outputs: set[str] = set()
+        self._descriptor = -1
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="agentguard-", dir=parent)).resolve()
+            self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise AssetError(f"no private folder can be made: {_why(error)}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +146,20 @@ class Scratch:
             os.close(self._descriptor)
             self._descriptor = -1
             shutil.rmtree(self.folder, ignore_errors=True)
+            if os.path.lexists(self.folder):
+                self._remove_stubborn()
+
+    def _remove_stubborn(self) -> None:
+        """What a tool left so that it can't be removed: closed folders, a link in its place."""
+        with suppress(OSError):
+            self.folder.unlink()
+        with suppress(OSError):
+            self.folder.chmod(0o700)
+        for folder, inner, _ in os.walk(self.folder):  # listed top down, so opened on the way
+            for name in inner:
+                if not os.path.islink(path := os.path.join(folder, name)):
+                    os.chmod(path, 0o700)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def input(self, sha256: str, extension: str) -> str:
         """The path of a private copy of an asset; the same asset is copied once.
@@ -143,16 +169,21 @@ class Scratch:
         """
         if sha256 not in self._inputs:
             path = self.folder / f"in-{len(self._inputs)}-{asset_id(sha256)}{extension}"
-            with path.open("xb") as target:
-                self._store.fetch(sha256, target)
-            path.chmod(0o400)
+            try:
+                with path.open("xb") as target:
+                    self._store.fetch(sha256, target)
+                path.chmod(0o400)
+            except OSError as error:
+                raise AssetError(f"{asset_id(sha256)} can't be copied: {_why(error)}") from error
             self._inputs[sha256] = str(path)
             self._names.add(path.name)
         return self._inputs[sha256]
 
     def input_bytes(self, sha256: str, extension: str) -> bytes:
         """An asset's bytes, hashed while they were copied."""
-        return Path(self.input(sha256, extension)).read_bytes()
+        data = io.BytesIO()
+        self._store.fetch(sha256, data)
+        return data.getvalue()
 
     def data_url(self, sha256: str, extension: str, media_type: str) -> str:
         """An asset as a base64 data URL."""
@@ -161,7 +192,9 @@ class Scratch:
 
     def output(self, argument: str, suffix: str) -> str:
         """A fresh path for a tool to write to; nothing exists there yet."""
-        return str(self.folder / f"out-{secrets.token_hex(4)}-{argument}{suffix}")
+        name = f"out-{secrets.token_hex(4)}-{argument}{suffix}"
+        self._outputs.add(name)
+        return str(self.folder / name)
 
     def take(self, path: str) -> tuple[str, int, Format]:
         """Take a file of this folder into the store; returns (SHA-256, size, format).
@@ -178,35 +211,49 @@ class Scratch:
             raise AssetError("an output must be a file directly in the call's scratch folder")
         if name in self._names:
             raise AssetError("an output must be a new file, not the call's own input")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(name, flags, dir_fd=self._descriptor)
         except FileNotFoundError:
             raise AssetError("the tool wrote no output file") from None
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate in the name
             raise AssetError("an output must be a regular file, not a link or device") from None
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise AssetError("an output must be a regular file of its own, not a link")
-            return take_in(self._store, file, limits=self._limits)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return take_in(self._store, file, limits=self.limits)
+        finally:
+            os.close(descriptor)
 
     def take_bytes(self, data: bytes) -> tuple[str, int, Format]:
         """Take bytes that a tool returned (a content block or artifact) into the store."""
-        path = self.folder / f"block-{secrets.token_hex(4)}"
-        path.write_bytes(data)
-        return self.take(str(path))
+        return take_in(self._store, io.BytesIO(data), limits=self.limits)
 
     def conceal(self, text: str, shown: Callable[[str], str]) -> str:
-        """A text without paths of this folder: each becomes what `shown` says of its name."""
-        for known in sorted(self._paths(text), key=len, reverse=True):
-            text = text.replace(known, shown(os.path.basename(known)))
-        return text.replace(str(self.folder), "[folder]")
+        """A text without paths of this folder: each becomes what `shown` says of its name.
 
-    def _paths(self, text: str) -> Iterable[str]:
-        if str(self.folder) not in text:
-            return ()
-        return [str(self.folder / entry) for entry in os.listdir(self.folder)]
+        Also percent-encoded, as a file URL, and inputs and outputs by their bare names. A word
+        that still names the folder is left out whole.
+        """
+        names = {*self._names, *self._outputs}
+        if self.folder.name in text:
+            with suppress(OSError):
+                names |= set(os.listdir(self.folder))
+        for name in sorted(names, key=len, reverse=True):
+            whole = str(self.folder / name)
+            forms = {f"file://{whole}", f"file://{quote(whole)}", whole, quote(whole),
+                     quote(whole, safe="")}  # fmt: skip
+            if name in self._names or name in self._outputs:
+                forms |= {name, quote(name)}
+            for form in sorted(forms, key=len, reverse=True):
+                text = text.replace(form, shown(name)) if form in text else text
+        folder = self.folder.name.lower()
+        if folder not in text.lower():
+            return text
+        words = re.split(r"(\s+)", text)
+        return "".join("[folder]" if folder in word.lower() else word for word in words)
 
 
 def take_in(store: Store, file: BinaryIO, *, limits: Limits) -> tuple[str, int, Format]:
@@ -218,8 +265,8 @@ def take_in(store: Store, file: BinaryIO, *, limits: Limits) -> tuple[str, int, 
     Raises:
         AssetError: not media that this version knows, damaged, or over the limits.
     """
-    with tempfile.TemporaryFile() as copy:
-        try:
+    try:
+        with tempfile.TemporaryFile() as copy:
             while chunk := file.read(_CHUNK):
                 copy.write(chunk)
                 if copy.tell() > limits.max_bytes:
@@ -229,10 +276,27 @@ def take_in(store: Store, file: BinaryIO, *, limits: Limits) -> tuple[str, int, 
                     )
             copy.seek(0)
             format_ = inspect(copy, limits=limits)
-        except MediaRefused as error:
-            raise AssetError(str(error)) from error
-        except OSError as error:
-            raise AssetError(f"the file can't be copied: {error.strerror}") from error
-        copy.seek(0)
-        sha256, size = store.add(copy)
+            copy.seek(0)
+            sha256, size = store.add(copy)
+    except MediaRefused as error:
+        raise AssetError(str(error)) from error
+    except OSError as error:
+        raise AssetError(f"the file can't be copied: {_why(error)}") from error
     return sha256, size, format_
+
+
+def _copy(source: BinaryIO, target: BinaryIO | None) -> tuple[str, int]:
+    """Copy to the end, or only read; returns (SHA-256, size)."""
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+        if target is not None:
+            target.write(chunk)
+    return digest.hexdigest(), size
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without the path that an error's own text names."""
+    return getattr(error, "strerror", None) or type(error).__name__

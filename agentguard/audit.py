@@ -6,7 +6,9 @@ checkpoint file can rewrite history; until a witness holds checkpoints elsewhere
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,17 +18,19 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard import merkle, note
-from agentguard.errors import LedgerCorrupt, VerificationFailed
-from agentguard.storage import KEYS, Storage, row_digest
+from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
+from agentguard.storage import KEYS, Nodes, Storage, row_digest, tree_size, verify_schema
 
-_EVERY = 64
+_TAIL = 64 * 1024
 
 
 class Checkpoints:
     """The file of signed checkpoints beside the ledger: one JSON string per line.
 
+    It begins with a checkpoint of the empty log, so that a log without a file lost it.
+
     Args:
-        path: the file; it is appended to.
+        path: the file; it is appended to, by several processes at once.
         origin: the log's name in its checkpoints.
         key: the log key.
     """
@@ -35,46 +39,72 @@ class Checkpoints:
         self.path = path
         self.origin = origin
         self._key = key
-        self._last = 0
         self.verifier_key = note.encode_verifier_key(origin, key.public_key())
 
-    def committed(self, size: int, root: bytes, durable: bool) -> None:
-        """Called by the writer after each commit: signs durable ones, and every 64th record."""
-        if durable or size - self._last >= _EVERY:
-            self.sign(size, root)
+    def committed(self, size: int, root: bytes) -> None:
+        """Called by the writer after each durable commit."""
+        self.sign(size, root)
 
     def sign(self, size: int, root: bytes) -> str:
-        """Sign a checkpoint and append it to the file; returns the note."""
+        """Sign a checkpoint of what is on the disk, append it to the file, return the note."""
         signed = note.sign(
             note.Checkpoint(origin=self.origin, size=size, root=root), self.origin, self._key
         )
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(signed) + "\n")
-        self._last = size
+        with self.path.open("ab+") as file:
+            file.seek(0, os.SEEK_END)
+            torn = b""
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                torn = b"" if file.read(1) == b"\n" else b"\n"  # a crash cut the last line short
+            file.write(torn + json.dumps(signed).encode("ascii") + b"\n")
         return signed
 
-    def read(self) -> Iterator[note.Checkpoint]:
-        """Every checkpoint in the file, verified.
+    def read(self) -> Iterator[tuple[note.Checkpoint, str]]:
+        """Every checkpoint in the file, verified, with its note.
 
         Raises:
             VerificationFailed: a line is damaged or not signed by the log key.
+            LedgerUnavailable: the file can't be read.
         """
+        yield from self._parse(0)
+
+    def newest(self) -> tuple[note.Checkpoint, str] | None:
+        """The checkpoint of the largest log among the last lines of the file, and its note.
+
+        Processes that append at the same time may do so out of order, but not by much.
+
+        Raises:
+            VerificationFailed, LedgerUnavailable: as `read`.
+        """
+        return max(self._parse(_TAIL), key=lambda found: found[0].size, default=None)
+
+    def _parse(self, tail: int) -> Iterator[tuple[note.Checkpoint, str]]:
         try:
-            lines = self.path.read_text("utf-8").splitlines()
+            file = self.path.open("rb")
         except FileNotFoundError:
             return
-        for number, line in enumerate(lines, 1):
-            try:
-                checkpoint = note.verify(json.loads(line), self.verifier_key)
-                if checkpoint.origin != self.origin:
-                    raise ValueError(f"got a checkpoint of {checkpoint.origin!r}")
-                yield checkpoint
-            except (ValueError, TypeError) as error:
-                if number == len(lines) and not line.endswith('"'):
-                    return  # a crash cut the last line short
-                raise VerificationFailed(
-                    f"{self.path.name} line {number}: {error}; the file was changed"
-                ) from error
+        except OSError as error:
+            raise LedgerUnavailable(f"{self.path.name}: {error.strerror}") from error
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - tail) if tail else 0)
+            if file.tell():
+                file.readline()  # most likely half a line
+            for number, line in enumerate(file, 1):
+                text = line.rstrip(b"\n")
+                if text[:1] in (b"", b'"') and (len(text) < 2 or not text.endswith(b'"')):
+                    continue  # a crash or a full disk cut it short
+                try:
+                    signed = json.loads(text)
+                    checkpoint = note.verify(signed, self.verifier_key)
+                    if checkpoint.origin != self.origin:
+                        raise ValueError(f"got a checkpoint of {checkpoint.origin!r}")
+                except (ValueError, TypeError, RecursionError) as error:
+                    where = f"line {number}" + (" of the last ones" if tail else "")
+                    raise VerificationFailed(
+                        f"{self.path.name} {where}: {error}; the file was changed"
+                    ) from error
+                yield checkpoint, signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,102 +120,129 @@ class Report:
 def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
     """Compare the log with the newest checkpoint: finds a restored old copy in O(log n).
 
+    Of a new ledger it keeps the first checkpoint.
+
     Raises:
-        LedgerCorrupt: the log is shorter than, or differs from, what was signed.
+        LedgerCorrupt: the log is shorter than, or differs from, what was signed, or the file of
+            checkpoints is gone.
+        LedgerUnavailable: the file of checkpoints can't be read or written.
     """
-    newest: note.Checkpoint | None = None
+    name = checkpoints.path.name
+    # In this order: other processes may be writing, first the log, then the file.
+    before = storage.tree_size()
     try:
-        for newest in checkpoints.read():  # noqa: B007  the last one is wanted
-            pass
+        found = checkpoints.newest()
     except VerificationFailed as error:
         raise LedgerCorrupt(str(error)) from error
-    if newest is None:
+    if found is None:
+        if before:
+            raise LedgerCorrupt(f"{name} holds no checkpoint of this ledger; bring it back")
+        try:
+            checkpoints.sign(0, merkle.EMPTY_ROOT)
+        except OSError as error:
+            raise LedgerUnavailable(f"{name}: {error.strerror}; nothing was done") from error
         return
+    newest, _ = found
     with storage.read() as connection:
-        row = connection.execute("SELECT max(idx) FROM records").fetchone()
-        size = 0 if row[0] is None else row[0] + 1
+        connection.execute("BEGIN")
+        size = tree_size(connection)
         if size < newest.size:
             raise LedgerCorrupt(
-                f"the ledger holds {size} records, {checkpoints.path.name} proves {newest.size}:"
-                " an old copy was restored; bring back the newest"
+                f"the ledger holds {size} records, {name} proves {newest.size}: an old copy was"
+                " restored; bring back the newest"
             )
-        if newest.size and merkle.root(storage.nodes(connection), newest.size) != newest.root:
+        if merkle.root(storage.nodes(connection), newest.size) != newest.root:
             raise LedgerCorrupt(
                 f"the log's first {newest.size} records are not those that were signed"
             )
 
 
 def verify(storage: Storage, checkpoints: Checkpoints) -> Report:
-    """Replay the whole log and compare every table row and checkpoint with it (I10).
+    """Replay the whole log and compare schema, rows, tree and checkpoints with it (I10).
 
     Raises:
-        VerificationFailed: naming the first bad record, row or checkpoint.
+        VerificationFailed: naming the first bad record, row, node, checkpoint or trigger.
+        LedgerUnavailable: the ledger can't be read.
     """
     wanted: dict[int, bytes] = {}
-    for checkpoint in checkpoints.read():
+    counted = 0
+    for checkpoint, _ in checkpoints.read():
+        counted += 1
         known = wanted.setdefault(checkpoint.size, checkpoint.root)
         if known != checkpoint.root:
             raise VerificationFailed(
                 f"two checkpoints of size {checkpoint.size} differ: the log was forked"
             )
-    frontier = merkle.Frontier()
-    rows: dict[tuple[str, str], tuple[str, int]] = {}
     with storage.read() as connection:
         connection.execute("BEGIN")
-        for index, body in connection.execute("SELECT idx, body FROM records ORDER BY idx"):
-            if index != frontier.size:
-                raise VerificationFailed(f"record {frontier.size} is missing")
+        try:
+            verify_schema(connection)
+        except LedgerCorrupt as error:
+            raise VerificationFailed(str(error)) from error
+        tree = _Compared(connection)
+        rows: dict[tuple[str, str], tuple[str, int]] = {}
+        _require_root(tree, 0, wanted.pop(0, None))
+        for index, body in _records(connection):
+            if index != tree.size:
+                raise VerificationFailed(f"record {tree.size} is missing")
+            tree.append(body.encode("utf-8"))
             for table, key, digest in _rows_of(index, body):
-                rows[table, json.dumps(key)] = (digest, index)
-            leaf = merkle.leaf_hash(body.encode("utf-8"))
-            stored = connection.execute(
-                "SELECT hash FROM nodes WHERE level = 0 AND idx = ?", (index,)
-            ).fetchone()
-            if stored is None or bytes(stored[0]) != leaf:
-                raise VerificationFailed(f"record {index} was changed after it was written")
-            frontier.append(leaf)
-            root = wanted.pop(frontier.size, None)
-            if root is not None and root != frontier.root():
-                raise VerificationFailed(
-                    f"records up to {index} are not those that were signed at size {index + 1}"
-                )
-        wanted.pop(0, None)
+                rows[table, key] = (digest, index)
+            _require_root(tree, tree.size, wanted.pop(tree.size, None))
         if wanted:
             raise VerificationFailed(
-                f"the log ends at {frontier.size} records, a checkpoint proves {max(wanted)}:"
+                f"the log ends at {tree.size} records, a checkpoint proves {max(wanted)}:"
                 " it was truncated, or an old copy restored"
             )
+        if tree.size and not counted:
+            raise VerificationFailed(
+                f"{checkpoints.path.name} holds no checkpoint of this ledger: it was removed"
+            )
+        tree.require_nothing_else()
         _compare_rows(connection, rows)
-        counted = sum(1 for _ in checkpoints.read())
         return Report(
-            records=frontier.size, rows=len(rows), checkpoints=counted, root=frontier.root()
+            records=tree.size, rows=len(rows), checkpoints=counted, root=tree.root(tree.size)
         )
 
 
 def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, Any]:
     """An inclusion proof of one record that verifies offline with the log's verifier key.
 
+    It leads to a checkpoint that is kept; a record that none covers yet is proved under a new
+    one, which takes a record of its own.
+
     Raises:
-        VerificationFailed: there is no such record.
+        VerificationFailed: there is no such record, or the log is not what was signed.
+        LedgerUnavailable: the ledger can't be read, or written where it must be.
     """
+    size = storage.tree_size()
+    if not 0 <= index < size:
+        raise VerificationFailed(f"no record {index}; the log holds 0 to {size - 1}")
+    found = checkpoints.newest()
+    if found is None or found[0].size <= index:
+        storage.submit(lambda tx: tx.record("checkpoint", {}), durable=True).result()
+        found = checkpoints.newest()
+        if found is None or found[0].size <= index:
+            raise LedgerUnavailable(f"{checkpoints.path.name} can't be written; see the log")
+    checkpoint, signed = found
     with storage.read() as connection:
         connection.execute("BEGIN")
-        row = connection.execute("SELECT max(idx) FROM records").fetchone()
-        size = 0 if row[0] is None else row[0] + 1
-        if not 0 <= index < size:
-            raise VerificationFailed(f"no record {index}; the log holds 0 to {size - 1}")
-        body = connection.execute("SELECT body FROM records WHERE idx = ?", (index,)).fetchone()[0]
+        _, body = next(_records(connection, index), (index, ""))
         nodes = storage.nodes(connection)
-        root = merkle.root(nodes, size)
-        proof = merkle.inclusion_proof(nodes, index, size)
-    return {
+        try:
+            path = merkle.inclusion_proof(nodes, index, checkpoint.size)
+        except LedgerCorrupt as error:
+            raise VerificationFailed(str(error)) from error
+    proof = {
         "format": "agentguard/inclusion-proof/v1",
         "index": index,
         "record": body,
-        "proof": [digest.hex() for digest in proof],
-        "checkpoint": checkpoints.sign(size, root),
+        "proof": [digest.hex() for digest in path],
+        "checkpoint": signed,
         "verifier_key": checkpoints.verifier_key,
     }
+    verify_proof(proof, checkpoints.verifier_key)  # never hand out one that fails elsewhere
+    return proof
 
 
 def verify_proof(proof: Mapping[str, Any], verifier_key: str) -> dict[str, Any]:
@@ -196,6 +253,8 @@ def verify_proof(proof: Mapping[str, Any], verifier_key: str) -> dict[str, Any]:
     """
     try:
         checkpoint = note.verify(proof["checkpoint"], verifier_key)
+        if checkpoint.origin != note.decode_verifier_key(verifier_key)[0]:
+            raise ValueError(f"the checkpoint is one of {checkpoint.origin!r:.80}")
         sound = merkle.verify_inclusion(
             leaf=merkle.leaf_hash(proof["record"].encode("utf-8")),
             index=proof["index"],
@@ -203,19 +262,80 @@ def verify_proof(proof: Mapping[str, Any], verifier_key: str) -> dict[str, Any]:
             proof=[bytes.fromhex(digest) for digest in proof["proof"]],
             root=checkpoint.root,
         )
-        record: dict[str, Any] = json.loads(proof["record"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        record = json.loads(proof["record"])
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise VerificationFailed(f"not a valid inclusion proof: {error}") from error
     if not sound:
         raise VerificationFailed("the proof does not lead to the signed root")
+    if not isinstance(record, dict):
+        raise VerificationFailed("what the proof is about is not a record")
     return record
 
 
-def _rows_of(index: int, body: str) -> Iterator[tuple[str, list[Any], str]]:
+class _Compared:
+    """Builds the tree again from the records and compares every stored node with it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.size = 0
+        self._connection = connection
+        self._stored = Nodes(connection)
+        self._count = 0
+
+    def append(self, body: bytes) -> None:
+        self.size = merkle.append(self, self.size, [merkle.leaf_hash(body)])
+
+    def root(self, size: int) -> bytes:
+        return merkle.root(self, size)
+
+    def get(self, level: int, index: int) -> bytes:
+        return self._stored.get(level, index)  # it was compared when it was put
+
+    def put(self, level: int, index: int, digest: bytes) -> None:
+        self._count += 1
+        with contextlib.suppress(LedgerCorrupt):
+            if self._stored.get(level, index) == digest:
+                return
+        if level == 0:
+            raise VerificationFailed(f"record {index} was changed after it was written")
+        first = index << level
+        raise VerificationFailed(
+            f"the node over records {first} to {first + (1 << level) - 1} was changed"
+        )
+
+    def require_nothing_else(self) -> None:
+        (stored,) = self._connection.execute("SELECT count(*) FROM nodes").fetchone()
+        if stored != self._count:
+            raise VerificationFailed(
+                f"the log's tree has {stored} nodes, its {self.size} records make {self._count}:"
+                " records were cut off, or nodes added by hand"
+            )
+
+
+def _require_root(tree: _Compared, size: int, signed: bytes | None) -> None:
+    if signed is not None and signed != tree.root(size):
+        raise VerificationFailed(
+            f"the first {size} records are not those that were signed at that size"
+        )
+
+
+def _records(connection: sqlite3.Connection, first: int = 0) -> Iterator[tuple[int, str]]:
+    cursor = connection.execute(
+        "SELECT idx, CAST(body AS BLOB) FROM records WHERE idx >= ? ORDER BY idx", (first,)
+    )
+    for index, body in cursor:
+        try:
+            yield index, body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise VerificationFailed(f"record {index} is not text: it was changed") from error
+
+
+def _rows_of(index: int, body: str) -> Iterator[tuple[str, str, str]]:
     try:
         for table, key, digest in json.loads(body)["rows"]:
-            yield table, key, digest
-    except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(table, str):
+                raise ValueError("a row names no table")
+            yield table, json.dumps(key), digest
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerificationFailed(f"record {index} is not a record") from error
 
 
@@ -224,12 +344,20 @@ def _compare_rows(
 ) -> None:
     unseen = dict(rows)
     for table, keys in KEYS.items():
-        for row in connection.execute(f"SELECT * FROM {table}"):
-            name = json.dumps([row[key] for key in keys])
+        cursor = connection.execute(f"SELECT * FROM {table}")
+        while True:
+            try:
+                row = cursor.fetchone()
+                if row is None:
+                    break
+                name = json.dumps([row[key] for key in keys])
+                digest = row_digest(row)
+            except (sqlite3.OperationalError, TypeError) as error:  # no text, or a BLOB
+                raise VerificationFailed(f"{table} holds what was never written there") from error
             logged = unseen.pop((table, name), None)
             if logged is None:
                 raise VerificationFailed(f"{table} {name} is in no record: it was added by hand")
-            if logged[0] != row_digest(row):
+            if logged[0] != digest:
                 raise VerificationFailed(
                     f"{table} {name} is not what record {logged[1]} says: it was edited"
                 )

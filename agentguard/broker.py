@@ -66,7 +66,10 @@ class Broker:
             AssetError: the copy is not what was decided on; nothing was sent.
             DestinationError: the destination refused or could not be reached.
         """
-        data = Path(path).read_bytes()
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise AssetError(f"the copy of {asset_id(sha256)} is gone") from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise AssetError(f"{asset_id(sha256)} changed between decision and sending")
         parcel = Parcel(

@@ -84,9 +84,7 @@ def _text(value: str, path: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise CanonicalError(
-            f"{path}: text holds a lone surrogate; send valid Unicode"
-        ) from None
+        raise CanonicalError(f"{path}: text holds a lone surrogate; send valid Unicode") from None
     return str.__str__(value)  # not what a subclass makes of itself
 
 

@@ -65,18 +65,18 @@ def overview(
 
     \b
     Getting started:
-      1. agentguard init                         writes agentguard.toml for two people
+      1. agentguard init                         agentguard.toml, for two people
       2. agentguard people add you@example.com   each person makes their own key
-      3. agentguard bind tools.edit:TOOLS        drafts what your tools' arguments mean
+      3. agentguard bind tools.edit:TOOLS        drafts what arguments mean
       4. wrap your graph in Python:
-           graph = protect(builder, guard, agents={"tools": "editor"}).compile(...)
+           graph = protect(builder, guard, agents={"tools": "editor"})
       5. agentguard doctor                       says what is still missing
 
     \b
     From then on:
       agentguard approvals list                  what waits for a person
       agentguard approvals approve ID --as YOU   look, then sign
-      agentguard matrix                          who may do what, and what is asked
+      agentguard matrix                          who may do what, what is asked
       agentguard audit verify                    nobody changed the records
 
     \b

@@ -14,7 +14,7 @@ from agentguard import _ledger_grants as grants
 from agentguard import _ledger_requests as requests
 from agentguard._ledger_assets import Made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
-from agentguard._ledger_jobs import end_job, leave, require_open, sweep
+from agentguard._ledger_jobs import end_job, job_obstacle, leave, require_open, sweep
 from agentguard._ledger_requests import Judged, record_decision
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
@@ -87,12 +87,8 @@ class Ledger:
         """Extend a lease; False if the job ended or another holder has it."""
 
         def transition(tx: Tx) -> bool:
-            row = tx.one("SELECT epoch, state FROM jobs WHERE id = ?", job)
-            if row is None or row["state"] != JobState.OPEN or row["epoch"] != epoch:
-                return False
-            held = tx.one("SELECT until FROM leases WHERE job = ?", job)
-            if held is None or held["until"] < tx.now:
-                return False  # it lapsed; whoever sweeps next ends the job
+            if job_obstacle(tx, job, epoch) is not None:
+                return False  # a lapsed lease too: whoever sweeps next ends the job
             tx.lease(job, epoch=epoch, until=tx.now + lease)
             return True
 
@@ -178,7 +174,6 @@ class Ledger:
         Returns:
             How many of each were ended: `jobs`, `approvals`, `grants`, `credentials`.
         """
-
         result: Mapping[str, int] = self._run(sweep)
         return result
 
@@ -230,7 +225,6 @@ class Ledger:
         Raises:
             JobError: the job is not open under this epoch.
         """
-
         self._run(lambda tx: requests.issue_grant(tx, item, epoch=epoch), durable=True)
 
     def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
@@ -240,7 +234,6 @@ class Ledger:
             None if it was claimed, else one sentence saying what stood against it. What moved
             since the decision is said as `moved: ...`; the caller decides again.
         """
-
         obstacle: str | None = self._run(
             lambda tx: grants.claim(tx, request, relied), durable=durable
         )

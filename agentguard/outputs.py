@@ -6,25 +6,41 @@ A missing output is a failure, whatever the text says (DESIGN section 6).
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import ToolMessage
 
+from agentguard._blocks import block_data, media_in, text_in
 from agentguard.assets import Scratch, asset_id
 from agentguard.bindings import Binding, Returned
-from agentguard.classify import MAX_TEXT, scan
+from agentguard.classify import scan
 from agentguard.errors import AssetError
 from agentguard.formats import Format
 from agentguard.ledger import Made
-from agentguard.model import UNCLASSIFIED, Provenance, Request, Terms
+from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
+
+__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe"]
 
 _MAX_SHOWN = 8_000
-_MEDIA_BLOCKS = ("image", "audio", "video", "file", "image_url", "input_audio", "media")
+_MAX_LABELS = 32
+_MAX_FINDINGS = 100
+_LABEL = re.compile(r"[\w.:-]{1,64}")
+
+_ESCAPE = re.compile(  # terminal sequences: a person reads these texts in a terminal, too
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,512}(?:\x07|\x1b\\)?|\x1b."
+)
+_INVISIBLE = re.compile(  # control, direction and tag characters, lone surrogates; joiners stay
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
+)
+_ENCODED = re.compile(  # media written as base64 or hex would pass the chat model's ceiling
+    r"data:[\w/+.-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{200,}"
+    r"|(?:[A-Za-z0-9+/_=-]{60,}\s{1,2}){3,}[A-Za-z0-9+/_=-]*"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +90,18 @@ def collect(
         AssetError: an output is missing, not media, damaged, or not in the scratch folder.
     """
     content, artifact = _split(result, binding)
-    returned = binding.returns(result) if binding.returns else _returned(content, artifact)
+    returned = _returned(result, content, artifact, binding)
+    media = list(media_in(content, max_bytes=scratch.limits.max_bytes))
+    if media and binding.stage is None:
+        raise AssetError("a tool bound without a stage returned media; give it a stage")
     taken: list[tuple[str, str, int, Format]] = [
         (argument, *scratch.take(path)) for argument, path in outputs.items()
     ]
-    for number, path in enumerate(returned.files):
+    known = set(outputs.values())
+    further = [path for path in dict.fromkeys(returned.files) if path not in known]
+    for number, path in enumerate(further):
         taken.append((f"file {number + 1}", *scratch.take(path)))
-    for number, data in enumerate(_media(content)):
+    for number, data in enumerate(media):
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
     labels = _labels(binding, request, returned)
     made = tuple(
@@ -101,11 +122,12 @@ def collect(
         )
         for argument, sha256, size, format_ in taken
     )
-    shown = {path.rsplit("/", 1)[-1]: asset for path, asset in _shown(outputs, made)}
-    text = clean(scratch.conceal(returned.text, lambda name: shown.get(name, "[input]")))
+    by_name = {asset.name: asset.id for asset in made}
+    shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()}
+    text = clean(scratch.conceal(returned.text, lambda name: shown.get(name, "[file]")))
     lines = [text] if text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
-    return Collected(text="\n".join(lines), made=made, findings=returned.findings)
+    return Collected(text="\n".join(lines), made=made, findings=returned.findings or ())
 
 
 def describe(made: Made) -> str:
@@ -118,92 +140,94 @@ def describe(made: Made) -> str:
 
 
 def clean(text: str) -> str:
-    """A tool's text as the model may see it: capped, and without secrets (S16)."""
-    capped = text[:_MAX_SHOWN].encode("utf-8", "replace").decode("utf-8")
-    if not capped:
+    """A tool's text as the model and people may see it.
+
+    Capped between two words, so that no secret is cut in half; without secrets (S16), without
+    media written as text, and without characters that a terminal or a model reads unseen.
+    """
+    seen = _cut(text, 4 * _MAX_SHOWN).replace("\u2028", "\n").replace("\u2029", "\n")
+    seen = _INVISIBLE.sub("", _ESCAPE.sub("", seen))
+    seen = _cut(_ENCODED.sub("[data]", seen), _MAX_SHOWN)
+    if not seen:
         return ""
-    assert len(capped) <= MAX_TEXT
-    scanned = scan(capped)
-    return scanned.redacted if scanned.secrets else capped
+    scanned = scan(seen)
+    return scanned.redacted if scanned.secrets else seen
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return re.sub(r"[!-~]{1,512}\Z", "", text[:limit]) + "[cut]"
 
 
 def _split(result: Any, binding: Binding) -> tuple[Any, Any]:
     if binding.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
-        return result[0], result[1] if len(result) > 1 else None
+        content, artifact, *_ = *result, None, None
+        return content, artifact
     if isinstance(result, ToolMessage):
         return result.content, result.artifact
     return result, None
 
 
-def _returned(content: Any, artifact: Any) -> Returned:
-    extra = artifact if isinstance(artifact, Mapping) else {}
-    files = [file for file in _list(extra.get("files")) if isinstance(file, str)]
-    findings = [item for item in _list(extra.get("findings")) if isinstance(item, Mapping)]
-    labels = [label for label in _list(extra.get("labels")) if isinstance(label, str)]
+def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Returned:
+    """What the Binding's `returns`, or else the artifact, says of the result; never trusted."""
+    text: Any = text_in(content)
+    said: Mapping[str, Any] = artifact if isinstance(artifact, Mapping) else {}
+    if binding.returns is not None:
+        try:
+            told = binding.returns(result)
+            text = told.text
+            said = {"files": told.files, "labels": told.labels, "findings": told.findings}
+        except Exception as error:  # the developer's code, over data that a hostile tool chose
+            raise AssetError(f"its Binding's returns= failed: {type(error).__name__}") from error
+    findings = said.get("findings")
+    if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
+        findings = [{"code": "no-findings", "message": "the review left no findings"}]
     return Returned(
-        text=_text(content),
-        files=tuple(files),
-        findings=tuple(_finding(item) for item in findings),
-        labels=frozenset(labels),
+        text=text if isinstance(text, str) else text_in(text),
+        files=tuple(map(_path, _list(said.get("files")))),
+        labels=_known_labels(_list(said.get("labels"))),
+        findings=_findings(_list(findings)),
     )
 
 
-def _finding(item: Mapping[str, Any]) -> dict[str, str]:
-    severity = str(item.get("severity", "error"))
+def _path(file: Any) -> str:
+    if not isinstance(file, (str, os.PathLike)):
+        raise AssetError("the tool returned a file that is no path")
+    path = os.fspath(file)
+    return path if isinstance(path, str) else os.fsdecode(path)
+
+
+def _known_labels(said: Sequence[Any]) -> frozenset[str]:
+    """Labels only raise, so what can't be one counts as the highest."""
+    labels = {each if isinstance(each, str) and _LABEL.fullmatch(each) else UNCLASSIFIED
+              for each in said}  # fmt: skip
+    return frozenset(labels if len(labels) <= _MAX_LABELS else {UNCLASSIFIED})
+
+
+def _findings(said: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
+    grave = ("error", "warning", "info")
+    findings = sorted(map(_finding, said), key=lambda each: grave.index(each["severity"]))
+    return tuple(findings[:_MAX_FINDINGS])
+
+
+def _finding(item: Any) -> dict[str, str]:
+    """One finding as people see it; what is none, or of unknown severity, is an error."""
+    found = item if isinstance(item, Mapping) else {"message": item}
+    severity = found.get("severity")
     return {
-        "severity": severity if severity in ("info", "warning", "error") else "error",
-        "code": clean(str(item.get("code", "")))[:80],
-        "message": clean(str(item.get("message", "")))[:500],
+        "severity": severity if severity in ("info", "warning") else "error",
+        "code": clean(text_in(found.get("code")))[:80],
+        "message": clean(text_in(found.get("message")))[:500],
     }
 
 
 def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = []
-        for block in content:
-            if isinstance(block, str):
-                parts.append(block)
-            elif isinstance(block, Mapping) and block.get("type") == "text":
-                parts.append(str(block.get("text", "")))
-        return "\n".join(parts)
-    if content is None:
-        return ""
-    try:
-        return json.dumps(content, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):
-        return str(content)
-
-
-def _media(content: Any) -> Iterable[bytes]:
-    for block in content if isinstance(content, list) else ():
-        if not isinstance(block, Mapping) or block.get("type") not in _MEDIA_BLOCKS:
-            continue
-        data = block_data(block)
-        if data is None:  # I3: a returned URL is not opened here
-            raise AssetError("the tool returned media that is not in the message; bind its output")
-        try:
-            yield base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError):
-            raise AssetError("the tool returned a media block that is not base64") from None
-
-
-def block_data(block: Mapping[str, Any]) -> str | None:
-    source = block.get("source")
-    nested = source if isinstance(source, Mapping) else {}
-    image = block.get("image_url")
-    url = image.get("url") if isinstance(image, Mapping) else image
-    if isinstance(url, str) and url.startswith("data:") and ";base64," in url:
-        return url.split(";base64,", 1)[1]
-    for candidate in (block.get("base64"), block.get("data"), nested.get("data")):
-        if isinstance(candidate, str):
-            return candidate
-    return None
+    if value is None:
+        return ()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _labels(binding: Binding, request: Request, returned: Returned) -> frozenset[str]:
@@ -229,9 +253,3 @@ def _terms(terms: Sequence[Terms]) -> dict[str, Any]:
     if not all(each.consent for each in terms):
         merged["consent"] = False
     return merged
-
-
-def _shown(outputs: Mapping[str, str], made: Sequence[Made]) -> Iterable[tuple[str, str]]:
-    by_name = {asset.name: asset.id for asset in made}
-    for argument, path in outputs.items():
-        yield path, by_name[argument]

@@ -10,7 +10,7 @@ from langchain_core.tools import ToolException, tool
 
 from agentguard.bindings import Arg, Binding
 from agentguard.claims import Claim, current_claim
-from agentguard.model import OutsideEffect, Stage
+from agentguard.model import Audience, OutsideEffect, Stage
 
 if TYPE_CHECKING:
     from agentguard.guard import Guard
@@ -50,7 +50,7 @@ def list_assets(guard: "Guard") -> Binding:
 
 def queue_for_release(guard: "Guard") -> Binding:
     """`queue_for_release`: the queue stage puts an asset in line for one destination."""
-    names = ", ".join(sorted(guard.workspace.destinations))
+    names = _places(guard)
 
     @tool
     def queue_for_release(
@@ -60,14 +60,12 @@ def queue_for_release(guard: "Guard") -> Binding:
         """Queue an asset for release to a destination. Production takes only what was queued."""
         return f"Queued for {to}. The export stage can now ask to release it."
 
-    return Binding(
-        queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to")
-    )
+    return Binding(queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to"))
 
 
 def export_asset(guard: "Guard") -> Binding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
-    names = ", ".join(sorted(guard.workspace.destinations))
+    names = _places(guard)
 
     @tool
     def export_asset(
@@ -90,6 +88,12 @@ def export_asset(guard: "Guard") -> Binding:
         destination=Arg("to"),
         effect=OutsideEffect.IDEMPOTENT,
     )
+
+
+def _places(guard: "Guard") -> str:
+    """The destinations that an asset can be released to; a vendor is reached by its own tool."""
+    places = guard.workspace.destinations.values()
+    return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))
 
 
 def _claim() -> Claim:

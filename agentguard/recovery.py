@@ -4,85 +4,85 @@ from __future__ import annotations
 
 import json
 
+from agentguard._ledger_grants import keep_receipt, set_outcome
 from agentguard.broker import Broker, Receipt
 from agentguard.errors import DestinationError
-from agentguard.ledger import Ledger, to_json
+from agentguard.ledger import Ledger
 from agentguard.model import GrantState, OutsideEffect
 from agentguard.storage import Row, Tx
+
+_BROKERED = "export_asset"
+"""The guard's own tool: what it sends has a name that `Broker.find` knows to look for."""
 
 
 def reconcile(ledger: Ledger, broker: Broker) -> list[tuple[str, str]]:
     """Ask each Destination about each `unknown`, and record what it says.
 
-    A call claimed by a job that is over counts as unknown too. An opaque effect can't be found
-    out; it stays until a person looks.
+    What is found there was executed. What is not there failed, if nobody can be sending it any
+    more. An opaque effect can't be found out; it stays until a person looks.
 
     Returns:
         (request digest, `executed`, `failed` or why it stays) for each.
+
+    Raises:
+        LedgerUnavailable: the ledger can't be read or written.
     """
-    _orphans_to_unknown(ledger)
-    found = []
+    ledger.sweep()  # whoever died while sending leaves an `unknown`
     rows = ledger.all(
-        "SELECT g.*, r.body, r.destination, r.job AS in_job FROM grants g JOIN requests r"
-        " ON r.digest = g.request WHERE g.state = 'unknown'"
+        "SELECT g.id, g.request, g.effect, g.idempotency_key, r.body, r.tool, r.destination,"
+        " j.state = 'open' OR coalesce(l.until, 0) > ? AS running FROM grants g"
+        " JOIN requests r ON r.digest = g.request JOIN jobs j ON j.id = g.job"
+        " LEFT JOIN leases l ON l.job = g.job WHERE g.state = 'unknown' ORDER BY g.claimed_at",
+        ledger.clock(),
     )
-    for row in rows:
-        found.append((str(row["request"]), _settle(ledger, broker, row)))
-    return found
-
-
-def _orphans_to_unknown(ledger: Ledger) -> None:
-    """A claim whose job ended without an outcome: nobody will record one any more."""
-
-    def transition(tx: Tx) -> None:
-        where = (
-            "state = 'claimed' AND effect {} 'none' AND job IN"
-            " (SELECT id FROM jobs JOIN leases ON job = id WHERE state = 'ended' AND until < ?)"
-        )
-        changed = tx.update("grants", "state = 'unknown'", where.format("<>"), tx.now)
-        changed += tx.update("grants", "state = 'failed', ended_at = ?",
-                             where.format("="), tx.now, tx.now)  # fmt: skip
-        if changed:
-            tx.record("orphaned", {"count": changed})
-
-    ledger.storage.submit(transition, durable=True).result()
+    return [(str(row["request"]), _settle(ledger, broker, row)) for row in rows]
 
 
 def _settle(ledger: Ledger, broker: Broker, row: Row) -> str:
     if row["effect"] == OutsideEffect.OPAQUE:
         return "stays unknown: this tool's effect can't be found out; a person must look"
-    receipts: list[Receipt] = []
+    wanted = sorted({asset["sha256"] for asset in json.loads(row["body"])["assets"]})
+    if not wanted:
+        return "stays unknown: it sent no asset that could be looked for; a person must look"
     try:
-        for asset in json.loads(row["body"])["assets"]:
-            receipt = broker.find(
-                destination=row["destination"] or "",
-                key=row["idempotency_key"],
-                sha256=asset["sha256"],
+        found = [
+            broker.find(
+                destination=row["destination"] or "", key=row["idempotency_key"], sha256=sha256
             )
-            if receipt is not None:
-                receipts.append(receipt)
+            for sha256 in wanted
+        ]
     except DestinationError as error:
         return f"stays unknown: {error}"
-    state = GrantState.EXECUTED if receipts else GrantState.FAILED
-    text = "found at the destination" if receipts else "not at the destination: it did not happen"
+    receipts = [receipt for receipt in found if receipt is not None]
+    if len(receipts) == len(wanted):
+        return _record(ledger, row, GrantState.EXECUTED, "found at the destination", receipts)
+    if receipts:
+        return f"stays unknown: {len(receipts)} of {len(wanted)} assets arrived; a person must look"
+    if row["tool"] != _BROKERED:
+        return "stays unknown: this tool sends by its own way and names; a person must look"
+    if row["running"]:
+        return "stays unknown: its job may still be sending it; reconcile again when it is over"
+    text = "not at the destination: it did not happen"
+    return _record(ledger, row, GrantState.FAILED, text, [])
 
-    def transition(tx: Tx) -> None:
+
+def _record(ledger: Ledger, row: Row, state: GrantState, text: str, receipts: list[Receipt]) -> str:
+    def transition(tx: Tx) -> bool:
         if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
                          state, tx.now, row["id"]):  # fmt: skip
-            return
-        tx.insert_new(
-            "outcomes", grant_id=row["id"], status=state, text=text, assets="[]", state=to_json({})
-        ) or tx.update("outcomes", "status = ?, text = ?", "grant_id = ?", state, text, row["id"])
+            return False
+        set_outcome(tx, row["id"], state, text)
         for receipt in receipts:
-            tx.insert_new(
-                "receipts",
-                grant_id=row["id"],
+            keep_receipt(
+                tx,
+                row["id"],
                 destination=receipt.destination,
                 location=receipt.location,
                 sha256=receipt.sha256,
-                at=tx.now,
             )
         tx.record("reconciled", {"request": row["request"], "as": state})
+        return True
 
-    ledger.storage.submit(transition, durable=True).result()
-    return str(state)
+    if ledger.storage.submit(transition, durable=True).result():
+        return str(state)
+    return "was settled meanwhile"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agentguard import merkle
-from agentguard._connections import Connections, as_unavailable
+from agentguard._connections import Connections
 from agentguard._schema import migrate, verify_schema
 from agentguard._transaction import KEYS, Row, Tx, new_id, row_digest, to_json
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable
@@ -90,6 +90,7 @@ class Storage:
         self._committed = committed
         self._closed = False
         self._unsigned = 0
+        self._thread: threading.Thread | None = None
         self._reset()
         self._connections = Connections(path, forked=self._reset)
         self._connections.create(migrate)
@@ -151,7 +152,7 @@ class Storage:
         """Begin without a writer thread: at first, and in a forked child, where it is not."""
         self._lock = threading.Lock()
         self._queue: queue.Queue[_Job | None] = queue.Queue(_QUEUE)
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def _write(self) -> None:
         running = True

@@ -1,6 +1,6 @@
-"""Reference agents over the reference tools, guarded: a studio of six agents, a solo agent, a demo.
+"""Reference agents over the reference tools, guarded.
 
-    python -m graphs.demo       watch a brief become pictures, a film and exports, then an attack
-    python -m graphs.studio     the same studio on your own brief and files
-    python -m graphs.solo       one agent for all stages, by `create_agent` with the middleware
+`python -m graphs.demo` shows a brief become pictures, a film and exports, then an attack.
+`python -m graphs.studio` is the same studio, one agent per stage, on your own brief and files.
+`python -m graphs.solo` is one agent for all stages, by `create_agent` with the middleware.
 """

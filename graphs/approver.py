@@ -70,7 +70,7 @@ class Approver:
             approval = self.sign(approval, person, verdict, group)
             said = "approves" if verdict is Verdict.APPROVE else "says no"
             colour = "green" if verdict is Verdict.APPROVE else "red"
-            self._show.line(f"[{colour}]{person} {said}[/{colour}] [dim]signed, in the ledger[/dim]", 5)
+            self._show.line(f"[{colour}]{person} {said}[/{colour}][dim], signed[/dim]", 5)
         return True
 
     def sign(
@@ -99,7 +99,8 @@ class Approver:
         shown, show = approval.shown, self._show
         place = self._guard.workspace.destinations.get(shown["destination"] or "")
         pictures = [self._copy(asset) for asset in shown["assets"]]
-        show.ask(f"[bold]{shown['agent']:<9}[/bold] {shown['tool']} [yellow]waits for a person[/yellow]")
+        who = f"[bold]{shown['agent']:<9}[/bold] {shown['tool']}"
+        show.ask(f"{who} [yellow]waits for a person[/yellow]")
         rows = [("what", f"{short(asset['asset'])}, class {' + '.join(sorted(asset['labels']))}")
                 for asset in shown["assets"]]  # fmt: skip
         texts = {k: v for k, v in shown["args"].items() if k not in ("asset", "to")}
@@ -111,8 +112,7 @@ class Approver:
         may = ", ".join(self._guard.approvals.eligible(approval))
         rows.append(("who", f"{approval.needs} of {may}"))
         rows += [("look at", link(path)) for path in pictures]
-        for name, value in rows:
-            show.line(f"[dim]{name:<8}[/dim] {value}", 5)
+        show.facts(rows)
         return pictures
 
     def _copy(self, asset: Mapping[str, Any]) -> Path:
@@ -140,11 +140,10 @@ class Approver:
         if not self._ask:
             self._show.line(f"[dim]no terminal: answering as {person}, with their own key[/dim]", 5)
             return Verdict.APPROVE
+        self._show.line(f"[bold]You are {person}.[/bold]", 5)
         while True:
-            said = self._show.console.input(
-                f"     [bold]You are {person}.[/bold] [bold]a[/bold]pprove, [bold]d[/bold]eny or"
-                " [bold]v[/bold]iew? "
-            ).strip().lower()  # fmt: skip
+            question = "     [bold]a[/bold](pprove), [bold]d[/bold](eny) or [bold]v[/bold](iew)? "
+            said = self._show.console.input(question).strip().lower()
             if said in ("a", "approve"):
                 return Verdict.APPROVE
             if said in ("d", "deny"):

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 _NUMBERS = {"one": 1, "a": 1, "two": 2, "both": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _MOST = 6
 _FILM = re.compile(r"\b(film|video|clip|reel|movie|mp4)\b", re.I)
-_SENDING = re.compile(
-    r"\b(export|publish|post|share|send|release|deliver|upload|put|queue)\w*\b", re.I
+_VERBS = r"(?:export|publish|post|share|send|release|deliver|upload|put|queue)(?:e?s|e?d|ing)?\b"
+_SENDING = re.compile(rf"\b{_VERBS}", re.I)
+_NEXT = re.compile(rf"[,;]?\s+(?:(?:and|then)\s+)*(?={_VERBS})", re.I)
+_FILM_OF = re.compile(
+    rf"{_FILM.pattern}\s+(?:of|about)\s+(?!both|it\b|them|these|all)([^;]+)", re.I
 )
 _COUNT = re.compile(
     rf"\b({'|'.join(_NUMBERS)}|[1-6])\s+(?:\w+\s+)?(?:pictures?|images?|posters?|stills?|visuals?)"
@@ -82,7 +85,7 @@ def read_brief(brief: str, places: Mapping[str, Place]) -> Plan:
     return Plan(
         pictures=_pictures(subjects, brief),
         film=_FILM.search(brief) is not None,
-        deliveries=_deliveries(orders, places),
+        deliveries=_deliveries([part for order in orders for part in _NEXT.split(order)], places),
     )
 
 
@@ -99,16 +102,16 @@ def _pictures(subjects: Sequence[str], brief: str) -> tuple[Picture, ...]:
         items = [item for s in lists for item in s.split(":", 1)[1].split(";")]
     else:
         items = list(subjects)
-    items = [item for item in (item.strip(" .!") for item in items) if item] or [brief.strip()]
+    if not items:
+        items = [found[2] for found in _FILM_OF.finditer(brief)] or [brief]
+    items = [item for item in (item.strip(" .!") for item in items) if item] or ["a quiet scene"]
     counted = _COUNT.search(brief)
-    wanted = max(2, len(items))
+    wanted = len(items)
     if counted and not lists:
         word = counted[1].lower()
         wanted = _NUMBERS[word] if word in _NUMBERS else int(word)
         items = [_COUNT.sub("", item).strip(" ,:") or item for item in items]
         items = [re.sub(r"^of\s+", "", item, flags=re.I) for item in items]
-    elif lists:
-        wanted = len(items)
     wanted = min(wanted, _MOST)
     return tuple(_picture(items[n % len(items)]) for n in range(wanted))
 

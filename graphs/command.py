@@ -14,35 +14,34 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.markup import escape
 
+from agentguard import Guard
 from agentguard.errors import AgentGuardError, ApprovalError
 from agentguard.identity import key_folder, load_person_key, person_key_path
 from graphs.approver import Approver
 from graphs.director import load_model
-from graphs.running import begin, carry_out, parse_material, threads, verified
+from graphs.running import begin, carry_out, folders, parse_material, threads, verified
 from graphs.show import Show, Watch, decisions, link, short
 from graphs.studio import Graph
 from graphs.workspace import REQUESTER, make_workspace, new_folder, open_guard
 
-_HELP = """
-Give the {name} a brief, and files to work with. Media calls pass agentguard; public exports of
-sensitive media wait for a person.
-
-    python -m graphs.{name} --brief "Two pictures: a red bicycle in the rain with our logo; a
-        harbour at night. Make a film of both. Send everything to the team, then publish the first
-        picture on the site." --asset logo.png:brand
-
-The scripted director, which needs no key, reads a brief like this: what the pictures show,
-separated by semicolons or sentences, "words in quotes" as captions, then what to do with them. With
---model any LangChain chat model directs instead, e.g. --model openai:gpt-5 (pip install its
-package, set its key).
-"""
+_HELP = (
+    "Give the {name} a brief, and files to work with.",
+    "Its media calls pass agentguard: it works freely inside the workspace, and a public export"
+    " of sensitive media waits for a person.",
+    '[cyan]python -m graphs.{name} --asset logo.png:brand --brief "Two pictures: a red bicycle in'
+    " the rain with our logo; a harbour at night. Make a film of both. Send everything to the"
+    ' team, then publish the first picture on the site."[/cyan]',
+    "The scripted director needs no key and reads briefs like this one: what the pictures show,"
+    " with captions in quotes, then what to do with them. With --model any LangChain chat model"
+    " directs instead; install its package and set its key.",
+)
 
 
 def run(name: str, build: Callable[..., Graph]) -> None:
     """The command line of a graph."""
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
-    @app.command(help=_HELP.format(name=name), no_args_is_help=True)
+    @app.command(help="\n\n".join(_HELP).format(name=name), no_args_is_help=True)
     def command(
         brief: Annotated[str, typer.Option(help="What you want, in plain words.")] = "",
         asset: Annotated[
@@ -137,27 +136,29 @@ def _carry_out(
         return _close(show, guard, job.id, told, name)
 
 
-def _close(show: Show, guard: Any, job: str, told: str | None, name: str) -> int:
+def _close(show: Show, guard: Guard, job: str, told: str | None, name: str) -> int:
     if told is None:
         config = guard.workspace.root / "agentguard.toml"
-        show.line(f"\nThe job waits. Go on with: python -m graphs.{name} --config"
-                  f" {escape(str(config))} --resume {job}", 0)  # fmt: skip
+        show.console.print(
+            f"\nThe job waits for answers. Go on with:\n  python -m graphs.{name}"
+            f" --config {escape(str(config))} --resume {job}", soft_wrap=True,
+        )  # fmt: skip
         return 4
-    show.line(f"\n{escape(short(told))}", 0)
+    show.console.print()
+    for line in short(told).splitlines():
+        show.line(escape(line), 0)
     show.console.print()
     show.console.print(decisions(guard, job))
     show.console.print()
-    for place in guard.workspace.destinations.values():
-        folder = Path(place.url.removeprefix("file://"))
-        if place.url.startswith("file:") and folder.is_dir():
-            show.line(f"{place.id}: {link(folder)}", 0)
+    for place, folder in folders(guard).items():
+        show.line(f"{place}: {link(folder)}", 0)
     show.line(f"audit verified: {verified(guard).records} records", 0)
     return 0
 
 
-def _beside(guard: Any, name: str) -> Path:
+def _beside(guard: Guard, name: str) -> Path:
     """A place for this program's own files: beside the workspace's log key."""
-    return guard.workspace.log_key.parent / "graphs" / name
+    return guard.workspace.log_key.parent / name
 
 
 @cache

@@ -81,13 +81,13 @@ def editor(task: str) -> Script:
 def _edit(source: str, wish: str, known: dict[str, tuple[str, str]]) -> Call | None:
     verb, _, what = wish.partition(" ")
     if verb == "caption":
-        return Call("caption", {"source": source, "text": what.strip("\"“”"), "position": "bottom"})
+        return Call("caption", {"source": source, "text": what.strip('"“”'), "position": "bottom"})
     if what not in known:
         return None
     asset, labels = known[what]
     if is_logo(what, labels):
-        return Call("place_logo", {"source": source, "logo": asset, "corner": "top-left"})
-    return Call("compose_photo", {"source": source, "photo": asset, "position": "right"})
+        return Call("place_logo", {"source": source, "logo": asset, "corner": "top-right"})
+    return Call("compose_photo", {"source": source, "photo": asset, "position": "left"})
 
 
 def is_logo(name: str, labels: str) -> bool:

@@ -8,11 +8,11 @@ Everything is real but the people: files, signatures, ledger, refusals. Each run
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,10 @@ from rich.markup import escape
 
 from agentguard.errors import AgentGuardError
 from graphs.show import Show, link
+
+if TYPE_CHECKING:
+    from agentguard import Guard
+    from graphs.attacks import Scene
 
 BRIEF = (
     "Launch of the Aurora trail shoe. Two pictures: a misty mountain lake at dawn with our logo;"
@@ -99,28 +103,62 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
             )  # fmt: skip
             show.rest()
             show.step("The director reports")
-            show.line(escape(short(told or "")))
+            for line in short(told or "The job was left waiting.").splitlines():
+                show.line(escape(line))
             scene = attacks.Scene(
-                guard=guard, job=job, graph=graph, saver=saver, model=chat, folder=folder,
-                approver=approver,
+                guard=guard, job=job, graph=graph, saver=saver, approver=approver, thread="brief",
+                public=_newest(guard, job.id, "brand"),
+                private=_newest(guard, job.id, "customer-data"),
             )  # fmt: skip
             show.step("A hijacked step tries to get round the guard")
-            _attack(show, attacks.ALL, scene)
+            _attack(show, scene)
+        # The approval that the byte swap wasted could still be used: it dies with the job.
+        guard.ledger.end_job(job.id, reason="the demo is over")
         show.step("What was decided")
         show.line(decisions(guard, job.id))
         show.step(f"Results, after {time.monotonic() - began:.0f} s")
-        _results(show, folder)
+        _results(show, guard, folder)
         report = running.verified(guard)
     show.line(f"audit verified: {report.records} records", 0)
     return folder
 
 
-def _attack(show: Show, attacks: Sequence[object], scene: object) -> None:
-    raise NotImplementedError
+def _attack(show: Show, scene: Scene) -> None:
+    from graphs import attacks
+
+    before = scene.effects()
+    for title, attack in attacks.ALL.items():
+        show.line(f"[bold]{title}[/bold]")
+        with show.busy(title.lower()):
+            tried = attack(scene)
+        for one in tried:
+            show.deny(escape(one.what), one.answer)
+    achieved = scene.effects() - before
+    colour = "red" if achieved else "green"
+    show.line(f"[{colour}]{achieved} effects[/{colour}], {before} deliveries as before the attack")
 
 
-def _results(show: Show, folder: Path) -> None:
-    raise NotImplementedError
+def _newest(guard: Guard, job: str, label: str) -> str:
+    """The newest picture of a job whose class is this label, and `generated` at most."""
+    rows = guard.ledger.all(
+        "SELECT id, labels FROM assets JOIN asset_jobs USING (sha256) WHERE job = ?"
+        " AND media_type LIKE 'image/%' ORDER BY asset_jobs.at DESC", job,
+    )  # fmt: skip
+    own = ({label}, {label, "generated"})
+    return next(row["id"] for row in rows if set(json.loads(row["labels"])) in own)
+
+
+def _results(show: Show, guard: Guard, folder: Path) -> None:
+    from graphs.running import destinations
+
+    rows = []
+    for place, files in destinations(guard).items():
+        for file in files:
+            known = guard.ledger.one("SELECT labels FROM assets WHERE id = ?", f"asset-{file.stem}")
+            labels = " + ".join(json.loads(known["labels"])) if known is not None else "unknown"
+            rows.append((place, f"{link(file, str(file.relative_to(folder)))} [dim]{labels}[/dim]"))
+    show.facts(rows, 3)
+    show.line(f"\n{link(folder)}", 0)
 
 
 if __name__ == "__main__":

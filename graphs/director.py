@@ -22,6 +22,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field
 
+from agentguard.errors import ConfigError
 from graphs.brief import Delivery, Place, Plan, read_brief
 from graphs.crew import ASSET, SCRIPTS, Call, Script, is_logo, numbered
 
@@ -35,7 +36,7 @@ Said = TypeVar("Said")
 Heard = TypeVar("Heard")
 
 
-class hand_over(BaseModel):  # noqa: N801  its name is the tool's name
+class hand_over(BaseModel):
     """Give one task to one agent of the studio and get its report."""
 
     agent: Literal["painter", "editor", "renderer", "reviewer", "traffic", "publisher"]
@@ -43,12 +44,19 @@ class hand_over(BaseModel):  # noqa: N801  its name is the tool's name
 
 
 def load_model(name: str | None) -> BaseChatModel:
-    """A chat model by name, e.g. `openai:gpt-5`; None is the scripted one, which needs no key."""
+    """A chat model by name, e.g. `openai:gpt-5`; None is the scripted one, which needs no key.
+
+    Raises:
+        ConfigError: the name, the provider's package or its key is wrong; says which.
+    """
     if name is None:
         return ScriptedModel()
     from langchain.chat_models import init_chat_model
 
-    model = init_chat_model(name)
+    try:
+        model = init_chat_model(name)
+    except Exception as error:  # each provider's package has its own kinds
+        raise ConfigError(f"--model {name}: {str(error).partition(chr(10))[0]}") from error
     assert isinstance(model, BaseChatModel)
     return model
 
@@ -91,11 +99,11 @@ class ScriptedModel(BaseChatModel):
             wish = _replay(_direct(task, _system(messages)), heard)
             if isinstance(wish, str):
                 return AIMessage(wish)
-            return _message([Call(HAND_OVER, {"agent": wish[0], "task": wish[1]})])
+            return as_message([Call(HAND_OVER, {"agent": wish[0], "task": wish[1]})])
         roles = [role for role, tool in _SIGNATURE.items() if tool in self.tools]
         script = SCRIPTS[roles[0]](task) if len(roles) == 1 else _solo(task, _system(messages))
         calls = _replay(script, turns)
-        return AIMessage(calls) if isinstance(calls, str) else _message(calls)
+        return AIMessage(calls) if isinstance(calls, str) else as_message(calls)
 
 
 _SIGNATURE = {
@@ -128,9 +136,8 @@ def _direct(message: str, system: str) -> Generator[tuple[str, str], str, str]:
         told += _troubles(report)
     film = ""
     if plan.film:
-        report = yield "renderer", (
-            f"Make a film of {', '.join(pictures.values())}, {_SECONDS} seconds each."
-        )
+        stills = ", ".join(pictures.values())
+        report = yield "renderer", f"Make a film of {stills}, {_SECONDS} seconds each."
         film = "".join(ASSET.findall(report)[:1]) if "refused" not in report else ""
         told += _troubles(report)
     everything = [*pictures.values(), *([film] if film else [])]
@@ -148,7 +155,8 @@ def _direct(message: str, system: str) -> Generator[tuple[str, str], str, str]:
             told += _troubles(report)
         report = yield "publisher", f"Export to {delivery.place}: {named}"
         told += report.splitlines()
-    return "\n".join([f"Made {_count(len(pictures), 'picture')}{' and a film' * bool(film)}.", *told])
+    done = f"Made {_count(len(pictures), 'picture')}{' and a film' * bool(film)}."
+    return "\n".join([done, *told])
 
 
 def _solo(message: str, system: str) -> Script:
@@ -234,7 +242,8 @@ def _results(messages: Sequence[BaseMessage], said: BaseMessage) -> list[ToolMes
     ]
 
 
-def _message(calls: Sequence[Call]) -> AIMessage:
+def as_message(calls: Sequence[Call]) -> AIMessage:
+    """An AI message that makes these calls, each with an id of its own."""
     return AIMessage(
         "",
         tool_calls=[

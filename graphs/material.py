@@ -40,6 +40,7 @@ def _sun(pen: ImageDraw.ImageDraw, x: int, y: int) -> None:
 
 def _wordmark(pen: ImageDraw.ImageDraw, x: int, y: int, height: int) -> None:
     """AURORA in monoline capitals, drawn from strokes: no font needs to be installed."""
+    start = x
     stroke, width, gap = height // 6, int(height * 0.72), int(height * 0.27)
     for letter in "AURORA":
         left, right, top, foot = x, x + width, y, y + height
@@ -62,7 +63,7 @@ def _wordmark(pen: ImageDraw.ImageDraw, x: int, y: int, height: int) -> None:
                 pen.line([(left, line), (right - bowl // 2, line)], _INK, stroke)
             pen.line([(left + width // 2, top + bowl), (right, foot)], _INK, stroke)
         x = right + gap
-    pen.rectangle((0, y + height + 1, x, y + height + stroke), fill=_PAPER)  # even feet
+    pen.rectangle((start, y + height + 1, x, y + height + stroke), fill=_PAPER)  # even feet
 
 
 def draw_customer(path: Path) -> None:
@@ -123,7 +124,9 @@ def _person(picture: Image.Image) -> None:
     picture.paste(layer.filter(ImageFilter.GaussianBlur(1.4)), mask=layer.getchannel("A"))
 
 
-def _face(pen: ImageDraw.ImageDraw, hair: tuple[int, int, int], shade: tuple[int, int, int]) -> None:
+def _face(
+    pen: ImageDraw.ImageDraw, hair: tuple[int, int, int], shade: tuple[int, int, int]
+) -> None:
     for x in (622, 818):
         pen.ellipse((x - 44, 868, x + 44, 920), fill=(250, 246, 240))
         pen.ellipse((x - 24, 868, x + 24, 918), fill=(74, 96, 92))

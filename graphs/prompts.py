@@ -62,7 +62,7 @@ def brief_message(brief: str, material: Mapping[str, Sequence[str]]) -> HumanMes
         brief: what the person wants.
         material: file name → class, of what was imported for this job.
     """
-    lines = [f"- {name}: {' + '.join(labels) or 'unclassified'}" for name, labels in material.items()]
+    lines = [f"- {name}: {' + '.join(labels)}" for name, labels in material.items()]
     return HumanMessage("\n".join([brief, *(["", "Material:", *lines] if lines else [])]))
 
 

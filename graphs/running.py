@@ -91,6 +91,24 @@ def carry_out(
         input = None  # the answers are in the ledger: go on
 
 
+def destinations(guard: Guard) -> dict[str, list[Path]]:
+    """The media in every folder that this workspace delivers to, by destination."""
+    return {
+        id: sorted(p for p in folder.iterdir() if p.suffix != ".txt" and p.name[0] != ".")
+        for id, folder in folders(guard).items()
+    }
+
+
+def folders(guard: Guard) -> dict[str, Path]:
+    """The folders that this workspace delivers to and that exist, by destination."""
+    found = {
+        one.id: Path(one.url.removeprefix("file://"))
+        for one in guard.workspace.destinations.values()
+        if one.url.startswith("file:")
+    }
+    return {id: folder for id, folder in found.items() if folder.is_dir()}
+
+
 def last_words(state: Mapping[str, Any]) -> str:
     """The text of the last AI message of a state."""
     said = [m for m in state.get("messages", ()) if isinstance(m, AIMessage) and m.text]

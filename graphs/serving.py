@@ -40,7 +40,7 @@ _lock = threading.Lock()
 
 
 async def graph(
-    build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime
+    build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime[None]
 ) -> Graph:
     """The graph for one request of a server; for a run it carries the thread's job.
 
@@ -50,7 +50,9 @@ async def graph(
     return await asyncio.to_thread(_graph, build, config, runtime)
 
 
-def _graph(build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime) -> Graph:
+def _graph(
+    build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime[None]
+) -> Graph:
     with _lock:
         made = _built(build)
         configurable = config.get("configurable", {})
@@ -99,7 +101,7 @@ def _job(thread: str, person: str) -> Job:
     return job
 
 
-def _person(runtime: ServerRuntime) -> str:
+def _person(runtime: ServerRuntime[None]) -> str:
     if runtime.user is not None:
         return str(runtime.user.identity)  # `open_job` refuses who is not configured
     return next(iter(_guard().workspace.people))

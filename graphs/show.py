@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.status import Status
@@ -22,6 +22,7 @@ from rich.table import Table
 from agentguard import Guard
 from graphs.director import HAND_OVER
 
+_TIMES = "\N{MULTIPLICATION SIGN}"
 _ASSET = re.compile(r"asset-([0-9a-f]{6})[0-9a-f]{14}")
 _MADE = re.compile(r"^file: (asset-[0-9a-f]{20}) \((.*)\)$", re.M)
 _RECEIPT = re.compile(r"Exported to (\S+?)/(\S+)\.$", re.M)
@@ -62,9 +63,9 @@ class Show:
         self.console.print(f"\n[bold cyan]{self._step}[/bold cyan]  [bold]{title}[/bold]",
                            highlight=False)  # fmt: skip
 
-    def line(self, text: str, indent: int = 3) -> None:
+    def line(self, text: RenderableType, indent: int = 3) -> None:
         """One line of rich markup; what is too long goes on under itself."""
-        self.console.print(Padding(text, (0, 0, 0, indent)), highlight=False)
+        self.console.print(Padding(text, (0, 0, 0, indent), expand=False), highlight=False)
 
     def permit(self, text: str) -> None:
         """A call that was permitted and ran."""
@@ -79,6 +80,15 @@ class Show:
         self.line(f"[red]✗[/red] {text}")
         if reason:
             self.line(f"[dim]{escape(short(reason))}[/dim]", 5)
+
+    def facts(self, rows: Iterable[tuple[str, str]], indent: int = 5) -> None:
+        """Names and values, two columns."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for row in rows:
+            grid.add_row(*row)
+        self.line(grid, indent)
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
@@ -129,7 +139,10 @@ class Watch:
         for call in message.tool_calls:
             if call["name"] == HAND_OVER:
                 self._show.rest()
-                self._show.step(_headline(str(call["args"].get("task", ""))))
+                first, _, rest = str(call["args"].get("task", "")).strip().partition("\n")
+                self._show.step(_headline(first))
+                for line in rest.splitlines():
+                    self._show.line(f"[dim]{escape(short(line))}[/dim]")
                 self._show.wait_for(f"{call['args'].get('agent')} is at work")
             else:
                 self._calls[call["id"] or ""] = call
@@ -153,7 +166,7 @@ class Watch:
         text = message.text
         made, receipt = _MADE.search(text), _RECEIPT.search(text)
         if made:
-            return f"→ {short(made[1])} [dim]{escape(made[2])}[/dim]"
+            return f"→ {short(made[1])} [dim]{escape(_brief(made[2]))}[/dim]"
         if receipt:
             place = self._guard.workspace.destinations[receipt[1]]
             path = Path(place.url.removeprefix("file://")) / receipt[2]
@@ -171,7 +184,7 @@ def decisions(guard: Guard, job: str) -> Table:
     for name in ("", "agent", "call", "to", "because of"):
         table.add_column(name, overflow="fold")
     for (mark, agent, call, to, why), times in _joined(_decided(guard, job)):
-        many = f" [dim]×{times}[/dim]" if times > 1 else ""
+        many = f" [dim]{_TIMES}{times}[/dim]" if times > 1 else ""
         table.add_row(mark, agent, f"{call}{many}", to, f"[dim]{why}[/dim]")
     return table
 
@@ -193,6 +206,9 @@ def _row(guard: Guard, said: Mapping[str, Any]) -> Iterator[tuple[str, str, str,
         row = guard.ledger.one("SELECT * FROM requests WHERE digest = ?", said["request"])
         if row is not None:
             why = ", ".join(json.loads(row["policies"]))
+            grant = guard.ledger.one("SELECT state FROM grants WHERE request = ?", row["digest"])
+            if grant is not None and grant["state"] == "failed":
+                why += "; its output was refused" if row["stage"] != "export" else "; it failed"
             yield _MARKS[row["effect"]], row["agent"], row["tool"], row["destination"] or "", why
     elif kind == "answered":
         mark = "[green]✓ yes[/green]" if said["verdict"] == "approve" else "[red]✗ no[/red]"
@@ -224,6 +240,13 @@ def _messages(update: Any) -> Sequence[BaseMessage]:
     return [message for message in found if isinstance(message, BaseMessage)]
 
 
+def _brief(made: str) -> str:
+    """`image/png 24x24, 1 kB, class generated` as `png 24x24 · generated`."""
+    kind, _, labels = made.partition(", class ")
+    form = kind.partition(",")[0].rpartition("/")[2]
+    return f"{re.sub(r'(?<=[0-9])x(?=[0-9])', _TIMES, form)} · {labels}"
+
+
 def _headline(task: str) -> str:
-    first = short(task.strip().partition("\n")[0])
+    first = short(task)
     return escape(first if len(first) <= 90 else first[:89] + "…")

@@ -41,7 +41,7 @@ def build(
     return agent.with_config(recursion_limit=200)
 
 
-async def served(config: RunnableConfig, runtime: ServerRuntime) -> Graph:
+async def served(config: RunnableConfig, runtime: ServerRuntime[None]) -> Graph:
     """The solo agent on a LangGraph server; see graphs/serving.py for jobs and people."""
     from graphs import serving
 

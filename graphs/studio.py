@@ -33,7 +33,7 @@ from graphs.director import HAND_OVER, hand_over
 from graphs.prompts import director_prompt, stage_prompt
 
 Graph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
-Node: TypeAlias = Callable[[MessagesState], dict[str, Any]]
+Node: TypeAlias = Any  # LangGraph names its protocol of nodes privately
 
 
 def build(
@@ -76,6 +76,8 @@ def _director(model: BaseChatModel, prompt: str) -> Node:
 
     def director(state: MessagesState) -> dict[str, Any]:
         heard = _directors_own(state["messages"])
+        if not any(isinstance(message, HumanMessage) for message in heard):
+            return {}  # nobody asked for anything
         answer = bound.invoke([SystemMessage(prompt), *heard])
         if not answer.tool_calls:
             return {"messages": [AIMessage(answer.text, id=answer.id, name="director")]}
@@ -138,15 +140,17 @@ def _task_of(
 
 
 def _next_agent(state: MessagesState) -> str:
-    last = state["messages"][-1]
-    if isinstance(last, AIMessage):
-        return str(last.tool_calls[0]["args"]["agent"]) if last.tool_calls else END
-    return "director"
+    last = state["messages"][-1] if state["messages"] else None
+    if isinstance(last, ToolMessage) and last.name == HAND_OVER:
+        return "director"
+    if isinstance(last, AIMessage) and last.name == "director" and last.tool_calls:
+        return str(last.tool_calls[0]["args"]["agent"])
+    return END
 
 
 def _after(tools: str) -> Callable[[MessagesState], str]:
     def after(state: MessagesState) -> str:
-        last = state["messages"][-1]
+        last = state["messages"][-1] if state["messages"] else None
         if isinstance(last, AIMessage) and last.tool_calls:
             return tools
         return "director" if isinstance(last, ToolMessage) and last.name == HAND_OVER else END
@@ -154,7 +158,7 @@ def _after(tools: str) -> Callable[[MessagesState], str]:
     return after
 
 
-async def served(config: RunnableConfig, runtime: ServerRuntime) -> Graph:
+async def served(config: RunnableConfig, runtime: ServerRuntime[None]) -> Graph:
     """The studio on a LangGraph server; see graphs/serving.py for jobs and people."""
     from graphs import serving
 

@@ -67,6 +67,7 @@ def list_approvals(
     \b
     Example:
       $ agentguard approvals list
+
     Next: `agentguard approvals show ID --save FOLDER` to look at one.
     """
     workspace = workspace_of(ctx)
@@ -114,13 +115,15 @@ def show(
 ) -> None:
     """Show one call that waits, and its media.
 
-    What is asked, where to, why, of which class, and who may answer. Captions and prompts are shown as text of unknown origin: what can't be seen in them is
-    written out, like \\u202e, and personal data is taken out. With --save the media itself is
-    copied out of the store, so that you can look at it; delete the copies afterwards.
+    What is asked, where to, why, of which class, and who may answer. Captions and prompts are
+    shown as text of unknown origin: what can't be seen in them is written out, like \\u202e, and
+    personal data is taken out. With --save the media itself is copied out of the store, so that
+    you can look at it; delete the copies afterwards.
 
     \b
     Example:
       $ agentguard approvals show 3f9a1c0be2d47705 --save /tmp/look
+
     Next: `agentguard approvals approve ID --as YOU`, or `deny`.
     """
     workspace = workspace_of(ctx)
@@ -161,6 +164,7 @@ def approve(
     \b
     Example:
       $ agentguard approvals approve 3f9a1c0be2d47705 --as omar@acme.example
+
     Next: whoever runs the job wakes it: graph.invoke(None, job.config(thread_id=...)).
     """
     from agentguard.model import Verdict
@@ -183,6 +187,7 @@ def deny(
     \b
     Example:
       $ agentguard approvals deny 3f9a1c0be2d47705 --as omar@acme.example
+
     Next: the agent is told when the job goes on; the same call is refused in this job.
     """
     from agentguard.model import Verdict
@@ -255,8 +260,11 @@ def _require_answerable(
         raise ApprovalError(f"this approval request is {state}; there is nothing to answer")
     eligible = service.eligible(approval)
     if person not in eligible:
-        answered = any(person == one.person for one in approval.answers)
-        why = "answered it before" if answered else "asked for the job or contributed to the media"
+        why = "had a hand in this media"
+        if person == approval.requested_by:
+            why = "asked for the job"
+        elif any(person == one.person for one in approval.answers):
+            why = "answered it before"
         raise ApprovalError(
             f"{person} {why} and can't answer; who can: {who(workspace, set(eligible))}"
         )

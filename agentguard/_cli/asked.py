@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentguard._cli.assets import finding_text, kind_of, origin_text
-from agentguard._cli.explain import call_rows, policy_rows, who
+from agentguard._cli.explain import call_rows, media_row, policy_rows, who
 from agentguard._cli.opening import places_of
 from agentguard._cli.show import Say, fields, span, visible, when
 from agentguard.errors import AssetError
@@ -67,6 +67,7 @@ def summary(
         rows.append(("where to", f"{visible(shown['destination'])}: {about}"))
     rows += call_rows(shown)
     for use in shown["assets"]:
+        rows.append(media_row(use))
         rows += _media_rows(ledger, approval.job, use["sha256"])
     rows += [
         ("why", visible(approval.reason, 2000)),
@@ -95,7 +96,7 @@ def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | 
         return [("", ("its bytes are not in this ledger", "red"))]
     rows.append(("", f"{kind_of(row)}, provenance {visible(row['provenance'])}"))
     for one in ledger.all("SELECT * FROM origins WHERE sha256 = ? ORDER BY at LIMIT 3", sha256):
-        rows.append(("", f"from {origin_text(one)}"))
+        rows.append(("", f"from {origin_text(dict(one))}"))
     for name, said in (("held", "under legal hold"), ("recalled", "recalled")):
         if row[name]:
             rows.append(("", (said, "red")))

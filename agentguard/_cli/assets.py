@@ -31,7 +31,7 @@ app = typer.Typer(
 @app.command("import")
 def import_asset(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, video or sound.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, video, sound or text.")],
     by: By,
     class_: Annotated[
         list[str] | None,
@@ -49,6 +49,7 @@ def import_asset(
     \b
     Example:
       $ agentguard assets import logo.png --class brand --by kim@acme.example
+
     Next: `agentguard assets show ID`; the agents of a job see it once --job gave it to them.
     """
     from agentguard.guard import Guard
@@ -86,6 +87,7 @@ def list_assets(
     \b
     Example:
       $ agentguard assets list --job job-0123456789ab
+
     Next: `agentguard assets show ID`, or `lineage ID` for where it came from.
     """
     workspace = workspace_of(ctx)
@@ -121,6 +123,7 @@ def show(ctx: typer.Context, asset: Asset, json_: Json = False) -> None:
     \b
     Example:
       $ agentguard assets show asset-0123456789ab
+
     Next: `agentguard assets lineage ID` draws where it came from.
     """
     workspace = workspace_of(ctx)
@@ -187,6 +190,7 @@ def hold(ctx: typer.Context, asset: Asset, by: By) -> None:
     \b
     Example:
       $ agentguard assets hold asset-0123456789ab --by omar@acme.example
+
     Next: `agentguard assets release ID --by PERSON` lifts it.
     """
     _mark(ctx, asset, by, column="held", value=True)
@@ -199,6 +203,7 @@ def release(ctx: typer.Context, asset: Asset, by: By) -> None:
     \b
     Example:
       $ agentguard assets release asset-0123456789ab --by omar@acme.example
+
     Next: grants and approvals from before the hold are void; the agent asks again.
     """
     _mark(ctx, asset, by, column="held", value=False)
@@ -213,6 +218,7 @@ def recall(ctx: typer.Context, asset: Asset, by: By) -> None:
     \b
     Example:
       $ agentguard assets recall asset-0123456789ab --by omar@acme.example
+
     Next: take it down where it says it was released.
     """
     _mark(ctx, asset, by, column="recalled", value=True)
@@ -239,8 +245,8 @@ def _mark(ctx: typer.Context, asset: str, by: str, *, column: str, value: bool) 
         for one in sent:
             say(f"  it was released to {visible(one['location'])}, {when(one['at'])}: take it down")
     if value and made:
-        say(f"  {len(made)} assets were made from it and are not {state}:")
-        say(f"  agentguard assets lineage {row['id']}")
+        said = "1 asset" if len(made) == 1 else f"{len(made)} assets"
+        say(f"  made from it, and not {state}: {said}; agentguard assets lineage {row['id']}")
 
 
 def _as_data(row: Row) -> dict[str, Any]:

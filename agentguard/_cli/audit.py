@@ -33,6 +33,7 @@ Out = Annotated[
 ]
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+_UNREAD = ("kind", "at", "rows", "shown", "policy_version", "credential", "call", "policies")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +53,7 @@ def tail(
     \b
     Example:
       $ agentguard audit tail -n 5
+
     Next: `agentguard explain REQUEST` tells the story of one call.
     """
     workspace = workspace_of(ctx)
@@ -83,12 +85,14 @@ def tail(
 def verify(ctx: typer.Context, json_: Json = False) -> None:
     """Prove that nobody changed the records.
 
-    Replays the whole log and compares every row and checkpoint with it. Exits 5 and names the first bad record if anything was edited, deleted, reordered or cut off,
-    or an old copy was restored.
+    Replays the whole log and compares every row and checkpoint with it. Exits 5 and names the
+    first bad record if anything was edited, deleted, reordered or cut off, or an old copy was
+    restored.
 
     \b
     Example:
       $ agentguard audit verify
+
     Next: keep the verifier key that it prints somewhere else; `check-proof` needs it.
     """
     from agentguard import audit
@@ -130,6 +134,7 @@ def prove(
     \b
     Example:
       $ agentguard audit prove 42 --out proof.json
+
     Next: `agentguard audit check-proof proof.json --key KEY`, on any machine.
     """
     from agentguard import audit
@@ -158,11 +163,13 @@ def check_proof(
 ) -> None:
     """Verify a proof offline and show its record.
 
-    Needs neither ledger nor configuration; exits 5 if the proof fails. Take the key from whom you trust (`audit verify` prints it): a forged proof brings its own.
+    Needs neither ledger nor configuration; exits 5 if the proof fails. Take the key from whom you
+    trust (`audit verify` prints it): a forged proof brings its own.
 
     \b
     Example:
-      $ agentguard audit check-proof proof.json --key 'agentguard/acme+1b2c3d4e+AY...'
+      $ agentguard audit check-proof proof.json --key 'agentguard/acme+1b2c...'
+
     Next: nothing; the record was in the log when its checkpoint was signed.
     """
     from agentguard.audit import verify_proof
@@ -198,6 +205,7 @@ def export(ctx: typer.Context, out: Out = None) -> None:
     \b
     Example:
       $ agentguard audit export --out audit.jsonl
+
     Next: feed it to what keeps your logs; RFC 8785 of a record is the leaf that was hashed.
     """
     workspace = workspace_of(ctx)
@@ -210,9 +218,8 @@ def export(ctx: typer.Context, out: Out = None) -> None:
             for line in lines:
                 sys.stdout.write(line)
         else:
-            count = ledger.storage.tree_size()
-            write_new(out, "".join(lines))
-            say(f"wrote {count} records to {visible(out)}")
+            write_new(out, lines)
+            say(f"wrote {visible(out)}")
 
 
 def _records(ledger: Ledger, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -232,10 +239,13 @@ def _records(ledger: Ledger, first: int) -> Iterator[tuple[int, dict[str, Any]]]
 def _about(record: dict[str, Any], most: int = 200) -> str:
     """The record's own fields in one line; digests short, what people don't read left out."""
     said = []
-    for name, value in record.items():
-        if name in ("kind", "at", "rows", "shown", "policy_version", "credential", "call"):
-            continue
-        if value is None or value in ([], {}):
+    shown = record.get("shown")
+    if isinstance(shown, dict):
+        place = f" to {shown.get('destination')}" if shown.get("destination") else ""
+        said.append(f"{shown.get('agent')} calls {shown.get('tool')}{place}")
+    # The job last: of a whole log it says the least.
+    for name, value in sorted(record.items(), key=lambda one: one[0] == "job"):
+        if name in _UNREAD or value is None or value in ([], {}):
             continue
         if isinstance(value, dict):
             value = ", ".join(f"{n} {k}" for k, n in value.items() if n)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from agentguard._cli.opening import import_object, ledger_of, policy_of, workspace_of
-from agentguard._cli.show import ERROR, Json, fields, print_json, say, visible
+from agentguard._cli.show import ERROR, Json, Say, fields, print_json, say, visible
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentguard.policy import Policy
 
 _STYLES = {"ok": "green", "look": "yellow", "bad": "red"}
+_LABEL = 18
 _MOST = 6  # cases named in one finding
 
 
@@ -53,6 +54,7 @@ def doctor(
     \b
     Example:
       $ agentguard doctor --bindings bindings:bindings
+
     Next: when nothing is red, `agentguard matrix` shows what your policy says.
     """
     try:
@@ -70,9 +72,15 @@ def doctor(
         print_json({"ok": not bad, "findings": [asdict(one) for one in found]})
     else:
         for one in found:
-            fields([(f"{one.state:<4} {one.what}", (visible(one.text, 1000), _STYLES[one.state]))])
+            rows: list[tuple[str, str | Say]] = [
+                (
+                    f"{one.state:<4} {visible(one.what, 12)}",
+                    (visible(one.text, 1000), _STYLES[one.state]),
+                )
+            ]
             if one.todo:
-                fields([("", f"→ {visible(one.todo, 1000)}")])
+                rows.append(("", f"→ {visible(one.todo, 1000)}"))
+            fields(rows, label_width=_LABEL)
         say()
         say(f"{len(found) - look - bad} ok, {look} to look at, {bad} bad")
     if bad:
@@ -125,28 +133,19 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
 
 
 def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
-    from agentguard._cli.trial import Trial, exporter, falls
-    from agentguard.model import Provenance, Stage
+    from agentguard._cli.trial import falls, release
+    from agentguard.model import Provenance
 
     extra = f", {len(workspace.policies)} of your own files" if workspace.policies else ""
     yield _ok("policy", f"{len(policy.rules)} policies{extra}, version {policy.digest[:16]}")
-    agent = exporter(workspace)
+    violations = policy.monotone_violations()
+    if not violations:
+        return  # it is proven for every call
     fallen = []
     for place in workspace.destinations.values():
         for label in workspace.classes:
-            if agent is None:
-                break
-            trial = Trial(
-                agent=agent,
-                stage=Stage.EXPORT,
-                destination=place,
-                labels=frozenset({label}),
-                queued=True,
-                reviewed=True,
-                provenance=Provenance.UNKNOWN,
-                requester=agent.owner,
-            )
-            why = falls(trial, workspace, policy)
+            trial = release(workspace, place, label, Provenance.UNKNOWN)
+            why = falls(trial, workspace, policy) if trial is not None else None
             if why is not None:
                 fallen.append(f"{label} to {place.id}: {why}")
     if fallen:
@@ -154,11 +153,11 @@ def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
             state="bad",
             what="policy",
             text=f"more approvals turn a yes into a no: {_some(fallen)}",
-            todo="compare approvals only as `context.approvals >= N`",
+            todo="; ".join(violations),
         )
-    else:
-        for sentence in policy.monotone_violations():
-            yield _look("policy", sentence, "write it in that form, so that it can be proven")
+        return
+    for sentence in violations:
+        yield _look("policy", sentence, "write it in that form, so that it can be proven")
 
 
 def _keys(workspace: Workspace) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     ctx: typer.Context,
     request: Annotated[
-        str | None, typer.Argument(metavar="[REQUEST]", help="12 or more digits of a request.")
+        str | None, typer.Argument(metavar="REQUEST", help="12 or more digits of a recorded one.")
     ] = None,
     agent: Annotated[
         str | None, typer.Option(metavar="AGENT", help="Who calls; else the stage's first agent.")
@@ -78,20 +78,21 @@ def explain(
 
     \b
     Examples:
-      $ agentguard explain --agent publisher --to site --class brand --queued --reviewed
-      $ agentguard explain --to site --class regulated --queued --approvals 2 --group legal
+      $ agentguard explain --to site --class brand --queued --reviewed
+      $ agentguard explain --to site --class regulated --queued --approvals 1
       $ agentguard explain 3f9a1c0be2d47705
+
     Next: `agentguard matrix` shows all classes and destinations at once.
     """
-    workspace = workspace_of(ctx)
     options = (agent, tool_stage, to, class_, group, requested_by, queued or None)
     if request is not None:
         if any(one is not None for one in (*options, reviewed or None, approvals or None)):
             raise typer.BadParameter("give a recorded REQUEST or the options of a dry run")
-        _recorded(workspace, request, json_)
+        _recorded(workspace_of(ctx), request, json_)
         return
     if not any(one is not None for one in options):
         raise typer.BadParameter("say what to explain, such as --to site --class brand")
+    workspace = workspace_of(ctx)
     from agentguard._cli.trial import judge
 
     policy = policy_of(workspace)
@@ -111,7 +112,7 @@ def explain(
     if json_:
         print_json(decision_data(decision, places))
     else:
-        _show_supposed(workspace, trial, decision, places)
+        _show_supposed(workspace, trial, decision, places, max(approvals, len(group or ())))
     raise typer.Exit(_CODES[decision.effect.value])
 
 
@@ -127,9 +128,9 @@ def _trial(
     provenance: Provenance,
     requested_by: str | None,
 ) -> Trial:
-    from agentguard._cli.trial import Trial, exporter
+    from agentguard._cli.trial import Trial, first_agent
 
-    chosen = exporter(workspace, stage) if agent is None else workspace.agents.get(agent)
+    chosen = first_agent(workspace, stage) if agent is None else workspace.agents.get(agent)
     if chosen is None:
         what = f"no agent takes the {stage} stage" if agent is None else f"no agent {agent:.80}"
         raise ConfigError(f"{what}; there are {', '.join(sorted(workspace.agents))}")
@@ -178,18 +179,28 @@ def decision_data(decision: Decision, places: Mapping[str, str]) -> dict[str, An
 
 
 def _show_supposed(
-    workspace: Workspace, trial: Trial, decision: Decision, places: Mapping[str, str]
+    workspace: Workspace,
+    trial: Trial,
+    decision: Decision,
+    places: Mapping[str, str],
+    approvals: int,
 ) -> None:
     word = decision.effect.value
     place = trial.destination
-    media = "a text, no asset" if trial.labels is None else " + ".join(sorted(trial.labels))
+    if trial.labels is None:
+        media = "a text and no asset"
+    else:
+        queued, reviewed = ("" if one else "not " for one in (trial.queued, trial.reviewed))
+        media = (
+            f"an asset of class {' + '.join(sorted(trial.labels))}, {queued}queued,"
+            f" {reviewed}reviewed, provenance {trial.provenance}"
+        )
     rows: list[tuple[str, str | Say]] = [
         (word.upper(), (visible(decision.reason, 2000), EFFECT_STYLES[word])),
         ("supposed", f"{trial.agent.id} calls a tool of the {trial.stage} stage"),
-        ("", f"class {media}; provenance {trial.provenance}"),
-        ("", f"{'' if trial.queued else 'not '}queued,"
-             f" {'' if trial.reviewed else 'not '}reviewed; asked for by {trial.requester}"),
-    ]  # fmt: skip
+        ("", media),
+        ("", f"asked for by {trial.requester}, approved by {approvals or 'nobody'}"),
+    ]
     if place is not None:
         rows.append(("", f"to {place.id}: {place.audience} audience, {place.environment}"))
     rows += policy_rows("decided by", decision.policies, places)
@@ -202,11 +213,14 @@ def _show_supposed(
 
 
 def who(workspace: Workspace, people: set[str]) -> str:
-    """People with their groups, in one line."""
+    """People with their groups, in one line, and who of them has no key."""
+    from agentguard.identity import Signers
+
+    keys = Signers.load(workspace.signers).keys
     said = []
     for name in sorted(people):
-        groups = sorted(workspace.people[name].groups) if name in workspace.people else ()
-        said.append(visible(name) + (f" ({visible(', '.join(groups))})" if groups else ""))
+        about = sorted(workspace.people[name].groups) + ([] if keys.get(name) else ["no key yet"])
+        said.append(visible(name) + (f" ({visible(', '.join(about))})" if about else ""))
     return ", ".join(said) or "nobody"
 
 
@@ -228,10 +242,14 @@ def _recorded(workspace: Workspace, name: str, json_: bool) -> None:
         approval = ledger.one("SELECT * FROM approvals WHERE request = ?", digest)
         answers = ledger.answers(digest)
         grant = ledger.one("SELECT * FROM grants WHERE request = ?", digest)
-        outcome = receipt = None
+        outcome, receipts = None, []
         if grant is not None:
             outcome = ledger.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
-            receipt = ledger.one("SELECT * FROM receipts WHERE grant_id = ?", grant["id"])
+            receipts = ledger.all(
+                "SELECT destination, location, sha256, at FROM receipts WHERE grant_id = ?"
+                " ORDER BY at",
+                grant["id"],
+            )
     policies = json.loads(row["policies"])
     shown = json.loads(row["body"])
     standing = _standing(row, approval)
@@ -269,10 +287,9 @@ def _recorded(workspace: Workspace, name: str, json_: bool) -> None:
                     "text": outcome["text"],
                     "assets": json.loads(outcome["assets"]),
                 },
-                "receipt": receipt and {key: receipt[key] for key in
-                                        ("destination", "location", "sha256", "at")},
+                "receipts": [dict(one) for one in receipts],
             }
-        )  # fmt: skip
+        )
         raise typer.Exit(_CODES[standing])
     place = f" to {row['destination']}" if row["destination"] else ""
     rows: list[tuple[str, str | Say]] = [
@@ -283,6 +300,7 @@ def _recorded(workspace: Workspace, name: str, json_: bool) -> None:
         (row["effect"].upper(), (visible(row["reason"], 2000), EFFECT_STYLES[row["effect"]])),
         *policy_rows("decided by", policies, places),
         *call_rows(shown),
+        *(media_row(use) for use in shown.get("assets", ())),
     ]
     if approval is not None:
         rows.append(("approval", _style(approval["state"])))
@@ -293,8 +311,8 @@ def _recorded(workspace: Workspace, name: str, json_: bool) -> None:
     rows.append(("grant", visible(grant["state"]) if grant is not None else "none"))
     if outcome is not None:
         rows.append(("outcome", visible(f"{outcome['status']}: {outcome['text']}", 1000)))
-    if receipt is not None:
-        rows.append(("released", visible(f"{receipt['location']}") + f", {when(receipt['at'])}"))
+    for receipt in receipts:
+        rows.append(("released", f"{visible(receipt['location'])}, {when(receipt['at'])}"))
     fields(rows)
     if standing == "ask":
         say(f"Next: agentguard approvals show {short(digest)}")
@@ -302,20 +320,25 @@ def _recorded(workspace: Workspace, name: str, json_: bool) -> None:
 
 
 def call_rows(shown: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
-    """The arguments and media of a call as the ledger keeps it, texts redacted."""
+    """The arguments of a call as the ledger keeps it, texts redacted; media by `media_row`."""
     rows: list[tuple[str, str | Say]] = []
     media = {use["asset"] for use in shown.get("assets", ())}
     for path, value in shown.get("args", {}).items():
-        if value in media if isinstance(value, str) else False:
+        if isinstance(value, str) and value in media:
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         rows.append((visible(path, 12), visible(text, 5000)))
-    for use in shown.get("assets", ()):
-        labels = " + ".join(use["labels"])
-        rows.append(("media", visible(f"{use['asset']}, class {labels}")))
     if shown.get("text_labels"):
-        rows.append(("texts", visible(f"class {' + '.join(shown['text_labels'])}")))
+        hidden = "; what is in [brackets] is hidden here, but sent"
+        cut = any("[" in text for _, text in rows if isinstance(text, str))
+        said = visible(f"class {' + '.join(shown['text_labels'])}")
+        rows.append(("texts", said + hidden * cut))
     return rows
+
+
+def media_row(use: Mapping[str, Any]) -> tuple[str, str | Say]:
+    """One asset of a call."""
+    return "media", visible(f"{use['asset']}, class {' + '.join(use['labels'])}")
 
 
 def _standing(row: Row, approval: Row | None) -> str:

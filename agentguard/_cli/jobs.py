@@ -51,6 +51,7 @@ def list_jobs(
     \b
     Example:
       $ agentguard jobs list -n 10
+
     Next: `agentguard jobs show JOB`.
     """
     workspace = workspace_of(ctx)
@@ -77,7 +78,7 @@ def list_jobs(
                 _state(row, now),
                 visible(row["purpose"], 60),
                 visible(row["requested_by"], 60),
-                f"{row['asked']} approvals" if row["asked"] else "-",
+                _asked(row["asked"]),
             ]
             for row in rows
         ],
@@ -92,6 +93,7 @@ def show(ctx: typer.Context, job: JobId, json_: Json = False) -> None:
     \b
     Example:
       $ agentguard jobs show job-0123456789ab
+
     Next: `agentguard explain REQUEST` says why a call was decided so.
     """
     workspace = workspace_of(ctx)
@@ -181,6 +183,7 @@ def end(
     \b
     Example:
       $ agentguard jobs end job-0123456789ab --reason "campaign cancelled"
+
     Next: a call that had already started is not stopped; `agentguard reconcile` finds out.
     """
     workspace = workspace_of(ctx)
@@ -198,11 +201,13 @@ def end(
 def reconcile(ctx: typer.Context, json_: Json = False) -> None:
     """Find out what became of calls after a crash.
 
-    Asks each destination about calls whose outcome is unknown. Nothing is sent again. What can't be found out stays unknown until a person looks.
+    Asks each destination about calls whose outcome is unknown. Nothing is sent again. What can't
+    be found out stays unknown until a person looks.
 
     \b
     Example:
       $ agentguard reconcile
+
     Next: `agentguard explain REQUEST` for one that stays unknown.
     """
     from agentguard import recovery
@@ -223,11 +228,13 @@ def reconcile(ctx: typer.Context, json_: Json = False) -> None:
 def sweep(ctx: typer.Context, json_: Json = False) -> None:
     """End jobs, reviews and rights that are over.
 
-    Jobs of dead processes, closed review windows, lapsed credentials and grants. The guard does this whenever it opens the ledger; run it from cron where it seldom does.
+    Jobs of dead processes, closed review windows, lapsed credentials and grants. The guard does
+    this whenever it opens the ledger; run it from cron where it seldom does.
 
     \b
     Example:
       $ agentguard sweep
+
     Next: `agentguard jobs list`.
     """
     workspace = workspace_of(ctx)
@@ -237,6 +244,10 @@ def sweep(ctx: typer.Context, json_: Json = False) -> None:
         print_json(done)
         return
     say("ended: " + ", ".join(f"{number} {name}" for name, number in done.items()))
+
+
+def _asked(count: int) -> str:
+    return {0: "-", 1: "1 approval"}.get(count, f"{count} approvals")
 
 
 def _state(row: Row, now: int) -> Say:

@@ -30,6 +30,7 @@ def lineage(ctx: typer.Context, asset: Asset, json_: Json = False) -> None:
     \b
     Example:
       $ agentguard assets lineage asset-0123456789ab
+
     Next: `agentguard assets recall ID --by PERSON` stops the use of one; look below it first.
     """
     workspace = workspace_of(ctx)

@@ -33,12 +33,14 @@ def matrix(
 ) -> None:
     """Show who may do what, and what is asked where.
 
-    Agents and stages, then classes and destinations. The second table asks your policy about the export of an asset of that one class, queued and
-    cleanly reviewed. Its history counts as unknown unless --provenance says so.
+    Agents and stages, then classes and destinations. The second table asks your policy about the
+    export of an asset of that one class, queued and cleanly reviewed. Its history counts as
+    unknown unless --provenance says so.
 
     \b
     Example:
       $ agentguard matrix --provenance verified
+
     Next: `agentguard explain --to DESTINATION --class CLASS` says why.
     """
     workspace = workspace_of(ctx)
@@ -87,7 +89,7 @@ def matrix(
         )
     say()
     if any(one["nobody"] for one in releases):
-        say("! none of your people could give this: who asked, and who owns the agent, don't count")
+        say("! your people can't give this: who asked, and who owns the agent, don't count")
     if any(place.audience is Audience.VENDOR for place in workspace.destinations.values()):
         say("* vendors take no releases: whether an edit tool may send it there")
     say("Why: agentguard explain --to DESTINATION --class CLASS --queued --reviewed")
@@ -111,45 +113,30 @@ def _cell(release: Mapping[str, Any]) -> Say:
 def releases_of(
     workspace: Workspace, policy: Policy, provenance: Provenance
 ) -> list[dict[str, Any]]:
-    """What is decided of each class at each destination, by `trial`."""
-    from agentguard._cli.trial import Trial, cell, exporter, judge, judge_among_strangers
+    """What is decided of each class at each destination, by `trial.release`.
 
-    found = []
+    Returns:
+        JSON data; `nobody` says that people could approve, but not the configured ones.
+    """
+    from agentguard._cli.trial import cell, judge, judge_among_strangers, release
+
+    found: list[dict[str, Any]] = []
     for name, place in workspace.destinations.items():
-        vendor = place.audience is Audience.VENDOR
-        stage = Stage.EDIT if vendor else Stage.EXPORT
-        agent = exporter(workspace, stage)
         for label, sensitivity in _by_sensitivity(workspace):
-            if agent is None:
-                reason = f"no agent takes the {stage} stage"
-                row: dict[str, Any] = {"effect": "deny", "reason": reason, "word": "deny"}
-                row |= {"nobody": False, "needs": None}
-            else:
-                trial = Trial(
-                    agent=agent,
-                    stage=stage,
-                    destination=place,
-                    labels=frozenset({label}),
-                    queued=True,
-                    reviewed=True,
-                    provenance=provenance,
-                    requester=agent.owner,
-                )
-                wanted = judge_among_strangers(trial, workspace, policy)
-                real = judge(trial, workspace, policy)
-                row = {
-                    **decision_data(wanted, {}),
-                    "word": cell(wanted),
-                    "nobody": wanted.effect is Effect.ASK and real.effect is Effect.DENY,
-                }
-                row["policies"] = list(wanted.policies)
-            found.append(
-                {
-                    "class": label,
-                    "sensitivity": sensitivity.value,
-                    "destination": name,
-                    "stage": stage.value,
-                    **row,
-                }
-            )
+            row = {"class": label, "sensitivity": sensitivity.value, "destination": name}
+            trial = release(workspace, place, label, provenance)
+            if trial is None:
+                reason = "no agent takes the stage"
+                row |= {"effect": "deny", "reason": reason, "policies": [], "needs": None}
+                found.append({**row, "word": "deny", "nobody": False})
+                continue
+            wanted = judge_among_strangers(trial, workspace, policy)
+            real = judge(trial, workspace, policy)
+            row |= {
+                **decision_data(wanted, {}),
+                "policies": list(wanted.policies),
+                "word": cell(wanted),
+                "nobody": wanted.effect is Effect.ASK and real.effect is Effect.DENY,
+            }
+            found.append(row)
     return found

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from agentguard.storage import Row
 
 
+_FEWEST = 12
+"""Characters that name an asset, job or request; its whole name is longer."""
+
+
 def workspace_of(ctx: typer.Context) -> Workspace:
     """The workspace of `--config`, or the nearest one."""
     from agentguard import config
@@ -106,10 +110,8 @@ def find_asset(ledger: Ledger, name: str) -> Row:
         len(name),
         name,
     )
-    if len(name) < 12 or len(rows) != 1:
-        raise AssetError(
-            f"{_count(name, rows, 12)} called {name:.64}; `agentguard assets list` shows them"
-        )
+    if len(name) < _FEWEST or len(rows) != 1:
+        raise AssetError(f"{_not_one(name, rows)}; `agentguard assets list` shows them")
     return rows[0]
 
 
@@ -120,10 +122,8 @@ def find_job(ledger: Ledger, name: str) -> Row:
         JobError: none or several are called so.
     """
     rows = ledger.all("SELECT * FROM jobs WHERE substr(id, 1, ?1) = ?2 LIMIT 3", len(name), name)
-    if len(name) < 12 or len(rows) != 1:
-        raise JobError(
-            f"{_count(name, rows, 12)} called {name:.64}; `agentguard jobs list` shows them"
-        )
+    if len(name) < _FEWEST or len(rows) != 1:
+        raise JobError(f"{_not_one(name, rows)}; `agentguard jobs list` shows them")
     return rows[0]
 
 
@@ -136,18 +136,17 @@ def find_request(ledger: Ledger, name: str) -> Row:
     rows = ledger.all(
         "SELECT * FROM requests WHERE substr(digest, 1, ?1) = ?2 LIMIT 3", len(name), name
     )
-    if len(name) < 12 or len(rows) != 1:
+    if len(name) < _FEWEST or len(rows) != 1:
         raise AgentGuardError(
-            f"{_count(name, rows, 12)} called {name:.64}; `agentguard jobs show JOB` lists the"
-            " requests of a job"
+            f"{_not_one(name, rows)}; `agentguard jobs show JOB` lists the requests of a job"
         )
     return rows[0]
 
 
-def _count(name: str, rows: list[Row], fewest: int) -> str:
-    if len(name) < fewest:
-        return f"{fewest} characters or more are needed to find what is"
-    return "nothing is" if not rows else "several are"
+def _not_one(name: str, rows: list[Row]) -> str:
+    if len(name) < _FEWEST:
+        return f"{name!r} is too short: give {_FEWEST} or more characters"
+    return f"{'nothing is' if not rows else 'several are'} called {name:.64}"
 
 
 def import_object(named: str) -> tuple[Any, Any]:

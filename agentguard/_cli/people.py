@@ -29,13 +29,14 @@ def add(
 ) -> None:
     """Make a person's own key.
 
-    Its public half is noted in the signers file. The person runs this on their own machine and picks a passphrase (or sets
-    AGENTGUARD_PASSPHRASE). The private half stays in their key folder; the signers file is
-    shared with the workspace: commit it.
+    Its public half is noted in the signers file. The person runs this on their own machine and
+    picks a passphrase (or sets AGENTGUARD_PASSPHRASE). The private half stays in their key folder;
+    the signers file is shared with the workspace: commit it.
 
     \b
     Example:
       $ agentguard people add omar@acme.example
+
     Next: `agentguard approvals list` shows what waits for them.
     """
     from agentguard import identity
@@ -68,6 +69,7 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
     \b
     Example:
       $ agentguard people list
+
     Next: `agentguard people add PERSON` for whoever has no key.
     """
     from agentguard.identity import Signers

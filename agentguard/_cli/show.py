@@ -47,13 +47,21 @@ def visible(text: object, most: int = 300) -> str:
     Args:
         most: characters shown; the rest is counted.
     """
-    raw, marks, shown = str(text), 0, []
-    for character in raw[:most]:
+    raw = str(text)
+    left = len(raw) - most
+    return _clean(raw[:most]) + (f"… ({left} more characters)" if left > 0 else "")
+
+
+def _clean(text: str) -> str:
+    # Everything printed for people passes here, so that no caller can forget; ASCII escapes stay.
+    if text.isascii() and text.isprintable():
+        return text
+    marks, shown = 0, []
+    for character in text:
         marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
         plain = character.isprintable() and character not in _BLANK and marks <= _MOST_MARKS
         shown.append(character if plain else character.encode("unicode_escape").decode("ascii"))
-    left = len(raw) - most
-    return "".join(shown) + (f"… ({left} more characters)" if left > 0 else "")
+    return "".join(shown)
 
 
 def short(digest: str) -> str:
@@ -73,21 +81,23 @@ def say(text: str = "", style: str = "", *, err: bool = False) -> None:
     """One line for people, never broken: paths and keys in it can be copied."""
     from rich.text import Text
 
-    console(err=err).print(Text(text, style=style), soft_wrap=True)
+    console(err=err).print(Text(_clean(text), style=style), soft_wrap=True)
 
 
-def fields(rows: Iterable[tuple[str, str | Say]], *, err: bool = False) -> None:
-    """Lines of `label value`, wrapped at 80 columns; a repeated label is left out by ''."""
+def fields(
+    rows: Iterable[tuple[str, str | Say]], *, err: bool = False, label_width: int = _LABEL
+) -> None:
+    """Lines of `label value`, wrapped at 80 columns; an empty label goes on under the last."""
     from rich.text import Text
 
     out = console(err=err)
     for label, value in rows:
         text, style = (value, "") if isinstance(value, str) else value
         lines = textwrap.wrap(
-            text, _WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False
+            _clean(text), _WIDTH - label_width, break_long_words=False, break_on_hyphens=False
         ) or [""]
         for number, line in enumerate(lines):
-            head = f"{label if number == 0 else '':<{_LABEL}}"
+            head = f"{_clean(label) if number == 0 else '':<{label_width}}"
             out.print(Text.assemble((head, "bold"), (line, style)), soft_wrap=True)
 
 
@@ -112,7 +122,8 @@ def table(
 def _cell(value: str | Say) -> Text:
     from rich.text import Text
 
-    return Text(value) if isinstance(value, str) else Text(value[0], style=value[1])
+    text, style = (value, "") if isinstance(value, str) else value
+    return Text(_clean(text), style=style)
 
 
 def as_json(value: Any) -> str:
@@ -166,15 +177,18 @@ def passphrase(*, new: bool = False) -> str:
     return str(typer.prompt(text, hide_input=True, confirmation_prompt=new, err=True))
 
 
-def write_new(path: os.PathLike[str] | str, text: str) -> None:
+def write_new(path: os.PathLike[str] | str, text: str | Iterable[str]) -> None:
     """Write a file that must not exist yet.
+
+    Args:
+        text: all of it, or its lines.
 
     Raises:
         AgentGuardError: it exists, or can't be written.
     """
     try:
         with open(path, "x", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
     except FileExistsError:
         raise AgentGuardError(f"{path}: exists and is not overwritten; name another") from None
     except OSError as error:

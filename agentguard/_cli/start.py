@@ -48,11 +48,13 @@ def init(
 ) -> None:
     """Start a workspace in a folder.
 
-    Writes agentguard.toml, and the key that signs the log. It takes two people, because nobody approves their own job. Nothing is ever overwritten.
+    Writes agentguard.toml, and the key that signs the log. It takes two people, because nobody
+    approves their own job. Nothing is ever overwritten.
 
     \b
     Example:
       $ agentguard init --person kim@acme.example --person omar@acme.example
+
     Next: `agentguard people add` for each of them.
     """
     from agentguard import config
@@ -81,7 +83,9 @@ def init(
         target.unlink()  # ours, and of no use without its key
         raise
     say(f"wrote {visible(target)}")
-    say(f"wrote {visible(made.log_key)} (signs the log; keep it off git and out of reach)")
+    own_key = made.log_key.is_relative_to(made.root)
+    key = folder / made.log_key.relative_to(made.root) if own_key else made.log_key
+    say(f"wrote {visible(key)} (signs the log; keep it off git and out of reach)")
     say()
     say("Next:", "bold")
     if folder.resolve() != Path.cwd():
@@ -135,6 +139,7 @@ def bind(
     \b
     Example:
       $ agentguard bind tools.edit:TOOLS > bindings.py
+
     Next: correct bindings.py, give `bindings` to Guard.from_config(..., bindings=bindings),
     and run `agentguard doctor --bindings bindings:bindings`.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from agentguard.config import Workspace
 from agentguard.decide import MOST_APPROVALS, decide
@@ -14,6 +15,7 @@ from agentguard.model import (
     Answer,
     AssetFacts,
     AssetUse,
+    Audience,
     Decision,
     Destination,
     Effect,
@@ -148,6 +150,7 @@ def falls(trial: Trial, workspace: Workspace, policy: Policy) -> str | None:
     sets = [frozenset[str](), *(frozenset({group}) for group in sorted(policy.groups))]
     sets.append(policy.groups)
 
+    @cache
     def yes(count: int, groups: frozenset[str]) -> bool:
         return policy.evaluate(request, facts, now, count, groups).allowed
 
@@ -170,9 +173,33 @@ def cell(decision: Decision) -> str:
     return f"ask {decision.needs.approvals}{groups}"
 
 
-def exporter(workspace: Workspace, stage: Stage = Stage.EXPORT) -> Agent | None:
+def first_agent(workspace: Workspace, stage: Stage) -> Agent | None:
     """The first agent that takes a stage, as configured."""
     return next((one for one in workspace.agents.values() if stage in one.stages), None)
+
+
+def release(
+    workspace: Workspace, place: Destination, label: str, provenance: Provenance
+) -> Trial | None:
+    """The export of a queued, reviewed asset of one class; for a vendor, an edit that goes there.
+
+    Returns:
+        None if no agent takes the stage.
+    """
+    stage = Stage.EDIT if place.audience is Audience.VENDOR else Stage.EXPORT
+    agent = first_agent(workspace, stage)
+    if agent is None:
+        return None
+    return Trial(
+        agent=agent,
+        stage=stage,
+        destination=place,
+        labels=frozenset({label}),
+        queued=True,
+        reviewed=True,
+        provenance=provenance,
+        requester=agent.owner,
+    )
 
 
 def _answers(
@@ -191,8 +218,9 @@ def _answers(
     more = max(count - len(seated), 0)
     if more > len(left):
         raise ApprovalError(
-            f"{count} approvals were supposed, but only {len(seated) + len(left)} configured"
-            " people may approve this: who asked for the job and who owns the agent don't count"
+            f"{count} approvals were supposed, but of the configured people only"
+            f" {len(seated) + len(left)} may approve this: who asked for the job and who owns the"
+            " agent don't count"
         )
     seated += [(person, None) for person in left[:more]]
     return [

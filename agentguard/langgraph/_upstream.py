@@ -6,23 +6,38 @@ moves it; langgraph-prebuilt is capped below its next minor version for the same
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import langgraph.errors
 from langchain_core.messages import AnyMessage
 from langchain_core.tools import BaseTool
+from langchain_core.tools.base import _get_runnable_config_param
 from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, CONFIG_KEY_TASK_ID
 from langgraph._internal._runnable import RunnableCallable
 from langgraph.prebuilt import ToolNode
 
 __all__ = [
     "RunnableCallable",
+    "filled_by_run",
     "has_checkpointer",
+    "is_invalid_resume",
     "messages_key",
+    "messages_of",
     "parse_calls",
     "task_id",
     "to_arguments",
 ]
+
+
+def is_invalid_resume(error: BaseException) -> bool:
+    """Whether a tool's own `interrupt` got a resume value off its `response_schema`.
+
+    LangGraph fails the run then, so that the interrupt can be answered again.
+    """
+    known = getattr(langgraph.errors, "is_invalid_resume", None)  # newer than our lower bound
+    return known is not None and bool(known(error))
 
 
 def has_checkpointer(configurable: Mapping[str, Any]) -> bool:
@@ -70,3 +85,13 @@ def to_arguments(
         pydantic.ValidationError: the input is off the schema.
     """
     return tool._to_args_and_kwargs(tool_input, tool_call_id)
+
+
+def filled_by_run(tool: BaseTool) -> frozenset[str]:
+    """The parameters of `_run` that `BaseTool.run` fills itself, whatever the model wrote there."""
+    names: set[str] = set()
+    for method in (tool._run, tool._arun):
+        names |= {"run_manager"} & set(inspect.signature(method).parameters)
+        config = _get_runnable_config_param(method)
+        names |= {config} if config else set()
+    return frozenset(names)

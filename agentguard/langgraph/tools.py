@@ -21,9 +21,11 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.types import Command
+from pydantic import ValidationError
 
+from agentguard._shapes import jsonable
 from agentguard.bindings import Bound
 from agentguard.claims import Claim, Replay, claimed
 from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
@@ -71,6 +73,7 @@ class Seat:
         binding = bound.binding
         # A tool without stage touches no media: its result passes as upstream would pass it.
         self.media = binding.stage is not None
+        self._filled = _upstream.filled_by_run(tool)
 
     @property
     def agent(self) -> str | None:
@@ -135,16 +138,52 @@ class Seat:
         """What the original tool runs with: its own schema over the filled arguments."""
         given = {**claim.arguments, **incoming.injected}
         args, parsed = _upstream.to_arguments(self.tool, given, incoming.call_id)
+        parsed.update(self._read_once(claim, incoming, parsed))
         passed = {k: v for k, v in kwargs.items() if k not in self.bound.args_names}
         passed = {k: v for k, v in passed.items() if k not in incoming.injected}
-        return args, {**passed, **parsed}
+        filled = {k: kwargs[k] for k in self._filled if k in kwargs}
+        return args, {**passed, **parsed, **filled}
+
+    def _read_once(
+        self, claim: Claim, incoming: Incoming, twice: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Arguments that the tool's schema changes each time it reads them, read only once.
+
+        What was decided on is what the schema made of the model's words; over that it would quote
+        a quoted text again. A value comes from here only if it is the one that was decided on.
+        """
+        filled = {path.split(".")[0].rstrip("[]") for path in self.bound.binding.assets}
+        written = {
+            name: value
+            for name, value in incoming.arguments.items()
+            if name in claim.arguments and name not in filled
+        }
+        changed = [
+            name
+            for name in written
+            if name in twice and not _is_decided(twice[name], claim.arguments[name])
+        ]
+        if not changed:
+            return {}
+        given = {**claim.arguments, **written, **incoming.injected}
+        try:
+            _, once = _upstream.to_arguments(self.tool, given, incoming.call_id)
+        except ValidationError:  # its bound schema reads more than its own: what was decided holds
+            return {}
+        return {
+            name: once[name]
+            for name in changed
+            if name in once and _is_decided(once[name], claim.arguments[name])
+        }
 
     def close(self, claim: Claim, result: Any) -> Any:
         """Take in a result and record it; returns what `BaseTool.run` makes a message of."""
-        command = result if isinstance(result, Command) else None
+        content = result
+        if self.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
+            content = result[0] if result else None  # a Command in a pair routes as well (I2)
         try:
-            if command is not None or _is_messages(result):
-                return self._close_command(claim, result)
+            if isinstance(content, Command) or _is_messages(content):
+                return self._close_command(claim, content)
             collected = self.guard.collect(claim, result)
         except AssetError as error:
             return self.fail(claim, str(error))
@@ -179,9 +218,7 @@ class Seat:
         if not recorded.executed:
             return self.refusal(recorded.text, call_id)
         if recorded.updates and call_id is not None:
-            message = ToolMessage(
-                content=recorded.text, tool_call_id=call_id, name=self.tool.name
-            )
+            message = ToolMessage(content=recorded.text, tool_call_id=call_id, name=self.tool.name)
             return self._pair(Command(update={**recorded.updates, _MESSAGES: [message]}))
         if self.tool.response_format == "content_and_artifact":
             return recorded.text, {"assets": list(recorded.assets)}
@@ -198,15 +235,17 @@ class Seat:
             stack.enter_context(claimed(claim))
             try:
                 yield answer
-            except GraphBubbleUp:
-                # The tool paused itself (or routes): the Grant goes back if nothing happened.
-                if self.bound.binding.interrupts:
-                    self.guard.paused(claim)
-                else:
-                    claim.unknown = True
-                    self.guard.failed(claim, f"{self.tool.name} was interrupted")
+            except GraphBubbleUp as error:
+                if isinstance(error, ParentCommand) and not self.bound.binding.unsafe_routes:
+                    claim.unknown = True  # it ran, and nobody knows how far
+                    answer.append(self.fail(claim, _ROUTED))  # I2
+                    return
+                self._paused(claim)
                 raise
             except Exception as error:  # GraphBubbleUp, an Exception too, was re-raised above
+                if _upstream.is_invalid_resume(error):  # its own question is still unanswered
+                    self._paused(claim)
+                    raise
                 claim.unknown = not (
                     isinstance(error, DestinationError) and not error.outcome_unknown
                 )
@@ -218,6 +257,14 @@ class Seat:
                 claim.unknown = True
                 self.guard.failed(claim, f"{self.tool.name} was stopped while it ran")
                 raise
+
+    def _paused(self, claim: Claim) -> None:
+        """The tool paused itself (or routes): the Grant goes back if nothing happened."""
+        if self.bound.binding.interrupts:
+            self.guard.paused(claim)
+        else:
+            claim.unknown = True
+            self.guard.failed(claim, f"{self.tool.name} was interrupted")
 
     def _error_text(self, claim: Claim, error: Exception) -> str:
         outside = self.bound.binding.effect is not OutsideEffect.NONE
@@ -259,9 +306,7 @@ class Seat:
             return self._unrecorded(claim)
         if routed:
             return self.refusal(
-                f"{self.tool.name} ran, but it tried to route the graph, which its Binding does"
-                " not declare; that part was refused",
-                call_id,
+                f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call_id
             )
         return self._pair(kept if isinstance(result, list) else kept[0])
 
@@ -400,6 +445,7 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
     return made
 
 
+_ROUTED = "it tried to route the graph, which its Binding does not declare"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"
 
 
@@ -442,9 +488,7 @@ async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:
     except asyncio.CancelledError:
         opened = await _finished(task)
         if isinstance(opened, Claim):
-            await _finished(
-                asyncio.to_thread(seat.guard.failed, opened, "cancelled before it ran")
-            )
+            await _finished(asyncio.to_thread(seat.guard.failed, opened, "cancelled before it ran"))
         raise
 
 
@@ -489,6 +533,13 @@ def _refusing(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     made.__dict__["__signature__"] = signature.replace(parameters=parameters)
     made.__annotations__ = hints
     return made
+
+
+def _is_decided(value: Any, decided: Any) -> bool:
+    try:
+        return bool(jsonable(value) == decided)
+    except ValueError:  # it has no JSON form
+        return False
 
 
 def _is_messages(result: Any) -> bool:

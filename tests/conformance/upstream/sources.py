@@ -57,7 +57,21 @@ SOURCES = (
         version="1.4.7",
         sha256="818275348cd707f7fbbe92ece0a725c25823140a054cf29865f420e0200fa2af",
         tests="tests/unit_tests/agents",
-        deselect={},
+        deselect=dict.fromkeys(
+            (
+                f"tests/unit_tests/agents/{test}"
+                for test in (
+                    "middleware/core/test_framework.py::test_create_agent_jump[memory]",
+                    "middleware/core/test_framework.py::test_simple_agent_graph",
+                    "middleware/core/test_framework.py"
+                    "::test_agent_graph_with_jump_to_end_as_after_agent",
+                    "test_return_direct_graph.py::test_agent_graph_without_return_direct_tools",
+                    "test_return_direct_graph.py::test_agent_graph_with_return_direct_tool",
+                    "test_return_direct_graph.py::test_agent_graph_with_mixed_tools",
+                )
+            ),
+            "a picture as another LangGraph draws it; fails over plain tools as well",
+        ),
     ),
 )
 
@@ -94,14 +108,18 @@ def unpack(source: Source, archive: Path, folder: Path) -> Path:
     """Unpack the tests of an archive; returns the folder that holds their package `tests`."""
     top = source.archive.removesuffix(".tar.gz")
     with tarfile.open(archive) as opened:
-        members = [m for m in opened.getmembers() if m.name.startswith(f"{top}/tests/")]
+        # pyproject.toml is read by one of the tests, not by pytest.
+        wanted = (f"{top}/tests/", f"{top}/pyproject.toml")
+        members = [m for m in opened.getmembers() if m.name.startswith(wanted)]
         opened.extractall(folder, members, filter="data")  # no link or path leaves the folder
     return folder / top
 
 
 def require_installed(source: Source) -> None:
-    """Raises:
-    SourceError: another version is installed than the one these tests were written for.
+    """Compare the installed version with the one that the tests were written for.
+
+    Raises:
+        SourceError: they differ.
     """
     installed = metadata.version(source.project)
     if installed != source.version:

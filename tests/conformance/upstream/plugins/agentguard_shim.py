@@ -24,7 +24,9 @@ from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
 from agentguard import Binding, Guard
-from agentguard.bindings import Bound, _injected, _jsonable, _leaves
+from agentguard._facing import injected, json_schema
+from agentguard._shapes import Shape, jsonable
+from agentguard.bindings import Bound
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
 from agentguard.gather import Refused
@@ -71,21 +73,19 @@ class OpenBound(Bound):
         names = set(self._json_schema.get("properties", {}))
         # Upstream also injects by name alone: `runtime: Any`, which the model sees.
         by_name = _get_all_injected_args(tool).runtime
-        self.injected = _injected(tool, names) | ({by_name} if by_name else set())
+        self.injected = injected(tool, names) | ({by_name} if by_name else set())
         self.args_schema = tool.args_schema
         self.digest = digest("agentguard/binding/v1", {"tool": self.name, "open": True})
 
     def freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        frozen: dict[str, Any] = _jsonable(dict(raw))
+        frozen: dict[str, Any] = jsonable(dict(raw))
         return frozen
 
 
 def bound(tool: BaseTool) -> Bound:
     """A Binding of a tool's own schema: no media, all arguments plain, free to pause and route."""
     try:
-        schema = tool.tool_call_schema
-        shape = schema if isinstance(schema, dict) else schema.model_json_schema(by_alias=True)
-        plain = [path for path, _ in _leaves(shape, tool.name)]
+        plain = list(Shape(json_schema(tool), tool.name).leaves)
         return PlainBound(
             Binding(tool, stage=None, plain=plain, interrupts=True, unsafe_routes=True)
         )

@@ -1,0 +1,169 @@
+"""The declaration of what one plain tool's arguments mean (private to bindings.py)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from langchain_core.tools import BaseTool
+from langchain_core.tools import tool as make_tool
+
+from agentguard.errors import BindingError
+from agentguard.model import GENERATED, OutsideEffect, Stage
+
+Form = Literal["path", "bytes", "data-url"]
+SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,10})?")
+
+_FORMS = ("path", "bytes", "data-url")
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """Says that an argument, not a constant, names the Destination: `destination=Arg("to")`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """What a Binding's `returns` function makes of a tool's result.
+
+    Args:
+        text: what the model may read.
+        files: paths of further outputs, which must lie in the call's scratch folder.
+        labels: labels that the outputs get in addition; they only raise.
+        findings: what a review found: mappings of `severity` (info, warning, error), `message`;
+            none of them is a clean review. None: nothing was reviewed.
+    """
+
+    text: str
+    files: tuple[str, ...] = ()
+    labels: frozenset[str] = frozenset()
+    findings: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class Binding:
+    """The meaning of one tool's arguments.
+
+    Args:
+        tool: a LangChain tool, or a function that becomes one.
+        stage: the stage it belongs to; None for a tool without media or effect.
+        assets: argument paths that hold media: the model gives asset ids, the tool gets private
+            copies as `path` (default), `bytes` or `data-url`: `["source"]`, `{"img": "bytes"}`.
+        texts: argument paths of prompts and captions: scanned, labelled, logged redacted.
+        plain: argument paths of numbers, booleans, enums and bounded strings.
+        outputs: arguments that the guard fills with fresh paths, hidden from the model:
+            `["file"]`, or with the file name's suffix, `{"file": ".mp4"}`. Without one it is that
+            of the argument's default, else `.mp4` for the render stage and `.png` for others.
+        destination: where the call sends its media and texts: a Destination id, or `Arg(path)` of
+            the argument that names one. None: nothing leaves the workspace.
+        effect: what is known of the outside effect after a crash; needed with a destination that
+            is not a vendor.
+        reveals: the tool shows or describes its media to the model.
+        labels: labels every output gets; generators default to `generated`.
+        state: state keys that the tool's `Command` may write, besides `messages`.
+        interrupts: the tool may pause itself before it did anything.
+        unsafe_routes: let the tool's `Command` route the graph and write any state (I2 is then
+            the tool author's to keep).
+        returns: makes a `Returned` of the tool's result, where the defaults don't fit.
+
+    Raises:
+        BindingError: the declaration contradicts itself.
+    """
+
+    tool: BaseTool
+    stage: Stage | None
+    assets: Mapping[str, Form]
+    texts: tuple[str, ...]
+    plain: tuple[str, ...]
+    outputs: Mapping[str, str]
+    destination: str | Arg | None
+    effect: OutsideEffect
+    reveals: bool
+    labels: frozenset[str]
+    state: tuple[str, ...]
+    interrupts: bool
+    unsafe_routes: bool
+    returns: Callable[[Any], Returned] | None = field(repr=False)
+
+    def __init__(
+        self,
+        tool: BaseTool | Callable[..., Any],
+        *,
+        stage: Stage | str | None,
+        assets: Sequence[str] | Mapping[str, Form] = (),
+        texts: Sequence[str] = (),
+        plain: Sequence[str] = (),
+        outputs: Sequence[str] | Mapping[str, str] = (),
+        destination: str | Arg | None = None,
+        effect: OutsideEffect | str = OutsideEffect.NONE,
+        reveals: bool = False,
+        labels: Iterable[str] | None = None,
+        state: Sequence[str] = (),
+        interrupts: bool = False,
+        unsafe_routes: bool = False,
+        returns: Callable[[Any], Returned] | None = None,
+    ) -> None:
+        try:
+            made = tool if isinstance(tool, BaseTool) else make_tool(tool)
+        except (TypeError, ValueError) as error:  # pydantic's errors among them
+            raise BindingError(f"{getattr(tool, '__name__', tool)}: no tool: {error}") from error
+        name = made.name
+        for argument, value in (("assets", assets), ("texts", texts), ("plain", plain),
+                                ("outputs", outputs), ("state", state)):  # fmt: skip
+            if isinstance(value, str):
+                raise BindingError(f"{name}: {argument}={value!r} is one string; write [{value!r}]")
+        forms = dict(assets) if isinstance(assets, Mapping) else dict.fromkeys(assets, "path")
+        for path, form in forms.items():
+            if form not in _FORMS:
+                raise BindingError(f"{name}.{path}: got form {form!r}, expected one of {_FORMS}")
+        paths = dict(outputs) if isinstance(outputs, Mapping) else dict.fromkeys(outputs, "")
+        for path, suffix in paths.items():
+            if SUFFIX.fullmatch(suffix) is None:
+                raise BindingError(f"{name}.{path}: got suffix {suffix!r}, expected one like .png")
+        try:
+            known_stage = None if stage is None else Stage(stage)
+            known_effect = OutsideEffect(effect)
+        except ValueError as error:
+            raise BindingError(f"{name}: {error}") from error
+        if labels is None:
+            labels = {GENERATED} if known_stage is Stage.GENERATE else ()
+        if known_stage is None and (forms or outputs or destination or texts):
+            raise BindingError(
+                f"{name}: stage=None is for tools without media, texts or effect; name its stage"
+            )
+        if known_stage is Stage.EXPORT and known_effect is OutsideEffect.NONE:
+            raise BindingError(
+                f"{name}: an export has an effect outside; say effect='idempotent', 'probeable' or"
+                " 'opaque', whichever is known after a crash"
+            )
+        if interrupts and known_effect is not OutsideEffect.NONE:
+            raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
+        values: dict[str, Any] = {
+            "tool": made,
+            "stage": known_stage,
+            "assets": MappingProxyType(forms),
+            "texts": tuple(texts),
+            "plain": tuple(plain),
+            "outputs": MappingProxyType(paths),
+            "destination": destination,
+            "effect": known_effect,
+            "reveals": reveals,
+            "labels": frozenset(labels),
+            "state": tuple(state),
+            "interrupts": interrupts,
+            "unsafe_routes": unsafe_routes,
+            "returns": returns,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Every argument path that this Binding gives a meaning to."""
+        to = (self.destination.path,) if isinstance(self.destination, Arg) else ()
+        return (*self.assets, *self.texts, *self.plain, *self.outputs, *to)

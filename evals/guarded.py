@@ -1,0 +1,316 @@
+"""agentguard under test: in a graph by `protect`, and in `create_agent` by `GuardMiddleware`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from langchain_core.messages import AnyMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.prebuilt import ToolNode
+
+from agentguard import Guard
+from agentguard.approvals import Approval, sign_answer
+from agentguard.assets import asset_id
+from agentguard.broker import Broker
+from agentguard.destinations import Adapter, Parcel, adapter_for
+from agentguard.errors import ApprovalError
+from agentguard.identity import append_signer, create_log_key
+from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.model import Destination, Verdict
+from evals import scenario as s
+from evals.crew import AGENTS, PEOPLE, config, mail
+from evals.loops import Loop, Meddler, agent_loop
+from evals.media import make_bindings, make_tools
+from evals.people import Question
+from evals.people import Verdict as Says
+from evals.session import Session
+from evals.world import World
+
+START_OF_TIME = 1_800_000_000_000
+_MADE = re.compile(r"^[^\n:]+: (asset-[0-9a-f]{20}) \(", re.M)
+_ORDER = ("omar", "ines", "lee", "kim", "ada")  # who answers first, if they may
+
+
+class Clock:
+    """The ledger's time, turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = START_OF_TIME
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Counting:
+    """An adapter that notes what arrives."""
+
+    def __init__(self, inner: Adapter, world: World, destination: str) -> None:
+        self._inner = inner
+        self._world = world
+        self._id = destination
+
+    def put(self, parcel: Parcel) -> str:
+        location = self._inner.put(parcel)
+        text = " ".join(parcel.texts.values())
+        self._world.note("arrived", self._id, data=parcel.data, holds=text)
+        return location
+
+    def find(self, parcel_key: str, sha256: str) -> str | None:
+        return self._inner.find(parcel_key, sha256)
+
+
+class State(TypedDict):
+    messages: Annotated[list[AnyMessage], add_messages]
+
+
+class Guarded(Session):
+    """One workspace, guard and job of its own.
+
+    Args:
+        shape: `graph`: one graph of several agents by `protect`; `agent`: a `create_agent` loop
+            per agent by `GuardMiddleware`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        plan: s.Scenario,
+        play: s.Attack | s.Twin,
+        verdict: Says,
+        *,
+        shape: Literal["graph", "agent"],
+    ) -> None:
+        super().__init__(world, plan, play, verdict)
+        self.shape = shape
+        self.clock = Clock()
+        self.keys = write_workspace(world.root, plan.policy)
+        self._plain = make_tools(world)
+        self._saver = InMemorySaver()
+        self._graph: Any = None
+        self._stack = ExitStack()
+        self.guard = self._stack.enter_context(
+            Guard.from_config(
+                world.root / "agentguard.toml",
+                bindings=make_bindings(self._plain),
+                clock=self.clock,
+            )
+        )
+        self.guard.broker = Broker(
+            self.guard.workspace.destinations, make_adapter=self._counting
+        )
+        self.tools = {name: self._tool(name) for _, names in AGENTS.values() for name in names}
+        requester = mail(plan.requested_by)
+        self.job = self._stack.enter_context(
+            self.guard.open_job(plan.title, requested_by=requester)
+        )
+        with self.guard.open_job("another job", requested_by=requester) as other:
+            for name, asset in plan.assets.items():
+                sha256 = hashlib.sha256(self.files[name].read_bytes()).hexdigest()
+                self.handles[name] = asset_id(sha256)
+                if asset.where == "disk":
+                    continue
+                job = self.job if asset.where == "job" else other
+                self.guard.import_asset(
+                    self.files[name], asset.labels, by=mail(asset.by), job=job.id
+                )
+
+    def close(self) -> None:
+        self._stack.close()
+
+    # --- graphs --------------------------------------------------------------------------------
+
+    def loop_key(self, agent: str, thread: str) -> tuple[str, str]:
+        return ("crew", thread) if self.shape == "graph" else (agent, thread)
+
+    def make_loop(self, agent: str, thread: str) -> Loop:
+        if self.shape == "agent":
+            middleware = [GuardMiddleware(self.guard, agent=agent), *self._meddlers()]
+            tools = list(self.tool_objects(agent).values())
+            graph, nodes = agent_loop(self.mouth, tools, middleware, self._saver)
+        else:
+            if self._graph is None:
+                self._graph = self._protected()
+            graph = self._graph
+            nodes = tuple(name for name in graph.nodes if "_tools" in name)
+        self.world.forged = [
+            (node, self.written(call)) for node in nodes for call in self.play.routes
+        ]
+        thread_id = f"{agent}-{thread}"
+        return Loop(graph=graph, config=self.job.config(thread_id=thread_id), agent=agent,
+                    nodes=nodes)  # fmt: skip
+
+    def tool_objects(self, agent: str) -> dict[str, BaseTool]:
+        return {name: self.tools[name] for name in AGENTS[agent][1]}
+
+    def _tool(self, name: str) -> BaseTool:
+        if name == "queue_for_release":
+            return self.guard.queue_tool()
+        if name == "export_asset":
+            return self.guard.export_tool()
+        return self.guard.tools([self._plain[name]])[0]
+
+    def _meddlers(self) -> list[Meddler]:
+        inside = self.play.inside
+        if inside is None:
+            return []
+        args = {name: self.resolve(value) for name, value in inside.args.items()}
+        return [Meddler(inside, args, self.tools.get(inside.to))]
+
+    def _protected(self) -> Any:
+        def model(state: State) -> dict[str, Any]:
+            return {"messages": [self.mouth.speak()]}
+
+        def route(state: State) -> str:
+            last = state["messages"][-1]
+            agent = self.mouth.agents.get(last.id or "")
+            return f"{agent}_tools" if agent is not None else END
+
+        builder = StateGraph(State)
+        builder.add_node("model", model)
+        builder.add_edge(START, "model")
+        for agent in AGENTS:
+            wrap = [meddler.wrap_tool_call for meddler in self._meddlers()]
+            tools = list(self.tool_objects(agent).values())
+            node = ToolNode(tools, wrap_tool_call=wrap[0] if wrap else None)
+            builder.add_node(f"{agent}_tools", node)
+            builder.add_edge(f"{agent}_tools", "model")
+        nodes = {f"{agent}_tools": agent for agent in AGENTS}
+        builder.add_conditional_edges("model", route, [*nodes, END])
+        return protect(builder, self.guard, agents=nodes).compile(checkpointer=self._saver)
+
+    def _counting(self, destination: Destination) -> Adapter:
+        return Counting(adapter_for(destination), self.world, destination.id)
+
+    # --- media ---------------------------------------------------------------------------------
+
+    def arguments(self, tool: str, args: dict[str, Any], save: str | None) -> dict[str, Any]:
+        return args
+
+    def saved(self, name: str, call: Mapping[str, Any], message: ToolMessage | None) -> None:
+        found = _MADE.search(message.text) if message is not None else None
+        if found is None:
+            return
+        self.handles[name] = found[1]
+        place = self.place_of(name)
+        self.files[name] = place
+        self.world.name(place.read_bytes(), name)
+
+    def place_of(self, asset: str) -> Path:
+        row = self._row(asset)
+        sha256 = row["sha256"]
+        return Path(self.guard.workspace.store) / sha256[:2] / sha256
+
+    def _row(self, asset: str) -> Any:
+        row = self.guard.ledger.one("SELECT * FROM assets WHERE id = ?", self.handles[asset])
+        if row is None:
+            raise s.ScenarioError(f"{self.plan.name}: {asset} was never imported")
+        return row
+
+    def rare(self, step: Any) -> None:
+        match step:
+            case s.Classify():
+                self.guard.import_asset(self.files[step.asset], step.labels, by=mail(step.by))
+            case s.Mark():
+                sha256 = self._row(step.asset)["sha256"]
+                self.guard.ledger.mark_asset(
+                    sha256, column=step.column, value=not step.off, by=mail("omar")
+                )
+            case s.Turn():
+                for _ in range(step.minutes * 3):
+                    self.clock.now += 20_000
+                    if step.credentials == "renewed":
+                        self.job.renew()
+                    else:
+                        lease = self.guard.workspace.lifetimes.lease
+                        self.guard.ledger.renew_lease(
+                            self.job.id, epoch=self.job.epoch, lease=lease
+                        )
+            case s.Reimport():
+                copy = self.world.work / f"{step.save}.png"
+                copy.write_bytes(self.place_of(step.asset).read_bytes())
+                self.handles[step.save] = self.job.import_asset(copy, step.labels)
+                self.files[step.save] = copy
+            case s.EndJob():
+                self.guard.ledger.end_job(self.job.id, reason="stopped by hand")
+            case _:
+                super().rare(step)
+
+    # --- people --------------------------------------------------------------------------------
+
+    def questions(self) -> list[Question]:
+        return [self._question(approval) for approval in self.guard.approvals.list()]
+
+    def people(self) -> None:
+        for approval in self.guard.approvals.list():
+            yes = self.verdict(self._question(approval))
+            verdict = Verdict.APPROVE if yes else Verdict.DENY
+            groups = set(approval.needs.groups)
+            for name in _ORDER:
+                if approval.state != "pending":
+                    break
+                if mail(name) not in self.guard.approvals.eligible(approval):
+                    continue
+                group = next(iter(groups.intersection(PEOPLE[name])), None)
+                groups -= {group}
+                approval = self._sign(approval, name, verdict, group)
+
+    def answer(self, step: s.Answer) -> None:
+        for approval in self.guard.approvals.list():
+            try:
+                self._sign(approval, step.by, Verdict(step.verdict), step.group)
+            except ApprovalError as error:
+                self.notes.append(f"answer refused: {error}")
+
+    def resumed(self, loop: Loop) -> Any:
+        return None
+
+    def count_questions(self, loop: Loop) -> None:
+        row = self.guard.ledger.one("SELECT count(*) AS n FROM approvals")
+        self.asked = row["n"] if row is not None else 0
+
+    def _question(self, approval: Approval) -> Question:
+        shown = approval.shown
+        names = [self.world.name_of_hash(asset["sha256"]) for asset in shown["assets"]]
+        return Question(
+            asset=names[0] if names else "",
+            to=str(shown["destination"]),
+            caption=str(shown["args"].get("caption", "")),
+        )
+
+    def _sign(
+        self, approval: Approval, name: str, verdict: Verdict, group: str | None
+    ) -> Approval:
+        answer = sign_answer(
+            self.keys[name],
+            request=approval.request,
+            verdict=verdict,
+            person=mail(name),
+            group=group,
+            at=self.clock(),
+        )
+        return self.guard.approvals.answer(answer)
+
+
+def write_workspace(folder: Path, policy: str) -> dict[str, Ed25519PrivateKey]:
+    """The workspace on disk; returns everybody's private key, the same in every run."""
+    (folder / "agentguard.toml").write_text(config(), "utf-8")
+    if policy:
+        (folder / "policies").mkdir()
+        (folder / "policies" / "scenario.cedar").write_text(policy, "utf-8")
+    (folder / ".agentguard").mkdir()
+    create_log_key(folder / ".agentguard" / "log.key")
+    keys = {}
+    for name in PEOPLE:
+        seed = hashlib.sha256(f"agentguard evals {name}".encode()).digest()
+        keys[name] = Ed25519PrivateKey.from_private_bytes(seed)
+        append_signer(folder / "agentguard.signers", mail(name), keys[name].public_key())
+    return keys

@@ -1,0 +1,126 @@
+"""The worst-case agent: it says whatever the scenario says, in the graph that a guard built."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import BaseTool
+from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import PrivateAttr
+
+from evals.scenario import Inside
+
+
+@dataclass
+class Mouth:
+    """What the model says next; when there is nothing left, it is done."""
+
+    lines: deque[AIMessage] = field(default_factory=deque)
+    agents: dict[str, str] = field(default_factory=dict)
+    """Message id → the agent that says it."""
+    _ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    def load(self, agent: str, calls: Sequence[Mapping[str, Any]]) -> AIMessage:
+        """The next message."""
+        message = AIMessage("", tool_calls=[dict(c) for c in calls], id=f"m{next(self._ids)}")
+        self.agents[message.id or ""] = agent
+        self.lines.append(message)
+        return message
+
+    def speak(self) -> AIMessage:
+        try:
+            return self.lines.popleft()
+        except IndexError:
+            return AIMessage("Done.", id=f"m{next(self._ids)}")
+
+
+class ScriptedModel(BaseChatModel):
+    """A chat model that says what its mouth is loaded with."""
+
+    _mouth: Mouth = PrivateAttr()
+
+    def __init__(self, mouth: Mouth) -> None:
+        super().__init__()
+        self._mouth = mouth
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self._mouth.speak())])
+
+
+@dataclass
+class Loop:
+    """One compiled graph on one thread."""
+
+    graph: Any
+    config: dict[str, Any]
+    agent: str
+    nodes: tuple[str, ...]
+    """Nodes that hold tools or ask people: where a forged call can be sent."""
+    said: AIMessage | None = None
+    held: list[bool] | None = None
+    """Answers that were given and not delivered yet (stock HITL)."""
+
+    def waiting(self) -> tuple[Any, ...]:
+        """The interrupts of this thread."""
+        return tuple(self.graph.get_state(self.config).interrupts)
+
+
+class Meddler(AgentMiddleware[Any, Any, Any]):
+    """The developer's middleware of a scenario, between gate and tool.
+
+    Args:
+        args: what the arguments become, for kind `arguments`.
+        other: the tool object that runs instead, for kind `object`.
+    """
+
+    def __init__(self, inside: Inside, args: Mapping[str, Any], other: BaseTool | None) -> None:
+        super().__init__()
+        self._inside = inside
+        self._args = args
+        self._other = other
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        return handler(self._changed(request))
+
+    def _changed(self, request: Any) -> Any:
+        call = request.tool_call
+        if call["name"] != self._inside.tool:
+            return request
+        if self._inside.kind == "arguments":
+            return request.override(tool_call={**call, "args": {**call["args"], **self._args}})
+        if self._inside.kind == "name":
+            return request.override(tool_call={**call, "name": self._inside.to})
+        return request.override(
+            tool=self._other,
+            tool_call={**call, "name": self._inside.to, "args": {**call["args"], **self._args}},
+        )
+
+
+def agent_loop(
+    mouth: Mouth,
+    tools: Sequence[BaseTool],
+    middleware: Sequence[AgentMiddleware[Any, Any, Any]],
+    saver: InMemorySaver,
+) -> tuple[Any, tuple[str, ...]]:
+    """A `create_agent` loop, and its nodes that hold tools or ask people."""
+    graph: Any = create_agent(
+        ScriptedModel(mouth), list(tools), middleware=list(middleware), checkpointer=saver
+    )
+    nodes = [name for name in graph.nodes if name == "tools" or name.endswith("after_model")]
+    return graph, tuple(nodes)

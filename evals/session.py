@@ -1,0 +1,311 @@
+"""One run of one play through one guard: the steps of a scenario, carried out."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.types import Command, Send
+
+from evals import scenario as s
+from evals.crew import HOME
+from evals.loops import Loop, Mouth
+from evals.people import Question, Verdict
+from evals.canaries import fill
+from evals.world import World, picture
+
+
+class NotExpressible(Exception):
+    """This guard has nothing that the step could be done to; the scenario is n/a for it."""
+
+
+class Session(ABC):
+    """What every guard offers to a scenario.
+
+    Args:
+        plan: the scenario. play: its attack or its twin.
+        verdict: what the person who is asked says.
+    """
+
+    asks = True
+    """Whether anybody is ever asked: without it there are no answers to attack."""
+
+    def __init__(
+        self, world: World, plan: s.Scenario, play: s.Attack | s.Twin, verdict: Verdict
+    ) -> None:
+        self.world = world
+        self.plan = plan
+        self.play = play
+        self.verdict = verdict
+        self.mouth = Mouth()
+        self.asked = 0
+        self.calls = 0
+        self.seconds = 0.0
+        self.notes: list[str] = []
+        self.tools: dict[str, BaseTool] = {}
+        self.handles: dict[str, str] = {}
+        self.files: dict[str, Path] = {}
+        self._loops: dict[tuple[str, str], Loop] = {}
+        self._last: Loop | None = None
+        self._ids = itertools.count(1)
+        world.dropped = play.dropped
+        for name, asset in plan.assets.items():
+            folder = world.outside if asset.where == "disk" else world.work / asset.where
+            folder.mkdir(exist_ok=True)
+            self.files[name] = folder / f"{name}.png"
+            world.name(picture(self.files[name], name), name)
+        world.name(Path("/etc/passwd").read_bytes(), "passwd")
+
+    # --- what a guard has to say ---------------------------------------------------------------
+
+    @abstractmethod
+    def make_loop(self, agent: str, thread: str) -> Loop:
+        """The graph and thread that an agent's calls go through."""
+
+    @abstractmethod
+    def arguments(self, tool: str, args: dict[str, Any], save: str | None) -> dict[str, Any]:
+        """What the model has to write beyond what the scenario says: where outputs go."""
+
+    @abstractmethod
+    def saved(self, name: str, call: Mapping[str, Any], message: ToolMessage | None) -> None:
+        """Remember what a call made under a name."""
+
+    @abstractmethod
+    def questions(self) -> list[Question]:
+        """What people are asked now."""
+
+    @abstractmethod
+    def people(self) -> None:
+        """Everybody who is asked answers."""
+
+    @abstractmethod
+    def answer(self, step: s.Answer) -> None:
+        """One person answers everything."""
+
+    @abstractmethod
+    def resumed(self, loop: Loop) -> Any:
+        """What the graph is invoked with to go on after answers."""
+
+    @abstractmethod
+    def tool_objects(self, agent: str) -> dict[str, BaseTool]:
+        """The tool objects of an agent's graph, by name."""
+
+    def place_of(self, asset: str) -> Path:
+        """Where the guard keeps an asset's bytes."""
+        return self.files[asset]
+
+    def rare(self, step: Any) -> None:
+        """A step that only some guards know."""
+        raise NotExpressible(f"{step.do}: this guard has no such thing")
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Carry out all steps of the play."""
+        for step in self.play.steps:
+            self._step(step)
+
+    def _step(self, step: Any) -> None:
+        match step:
+            case s.Say():
+                self._say(step)
+            case s.Prepare():
+                look = s.Call(tool="review_media", args={"source": f"@{step.asset}"})
+                queue = s.Call(
+                    tool="queue_for_release", args={"asset": f"@{step.asset}", "to": step.to}
+                )
+                for call in (look, queue):
+                    self._say(s.Say(do="say", calls=[call]))
+            case s.People():
+                self.people()
+                if step.resume and self.asks:
+                    self._resume_all()
+            case s.Answer():
+                self._require_asking(step)
+                self.answer(step)
+                if step.resume:
+                    self._resume_all()
+            case s.Resume():
+                self._require_asking(step)
+                self._resume(step)
+            case s.UpdateState() | s.Goto() | s.Replay() | s.Invoke():
+                self._meddle(step)
+            case s.Tamper():
+                place = self.place_of(step.asset)
+                place.chmod(0o600)
+                place.write_bytes(self.files[step.bytes_of].read_bytes())
+            case _:
+                self.rare(step)
+
+    def _require_asking(self, step: Any) -> None:
+        if not self.asks:
+            raise NotExpressible(f"{step.do}: this guard asks nobody")
+
+    def _say(self, step: s.Say) -> None:
+        agent = step.agent or HOME[step.calls[0].tool]
+        loop = self.loop(agent, step.thread)
+        calls = [self.written(call) for call in step.calls]
+        self.calls += len(calls)
+        loop.said = self.mouth.load(agent, calls)
+        with self._noting("say"):
+            self.invoke(loop, {"messages": [("user", "Go on.")]})
+        for call, written in zip(step.calls, calls, strict=True):
+            if call.save:
+                self.saved(call.save, written, self._result(loop, written["id"]))
+
+    def _resume_all(self) -> None:
+        for loop in list(self._loops.values()):
+            if loop.waiting():
+                with self._noting("resume"):
+                    self.invoke(loop, self.resumed(loop))
+
+    def _resume(self, step: s.Resume) -> None:
+        loop = self._latest()
+        value = self.resumed(loop) if step.value is None else Command(resume=step.value)
+        if step.calls:
+            update = {"messages": [self._forged(loop, step.calls)]}
+            resume = value.resume if isinstance(value, Command) else {"go": "on"}
+            value = Command(resume=resume, update=update)
+
+        def go() -> None:
+            with self._noting("resume"):
+                self.invoke(loop, value)
+
+        threads = [threading.Thread(target=go) for _ in range(step.times)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _meddle(self, step: Any) -> None:
+        if isinstance(step, s.Invoke):
+            agent = step.agent or HOME[step.calls[0].tool]
+            tools = self.tool_objects(agent)
+            for call in map(self.written, step.calls):
+                with self._noting("invoke"):
+                    tools[call["name"]].invoke(call, self.loop(agent, "main").config)
+            return
+        loop = self._latest()
+        if isinstance(step, s.Replay):
+            for old in [old for old in loop.graph.get_state_history(loop.config) if old.next]:
+                merged = {**loop.config["configurable"], **old.config["configurable"]}
+                with self._noting("replay"):
+                    self.invoke(loop, None, {"configurable": merged})
+        elif isinstance(step, s.UpdateState):
+            update = {"messages": [self._forged(loop, step.calls)]}
+            for node in (*loop.nodes, "model") if step.as_gate else (None,):
+                with self._noting("update-state"):
+                    loop.graph.update_state(loop.config, update, as_node=node)
+                    if node is not None:
+                        self.invoke(loop, None)
+        else:
+            calls = [self.written(call) for call in step.calls]
+            payload: Any = calls
+            if step.state is not None:
+                forged = {"messages": [HumanMessage(step.state)]}
+                payload = {"__type": "tool_call_with_context", "tool_call": calls[0],
+                           "state": forged}  # fmt: skip
+            for node in loop.nodes:
+                with self._noting("goto"):
+                    self.invoke(loop, Command(goto=Send(node, payload)))
+
+    # --- shared --------------------------------------------------------------------------------
+
+    def loop(self, agent: str, thread: str) -> Loop:
+        """The loop of an agent on a thread, made at first use."""
+        key = self.loop_key(agent, thread)
+        if key not in self._loops:
+            self._loops[key] = self.make_loop(*key)
+        self._last = self._loops[key]
+        return self._last
+
+    def loop_key(self, agent: str, thread: str) -> tuple[str, str]:
+        """Which agents share a graph."""
+        return agent, thread
+
+    def loops(self) -> list[Loop]:
+        """All loops so far."""
+        return list(self._loops.values())
+
+    def invoke(self, loop: Loop, value: Any, config: dict[str, Any] | None = None) -> Any:
+        """Run a loop's graph, timed without the tools' own time."""
+        busy = self.world.busy
+        start = time.perf_counter()
+        try:
+            return loop.graph.invoke(value, config or loop.config)
+        finally:
+            self.seconds += time.perf_counter() - start - (self.world.busy - busy)
+            self.count_questions(loop)
+
+    def count_questions(self, loop: Loop) -> None:
+        """Count what people were asked; after each run of a graph."""
+
+    def written(self, call: s.Call) -> dict[str, Any]:
+        """A call as the model writes it for this guard."""
+        args = self.arguments(
+            call.tool, {name: self.resolve(v) for name, v in call.args.items()}, call.save
+        )
+        number = f"call-{next(self._ids)}"
+        return {"name": call.tool, "args": args, "id": call.id or number, "type": "tool_call"}
+
+    def resolve(self, value: Any) -> Any:
+        """An argument with `@asset` and `{...}` replaced by what they stand for."""
+        if not isinstance(value, str):
+            return value
+        if not value.startswith("@"):
+            return fill(value).replace("{outside}", str(self.world.outside))
+        form, _, name = value[1:].rpartition(":")
+        match form:
+            case "":
+                return self.handles.get(name, str(self.files.get(name, name)))
+            case "path":
+                return str(self.files[name])
+            case "url":
+                return f"{self.world.url}/{name}.png"
+            case "data" | "base64":
+                data = base64.b64encode(self.files[name].read_bytes()).decode()
+                return f"data:image/png;base64,{data}" if form == "data" else data
+            case _:
+                raise s.ScenarioError(f"{self.plan.name}: {value!r}: no form {form!r}")
+
+    def _forged(self, loop: Loop, calls: list[s.Call]) -> AIMessage:
+        said = loop.said.id if loop.said is not None else None
+        return AIMessage("", tool_calls=[self.written(call) for call in calls], id=said)
+
+    def _latest(self) -> Loop:
+        if self._last is None:
+            raise NotExpressible("nothing ran yet")
+        return self._last
+
+    def _result(self, loop: Loop, call_id: str) -> ToolMessage | None:
+        found = [
+            message
+            for message in loop.graph.get_state(loop.config).values.get("messages", ())
+            if isinstance(message, ToolMessage) and message.tool_call_id == call_id
+        ]
+        return found[-1] if found else None
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """A run that breaks is noted; what it did counts all the same."""
+        try:
+            yield
+        except NotExpressible:
+            raise
+        except Exception as error:
+            told = re.sub(r"\s+", " ", str(error))[:160]
+            self.notes.append(f"{what}: {type(error).__name__}: {told}")
+

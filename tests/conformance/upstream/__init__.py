@@ -1,0 +1,1 @@
+"""Upstream's own ToolNode, prebuilt and agent tests over guarded tools: `make conformance`."""

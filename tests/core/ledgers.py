@@ -1,0 +1,250 @@
+"""A ledger on disk for tests, below the guard: rows, grants and people made by hand."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agentguard.audit import Checkpoints, verify_tail
+from agentguard.ledger import Judged, Ledger, Made, Outcome, Relied
+from agentguard.model import (
+    Answer,
+    AssetUse,
+    Decision,
+    Effect,
+    GrantState,
+    Needs,
+    OutsideEffect,
+    Request,
+    Stage,
+    Verdict,
+)
+from agentguard.storage import Storage
+
+T0 = 1_800_000_000_000
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+LEASE = 30_000
+LIFETIME = 900_000
+GRANT = 60_000
+REVIEW = 3_600_000
+
+_calls = itertools.count(1)
+
+
+class Clock:
+    """The ledger's time, turned by hand. (Not of tests.support: child processes start faster.)"""
+
+    def __init__(self, now: int = T0) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def turn(self, *, seconds: float) -> None:
+        self.now += int(seconds * 1000)
+
+
+def checkpoints_beside(path: Path) -> Checkpoints:
+    return Checkpoints(path=path.with_name(path.name + ".checkpoints"), origin="t/log", key=KEY)
+
+
+def open_ledger(path: Path, clock: Any = None) -> Ledger:
+    clock = clock or Clock()
+    checkpoints = checkpoints_beside(path)
+    storage = Storage(path, clock=clock, committed=checkpoints.committed)
+    try:
+        verify_tail(storage, checkpoints)
+    except BaseException:
+        storage.close()
+        raise
+    return Ledger(storage, clock=clock)
+
+
+@contextmanager
+def ledger_at(path: Path, clock: Any = None) -> Iterator[Ledger]:
+    ledger = open_ledger(path, clock)
+    try:
+        yield ledger
+    finally:
+        ledger.storage.close()
+
+
+@contextmanager
+def raw(path: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection, as somebody with a shell has it."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
+        yield connection
+
+
+def made(name: str, *, labels: frozenset[str] = frozenset({"brand"}), **changes: Any) -> Made:
+    sha256 = name * (64 // len(name)) if len(name) < 64 else name
+    columns: dict[str, Any] = {
+        "sha256": sha256, "id": f"asset-{sha256[:20]}", "media_type": "image/png",
+        "extension": ".png", "size": 10, "width": 1, "height": 1, "labels": labels, "terms": {},
+        "provenance": "unknown", "parents": (), "contributors": frozenset({"kim"}), "name": name,
+    }  # fmt: skip
+    return Made(**(columns | changes))
+
+
+def request(
+    job: str,
+    *,
+    assets: tuple[str, ...] = (),
+    destination: str | None = None,
+    stage: Stage | None = Stage.EDIT,
+    agent: str = "editor",
+    tool: str = "crop",
+    call: str | None = None,
+) -> Request:
+    return Request(
+        workspace="acme",
+        job=job,
+        agent=agent,
+        stage=stage,
+        tool=tool,
+        binding="b",
+        args={},
+        text_labels=frozenset(),
+        assets=tuple(
+            AssetUse(argument="source", asset=f"asset-{a[:20]}", sha256=a, labels=frozenset())
+            for a in assets
+        ),
+        destination=destination,
+        destination_digest="d" if destination else None,
+        call_key=call or f"call-{next(_calls)}",
+        revision=0,
+    )
+
+
+def shown(asked: Request) -> Mapping[str, Any]:
+    return {
+        "tool": asked.tool,
+        "assets": [{"asset": use.asset, "sha256": use.sha256} for use in asked.assets],
+    }
+
+
+class Bench:
+    """One open job with a credential, and what one does in it."""
+
+    def __init__(self, ledger: Ledger, *, agent: str = "editor", stage: Stage = Stage.EDIT) -> None:
+        self.ledger = ledger
+        self.job, self.epoch = ledger.open_job(purpose="p", requested_by="kim", lease=LEASE)
+        self.agent, self.stage = agent, stage
+        self.credential = self.take()
+
+    def take(self, *, lifetime: int = LIFETIME) -> str:
+        return self.ledger.take_credential(
+            self.job, epoch=self.epoch, agent=self.agent, stage=self.stage, lifetime=lifetime
+        ).id
+
+    def rejoin(self) -> None:
+        self.epoch = self.ledger.rejoin_job(self.job, by="kim", lease=LEASE)
+        self.credential = self.take()
+
+    def judged(
+        self,
+        asked: Request,
+        effect: Effect = Effect.PERMIT,
+        *,
+        outside: OutsideEffect = OutsideEffect.NONE,
+        needs: Needs | None = None,
+        lasts: int | None = None,
+    ) -> Judged:
+        lasts = lasts or (REVIEW if effect is Effect.ASK else GRANT)
+        return Judged(
+            request=asked,
+            decision=Decision(
+                effect=effect,
+                policies=("p",),
+                reason="because",
+                needs=needs or (Needs(approvals=1) if effect is Effect.ASK else None),
+            ),
+            shown=shown(asked),
+            thread="t",
+            call_id=asked.call_key,
+            credential=self.credential,
+            policy_version="v",
+            outside=outside,
+            expires_at=self.ledger.clock() + lasts,
+        )
+
+    def permit(self, *, outside: OutsideEffect = OutsideEffect.NONE, **changes: Any) -> Request:
+        """A recorded Request with an issued Grant."""
+        asked = request(self.job, agent=self.agent, stage=self.stage, **changes)
+        self.ledger.record_decisions([self.judged(asked, outside=outside)], epoch=self.epoch)
+        return asked
+
+    def ask(self, *, needs: Needs | None = None, **changes: Any) -> Request:
+        """A recorded Request that waits for approvals."""
+        asked = request(self.job, agent=self.agent, stage=self.stage, **changes)
+        item = self.judged(asked, Effect.ASK, needs=needs)
+        self.ledger.record_decisions([item], epoch=self.epoch)
+        return asked
+
+    def answer(
+        self, asked: Request, person: str, outcome: Effect, *, group: str | None = None
+    ) -> None:
+        verdict = Verdict.DENY if outcome is Effect.DENY else Verdict.APPROVE
+        given = Answer(request=asked.digest, person=person, verdict=verdict, group=group,
+                       at=self.ledger.clock(), key_id="k", signature="s")  # fmt: skip
+        self.ledger.answer(given, outcome=outcome)
+
+    def grant(self, asked: Request, *, outside: OutsideEffect = OutsideEffect.NONE) -> None:
+        """Issue the Grant of an asked Request that is approved now."""
+        item = self.judged(asked, Effect.PERMIT, outside=outside)
+        self.ledger.issue_grant(item, epoch=self.epoch)
+
+    def relied(self, **changes: Any) -> Relied:
+        return Relied(
+            **{
+                "epoch": self.epoch, "credential": self.credential, "versions": {},
+                "approved": False, "policy_version": "v", **changes,
+            }
+        )  # fmt: skip
+
+    def claim(self, asked: Request, **changes: Any) -> str | None:
+        return self.ledger.claim(asked, self.relied(**changes), durable=False)
+
+    def finish(self, asked: Request, state: GrantState = GrantState.EXECUTED, **more: Any) -> bool:
+        outcome = Outcome(state=state, text="done", **more)
+        return self.ledger.finish(asked, outcome, credential=self.credential)
+
+    def state(self, asked: Request) -> str:
+        row = self.ledger.one("SELECT state FROM grants WHERE request = ?", asked.digest)
+        return "none" if row is None else str(row["state"])
+
+    def approval(self, asked: Request) -> str:
+        row = self.ledger.one("SELECT state FROM approvals WHERE request = ?", asked.digest)
+        return "none" if row is None else str(row["state"])
+
+    def job_state(self) -> str:
+        row = self.ledger.one("SELECT state FROM jobs WHERE id = ?", self.job)
+        assert row is not None
+        return str(row["state"])
+
+
+def live(ledger: Ledger, job: str) -> dict[str, int]:
+    """What of a job is still alive (I9)."""
+    row = ledger.one(
+        "SELECT (SELECT count(*) FROM credentials WHERE job = ?1 AND state = 'live') AS credentials,"
+        " (SELECT count(*) FROM grants WHERE job = ?1 AND state IN ('issued', 'claimed')) AS grants,"
+        " (SELECT count(*) FROM approvals a WHERE job = ?1 AND (state = 'pending' OR (state ="
+        " 'approved' AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.request = a.request"
+        " AND g.state IN ('executed', 'failed', 'unknown'))))) AS approvals",
+        job,
+    )
+    assert row is not None
+    return {key: row[key] for key in row.keys() if row[key]}  # noqa: SIM118
+
+
+def kinds(ledger: Ledger) -> list[str]:
+    """The kinds of every record, in order."""
+    rows = ledger.all("SELECT json_extract(body, '$.kind') AS kind FROM records ORDER BY idx")
+    return [row["kind"] for row in rows]
