@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from agentguard import config as configuration
 from agentguard.approvals import Approvals
 from agentguard.assets import Scratch, Store, asset_id, take_in
-from agentguard.audit import Checkpoints, verify_tail
+from agentguard.audit import Report, verify
 from agentguard.bindings import Binding, Bound, same_tool
 from agentguard.broker import Broker, Receipt
 from agentguard.claims import Claim, Replay
@@ -29,16 +28,15 @@ from agentguard.decide import decide
 from agentguard.errors import (
     AssetError,
     BindingError,
-    ConfigError,
     DestinationError,
     JobError,
     LedgerUnavailable,
 )
 from agentguard.formats import Limits
 from agentguard.gather import Call, Prepared, Refused, facts, prepare, stage_of, terms_of
-from agentguard.identity import load_log_key
 from agentguard.jobs import Job, Jobs
 from agentguard.ledger import Judged, Ledger, Made, Outcome, Relied
+from agentguard.ledger_file import checkpoints_of, open_ledger, wall_clock
 from agentguard.model import (
     UNCLASSIFIED,
     Audience,
@@ -53,7 +51,7 @@ from agentguard.outputs import Collected, Sources, collect
 from agentguard.own_tools import export_asset, list_assets, queue_for_release
 from agentguard.policy import Policy
 from agentguard.recovery import reconcile
-from agentguard.storage import Row, Storage
+from agentguard.storage import Row
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -61,11 +59,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 4
-
-
-def wall_clock() -> int:
-    """Milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,6 +357,9 @@ class Guard:
         self, file: BinaryIO, labels: Iterable[str], *, by: str, job: str | None, name: str
     ) -> str:
         sha256, size, format_ = take_in(self.store, file, limits=self.limits)
+        known = self.ledger.one("SELECT 1 FROM assets WHERE sha256 = ?", sha256)
+        # Only bytes of unknown origin are unclassified: known ones keep the class they have.
+        unnamed = frozenset() if known is not None else frozenset({UNCLASSIFIED})
         made = Made(
             sha256=sha256,
             id=asset_id(sha256),
@@ -372,7 +368,7 @@ class Guard:
             size=size,
             width=format_.width,
             height=format_.height,
-            labels=frozenset(labels) or frozenset({UNCLASSIFIED}),
+            labels=frozenset(labels) or unnamed,
             terms={},
             provenance=Provenance.UNKNOWN,
             parents=(),
@@ -610,6 +606,14 @@ class Guard:
         """
         return reconcile(self.ledger, self.broker)
 
+    def verify(self) -> Report:
+        """Replay the log and compare every row and checkpoint with it (I10).
+
+        Raises:
+            VerificationFailed: naming the first bad record, row or checkpoint.
+        """
+        return verify(self.ledger.storage, checkpoints_of(self.workspace))
+
     def close(self) -> None:
         """Stop renewing leases and close the ledger; idempotent."""
         self.jobs.close()
@@ -824,36 +828,6 @@ class Guard:
             agent = self.workspace.agents.get(row["agent"])
             if agent is None or Stage(row["stage"]) not in agent.stages:
                 self.ledger.revoke_credential(row["id"], reason="its agent was removed")
-
-
-def open_ledger(workspace: Workspace, *, clock: Callable[[], int] = wall_clock) -> Ledger:
-    """Open a workspace's ledger and compare its log with the checkpoints kept beside it.
-
-    Raises:
-        ConfigError: the ledger's URL is of a kind this version does not have.
-        LedgerUnavailable, LedgerCorrupt: see `Storage`.
-    """
-    if not workspace.ledger.startswith("sqlite:"):
-        raise ConfigError(
-            f"ledger {workspace.ledger.split(':', 1)[0]}: is not built yet; use sqlite:PATH"
-        )
-    path = Path(workspace.ledger.removeprefix("sqlite:"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerUnavailable(f"{path.parent}: {error.strerror}") from error
-    checkpoints = Checkpoints(
-        path=path.with_name(path.name + ".checkpoints"),
-        origin=f"agentguard/{workspace.id}",
-        key=load_log_key(workspace.log_key),
-    )
-    storage = Storage(path, clock=clock, committed=checkpoints.committed)
-    try:
-        verify_tail(storage, checkpoints)
-    except BaseException:
-        storage.close()
-        raise
-    return Ledger(storage, clock=clock)
 
 
 def _recorded_decision(row: Row) -> Decision:

@@ -19,6 +19,8 @@ from agentguard.ledger import Ledger
 from agentguard.model import Agent, Credential, JobState, Stage
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from agentguard.config import Lifetimes
 
 _log = logging.getLogger(__name__)
@@ -60,19 +62,20 @@ class Job:
         self._token: Token[Job | None] | None = None
 
     def config(
-        self, base: Mapping[str, Any] | None = None, *, thread_id: str | None = None
-    ) -> dict[str, Any]:
+        self, base: RunnableConfig | None = None, *, thread_id: str | None = None
+    ) -> RunnableConfig:
         """A LangGraph config that carries this job's id.
 
         Args:
             base: the caller's own config; it is kept.
             thread_id: the thread to run in; None keeps the one in `base`.
         """
-        merged = dict(base or {})
+        merged: RunnableConfig = {**base} if base is not None else {}
         configurable = {**merged.get("configurable", {}), CONFIG_KEY: self.id}
         if thread_id is not None:
             configurable["thread_id"] = thread_id
-        return {**merged, "configurable": configurable}
+        merged["configurable"] = configurable
+        return merged
 
     def import_asset(self, file: Path | str, labels: Iterable[str] = ()) -> str:
         """Take a file into the workspace and give it to this job; returns the asset's id.

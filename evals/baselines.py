@@ -33,7 +33,8 @@ class Unguarded(Session):
         self, world: World, plan: s.Scenario, play: s.Attack | s.Twin, verdict: Verdict
     ) -> None:
         super().__init__(world, plan, play, verdict)
-        self.tools = {**make_tools(world), **unguarded_own_tools(world)}
+        made = {**make_tools(world), **unguarded_own_tools(world)}
+        self.tools = {name: made[name] for name in self.used}
         self._saver = InMemorySaver()
 
     def middleware(self, agent: str) -> Sequence[AgentMiddleware[Any, Any, Any]]:
@@ -45,14 +46,15 @@ class Unguarded(Session):
         if (inside := self.play.inside) is not None:
             args = {name: self.resolve(value) for name, value in inside.args.items()}
             middleware.append(Meddler(inside, args, self.tools.get(inside.to)))
-        graph, nodes = agent_loop(
-            self.mouth, list(self.tools.values()), middleware, self._saver
+        graph = agent_loop(self.mouth, list(self.tools.values()), middleware, self._saver)
+        self.world.forged = [("tools", self.written(call)) for call in self.play.routes]
+        return Loop(
+            graph=graph,
+            config={"configurable": {"thread_id": f"{agent}-{thread}"}},
+            agent=agent,
+            nodes=("tools",),
+            gates=tuple(name for name in graph.nodes if name.endswith("after_model")),
         )
-        config = {"configurable": {"thread_id": f"{agent}-{thread}"}}
-        self.world.forged = [
-            (node, self.written(call)) for node in nodes for call in self.play.routes
-        ]
-        return Loop(graph=graph, config=config, agent=agent, nodes=nodes)
 
     def arguments(self, tool: str, args: dict[str, Any], save: str | None) -> dict[str, Any]:
         known = self.tools.get(tool)

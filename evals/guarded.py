@@ -100,14 +100,14 @@ class Guarded(Session):
         self.guard = self._stack.enter_context(
             Guard.from_config(
                 world.root / "agentguard.toml",
-                bindings=make_bindings(self._plain),
+                bindings=make_bindings(self._plain, self.used),
                 clock=self.clock,
             )
         )
         self.guard.broker = Broker(
             self.guard.workspace.destinations, make_adapter=self._counting
         )
-        self.tools = {name: self._tool(name) for _, names in AGENTS.values() for name in names}
+        self.tools = {name: self._tool(name) for name in self.used}
         requester = mail(plan.requested_by)
         self.job = self._stack.enter_context(
             self.guard.open_job(plan.title, requested_by=requester)
@@ -135,7 +135,7 @@ class Guarded(Session):
         if self.shape == "agent":
             middleware = [GuardMiddleware(self.guard, agent=agent), *self._meddlers()]
             tools = list(self.tool_objects(agent).values())
-            graph, nodes = agent_loop(self.mouth, tools, middleware, self._saver)
+            graph, nodes = agent_loop(self.mouth, tools, middleware, self._saver), ("tools",)
         else:
             if self._graph is None:
                 self._graph = self._protected()
@@ -149,7 +149,7 @@ class Guarded(Session):
                     nodes=nodes)  # fmt: skip
 
     def tool_objects(self, agent: str) -> dict[str, BaseTool]:
-        return {name: self.tools[name] for name in AGENTS[agent][1]}
+        return {name: self.tools[name] for name in AGENTS[agent][1] if name in self.used}
 
     def _tool(self, name: str) -> BaseTool:
         if name == "queue_for_release":
@@ -177,13 +177,14 @@ class Guarded(Session):
         builder = StateGraph(State)
         builder.add_node("model", model)
         builder.add_edge(START, "model")
-        for agent in AGENTS:
+        crew = [agent for agent in AGENTS if self.tool_objects(agent)]
+        for agent in crew:
             wrap = [meddler.wrap_tool_call for meddler in self._meddlers()]
             tools = list(self.tool_objects(agent).values())
             node = ToolNode(tools, wrap_tool_call=wrap[0] if wrap else None)
             builder.add_node(f"{agent}_tools", node)
             builder.add_edge(f"{agent}_tools", "model")
-        nodes = {f"{agent}_tools": agent for agent in AGENTS}
+        nodes = {f"{agent}_tools": agent for agent in crew}
         builder.add_conditional_edges("model", route, [*nodes, END])
         return protect(builder, self.guard, agents=nodes).compile(checkpointer=self._saver)
 

@@ -71,7 +71,9 @@ class Loop:
     config: dict[str, Any]
     agent: str
     nodes: tuple[str, ...]
-    """Nodes that hold tools or ask people: where a forged call can be sent."""
+    """Nodes that take tool calls: where a forged one can be sent."""
+    gates: tuple[str, ...] = ()
+    """Other nodes that decide what runs next: whom a forged state can pretend to come from."""
     said: AIMessage | None = None
     held: list[bool] | None = None
     """Answers that were given and not delivered yet (stock HITL)."""
@@ -117,10 +119,8 @@ def agent_loop(
     tools: Sequence[BaseTool],
     middleware: Sequence[AgentMiddleware[Any, Any, Any]],
     saver: InMemorySaver,
-) -> tuple[Any, tuple[str, ...]]:
-    """A `create_agent` loop, and its nodes that hold tools or ask people."""
-    graph: Any = create_agent(
+) -> Any:
+    """A `create_agent` loop; its tools are in the node `tools`."""
+    return create_agent(
         ScriptedModel(mouth), list(tools), middleware=list(middleware), checkpointer=saver
     )
-    nodes = [name for name in graph.nodes if name == "tools" or name.endswith("after_model")]
-    return graph, tuple(nodes)

@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -131,11 +131,11 @@ def deliver(world: World, to: str, data: bytes, text: str = "") -> None:
         raise ConnectionError("the connection broke before the answer came")
 
 
-def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
-    """What the tools' arguments mean to agentguard."""
+def make_bindings(tools: Mapping[str, BaseTool], used: Collection[str]) -> list[Binding]:
+    """What the used tools' arguments mean to agentguard."""
     known = {b.tool.name: b for b in reference_bindings(image_vendor=VENDOR)}
     reference = []
-    for name in ("generate_image", "crop", "caption", "review_media"):
+    for name in sorted({"generate_image", "crop", "caption", "review_media"}.intersection(used)):
         binding = known[name]
         reference.append(
             Binding(
@@ -149,8 +149,7 @@ def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
                 reveals=binding.reveals,
             )
         )
-    return [
-        *reference,
+    own = [
         Binding(tools["retouch"], stage="edit", assets=["source"], outputs=["file"],
                 destination=VENDOR),
         Binding(tools["note_brief"], stage="edit", plain=["note"]),
@@ -159,6 +158,7 @@ def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
         Binding(tools["publish"], stage="export", assets=["source"], destination=Arg("to"),
                 effect="opaque"),
     ]  # fmt: skip
+    return [*reference, *(binding for binding in own if binding.tool.name in used)]
 
 
 @contextmanager

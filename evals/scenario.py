@@ -285,6 +285,19 @@ class Scenario(_Strict):
     twin: Twin
 
 
+def tools_of(scenario: Scenario) -> tuple[str, ...]:
+    """The tools that a scenario's agents need, by name."""
+    names: set[str] = set()
+    for play in (scenario.attack, scenario.twin):
+        names |= {call.tool for call in play.routes}
+        names |= {play.inside.tool, play.inside.to} - {""} if play.inside is not None else set()
+        for step in play.steps:
+            names |= {call.tool for call in getattr(step, "calls", ())}
+            if isinstance(step, Prepare):
+                names |= {"review_media", "queue_for_release"}
+    return tuple(sorted(names))
+
+
 def load_all(folder: Path = FOLDER) -> list[Scenario]:
     """Every scenario of a folder, by name.
 

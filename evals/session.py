@@ -52,6 +52,7 @@ class Session(ABC):
         self.calls = 0
         self.seconds = 0.0
         self.notes: list[str] = []
+        self.used = s.tools_of(plan)
         self.tools: dict[str, BaseTool] = {}
         self.handles: dict[str, str] = {}
         self.files: dict[str, Path] = {}
@@ -140,7 +141,8 @@ class Session(ABC):
                     self._resume_all()
             case s.Resume():
                 self._require_asking(step)
-                self._resume(step)
+                if self.asks:
+                    self._resume(step)
             case s.UpdateState() | s.Goto() | s.Replay() | s.Invoke():
                 self._meddle(step)
             case s.Tamper():
@@ -151,7 +153,7 @@ class Session(ABC):
                 self.rare(step)
 
     def _require_asking(self, step: Any) -> None:
-        if not self.asks:
+        if not self.asks and isinstance(self.play, s.Attack):
             raise NotExpressible(f"{step.do}: this guard asks nobody")
 
     def _say(self, step: s.Say) -> None:
@@ -206,7 +208,7 @@ class Session(ABC):
                     self.invoke(loop, None, {"configurable": merged})
         elif isinstance(step, s.UpdateState):
             update = {"messages": [self._forged(loop, step.calls)]}
-            for node in (*loop.nodes, "model") if step.as_gate else (None,):
+            for node in (*loop.gates, *loop.nodes, "model") if step.as_gate else (None,):
                 with self._noting("update-state"):
                     loop.graph.update_state(loop.config, update, as_node=node)
                     if node is not None:

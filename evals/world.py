@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
+import io
 import json
 import re
 import threading
@@ -156,12 +158,19 @@ def _plain(text: str) -> str:
 
 def picture(path: Path, name: str, size: int = 384) -> bytes:
     """Paint a picture that depends on its name only and that a technical review finds sound."""
+    path.write_bytes(_painting(name, size))
+    return _painting(name, size)
+
+
+@functools.lru_cache(maxsize=64)
+def _painting(name: str, size: int) -> bytes:
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     rng = np.random.default_rng(seed)
     coarse = rng.integers(30, 226, (12, 12, 3)).astype(np.uint8)
     image = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
-    image.save(path)
-    return path.read_bytes()
+    target = io.BytesIO()
+    image.save(target, "PNG", compress_level=1)
+    return target.getvalue()
 
 
 def _handler(world: World) -> type[BaseHTTPRequestHandler]:

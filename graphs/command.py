@@ -19,7 +19,7 @@ from agentguard.errors import AgentGuardError, ApprovalError
 from agentguard.identity import key_folder, load_person_key, person_key_path
 from graphs.approver import Approver
 from graphs.director import load_model
-from graphs.running import begin, carry_out, folders, parse_material, threads, verified
+from graphs.running import begin, carry_out, folders, parse_material, threads
 from graphs.show import Show, Watch, decisions, link, short
 from graphs.studio import Graph
 from graphs.workspace import REQUESTER, make_workspace, new_folder, open_guard
@@ -152,7 +152,7 @@ def _close(show: Show, guard: Guard, job: str, told: str | None, name: str) -> i
     show.console.print()
     for place, folder in folders(guard).items():
         show.line(f"{place}: {link(folder)}", 0)
-    show.line(f"audit verified: {verified(guard).records} records", 0)
+    show.line(f"audit verified: {guard.verify().records} records", 0)
     return 0
 
 

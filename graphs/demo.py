@@ -118,7 +118,7 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
         show.line(decisions(guard, job.id))
         show.step(f"Results, after {time.monotonic() - began:.0f} s")
         _results(show, guard, folder)
-        report = running.verified(guard)
+        report = guard.verify()
     show.line(f"audit verified: {report.records} records", 0)
     return folder
 

@@ -13,9 +13,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from agentguard import Guard
 from agentguard.approvals import Approval
-from agentguard.audit import Checkpoints, Report, verify
 from agentguard.errors import AssetError
-from agentguard.identity import load_log_key
 from agentguard.jobs import Job
 from graphs.prompts import brief_message
 from graphs.studio import Graph
@@ -113,19 +111,3 @@ def last_words(state: Mapping[str, Any]) -> str:
     """The text of the last AI message of a state."""
     said = [m for m in state.get("messages", ()) if isinstance(m, AIMessage) and m.text]
     return said[-1].text if said else ""
-
-
-def verified(guard: Guard) -> Report:
-    """Replay the whole audit log and compare everything with it.
-
-    Raises:
-        VerificationFailed: something was changed.
-    """
-    workspace = guard.workspace
-    ledger = Path(workspace.ledger.removeprefix("sqlite:"))
-    checkpoints = Checkpoints(
-        path=ledger.with_name(ledger.name + ".checkpoints"),
-        origin=f"agentguard/{workspace.id}",
-        key=load_log_key(workspace.log_key),
-    )
-    return verify(guard.ledger.storage, checkpoints)

@@ -8,10 +8,11 @@ other content is an error; a crash leaves either nothing or something that a ret
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 from pydantic import Field
 
 from tools._files import existing, refusal, written
@@ -19,45 +20,58 @@ from tools._files import existing, refusal, written
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".mov", ".webm"})
 
 
-@tool(parse_docstring=True)
-def publish_to_outbox(
-    source: str,
-    to: str,
-    idempotency_key: Annotated[str, Field(max_length=200)] = "",
-) -> str:
-    """Publish a finished picture or video to an outbox folder.
+def outbox_uploader(outboxes: Mapping[str, Path]) -> BaseTool:
+    """The tool `publish_to_outbox`, for the export stage.
+
+    Bind it with `destination=Arg("to")` and give it the Destinations' own ids, so that what the
+    guard judged is where it goes.
 
     Args:
-        source: The file to publish.
-        to: The outbox: an existing folder.
-        idempotency_key: Names this publication, up to 200 characters. Publishing again under the
-            same key does nothing and returns the same receipt. Empty means: named by its content.
+        outboxes: an existing folder by outbox name; the model names one, never a path.
     """
-    path, outbox = existing(source), Path(to)
-    if not outbox.is_dir():
-        raise refusal(
-            "to is not an outbox",
-            got=f"'{outbox.name[:80]}'",
-            expected="an existing folder",
-            do="Ask the operator for the outbox; this tool creates none.",
-        )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    # The source's own name stays behind: it can hold names, projects, or what a model wrote there.
-    suffix = path.suffix.lower() if path.suffix.lower() in _SUFFIXES else ""
-    receipt = _receipt(outbox, idempotency_key or digest, {"file": digest + suffix})
-    target = outbox / receipt["file"]
-    if Path(receipt["file"]).stem != digest:
-        raise refusal(
-            "idempotency_key is taken",
-            got="other content under the same key",
-            expected=f"the content published before ({receipt['file'][:12]}...)",
-            do="Use a new key for new content.",
-        )
-    if not target.exists():
-        with written(str(target)) as scratch:
-            _copy(path, scratch, digest)
-    return f"Published as {receipt['file']}, receipt {receipt['receipt']}."
+
+    @tool(parse_docstring=True)
+    def publish_to_outbox(
+        source: str,
+        to: str,
+        idempotency_key: Annotated[str, Field(max_length=200)] = "",
+    ) -> str:
+        """Publish a finished picture or video to an outbox.
+
+        Args:
+            source: The file to publish.
+            to: The outbox's name.
+            idempotency_key: Names this publication, up to 200 characters. Publishing again under
+                the same key does nothing and returns the same receipt. Empty means: named by its
+                content.
+        """
+        path, outbox = existing(source), outboxes.get(to)
+        if outbox is None or not outbox.is_dir():
+            raise refusal(
+                "to is not an outbox",
+                got=repr(to[:80]),
+                expected=f"one of {', '.join(sorted(outboxes)) or 'none'}, and its folder",
+                do="Ask the operator for the outbox; this tool creates none.",
+            )
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        # The source's own name stays behind: it can hold names, or what a model wrote there.
+        suffix = path.suffix.lower() if path.suffix.lower() in _SUFFIXES else ""
+        receipt = _receipt(outbox, idempotency_key or digest, {"file": digest + suffix})
+        target = outbox / receipt["file"]
+        if Path(receipt["file"]).stem != digest:
+            raise refusal(
+                "idempotency_key is taken",
+                got="other content under the same key",
+                expected=f"the content published before ({receipt['file'][:12]}...)",
+                do="Use a new key for new content.",
+            )
+        if not target.exists():
+            with written(str(target)) as scratch:
+                _copy(path, scratch, digest)
+        return f"Published as {receipt['file']}, receipt {receipt['receipt']}."
+
+    return publish_to_outbox
 
 
 def _receipt(outbox: Path, key: str, content: dict[str, str]) -> dict[str, str]:

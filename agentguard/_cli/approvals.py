@@ -15,8 +15,7 @@ from agentguard._cli.asked import (
     state_of,
     summary,
 )
-from agentguard._cli.explain import who
-from agentguard._cli.opening import checkpoints_of, ledger_of, require_person, workspace_of
+from agentguard._cli.opening import ledger_of, require_person, workspace_of
 from agentguard._cli.people import KeyFolder
 from agentguard._cli.show import (
     ERROR,
@@ -31,6 +30,7 @@ from agentguard._cli.show import (
     table,
     visible,
 )
+from agentguard._cli.story import who
 from agentguard.errors import ApprovalError
 
 if TYPE_CHECKING:
@@ -215,7 +215,9 @@ def _answer(
         approval = service.show(request)
         _require_answerable(workspace, service, approval, person, ledger.clock())
         # I7: what is shown must be what was decided on, so the log must stand by its rows.
-        audit.verify(ledger.storage, checkpoints_of(workspace, ledger))
+        from agentguard.ledger_file import checkpoints_of
+
+        audit.verify(ledger.storage, checkpoints_of(workspace))
         as_group = _group(workspace, approval, person, group)
         summary(workspace, ledger, service, approval, err=json_)
         said = f"as {person}" + (f" for {as_group}" if as_group else "")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentguard._cli.assets import finding_text, kind_of, origin_text
-from agentguard._cli.explain import call_rows, media_row, policy_rows, who
 from agentguard._cli.opening import places_of
 from agentguard._cli.show import Say, fields, span, visible, when
+from agentguard._cli.story import call_rows, media_row, policy_rows, who
 from agentguard.errors import AssetError
 
 if TYPE_CHECKING:

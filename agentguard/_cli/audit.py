@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard._cli.opening import checkpoints_of, ledger_of, workspace_of
+from agentguard._cli.opening import ledger_of, workspace_of
 from agentguard._cli.show import (
     Json,
     as_json,
@@ -99,7 +99,9 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
 
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
-        checkpoints = checkpoints_of(workspace, ledger)
+        from agentguard.ledger_file import checkpoints_of
+
+        checkpoints = checkpoints_of(workspace)
         report = audit.verify(ledger.storage, checkpoints)
     if json_:
         print_json(
@@ -144,7 +146,9 @@ def prove(
         size = ledger.storage.tree_size()
         if not 0 <= index < size:
             raise AgentGuardError(f"there is no record {index}; the log holds {size}, from 0 on")
-        proof = audit.prove(ledger.storage, checkpoints_of(workspace, ledger), index)
+        from agentguard.ledger_file import checkpoints_of
+
+        proof = audit.prove(ledger.storage, checkpoints_of(workspace), index)
     if out is None:
         print_json(proof)
     else:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentguard._cli.findings import Finding, destinations, look, ok, writable
 from agentguard._cli.opening import import_object, ledger_of, policy_of, workspace_of
 from agentguard._cli.show import ERROR, Json, Say, fields, print_json, say, visible
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
@@ -22,16 +20,6 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "look": "yellow", "bad": "red"}
 _LABEL = 18
 _MOST = 6  # cases named in one finding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of the doctor: `ok`, `look` (it works, but read this) or `bad`."""
-
-    state: Literal["ok", "look", "bad"]
-    what: str
-    text: str
-    todo: str = ""
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +55,7 @@ def doctor(
     else:
         found = list(_findings(workspace, bindings))
     bad = sum(1 for one in found if one.state == "bad")
-    look = sum(1 for one in found if one.state == "look")
+    read = sum(1 for one in found if one.state == "look")
     if json_:
         print_json({"ok": not bad, "findings": [asdict(one) for one in found]})
     else:
@@ -82,7 +70,7 @@ def doctor(
                 rows.append(("", f"→ {visible(one.todo, 1000)}"))
             fields(rows, label_width=_LABEL)
         say()
-        say(f"{len(found) - look - bad} ok, {look} to look at, {bad} bad")
+        say(f"{len(found) - read - bad} ok, {read} to look at, {bad} bad")
     if bad:
         raise typer.Exit(ERROR)
 
@@ -96,10 +84,10 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
             ("destinations", workspace.destinations),
         )
     )
-    yield _ok("config", f"{workspace.id} in {workspace.root}: {counts}")
+    yield ok("config", f"{workspace.id} in {workspace.root}: {counts}")
     examples = [name for name in workspace.people if name.endswith("@example.com")]
     if examples:
-        yield _look(
+        yield look(
             "config",
             f"{', '.join(examples)} are examples, not people",
             "put real people into [people] and [agents] of agentguard.toml",
@@ -120,12 +108,12 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
         yield from _unanswerable(workspace, policy)
     if sound_key:
         yield _ledger(workspace)
-    yield _place("store", workspace.store)
-    yield from _destinations(workspace)
+    yield writable("store", workspace.store)
+    yield from destinations(workspace)
     if bindings is not None:
         yield from _bindings(workspace, policy, bindings, sound_key)
     else:
-        yield _look(
+        yield look(
             "bindings",
             "not looked at",
             "agentguard doctor --bindings MODULE:NAME names your list of Bindings",
@@ -137,7 +125,7 @@ def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
     from agentguard.model import Provenance
 
     extra = f", {len(workspace.policies)} of your own files" if workspace.policies else ""
-    yield _ok("policy", f"{len(policy.rules)} policies{extra}, version {policy.digest[:16]}")
+    yield ok("policy", f"{len(policy.rules)} policies{extra}, version {policy.digest[:16]}")
     violations = policy.monotone_violations()
     if not violations:
         return  # it is proven for every call
@@ -157,7 +145,7 @@ def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
         )
         return
     for sentence in violations:
-        yield _look("policy", sentence, "write it in that form, so that it can be proven")
+        yield look("policy", sentence, "write it in that form, so that it can be proven")
 
 
 def _keys(workspace: Workspace) -> Iterator[Finding]:
@@ -165,7 +153,7 @@ def _keys(workspace: Workspace) -> Iterator[Finding]:
 
     try:
         load_log_key(workspace.log_key)
-        yield _ok("log key", f"{workspace.log_key}, readable by you only")
+        yield ok("log key", f"{workspace.log_key}, readable by you only")
     except ConfigError as error:
         yield Finding(state="bad", what="log key", text=str(error))
 
@@ -181,22 +169,22 @@ def _people(workspace: Workspace) -> Iterator[Finding]:
     keyed = [name for name in workspace.people if signers.keys.get(name)]
     missing = [name for name in workspace.people if name not in keyed]
     if not keyed:
-        yield _look(
+        yield look(
             "signers",
             "nobody has a key, so nothing that needs a person can be approved",
             f"each person: agentguard people add {missing[0]}",
         )
     elif missing:
-        yield _look(
+        yield look(
             "signers",
             f"{', '.join(missing)} can't approve: no key in {workspace.signers}",
             f"agentguard people add {missing[0]}",
         )
     else:
-        yield _ok("signers", f"everybody has a key in {workspace.signers}")
+        yield ok("signers", f"everybody has a key in {workspace.signers}")
     strangers = sorted(set(signers.keys) - set(workspace.people))
     if strangers:
-        yield _look(
+        yield look(
             "signers",
             f"{', '.join(strangers)} have keys, but are not in [people]",
             f"remove their lines from {workspace.signers}, or add them to [people]",
@@ -208,7 +196,7 @@ def _people(workspace: Workspace) -> Iterator[Finding]:
         every = "whoever asks for the job" if len(alone) == len(workspace.people) else (
             f"when {' or '.join(alone)} asks for the job"
         )  # fmt: skip
-        yield _look(
+        yield look(
             "approvers",
             f"nobody is left to approve media that all agents worked on, {every}: requesters and"
             " owners of agents don't count",
@@ -227,7 +215,7 @@ def _unanswerable(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
         if one["nobody"]
     ]
     if stuck:
-        yield _look(
+        yield look(
             "approvers",
             f"your people can't approve {_some(stuck)}",
             "add people or groups to [people]; until then such exports are denied",
@@ -237,65 +225,9 @@ def _unanswerable(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
 def _ledger(workspace: Workspace) -> Finding:
     try:
         with ledger_of(workspace) as ledger:
-            return _ok("ledger", f"{ledger.storage.path}, {ledger.storage.tree_size()} records")
+            return ok("ledger", f"{ledger.storage.path}, {ledger.storage.tree_size()} records")
     except AgentGuardError as error:
         return Finding(state="bad", what="ledger", text=str(error))
-
-
-def _destinations(workspace: Workspace) -> Iterator[Finding]:
-    from agentguard.model import Audience
-
-    seen: dict[str, str] = {}
-    for name, place in workspace.destinations.items():
-        if place.audience is Audience.VENDOR:
-            continue
-        yield _place(name, place.url)
-        other = seen.setdefault(place.url, name)
-        if other != name:
-            yield _look(name, f"is the same place as {other}", "give each its own url")
-
-
-def _place(what: str, url: str) -> Finding:
-    """Whether files can be put somewhere; local folders are tried, others only reached."""
-    if url.startswith("file://") or "://" not in url:
-        return _folder(what, Path(url.removeprefix("file://")))
-    return _elsewhere(what, url)
-
-
-def _folder(what: str, folder: Path) -> Finding:
-    there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
-    if not there.is_dir():
-        return Finding(
-            state="bad", what=what, text=f"{there} is no folder", todo="name a folder in its url"
-        )
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        return Finding(
-            state="bad",
-            what=what,
-            text=f"{there} can't be written: {error.strerror}",
-            todo="give the process that runs the graph the right to write there",
-        )
-    return _ok(what, f"{folder}{'' if there == folder else ' (made when first used)'}")
-
-
-def _elsewhere(what: str, url: str) -> Finding:
-    import fsspec
-
-    scheme = url.partition(":")[0]
-    try:
-        system, root = fsspec.core.url_to_fs(url)
-        system.exists(root)
-    except Exception as error:  # any driver's error; its text may hold a secret (S16)
-        return Finding(
-            state="bad",
-            what=what,
-            text=f"{scheme}: can't be reached: {type(error).__name__}",
-            todo=f"install what fsspec needs for {scheme}: and give this process its credentials",
-        )
-    return _ok(what, f"{scheme}: answers; writing is not tried")
 
 
 def _bindings(
@@ -307,7 +239,7 @@ def _bindings(
         yield Finding(state="bad", what="bindings", text=str(error))
         return
     if policy is None or not sound_key:
-        yield _look("bindings", "not looked at", "mend what is bad above first")
+        yield look("bindings", "not looked at", "mend what is bad above first")
         return
     items = list(found) if isinstance(found, (list, tuple)) else [found]
     stages = set()
@@ -321,12 +253,12 @@ def _bindings(
                     yield Finding(state="bad", what="bindings", text=str(error))
                     continue
                 stages.add(bound.binding.stage)
-                yield _ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
+                yield ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
     except AgentGuardError:
         return  # the ledger's own line says why
     taken = {stage for agent in workspace.agents.values() for stage in agent.stages}
     for stage in sorted(one for one in stages - taken if one is not None):
-        yield _look(
+        yield look(
             "bindings",
             f"no agent takes the {stage} stage, so its tools are always refused",
             "add an agent with that stage to [agents]",
@@ -354,14 +286,6 @@ def _binder(workspace: Workspace, policy: Policy, ledger: Any) -> Callable[[Any]
         return guard.bind(item)
 
     return bind
-
-
-def _ok(what: str, text: str) -> Finding:
-    return Finding(state="ok", what=what, text=text)
-
-
-def _look(what: str, text: str, todo: str) -> Finding:
-    return Finding(state="look", what=what, text=text, todo=todo)
 
 
 def _some(cases: list[str]) -> str:

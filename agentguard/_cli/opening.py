@@ -22,7 +22,6 @@ from agentguard.errors import (
 )
 
 if TYPE_CHECKING:
-    from agentguard.audit import Checkpoints
     from agentguard.config import Workspace
     from agentguard.ledger import Ledger
     from agentguard.policy import Policy
@@ -43,26 +42,13 @@ def workspace_of(ctx: typer.Context) -> Workspace:
 @contextlib.contextmanager
 def ledger_of(workspace: Workspace) -> Iterator[Ledger]:
     """The workspace's ledger, closed again on the way out."""
-    from agentguard.guard import open_ledger
+    from agentguard.ledger_file import open_ledger
 
     ledger = open_ledger(workspace)
     try:
         yield ledger
     finally:
         ledger.storage.close()
-
-
-def checkpoints_of(workspace: Workspace, ledger: Ledger) -> Checkpoints:
-    """The signed checkpoints beside a ledger, as `guard.open_ledger` names them."""
-    from agentguard.audit import Checkpoints
-    from agentguard.identity import load_log_key
-
-    path = ledger.storage.path
-    return Checkpoints(
-        path=path.with_name(path.name + ".checkpoints"),
-        origin=f"agentguard/{workspace.id}",
-        key=load_log_key(workspace.log_key),
-    )
 
 
 def policy_of(workspace: Workspace) -> Policy:

@@ -90,8 +90,8 @@ def init(
     say("Next:", "bold")
     if folder.resolve() != Path.cwd():
         say(f"     cd {visible(folder)}")
-    if people == list(_PLACEHOLDERS):
-        say("     put two real people into agentguard.toml, in place of the examples")
+    if set(people) & set(_PLACEHOLDERS):
+        say("     put real people into agentguard.toml, in place of the examples")
     say(f"  1. agentguard people add {visible(people[0])}")
     say("     (each person runs it on their own machine; it makes the key they approve with)")
     say("  2. agentguard bind MODULE:TOOLS")

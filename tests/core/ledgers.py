@@ -233,8 +233,10 @@ class Bench:
 def live(ledger: Ledger, job: str) -> dict[str, int]:
     """What of a job is still alive (I9)."""
     row = ledger.one(
-        "SELECT (SELECT count(*) FROM credentials WHERE job = ?1 AND state = 'live') AS credentials,"
-        " (SELECT count(*) FROM grants WHERE job = ?1 AND state IN ('issued', 'claimed')) AS grants,"
+        "SELECT (SELECT count(*) FROM credentials WHERE job = ?1 AND state = 'live')"
+        " AS credentials,"
+        " (SELECT count(*) FROM grants WHERE job = ?1 AND state IN ('issued', 'claimed'))"
+        " AS grants,"
         " (SELECT count(*) FROM approvals a WHERE job = ?1 AND (state = 'pending' OR (state ="
         " 'approved' AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.request = a.request"
         " AND g.state IN ('executed', 'failed', 'unknown'))))) AS approvals",

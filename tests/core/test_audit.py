@@ -117,7 +117,7 @@ def log(master: Path, tmp_path: Path) -> Log:
     return Log(tmp_path / "ledger.db")
 
 
-# --- what was never touched ------------------------------------------------------------------------
+# --- what was never touched -------------------------------------------------------------------
 
 
 def test_S35_an_untouched_log_verifies_and_says_what_it_saw(log: Log) -> None:
@@ -149,7 +149,7 @@ def test_a_log_verifies_while_it_grows(tmp_path: Path) -> None:
                 future.result(20)
 
 
-# --- rows: every table, every column ------------------------------------------------------------
+# --- rows: every table, every column ----------------------------------------------------------
 
 
 def columns(table: str) -> list[str]:
@@ -208,7 +208,7 @@ def test_I10_a_trigger_dropped_under_a_running_process_is_found(log: Log) -> Non
             verify(ledger.storage, log.checkpoints)
 
 
-# --- records and the tree -------------------------------------------------------------------------
+# --- records and the tree ---------------------------------------------------------------------
 
 
 def rebuilt(log: Log) -> list[str]:
@@ -240,7 +240,8 @@ def test_S35_a_deleted_record_is_named(log: Log, index: int) -> None:
 
 
 def test_S35_reordered_records_are_named(log: Log) -> None:
-    log.forge("UPDATE records SET idx = -1 WHERE idx = 3", "UPDATE records SET idx = 3 WHERE idx = 4",
+    log.forge("UPDATE records SET idx = -1 WHERE idx = 3",
+              "UPDATE records SET idx = 3 WHERE idx = 4",
               "UPDATE records SET idx = 4 WHERE idx = -1")  # fmt: skip
     log.is_found("^record 3 was changed")
 
@@ -338,7 +339,7 @@ def test_a_record_that_is_none_is_named_and_not_a_crash(log: Log, body: str) -> 
     log.is_found(f"record {last} is not a record")
 
 
-# --- checkpoints ------------------------------------------------------------------------------------
+# --- checkpoints ------------------------------------------------------------------------------
 
 
 def test_I10_a_restored_old_copy_is_refused_on_opening(log: Log, tmp_path: Path) -> None:
@@ -482,7 +483,7 @@ def test_a_new_ledger_begins_with_a_checkpoint_of_nothing(tmp_path: Path) -> Non
     assert (found[0].size, found[0].root) == (0, merkle.EMPTY_ROOT)
 
 
-# --- proofs -----------------------------------------------------------------------------------------
+# --- proofs -----------------------------------------------------------------------------------
 
 
 OFFLINE = """
@@ -558,9 +559,11 @@ def test_S39_a_tampered_proof_is_refused(log: Log) -> None:
     with ledger_at(log.path) as ledger:
         proof = prove(ledger.storage, log.checkpoints, 3)
     for name, bad in tampered(proof):
-        with pytest.raises(VerificationFailed):
-            verify_proof(bad, log.checkpoints.verifier_key)
-            pytest.fail(name)
+        try:
+            found = verify_proof(bad, log.checkpoints.verifier_key)
+        except VerificationFailed:
+            continue
+        pytest.fail(f"{name}: {found}")
     for not_a_proof in (None, [], 5, "x"):
         with pytest.raises(VerificationFailed):
             verify_proof(not_a_proof, log.checkpoints.verifier_key)  # type: ignore[arg-type]

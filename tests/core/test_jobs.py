@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def require_dead(bench: Bench, asked: dict[str, Any]) -> None:
     assert bench.job_state() == "ended"
 
 
-# --- every way a job ends ---------------------------------------------------------------------------
+# --- every way a job ends ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["left", "failed", "ended", "cancelled", "crashed"])
@@ -221,7 +222,7 @@ def test_an_unreachable_ledger_while_leaving_is_told_and_the_lease_lapses(
         assert ledger.sweep()["jobs"] == 1
 
 
-# --- claims whose job ends under them -------------------------------------------------------------
+# --- claims whose job ends under them ---------------------------------------------------------
 
 
 def test_I8_who_still_works_on_an_unknown_says_later_what_came_of_it(bench: Bench) -> None:
@@ -258,7 +259,7 @@ def test_I9_a_fenced_holder_can_not_finish_the_claim_of_its_successor(bench: Ben
     assert bench.finish(one)
 
 
-# --- waiting ----------------------------------------------------------------------------------------
+# --- waiting ----------------------------------------------------------------------------------
 
 
 def test_S21_a_job_that_waits_keeps_its_questions_and_nothing_else(bench: Bench) -> None:
@@ -348,10 +349,8 @@ def test_only_one_of_many_rejoins(bench: Bench) -> None:
 
     def rejoin() -> None:
         barrier.wait(20)
-        try:
+        with contextlib.suppress(JobError):
             won.append(bench.ledger.rejoin_job(bench.job, by="kim", lease=LEASE))
-        except JobError:
-            pass
 
     threads = [threading.Thread(target=rejoin) for _ in range(8)]
     for thread in threads:
@@ -380,7 +379,7 @@ def test_leaving_twice_is_leaving_once(bench: Bench) -> None:
     assert len(kinds(bench.ledger)) == before
 
 
-# --- leases and credentials -----------------------------------------------------------------------
+# --- leases and credentials -------------------------------------------------------------------
 
 
 def test_I9_a_lease_is_lapsed_at_its_end_for_everybody_alike(bench: Bench, clock: Clock) -> None:

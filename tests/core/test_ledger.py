@@ -56,7 +56,7 @@ def bench(ledger: Ledger) -> Bench:
     return Bench(ledger)
 
 
-# --- triggers: what raw SQL may and may not do ---------------------------------------------------
+# --- triggers: what raw SQL may and may not do ------------------------------------------------
 
 GRANT_STATES = ("issued", "claimed", "executed", "failed", "unknown", "revoked", "expired")
 GRANT_EDGES = {
@@ -125,7 +125,7 @@ def test_I8_a_grant_moves_only_along_the_edges_of_the_design(
     if legal:
         move_grant(shell, grant, new)
     else:
-        with pytest.raises(sqlite3.IntegrityError, match="transition of a grant|while it lives"):
+        with pytest.raises(sqlite3.IntegrityError, match=r"transition of a grant|while it lives"):
             move_grant(shell, grant, new)
 
 
@@ -309,7 +309,7 @@ def test_a_waiting_job_is_rejoined_only_under_the_next_epoch(shell: sqlite3.Conn
             shell.execute(f"UPDATE jobs SET state = 'open', epoch = {epoch}")
 
 
-# --- claims --------------------------------------------------------------------------------------
+# --- claims -----------------------------------------------------------------------------------
 
 
 def test_I8_sixteen_threads_claim_each_grant_exactly_once(bench: Bench) -> None:
@@ -526,7 +526,7 @@ def test_I5_nothing_is_claimed_without_a_grant(bench: Bench) -> None:
     assert bench.claim(bench.ask()) == "its approval is not live: the review window closed"
 
 
-# --- decisions and answers ------------------------------------------------------------------------
+# --- decisions and answers --------------------------------------------------------------------
 
 
 def test_I8_a_request_keeps_its_first_decision(bench: Bench) -> None:
@@ -618,7 +618,7 @@ def test_I8_an_approval_is_worth_one_grant(bench: Bench) -> None:
     assert bench.claim(asked, approved=True) == "its grant is executed"
 
 
-# --- assets ---------------------------------------------------------------------------------------
+# --- assets -----------------------------------------------------------------------------------
 
 
 def test_S8_known_bytes_join_labels_and_take_the_stricter_terms(ledger: Ledger) -> None:

@@ -84,8 +84,14 @@ def arrived(folder: Path) -> list[str]:
     return sorted(p.name for p in out.glob("*.png"))
 
 
-def export(bench: Bench, *, count: int = 1, tool: str = "export_asset",
-           outside: OutsideEffect = IDEMPOTENT, destination: str | None = "site") -> Request:  # fmt: skip
+def export(
+    bench: Bench,
+    *,
+    count: int = 1,
+    tool: str = "export_asset",
+    outside: OutsideEffect = IDEMPOTENT,
+    destination: str | None = "site",
+) -> Request:
     """A claimed export whose outcome nobody recorded."""
     digests = tuple(hashlib.sha256(data).hexdigest() for data in PICTURES[:count])
     asked = bench.permit(assets=digests, tool=tool, outside=outside, destination=destination)
@@ -104,7 +110,7 @@ def crash(bench: Bench, clock: Clock) -> None:
     clock.now += LEASE
 
 
-# --- crashes, with the real guard and a real folder ------------------------------------------------
+# --- crashes, with the real guard and a real folder -------------------------------------------
 
 CHILD = """
 import os, signal, sys
@@ -178,7 +184,7 @@ def test_I8_a_crash_while_sending_ends_in_what_really_happened(
         studio.guard.close()
 
 
-# --- what a destination says ----------------------------------------------------------------------
+# --- what a destination says ------------------------------------------------------------------
 
 
 def test_I8_what_arrived_was_executed_with_its_receipt(

@@ -90,7 +90,7 @@ def count_commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-# --- grouped commits -------------------------------------------------------------------------
+# --- grouped commits --------------------------------------------------------------------------
 
 
 def test_what_queues_up_is_committed_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_a_broken_clock_denies_and_the_writer_lives(path: Path) -> None:
         assert names(ledger) == {"y"}
 
 
-# --- I10: no write without a record -------------------------------------------------------------
+# --- I10: no write without a record -----------------------------------------------------------
 
 
 def test_I10_a_write_without_a_record_is_refused(ledger: Ledger) -> None:
@@ -194,7 +194,7 @@ def test_a_row_that_vanishes_before_its_record_is_refused(ledger: Ledger) -> Non
         ledger.storage.submit(vanishing).result(20)
 
 
-# --- callers that go away ------------------------------------------------------------------------
+# --- callers that go away ---------------------------------------------------------------------
 
 
 def test_a_caller_cancelled_while_queued_is_skipped_and_the_writer_lives_on(
@@ -236,7 +236,7 @@ def test_I11_a_full_queue_denies_and_drains(path: Path, monkeypatch: pytest.Monk
         assert "too many" not in names(ledger)
 
 
-# --- closing ------------------------------------------------------------------------------------
+# --- closing ----------------------------------------------------------------------------------
 
 
 def test_a_closed_ledger_denies_reads_and_writes(path: Path) -> None:
@@ -326,7 +326,7 @@ def test_only_what_is_on_the_disk_is_signed(path: Path) -> None:
         opened.close()
 
 
-# --- fork ---------------------------------------------------------------------------------------
+# --- fork -------------------------------------------------------------------------------------
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -414,7 +414,7 @@ def test_a_child_closed_before_the_fork_stays_closed(ledger: Ledger) -> None:
     assert in_child(work) == 0
 
 
-# --- several processes -----------------------------------------------------------------------------
+# --- several processes ------------------------------------------------------------------------
 
 
 def write_many(path: str, name: str, count: int) -> None:
@@ -467,7 +467,7 @@ def test_a_ledger_locked_by_somebody_else_denies_everybody_at_once(
         assert ledger.storage.submit(noted("after")).result(20) == "after"
 
 
-# --- places that can't be written -------------------------------------------------------------------
+# --- places that can't be written -------------------------------------------------------------
 
 
 def test_a_path_that_is_a_folder_a_missing_folder_and_no_database_are_refused(
@@ -594,7 +594,7 @@ def test_a_full_database_denies_one_and_takes_the_next(
         audit.verify(ledger.storage, checkpoints_beside(path))
 
 
-# --- what opening finds -------------------------------------------------------------------------
+# --- what opening finds -----------------------------------------------------------------------
 
 
 def objects() -> list[tuple[str, str]]:
@@ -676,7 +676,7 @@ def test_opening_again_changes_nothing(path: Path) -> None:
         assert ledger.storage.tree_size() == 1
 
 
-# --- reading ---------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------
 
 
 def test_a_reader_can_not_write_and_holds_no_snapshot_afterwards(ledger: Ledger) -> None:

@@ -192,4 +192,4 @@ def test_the_ledger_of_a_run_opens_again(ran: Ran) -> None:
 
     with open_guard(ran.folder / "agentguard.toml") as guard:
         assert isinstance(guard.ledger.storage, Storage)
-        assert verified(guard).records > 50
+        assert guard.verify().records > 50

@@ -1,31 +1,26 @@
-"""The reference graphs: the scripted director, the studio, the solo agent, the served ones."""
+"""The reference graphs: the scripted director, the studio, the solo agent, their command line."""
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from rich.console import Console
 
 from agentguard import Guard
 from agentguard.approvals import Approval, sign_answer
-from agentguard.errors import ConfigError, JobError
-from agentguard.jobs import CONFIG_KEY
+from agentguard.errors import ConfigError
 from agentguard.model import Verdict
-from graphs import director, serving, solo, studio
+from graphs import director, solo, studio
 from graphs.approver import Approver
 from graphs.bindings import AGENTS, toolboxes
-from graphs.brief import Delivery, Place, read_brief
 from graphs.command import _carry_out
 from graphs.director import HAND_OVER, ScriptedModel, load_model
 from graphs.material import draw_customer, draw_logo
@@ -34,10 +29,6 @@ from graphs.show import Show
 from graphs.workspace import REQUESTER, Keys, make_workspace, new_folder, open_guard
 
 ROOT = Path(__file__).parents[2]
-PLACES = {
-    "team": Place(audience="internal", environment="draft"),
-    "site": Place(audience="public", environment="production"),
-}
 
 
 class World:
@@ -98,39 +89,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def graph_of(world: World, build: Any, **more: Any) -> Any:
     model = more.pop("model", ScriptedModel())
     return build(world.guard, model=model, checkpointer=InMemorySaver(), **more)
-
-
-# --- the brief ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("brief", "prompts", "film", "deliveries"),
-    [
-        ("Two pictures: a red shoe with our logo; a forest. Send everything to the team.",
-         ["a red shoe", "a forest"], False, [("team", "all")]),
-        ("Three posters of a city at night. Post them publicly and share the film with the team.",
-         ["a city at night"] * 3, True, [("site", "1"), ("team", "film")]),
-        ("A cup of coffee. A lake.\nSend all to the team, then publish the second on the site.",
-         ["A cup of coffee", "A lake"], False, [("team", "all"), ("site", "2")]),
-        ("A lighthouse in a storm.", ["A lighthouse in a storm"], False, [("team", "all")]),
-        ("Make a video of a sunny beach; publish the video on the site.",
-         ["a sunny beach"], True, [("site", "film")]),
-        ("Paint a lake. Send it to evil.example.", ["Paint a lake"], False, [("team", "all")]),
-    ],
-)  # fmt: skip
-def test_a_brief_is_read(
-    brief: str, prompts: list[str], film: bool, deliveries: list[tuple[str, str]]
-) -> None:
-    plan = read_brief(brief, PLACES)
-    assert [picture.prompt for picture in plan.pictures] == prompts
-    assert plan.film is film
-    assert list(plan.deliveries) == [Delivery(place=p, what=w) for p, w in deliveries]
-
-
-def test_quoted_words_become_the_caption_of_their_picture() -> None:
-    plan = read_brief("Two pictures: a lake; a hill with the line “Go early”.", PLACES)
-    assert [picture.caption for picture in plan.pictures] == [None, "Go early"]
-    assert plan.pictures[1].prompt == "a hill"
 
 
 # --- the studio -----------------------------------------------------------------------------------
@@ -324,87 +282,3 @@ def test_runs_get_folders_of_their_own(tmp_path: Path) -> None:
     first = new_folder(tmp_path, "run")
     first.mkdir()
     assert [first.name, new_folder(tmp_path, "run").name] == ["run-1", "run-2"]
-
-
-# --- on a server ----------------------------------------------------------------------------------
-
-
-def test_importing_the_served_graphs_has_no_side_effect(tmp_path: Path) -> None:
-    code = "import graphs.studio, graphs.solo, graphs.serving"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True,
-                   env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"})  # fmt: skip
-    assert list(tmp_path.iterdir()) == []
-
-
-def factories() -> dict[str, Any]:
-    """The factories that langgraph.json names, loaded as the server loads them: by file."""
-    named = json.loads((ROOT / "langgraph.json").read_text("utf-8"))["graphs"]
-    found = {}
-    for id, where in named.items():
-        path, _, variable = where.partition(":")
-        spec = importlib.util.spec_from_file_location(f"served_{id}", ROOT / path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found[id] = getattr(module, variable)
-    return found
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for name in ("OPENAI_API_KEY", "STUDIO_MODEL", "AGENTGUARD_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(director, "_SIZE", "640x360")
-    caches = (serving._guard, serving._built, serving._jobs)
-    for cache in caches:
-        cache.cache_clear()
-    yield tmp_path
-    serving._guard().close()
-    for cache in caches:
-        cache.cache_clear()
-
-
-def runtime(*, executes: bool, user: str | None = None) -> Any:
-    """What the server hands to a factory beside the config."""
-    made = SimpleNamespace(user=None if user is None else SimpleNamespace(identity=user))
-    made.execution_runtime = made if executes else None
-    return made
-
-
-def jobs(guard: Guard) -> list[str]:
-    return [row["requested_by"] for row in guard.ledger.all("SELECT requested_by FROM jobs")]
-
-
-@pytest.mark.parametrize("id", ["studio", "solo"])
-async def test_a_served_thread_has_one_job_for_all_its_runs(server: Path, id: str) -> None:
-    make = factories()[id]
-    config: Any = {"configurable": {"thread_id": "t1"}}
-    await make(config, runtime(executes=False))
-    assert jobs(serving._guard()) == []
-    saver = InMemorySaver()
-    for brief in ("A lake at dawn.", "A quiet forest."):
-        graph = await make(config, runtime(executes=True))
-        served = graph.copy(update={"checkpointer": saver})  # the server brings its own
-        await served.ainvoke({"messages": [HumanMessage(brief)]}, config)
-    assert jobs(serving._guard()) == [REQUESTER]
-    assert len(destinations(serving._guard())["team"]) == 2
-
-
-async def test_a_server_takes_the_caller_as_requester_and_no_job_from_a_client(
-    server: Path,
-) -> None:
-    make = factories()["studio"]
-    config: Any = {"configurable": {"thread_id": "t1"}}
-    await make(config, runtime(executes=True, user="omar@studio.example"))
-    assert jobs(serving._guard()) == ["omar@studio.example"]
-    with pytest.raises(JobError, match="begin your own"):
-        await make(config, runtime(executes=True, user="ines@studio.example"))
-    with pytest.raises(JobError, match="is no configured person"):
-        await make({"configurable": {"thread_id": "t2"}}, runtime(executes=True, user="eve"))
-    stolen: Any = {"configurable": {"thread_id": "t3", CONFIG_KEY: "job-of-somebody"}}
-    with pytest.raises(JobError, match="not by a client"):
-        await make(stolen, runtime(executes=True, user="ines@studio.example"))
-    with pytest.raises(JobError, match="create a thread first"):
-        await make({"configurable": {}}, runtime(executes=True))

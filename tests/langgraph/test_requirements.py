@@ -244,21 +244,15 @@ def test_S30_an_internal_draft_interrupts_nobody(studio: Studio) -> None:
 
 
 def test_S35_after_all_this_the_log_verifies(studio: Studio) -> None:
-    from agentguard.guard import open_ledger
-    from agentguard.identity import load_log_key
+    from agentguard.ledger_file import checkpoints_of, open_ledger
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         run(studio, job, says(call("export_asset", {"asset": asset, "to": "team"})))
     studio.guard.close()
     ledger = open_ledger(studio.guard.workspace, clock=studio.clock)
-    from agentguard.audit import Checkpoints, verify
+    from agentguard.audit import verify
 
-    checkpoints = Checkpoints(
-        path=Path(str(ledger.storage.path) + ".checkpoints"),
-        origin="agentguard/acme",
-        key=load_log_key(studio.guard.workspace.log_key),
-    )
-    report = verify(ledger.storage, checkpoints)
+    report = verify(ledger.storage, checkpoints_of(studio.guard.workspace))
     assert report.records > 5
     ledger.storage.close()
