@@ -188,7 +188,6 @@ def test_at_a_terminal_a_person_views_and_says_no_in_a_second_run(out: Path, ran
 
 
 def test_the_ledger_of_a_run_opens_again(ran: Ran) -> None:
-    from graphs.running import verified
 
     with open_guard(ran.folder / "agentguard.toml") as guard:
         assert isinstance(guard.ledger.storage, Storage)
