@@ -4,19 +4,34 @@ They are plain tools with plain Bindings, and pass the same gate as every other 
 """
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import Annotated, Protocol
 
 from langchain_core.tools import ToolException, tool
 
 from agentguard.bindings import Arg, Binding
+from agentguard.broker import Receipt
 from agentguard.claims import Claim, current_claim
+from agentguard.config import Workspace
+from agentguard.ledger import Ledger
 from agentguard.model import Audience, OutsideEffect, Stage
 
-if TYPE_CHECKING:
-    from agentguard.guard import Guard
+
+class Host(Protocol):
+    """What these tools need of a Guard."""
+
+    @property
+    def workspace(self) -> Workspace: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    def send(
+        self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]
+    ) -> Receipt: ...
 
 
-def list_assets(guard: "Guard") -> Binding:
+def list_assets(guard: Host) -> Binding:
     """`list_assets`: the assets this job may see."""
 
     @tool
@@ -48,7 +63,7 @@ def list_assets(guard: "Guard") -> Binding:
     return Binding(list_assets, stage=None)
 
 
-def queue_for_release(guard: "Guard") -> Binding:
+def queue_for_release(guard: Host) -> Binding:
     """`queue_for_release`: the queue stage puts an asset in line for one destination."""
     names = _places(guard)
 
@@ -63,7 +78,7 @@ def queue_for_release(guard: "Guard") -> Binding:
     return Binding(queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to"))
 
 
-def export_asset(guard: "Guard") -> Binding:
+def export_asset(guard: Host) -> Binding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
     names = _places(guard)
 
@@ -77,7 +92,7 @@ def export_asset(guard: "Guard") -> Binding:
         claim = _claim()
         sha256 = claim.prepared.request.assets[0].sha256
         texts = {"caption": caption} if caption else {}
-        receipt = guard.send(claim, path=asset, sha256=sha256, texts=texts)
+        receipt = guard.execution.send(claim, path=asset, sha256=sha256, texts=texts)
         return f"Exported to {receipt.location}."
 
     return Binding(
@@ -90,7 +105,7 @@ def export_asset(guard: "Guard") -> Binding:
     )
 
 
-def _places(guard: "Guard") -> str:
+def _places(guard: Host) -> str:
     """The destinations that an asset can be released to; a vendor is reached by its own tool."""
     places = guard.workspace.destinations.values()
     return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))

@@ -84,7 +84,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
     while True:
         try:
             call = find()
-            waiting = guard.waiting(call)
+            waiting = guard.gate.waiting(call)
         except (Refused, LedgerUnavailable):
             return  # the tool finds no grant, and says why
         if waiting.decision.effect is not Effect.ASK:
@@ -96,7 +96,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
 def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
     try:
-        decided = guard.authorize([find()])
+        decided = guard.gate.authorize([find()])
     except (Refused, LedgerUnavailable):
         return  # the tool finds no grant, and says why
     if decided[0].decision.effect is Effect.ASK:

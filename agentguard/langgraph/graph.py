@@ -286,7 +286,7 @@ class _Gate:
     ) -> list[Effect]:
         try:
             made = [self._call(call, configurable, source) for call in calls]
-            decided = iter(self._guard.authorize([call for call in made if call is not None]))
+            decided = iter(self._guard.gate.authorize([call for call in made if call is not None]))
         except LedgerUnavailable:
             return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
         return [Effect.DENY if call is None else next(decided).decision.effect for call in made]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentguard.guard import Waiting
+from agentguard.gate import Waiting
 
 DECISIONS = ("approve", "reject")
 

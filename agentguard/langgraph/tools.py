@@ -124,10 +124,10 @@ class Seat:
         call: Call | None = None
         try:
             call = self.call(incoming)
-            return self.guard.claim(call)
+            return self.guard.execution.claim(call)
         except Refused as refusal:
             if call is not None:
-                self.guard.record_refusal(call, refusal)
+                self.guard.gate.record_refusal(call, refusal)
             return refusal.reason
         except LedgerUnavailable:
             return "the ledger is unavailable, so nothing was done; try again later"
@@ -184,11 +184,11 @@ class Seat:
         try:
             if isinstance(content, Command) or _is_messages(content):
                 return self._close_command(claim, content)
-            collected = self.guard.collect(claim, result)
+            collected = self.guard.execution.collect(claim, result)
         except AssetError as error:
             return self.fail(claim, str(error))
         try:
-            self.guard.executed(claim, collected)
+            self.guard.execution.executed(claim, collected)
         except LedgerUnavailable:
             return self._unrecorded(claim)
         if not self.media:
@@ -199,7 +199,7 @@ class Seat:
         """Record a failure and return it as an error message."""
         text = f"{self.tool.name} failed: {reason}"
         try:
-            self.guard.failed(claim, text)
+            self.guard.execution.failed(claim, text)
         except LedgerUnavailable:
             return self._unrecorded(claim)
         return self.refusal(text, claim.call.call_id)
@@ -255,16 +255,16 @@ class Seat:
                     raise
             except BaseException:  # cancelled or interrupted after the claim: never `failed` (I8)
                 claim.unknown = True
-                self.guard.failed(claim, f"{self.tool.name} was stopped while it ran")
+                self.guard.execution.failed(claim, f"{self.tool.name} was stopped while it ran")
                 raise
 
     def _paused(self, claim: Claim) -> None:
         """The tool paused itself (or routes): the Grant goes back if nothing happened."""
         if self.bound.binding.interrupts:
-            self.guard.paused(claim)
+            self.guard.execution.paused(claim)
         else:
             claim.unknown = True
-            self.guard.failed(claim, f"{self.tool.name} was interrupted")
+            self.guard.execution.failed(claim, f"{self.tool.name} was interrupted")
 
     def _error_text(self, claim: Claim, error: Exception) -> str:
         outside = self.bound.binding.effect is not OutsideEffect.NONE
@@ -295,13 +295,13 @@ class Seat:
             kept.append(command)
         collected = Collected(text=clean("\n".join(texts)), made=(), findings=())
         if claim.outputs:
-            made = self.guard.collect(claim, "")
+            made = self.guard.execution.collect(claim, "")
             collected = Collected(
                 text=f"{collected.text}\n{made.text}".strip(), made=made.made, findings=()
             )
             kept = [_with_text(item, made.text, call_id) for item in kept]
         try:
-            self.guard.executed(claim, collected, updates=_storable(updates))
+            self.guard.execution.executed(claim, collected, updates=_storable(updates))
         except LedgerUnavailable:
             return self._unrecorded(claim)
         if routed:
@@ -488,7 +488,8 @@ async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:
     except asyncio.CancelledError:
         opened = await _finished(task)
         if isinstance(opened, Claim):
-            await _finished(asyncio.to_thread(seat.guard.failed, opened, "cancelled before it ran"))
+            execution = seat.guard.execution
+            await _finished(asyncio.to_thread(execution.failed, opened, "cancelled before it ran"))
         raise
 
 

@@ -138,14 +138,14 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
             arguments={"prompt": "x", "colour": "red"},
             configurable=job.config(thread_id="t")["configurable"],
         )  # fmt: skip
-        studio.guard.authorize([made])
+        studio.guard.gate.authorize([made])
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)
             studio.guard.ledger.renew_lease(job.id, epoch=job.epoch, lease=30_000)
         from agentguard.gather import Refused
 
         with pytest.raises(Refused, match="credential"):
-            studio.guard.claim(made)
+            studio.guard.execution.claim(made)
 
 
 def test_S1_S12_a_call_in_an_ended_job_is_denied_and_recorded(studio: Studio) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,10 @@ markers =
     compile: mark placeholder test used to compile integration tests without running them
     benchmark: mark benchmark tests
 """
+
+# A refused tool makes some of upstream's agents ask for it for ever.
+_MAX_SECONDS = 1_200
+_MAX_BYTES = 6 * 2**30
 
 Outcomes = Mapping[str, Mapping[str, str]]
 
@@ -89,25 +94,30 @@ def _run(source: Source, tests: Path, *, guarded: bool) -> Outcomes:
     (tests / "pytest.ini").write_text(_SETTINGS, "utf-8")
     outcomes = tests / "outcomes.json"
     plugins = ["agentguard_outcomes", *(["agentguard_shim"] if guarded else [])]
-    ran = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", "-c", "pytest.ini", "--quiet", "--no-header",
-            "--disable-socket", "--allow-unix-socket",  # as upstream's Makefile does
-            "-W", "ignore", "-p", "no:cacheprovider", f"--outcomes={outcomes}",
-            *(part for name in plugins for part in ("-p", name)),
-            *(part for test in source.deselect for part in ("--deselect", test)),
-            source.tests,
-        ],
-        cwd=tests,
-        env=os.environ | {
-            "PYTHONPATH": f"{_PLUGINS}{os.pathsep}{_ROOT}",
-            "LANGGRAPH_TEST_FAST": "true",  # in memory, no database server
-            "LANGSMITH_TRACING": "false",
-        },
-        check=False,
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
+    try:
+        ran = subprocess.run(
+            [
+                sys.executable, "-m", "pytest", "-c", "pytest.ini", "--quiet", "--no-header",
+                "--disable-socket", "--allow-unix-socket",  # as upstream's Makefile does
+                "-W", "ignore", "-p", "no:cacheprovider", f"--outcomes={outcomes}",
+                *(part for name in plugins for part in ("-p", name)),
+                *(part for test in source.deselect for part in ("--deselect", test)),
+                source.tests,
+            ],
+            cwd=tests,
+            env=os.environ | {
+                "PYTHONPATH": f"{_PLUGINS}{os.pathsep}{_ROOT}",
+                "LANGGRAPH_TEST_FAST": "true",  # in memory, no database server
+                "LANGSMITH_TRACING": "false",
+            },
+            preexec_fn=_limit,
+            timeout=_MAX_SECONDS,
+            check=False,
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise SourceError(f"pytest did not finish in {_MAX_SECONDS} s") from error
     if ran.returncode not in (0, 1) or not outcomes.exists():
         raise SourceError(f"pytest could not run:\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}")
     if guarded:
@@ -116,6 +126,10 @@ def _run(source: Source, tests: Path, *, guarded: bool) -> Outcomes:
     found: Outcomes = json.loads(outcomes.read_text("utf-8"))
     outcomes.unlink()
     return found
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (_MAX_BYTES, _MAX_BYTES))
 
 
 def _compare(source: Source, plain: Outcomes, guarded: Outcomes) -> Compared:

@@ -179,7 +179,7 @@ class _Shim:
                 configurable=configurable,
                 source=self._source(request.state, call["id"], configurable),
             )
-            self._guard.authorize([found])
+            self._guard.gate.authorize([found])
         except Refused:
             pass  # the tool finds no grant, and says why
         return request if tool is request.tool else request.override(tool=tool)

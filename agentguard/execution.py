@@ -1,0 +1,241 @@
+"""What happens under a Grant: claim it, run on private copies, record what came of it.
+
+Claim → run → record (DESIGN section 4, 3). The decision to run is gate.py's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from agentguard.assets import Scratch, Store
+from agentguard.broker import Broker, Receipt
+from agentguard.claims import Claim, Replay
+from agentguard.errors import AssetError, DestinationError
+from agentguard.formats import Limits
+from agentguard.gate import Gate
+from agentguard.gather import Call, Prepared, Refused, terms_of
+from agentguard.ledger import Outcome, Relied
+from agentguard.model import Effect, GrantState, OutsideEffect, Stage
+from agentguard.outputs import Collected, Sources, collect
+from agentguard.storage import Row
+
+_ATTEMPTS = 4
+
+
+class Execution:
+    """Runs calls under their Grants.
+
+    Args:
+        gate: decides again before each claim.
+        store: where asset bytes are.
+        broker: the way out.
+        limits: what may be taken in.
+    """
+
+    def __init__(self, *, gate: Gate, store: Store, broker: Broker, limits: Limits) -> None:
+        self.gate = gate
+        self.workspace = gate.workspace
+        self.ledger = gate.ledger
+        self.store = store
+        self.broker = broker
+        self.limits = limits
+
+    def claim(self, call: Call) -> Claim | Replay:
+        """Rebuild the Request from what would run now, decide again, and claim its Grant.
+
+        Raises:
+            Refused: no matching Grant, or the facts of now don't permit it (I5).
+            LedgerUnavailable: nothing was claimed.
+        """
+        for _ in range(_ATTEMPTS):
+            call, prepared, row = self.gate.recorded(call)
+            request = prepared.request
+            grant = self.ledger.one("SELECT * FROM grants WHERE request = ?", request.digest)
+            approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
+            if grant is None:
+                raise self.gate.ungranted(call, prepared, row, approval)
+            retry = grant["effect"] == OutsideEffect.NONE
+            if grant["state"] == GrantState.EXECUTED or (
+                grant["state"] == GrantState.FAILED and not retry
+            ):
+                return self._replay(grant)
+            if grant["state"] in (GrantState.CLAIMED, GrantState.UNKNOWN):
+                raise Refused(
+                    "this call was started before and its outcome is not known yet; it will not"
+                    " be done twice (`agentguard reconcile` finds out)",
+                    policy="outcome-unknown",
+                )
+            credential = self.gate.credential(call)
+            decision = self.gate.decide_asked(call, prepared, approval)
+            if decision.effect is not Effect.PERMIT:
+                raise Refused(decision.reason, policy="decided-again")
+            relied = Relied(
+                epoch=call.job.epoch,
+                credential=credential,
+                versions={use.sha256: prepared.rows[use.asset]["version"]
+                          for use in request.assets},
+                approved=approval is not None,
+                policy_version=self.gate.policy.digest,
+            )  # fmt: skip
+            # The private copies come first: what can't be prepared must not use up the Grant.
+            scratch, arguments, outputs = self._prepare_files(call, prepared)
+            try:
+                outside = call.bound.binding.effect is not OutsideEffect.NONE
+                vendor = request.destination is not None
+                obstacle = self.ledger.claim(request, relied, durable=outside or vendor)
+            except BaseException:
+                scratch.close()
+                raise
+            if obstacle is None:
+                return Claim(
+                    call=call,
+                    prepared=prepared,
+                    credential=credential,
+                    scratch=scratch,
+                    arguments=arguments,
+                    outputs=outputs,
+                )
+            scratch.close()
+            if not obstacle.startswith("moved"):
+                raise Refused(obstacle, policy="not-granted")
+        raise Refused("the facts kept changing while this was claimed; try again", policy="moved")
+
+    def collect(self, claim: Claim, result: Any) -> Collected:
+        """Take in what a tool returned.
+
+        Raises:
+            AssetError: an output is missing or can't be taken in.
+        """
+        request = claim.prepared.request
+        owner = self.workspace.agents[request.agent].owner
+        people = {owner}
+        for use in request.assets:
+            people |= {
+                row["person"]
+                for row in self.ledger.all(
+                    "SELECT person FROM contributors WHERE sha256 = ?", use.sha256
+                )
+            }
+        return collect(
+            result,
+            binding=claim.call.bound.binding,
+            request=request,
+            scratch=claim.scratch,
+            outputs=claim.outputs,
+            sources=Sources(
+                terms=tuple(
+                    terms_of(claim.prepared.rows[use.asset]["terms"]) for use in request.assets
+                ),
+                contributors=frozenset(people),
+            ),
+        )
+
+    def executed(
+        self, claim: Claim, collected: Collected, *, updates: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that a claimed call ran, with all it made.
+
+        Raises:
+            LedgerUnavailable: the outcome is not recorded; the Grant stays `claimed`.
+        """
+        request = claim.prepared.request
+        binding = claim.call.bound.binding
+        used = {use.sha256 for use in request.assets}
+        queued = binding.stage is Stage.QUEUE and request.destination is not None
+        revealed: set[str] = set()
+        if binding.reveals:
+            for labels in (*(use.labels for use in request.assets),
+                           *(made.labels for made in collected.made)):  # fmt: skip
+                revealed |= labels - self.workspace.open_labels
+        reviewed = binding.stage is Stage.REVIEW
+        self._finish(
+            claim,
+            Outcome(
+                state=GrantState.EXECUTED,
+                text=collected.text,
+                made=collected.made,
+                updates=updates,
+                findings=dict.fromkeys(used, collected.findings) if reviewed else None,
+                queued=tuple((sha256, request.destination or "") for sha256 in sorted(used))
+                if queued
+                else (),
+                revealed=frozenset(revealed),
+                receipts=tuple(
+                    (receipt.destination, receipt.location, receipt.sha256)
+                    for receipt in claim.receipts
+                ),
+            ),
+        )
+
+    def failed(self, claim: Claim, text: str) -> None:
+        """Record that a claimed call failed; `unknown` where its effect may have happened (I8)."""
+        opaque = claim.unknown and claim.call.bound.binding.effect is not OutsideEffect.NONE
+        state = GrantState.UNKNOWN if opaque else GrantState.FAILED
+        self._finish(claim, Outcome(state=state, text=text))
+
+    def paused(self, claim: Claim) -> None:
+        """Return the Grant of a tool that paused itself before any effect."""
+        self.ledger.unclaim(claim.prepared.request)
+        claim.scratch.close()
+
+    def send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
+        """Send an asset of a claimed call through the broker, and keep the receipt."""
+        request = claim.prepared.request
+        if request.destination is None:
+            raise DestinationError("this call names no destination", outcome_unknown=False)
+        row = next(row for row in claim.prepared.rows.values() if row["sha256"] == sha256)
+        receipt = self.broker.send(
+            destination=request.destination,
+            key=request.content_digest,
+            path=path,
+            sha256=sha256,
+            extension=row["extension"],
+            texts=texts,
+        )
+        claim.receipts.append(receipt)
+        return receipt
+
+    def _prepare_files(
+        self, call: Call, prepared: Prepared
+    ) -> tuple[Scratch, dict[str, Any], dict[str, str]]:
+        bound = call.bound
+        scratch = Scratch(self.store, limits=self.limits)
+        try:
+            outputs = {name: scratch.output(name, bound.suffix(name))
+                       for name in bound.binding.outputs}  # fmt: skip
+
+            def private(path: str, value: Any) -> Any:
+                row = prepared.rows[value]
+                form = bound.binding.assets[path]
+                if form == "bytes":
+                    return scratch.input_bytes(row["sha256"], row["extension"])
+                if form == "data-url":
+                    return scratch.data_url(row["sha256"], row["extension"], row["media_type"])
+                return scratch.input(row["sha256"], row["extension"])
+
+            return scratch, bound.fill(prepared.request.args, private, outputs), outputs
+        except AssetError as error:
+            scratch.close()
+            raise Refused(str(error), policy="bytes-differ") from None
+        except BaseException:
+            scratch.close()
+            raise
+
+    def _replay(self, grant: Row) -> Replay:
+        row = self.ledger.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
+        if row is None:
+            raise Refused("this call already ran; its text was deleted", policy="replayed")
+        return Replay(
+            executed=grant["state"] == GrantState.EXECUTED,
+            text=row["text"],
+            updates=json.loads(row["state"]),
+            assets=tuple(json.loads(row["assets"])),
+        )
+
+    def _finish(self, claim: Claim, outcome: Outcome) -> None:
+        try:
+            self.ledger.finish(claim.prepared.request, outcome, credential=claim.credential)
+        finally:
+            claim.scratch.close()

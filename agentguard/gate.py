@@ -1,0 +1,279 @@
+"""The gate: decide on calls, record it, and say how an asked call stands (DESIGN section 4, 1-2).
+
+Gather → decide → grant. What runs under a Grant is in execution.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentguard.approvals import Approvals
+from agentguard.config import Workspace
+from agentguard.decide import decide
+from agentguard.errors import JobError, LedgerUnavailable
+from agentguard.gather import Call, Prepared, Refused, facts, prepare, stage_of
+from agentguard.ledger import Judged, Ledger
+from agentguard.model import Decision, Effect
+from agentguard.policy import Policy
+from agentguard.storage import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorized:
+    """What authorize decided of one call."""
+
+    decision: Decision
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An asked call, as an approver needs to see it.
+
+    Args:
+        request: the Request's digest, which is also the name of the approval request.
+        decision: PERMIT, ASK with what is still missing, or DENY, on the facts of now.
+    """
+
+    request: str
+    decision: Decision
+    shown: Mapping[str, Any]
+    expires_at: int
+
+
+class Gate:
+    """Decides on calls by the policy and the facts of now.
+
+    Args:
+        workspace: the configuration.
+        policy: the policies.
+        ledger: where decisions, requests and grants are.
+        approvals: whose verified answers count.
+    """
+
+    def __init__(
+        self, *, workspace: Workspace, policy: Policy, ledger: Ledger, approvals: Approvals
+    ) -> None:
+        self.workspace = workspace
+        self.policy = policy
+        self.ledger = ledger
+        self.approvals = approvals
+
+    def authorize(self, calls: Sequence[Call]) -> list[Authorized]:
+        """Decide on the calls of one message and record all Decisions in one transaction.
+
+        A call that was decided before keeps its recorded Decision (I8). Returns one result per
+        call, in order; a refusal is a result too.
+
+        Raises:
+            LedgerUnavailable: nothing was recorded, so nothing may run (I10).
+        """
+        results: list[Authorized] = []
+        judged: list[Judged] = []
+        seen: dict[str | None, Authorized] = {}
+        epoch = 0
+        for call in calls:
+            try:
+                result, item = self._judge(call, seen)
+            except Refused as refusal:
+                results.append(self._refused(call, refusal))
+                continue
+            results.append(result)
+            seen[call.key] = result
+            if item is not None:
+                judged.append(item)
+                epoch = call.job.epoch
+        if judged:
+            try:
+                self.ledger.record_decisions(judged, epoch=epoch)
+            except JobError as error:
+                closed = Refused(str(error), policy="job")
+                return [self._refused(call, closed) for call in calls]
+        return results
+
+    def waiting(self, call: Call) -> Waiting:
+        """What an asked call waits for now; issues its Grant once the ledger says PERMIT.
+
+        Raises:
+            Refused: no such request, or it is not asked.
+        """
+        call, prepared, row = self.recorded(call)
+        if row["effect"] != Effect.ASK.value:
+            raise Refused(row["reason"], policy="not-asked")
+        request = prepared.request
+        approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
+        if approval is None:
+            raise Refused("no approval was asked for this call", policy="not-asked")
+        credential = self.credential(call)
+        decision = self.decide_asked(call, prepared, approval)
+        if decision.effect is Effect.PERMIT:
+            item = self._judged(call, prepared, decision, credential)
+            try:
+                self.ledger.issue_grant(item, epoch=call.job.epoch)
+            except JobError as error:
+                raise Refused(str(error), policy="job") from None
+        elif approval["state"] == "pending" and self.ledger.clock() >= approval["expires_at"]:
+            reason = decision.reason
+            self.ledger.settle_approval(request.digest, state="expired", reason=reason)
+        return Waiting(
+            request=request.digest,
+            decision=decision,
+            shown=prepared.shown,
+            expires_at=approval["expires_at"],
+        )
+
+    def recorded(self, call: Call) -> tuple[Call, Prepared, Row]:
+        """The call with its agent, the Request as it would run now, and the row that decided it.
+
+        The row is found by (job, thread, call id), and must have decided exactly what would run:
+        a call id may come again, a Request may not (I5, I6).
+        """
+        rows = self.ledger.all(
+            "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
+            " ORDER BY decided_at DESC LIMIT 32",
+            call.job.id,
+            call.thread,
+            call.call_id,
+        )
+        prepared = prepare(call, self.workspace, self.ledger)
+        for row in rows:
+            if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
+                continue
+            request = replace(
+                prepared.request,
+                agent=row["agent"],
+                call_key=row["call_key"],
+                revision=row["revision"],
+            )
+            if request.digest == row["digest"]:
+                known = replace(call, agent=row["agent"], key=row["call_key"])
+                return known, replace(prepared, request=request), row
+        if not rows:
+            raise Refused(
+                f"{call.bound.name} did not pass the authorization node with this call; nothing"
+                " runs without a recorded decision",
+                policy="not-authorized",
+            )
+        raise Refused(
+            "what would run now is not what was decided on (arguments, assets, labels or"
+            " destination differ); make a new call",
+            policy="call-changed",
+        )
+
+    def decide_asked(self, call: Call, prepared: Prepared, approval: Row | None) -> Decision:
+        """Decide on the facts of now; a closed or expired approval request is a DENY (S22)."""
+        if approval is not None:
+            closed = approval["state"] in ("expired", "revoked", "superseded", "denied")
+            if closed or self.ledger.clock() >= approval["expires_at"]:
+                why = {"denied": "a person said no", "revoked": "its job ended"}.get(
+                    approval["state"], "the review window closed; no answer is a no"
+                )
+                return Decision(
+                    effect=Effect.DENY, policies=("agentguard.approval",), reason=f"refused: {why}"
+                )
+        return self._decide(call, prepared)
+
+    def ungranted(
+        self, call: Call, prepared: Prepared, row: Row, approval: Row | None
+    ) -> Refused:
+        """Why a recorded call has no Grant: the Decision's reason, or how it stands now."""
+        if approval is None:
+            return Refused(row["reason"], policy="not-granted")
+        decision = self.decide_asked(call, prepared, approval)
+        if decision.effect is Effect.PERMIT:
+            reason = "it is approved; resume the call where it waits, it has no grant elsewhere"
+            return Refused(reason, policy="not-granted")
+        return Refused(decision.reason, policy="not-granted")
+
+    def credential(self, call: Call) -> str:
+        """The id of this process's live credential for a call's agent and stage.
+
+        Raises:
+            Refused: the agent lacks the stage, or the job is over.
+        """
+        stage = stage_of(call, self.workspace)
+        agent = self.workspace.agents[call.agent or ""]
+        try:
+            return call.job.credential(agent, stage or min(agent.stages)).id
+        except JobError as error:
+            raise Refused(str(error), policy="job") from None
+
+    def record_refusal(self, call: Call, refusal: Refused) -> None:
+        """Record that a call was refused where it would have run (I5)."""
+        with contextlib.suppress(LedgerUnavailable):  # refused either way
+            self._refused(call, refusal)
+
+    def _judge(
+        self, call: Call, seen: Mapping[str | None, Authorized]
+    ) -> tuple[Authorized, Judged | None]:
+        credential = self.credential(call)
+        prepared = prepare(call, self.workspace, self.ledger)
+        digest = prepared.request.digest
+        earlier = seen.get(call.key)
+        if earlier is not None:
+            if earlier.request != digest:
+                raise Refused("two calls of one message share an id", policy="call-id")
+            return earlier, None
+        known = self.ledger.one(
+            "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
+        )
+        if known is not None:
+            if known["digest"] != digest:
+                raise Refused(
+                    "this call was decided before with other arguments, assets or labels; make a"
+                    " new call",
+                    policy="call-changed",
+                )
+            return Authorized(decision=_recorded_decision(known), request=digest), None
+        decision = self._decide(call, prepared)
+        item = self._judged(call, prepared, decision, credential)
+        return Authorized(decision=decision, request=digest), item
+
+    def _judged(
+        self, call: Call, prepared: Prepared, decision: Decision, credential: str
+    ) -> Judged:
+        lifetimes = self.workspace.lifetimes
+        lasts = lifetimes.review if decision.effect is Effect.ASK else lifetimes.grant
+        return Judged(
+            request=prepared.request,
+            decision=decision,
+            shown=prepared.shown,
+            thread=call.thread,
+            call_id=call.call_id,
+            credential=credential,
+            policy_version=self.policy.digest,
+            outside=call.bound.binding.effect,
+            expires_at=self.ledger.clock() + lasts,
+        )
+
+    def _decide(self, call: Call, prepared: Prepared) -> Decision:
+        answers = self.approvals.verified(prepared.request.digest)
+        known = facts(call, prepared, self.workspace, self.ledger)
+        return decide(self.policy, prepared.request, known, answers, self.ledger.clock())
+
+    def _refused(self, call: Call, refusal: Refused) -> Authorized:
+        body = {
+            "job": call.job.id,
+            "agent": call.agent,
+            "tool": call.bound.name,
+            "call": call.key,
+            "policy": refusal.policy,
+            "reason": refusal.reason[:500],
+        }
+        self.ledger.refuse(body)
+        decision = Decision(
+            effect=Effect.DENY, policies=(refusal.policy,), reason=refusal.reason
+        )
+        return Authorized(decision=decision)
+
+
+def _recorded_decision(row: Row) -> Decision:
+    return Decision(
+        effect=Effect(row["effect"]),
+        policies=tuple(json.loads(row["policies"])),
+        reason=row["reason"],
+    )
