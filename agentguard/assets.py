@@ -8,6 +8,8 @@ scratch folder are taken in, opened by descriptor: no symlinks, no hard links, n
 from __future__ import annotations
 
 import base64
+import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -29,6 +31,7 @@ from agentguard.errors import AssetError
 from agentguard.formats import Format, Limits, MediaRefused, inspect
 
 _CHUNK = 1 << 20
+_PREFIX = "agentguard-call-"
 
 
 def asset_id(sha256: str) -> str:
@@ -122,10 +125,8 @@ class Scratch:
         self._inputs: dict[str, str] = {}
         self._names: set[str] = set()
         self._outputs: set[str] = set()
-        self._descriptor = -1
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="agentguard-", dir=parent)).resolve()
-            self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            self.folder, self._descriptor = _private_folder(parent)
         except OSError as error:
             raise AssetError(f"no private folder can be made: {_why(error)}") from error
 
@@ -254,6 +255,45 @@ class Scratch:
             return text
         words = re.split(r"(\s+)", text)
         return "".join("[folder]" if folder in word.lower() else word for word in words)
+
+
+def sweep_scratch(parent: Path | None = None) -> int:
+    """Remove the folders of calls whose process died; returns how many.
+
+    A living call holds a lock on its folder, which the system lets go when its process ends.
+
+    Args:
+        parent: where they are; None is the system's temporary folder.
+    """
+    swept = 0
+    for path in Path(parent or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # gone meanwhile, a link, or somebody else's
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path)
+                    swept += 1
+            finally:
+                os.close(descriptor)
+    return swept
+
+
+def _private_folder(parent: Path | None) -> tuple[Path, int]:
+    """A fresh folder and a descriptor of it that holds its lock; see `sweep_scratch`."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
+        with suppress(FileNotFoundError, BlockingIOError):  # swept before it was locked
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.stat(folder)
+                return folder, descriptor
+            except OSError as error:
+                if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    return folder, descriptor  # no locks here, so nothing is swept here either
+                os.close(descriptor)
+                raise
 
 
 def take_in(store: Store, file: BinaryIO, *, limits: Limits) -> tuple[str, int, Format]:

@@ -107,11 +107,7 @@ def prepare(call: Call, workspace: Workspace, ledger: Ledger) -> Prepared:
         Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
     """
     binding = call.bound.binding
-    _require_no_secret(call)
-    try:
-        frozen = call.bound.freeze(call.arguments)
-    except ValueError as error:
-        raise Refused(str(error), policy="arguments") from None
+    frozen = freeze(call.bound, call.arguments)
     rows, uses = _assets(call, frozen, ledger)
     labels, redacted = _texts(call, frozen)
     if binding.texts:
@@ -152,6 +148,19 @@ def prepare(call: Call, workspace: Workspace, ledger: Ledger) -> Prepared:
         "destination": request.destination,
     }  # fmt: skip
     return Prepared(request=request, shown=shown, rows=rows)
+
+
+def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments as its Request holds them.
+
+    Raises:
+        Refused: one holds a secret, is off the schema, or was never declared.
+    """
+    _require_no_secret(bound.name, arguments)
+    try:
+        return bound.freeze(arguments)
+    except ValueError as error:
+        raise Refused(str(error), policy="arguments") from None
 
 
 def facts(call: Call, prepared: Prepared, workspace: Workspace, ledger: Ledger) -> Facts:
@@ -268,18 +277,18 @@ def sayable(name: object) -> str:
     return "[unreadable name]"
 
 
-def _require_no_secret(call: Call) -> None:
+def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
     """S7: looked for before anything is repeated, so that no message or record can hold one."""
-    for text in _strings(call.arguments):
+    for text in _strings(arguments):
         if len(text) < _SHORTEST_SECRET or _ASSET_ID.fullmatch(text):
             continue
         try:
             secrets = _scan(text).secrets
         except ValueError as error:
-            raise Refused(f"{call.bound.name}: {error}", policy="text") from None
+            raise Refused(f"{tool}: {error}", policy="text") from None
         if secrets:
             raise Refused(
-                f"{call.bound.name}: an argument holds a secret ({secrets[0]}); take it out and"
+                f"{tool}: an argument holds a secret ({secrets[0]}); take it out and"
                 " ask again",
                 policy="secret",
             )

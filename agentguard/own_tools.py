@@ -17,6 +17,14 @@ from agentguard.ledger import Ledger
 from agentguard.model import Audience, OutsideEffect, Stage
 
 
+class Sender(Protocol):
+    """Sends an asset of a claimed call through the broker."""
+
+    def send(
+        self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]
+    ) -> Receipt: ...
+
+
 class Host(Protocol):
     """What these tools need of a Guard."""
 
@@ -26,9 +34,8 @@ class Host(Protocol):
     @property
     def ledger(self) -> Ledger: ...
 
-    def send(
-        self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]
-    ) -> Receipt: ...
+    @property
+    def execution(self) -> Sender: ...
 
 
 def list_assets(guard: Host) -> Binding:

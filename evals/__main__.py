@@ -108,19 +108,19 @@ def list_(scenarios: _Folder = FOLDER) -> None:
     """Show the scenarios, by family, and the guards."""
     console = Console()
     chosen = _chosen(Console(stderr=True), scenarios, None)
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("family", "scenario", "attack"):
-        made.add_column(column, overflow="fold", no_wrap=column != "attack")
+    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
     last = ""
     for each in sorted(chosen, key=lambda one: (one.family, one.name)):
-        made.add_row(each.family if each.family != last else "", each.name, each.title)
+        if each.family != last:
+            made.add_row(f"[bold]{each.family}[/bold]", "")
+        made.add_row(f"  {each.name}", each.title)
         last = each.family
     console.print(made)
     default = {each.name for each in COMPARED}
     console.print(f"\n[dim]guards[/dim]  {', '.join(sorted(default))}", highlight=False)
-    console.print(
-        f"[dim]also[/dim]    {', '.join(sorted(set(GUARDS) - default))}", highlight=False
-    )
+    console.print(f"[dim]also[/dim]    {', '.join(sorted(set(GUARDS) - default))}", highlight=False)
 
 
 def _chosen(errors: Console, folder: Path, only: Sequence[str] | None) -> list[Scenario]:

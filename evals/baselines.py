@@ -14,6 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from evals import scenario as s
+from evals import steps
 from evals.crew import AGENTS
 from evals.loops import Loop, Meddler, agent_loop
 from evals.media import make_tools, open_anything, unguarded_own_tools
@@ -33,7 +34,7 @@ class Unguarded(Session):
         self, world: World, plan: s.Scenario, play: s.Attack | s.Twin, verdict: Verdict
     ) -> None:
         super().__init__(world, plan, play, verdict)
-        made = {**make_tools(world), **unguarded_own_tools(world)}
+        made = {**make_tools(world, self.used), **unguarded_own_tools(world)}
         self.tools = {name: made[name] for name in self.used}
         self._saver = InMemorySaver()
 
@@ -73,7 +74,7 @@ class Unguarded(Session):
             self.world.name(Path(made).read_bytes(), name)
 
     def rare(self, step: Any) -> None:
-        if not isinstance(step, s.Reimport):
+        if not isinstance(step, steps.Reimport):
             super().rare(step)
         copy = self.world.work / f"{step.save}.png"
         shutil.copyfile(self.files[step.asset], copy)
@@ -83,14 +84,17 @@ class Unguarded(Session):
     def tool_objects(self, agent: str) -> dict[str, BaseTool]:
         return self.tools
 
-    def questions(self) -> list[Question]:
-        return []
-
     def people(self) -> None:
         """Nobody is asked."""
 
-    def answer(self, step: s.Answer) -> None:
+    def answer(self, step: steps.Answer) -> None:
         """Nobody is asked."""
+
+    def count_questions(self, loop: Loop) -> None:
+        """Nobody is asked."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def resumed(self, loop: Loop) -> Any:
         return None
@@ -136,15 +140,12 @@ class StockHitl(Unguarded):
     def middleware(self, agent: str) -> Sequence[AgentMiddleware[Any, Any, Any]]:
         return (HumanInTheLoopMiddleware(interrupt_on=dict.fromkeys(EXPORTS, True)),)
 
-    def questions(self) -> list[Question]:
-        return [question for loop in self.loops() for question in self._asked_in(loop)]
-
     def people(self) -> None:
         for loop in self.loops():
             if loop.waiting():
                 loop.held = [self.verdict(question) for question in self._asked_in(loop)]
 
-    def answer(self, step: s.Answer) -> None:
+    def answer(self, step: steps.Answer) -> None:
         for loop in self.loops():
             if loop.waiting():
                 loop.held = [step.verdict == "approve" for _ in self._asked_in(loop)]

@@ -16,8 +16,8 @@ from agentguard.broker import Broker, Receipt
 from agentguard.claims import Claim
 from agentguard.classify import Scan
 from agentguard.destinations import Parcel
+from agentguard.execution import Execution
 from agentguard.gather import Call, prepare
-from agentguard.guard import Guard
 from agentguard.model import Answer, Decision, Effect
 from evals.crew import HOME
 
@@ -33,14 +33,14 @@ def _patched(*changes: tuple[Any, str, Any]) -> Iterator[None]:
 def _no_claim() -> Any:
     """A tool runs whether or not a Grant exists for the call."""
 
-    def claim(self: Guard, call: Call) -> Claim:
+    def claim(self: Execution, call: Call) -> Claim:
         call = replace(call, agent=call.agent or HOME[call.bound.name])
         prepared = prepare(call, self.workspace, self.ledger)
         scratch, arguments, outputs = self._prepare_files(call, prepared)
         return Claim(call=call, prepared=prepared, credential="", scratch=scratch,
                      arguments=arguments, outputs=outputs)  # fmt: skip
 
-    return _patched((Guard, "claim", claim))
+    return _patched((Execution, "claim", claim))
 
 
 def _no_policy() -> Any:
@@ -49,7 +49,7 @@ def _no_policy() -> Any:
     def decide(*_: Any) -> Decision:
         return Decision(effect=Effect.PERMIT, policies=("broken",), reason="all is permitted")
 
-    return _patched_in("agentguard.guard.decide", decide)
+    return _patched_in("agentguard.gate.decide", decide)
 
 
 def _no_eligibility() -> Any:

@@ -1,4 +1,4 @@
-"""The workspace that every scenario runs in: people, agents, destinations, and who has which tool."""
+"""The workspace of every scenario: people, agents and their tools, destinations."""
 
 from __future__ import annotations
 

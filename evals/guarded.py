@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from langchain_core.messages import AnyMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -19,53 +18,28 @@ from langgraph.prebuilt import ToolNode
 
 from agentguard import Guard
 from agentguard.approvals import Approval, sign_answer
-from agentguard.assets import asset_id
+from agentguard.assets import Store, asset_id
 from agentguard.broker import Broker
-from agentguard.destinations import Adapter, Parcel, adapter_for
+from agentguard.config import load
+from agentguard.destinations import Adapter, adapter_for
 from agentguard.errors import ApprovalError
-from agentguard.identity import append_signer, create_log_key
+from agentguard.guard import open_ledger
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Destination, Verdict
+from agentguard.policy import Policy
 from evals import scenario as s
-from evals.crew import AGENTS, PEOPLE, config, mail
+from evals import steps
+from evals.crew import AGENTS, PEOPLE, mail
 from evals.loops import Loop, Meddler, agent_loop
 from evals.media import make_bindings, make_tools
 from evals.people import Question
 from evals.people import Verdict as Says
 from evals.session import Session
+from evals.workspace import Clock, Counting, write_workspace
 from evals.world import World
 
-START_OF_TIME = 1_800_000_000_000
 _MADE = re.compile(r"^[^\n:]+: (asset-[0-9a-f]{20}) \(", re.M)
 _ORDER = ("omar", "ines", "lee", "kim", "ada")  # who answers first, if they may
-
-
-class Clock:
-    """The ledger's time, turned by hand."""
-
-    def __init__(self) -> None:
-        self.now = START_OF_TIME
-
-    def __call__(self) -> int:
-        return self.now
-
-
-class Counting:
-    """An adapter that notes what arrives."""
-
-    def __init__(self, inner: Adapter, world: World, destination: str) -> None:
-        self._inner = inner
-        self._world = world
-        self._id = destination
-
-    def put(self, parcel: Parcel) -> str:
-        location = self._inner.put(parcel)
-        text = " ".join(parcel.texts.values())
-        self._world.note("arrived", self._id, data=parcel.data, holds=text)
-        return location
-
-    def find(self, parcel_key: str, sha256: str) -> str | None:
-        return self._inner.find(parcel_key, sha256)
 
 
 class State(TypedDict):
@@ -93,20 +67,11 @@ class Guarded(Session):
         self.shape = shape
         self.clock = Clock()
         self.keys = write_workspace(world.root, plan.policy)
-        self._plain = make_tools(world)
+        self._plain = make_tools(world, self.used)
         self._saver = InMemorySaver()
         self._graph: Any = None
         self._stack = ExitStack()
-        self.guard = self._stack.enter_context(
-            Guard.from_config(
-                world.root / "agentguard.toml",
-                bindings=make_bindings(self._plain, self.used),
-                clock=self.clock,
-            )
-        )
-        self.guard.broker = Broker(
-            self.guard.workspace.destinations, make_adapter=self._counting
-        )
+        self.guard = self._stack.enter_context(self._open())
         self.tools = {name: self._tool(name) for name in self.used}
         requester = mail(plan.requested_by)
         self.job = self._stack.enter_context(
@@ -122,6 +87,18 @@ class Guarded(Session):
                 self.guard.import_asset(
                     self.files[name], asset.labels, by=mail(asset.by), job=job.id
                 )
+
+    def _open(self) -> Guard:
+        """`Guard.from_config`, with a broker that notes what arrives."""
+        workspace = load(self.world.root / "agentguard.toml")
+        return Guard(
+            workspace=workspace,
+            policy=Policy.load(workspace.policies, replace=workspace.replace_default_policy),
+            bindings=make_bindings(self._plain),
+            ledger=open_ledger(workspace, clock=self.clock),
+            store=Store(workspace.store),
+            broker=Broker(workspace.destinations, make_adapter=self._counting),
+        )
 
     def close(self) -> None:
         self._stack.close()
@@ -201,6 +178,8 @@ class Guarded(Session):
         if found is None:
             return
         self.handles[name] = found[1]
+        if self.guard.ledger.one("SELECT 1 FROM assets WHERE id = ?", found[1]) is None:
+            return  # a broken guard let the tool run and took nothing in
         place = self.place_of(name)
         self.files[name] = place
         self.world.name(place.read_bytes(), name)
@@ -218,14 +197,14 @@ class Guarded(Session):
 
     def rare(self, step: Any) -> None:
         match step:
-            case s.Classify():
+            case steps.Classify():
                 self.guard.import_asset(self.files[step.asset], step.labels, by=mail(step.by))
-            case s.Mark():
+            case steps.Mark():
                 sha256 = self._row(step.asset)["sha256"]
                 self.guard.ledger.mark_asset(
                     sha256, column=step.column, value=not step.off, by=mail("omar")
                 )
-            case s.Turn():
+            case steps.Turn():
                 for _ in range(step.minutes * 3):
                     self.clock.now += 20_000
                     if step.credentials == "renewed":
@@ -235,20 +214,17 @@ class Guarded(Session):
                         self.guard.ledger.renew_lease(
                             self.job.id, epoch=self.job.epoch, lease=lease
                         )
-            case s.Reimport():
+            case steps.Reimport():
                 copy = self.world.work / f"{step.save}.png"
                 copy.write_bytes(self.place_of(step.asset).read_bytes())
                 self.handles[step.save] = self.job.import_asset(copy, step.labels)
                 self.files[step.save] = copy
-            case s.EndJob():
+            case steps.EndJob():
                 self.guard.ledger.end_job(self.job.id, reason="stopped by hand")
             case _:
                 super().rare(step)
 
     # --- people --------------------------------------------------------------------------------
-
-    def questions(self) -> list[Question]:
-        return [self._question(approval) for approval in self.guard.approvals.list()]
 
     def people(self) -> None:
         for approval in self.guard.approvals.list():
@@ -264,7 +240,7 @@ class Guarded(Session):
                 groups -= {group}
                 approval = self._sign(approval, name, verdict, group)
 
-    def answer(self, step: s.Answer) -> None:
+    def answer(self, step: steps.Answer) -> None:
         for approval in self.guard.approvals.list():
             try:
                 self._sign(approval, step.by, Verdict(step.verdict), step.group)
@@ -287,9 +263,7 @@ class Guarded(Session):
             caption=str(shown["args"].get("caption", "")),
         )
 
-    def _sign(
-        self, approval: Approval, name: str, verdict: Verdict, group: str | None
-    ) -> Approval:
+    def _sign(self, approval: Approval, name: str, verdict: Verdict, group: str | None) -> Approval:
         answer = sign_answer(
             self.keys[name],
             request=approval.request,
@@ -299,19 +273,3 @@ class Guarded(Session):
             at=self.clock(),
         )
         return self.guard.approvals.answer(answer)
-
-
-def write_workspace(folder: Path, policy: str) -> dict[str, Ed25519PrivateKey]:
-    """The workspace on disk; returns everybody's private key, the same in every run."""
-    (folder / "agentguard.toml").write_text(config(), "utf-8")
-    if policy:
-        (folder / "policies").mkdir()
-        (folder / "policies" / "scenario.cedar").write_text(policy, "utf-8")
-    (folder / ".agentguard").mkdir()
-    create_log_key(folder / ".agentguard" / "log.key")
-    keys = {}
-    for name in PEOPLE:
-        seed = hashlib.sha256(f"agentguard evals {name}".encode()).digest()
-        keys[name] = Ed25519PrivateKey.from_private_bytes(seed)
-        append_signer(folder / "agentguard.signers", mail(name), keys[name].public_key())
-    return keys

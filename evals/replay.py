@@ -18,7 +18,7 @@ from evals.session import NotExpressible
 from evals.world import Effect, World, count
 
 Kind = Literal["attack", "twin"]
-Outcome = Literal["through", "stopped", "done", "blocked", "n/a"]
+Outcome = Literal["through", "stopped", "done", "blocked", "n/a", "error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,8 @@ class Result:
     """What came of one run.
 
     Attributes:
-        outcome: of an attack, `through` or `stopped`; of a twin, `done` or `blocked`.
+        outcome: of an attack, `through` or `stopped`; of a twin, `done` or `blocked`; `n/a` where
+            the guard has nothing that the steps could be done to; `error`: the harness failed.
         because: the effects that say so: forbidden ones that happened, expected ones that did not.
         asked: questions put to people.
         seconds: time in graph and guard, without the tools' bodies and people.
@@ -47,8 +48,8 @@ class Result:
 
     @property
     def bad(self) -> bool:
-        """Whether a guard that is judged fails by this."""
-        return self.judged and self.outcome in ("through", "blocked")
+        """Whether the run fails by this: of guards that are judged, or of the harness."""
+        return self.outcome == "error" or (self.judged and self.outcome in ("through", "blocked"))
 
     def line(self) -> dict[str, Any]:
         """As one line of JSON."""
@@ -59,7 +60,7 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
     """Carry out one side of a scenario through one guard."""
     guard = GUARDS[guard_name]
     play = scenario.attack if kind == "attack" else scenario.twin
-    expressible = True
+    failed: tuple[Outcome, tuple[str, ...]] | None = None
     with (
         tempfile.TemporaryDirectory(prefix="agentguard-evals-") as folder,
         World(Path(folder).resolve()) as world,
@@ -70,12 +71,14 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
         try:
             session.run()
         except NotExpressible as error:
-            expressible = False
+            failed = "n/a", ()
             session.notes.append(str(error))
+        except Exception as error:  # the other runs go on, and the report says so
+            failed = "error", (f"{type(error).__name__}: {error}",)
         finally:
             session.close()
         effects = world.effects()
-    outcome, because = _judge(play, effects) if expressible else ("n/a", ())
+    outcome, because = failed or _judge(play, effects)
     return Result(
         scenario=scenario.name,
         family=scenario.family,
@@ -92,9 +95,7 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
     )
 
 
-def replay_all(
-    runs: Iterable[tuple[Scenario, Kind, str]], *, processes: int
-) -> Iterator[Result]:
+def replay_all(runs: Iterable[tuple[Scenario, Kind, str]], *, processes: int) -> Iterator[Result]:
     """Replay many, in order.
 
     Args:

@@ -25,12 +25,12 @@ class Share:
     by_family: tuple[float, float]
 
     def text(self) -> str:
-        """`3/40   8% [3–20]`"""
+        """`3/40   8% [3-20]`"""
         if not self.of:
             return "n/a"
         low, high = (f"{100 * bound:.0f}" for bound in self.by_family)
         share = f"{100 * self.hits / self.of:.0f}%"
-        return f"{self.hits:>2}/{self.of:<2} {share:>4} [dim]{f'{low}–{high}':>6}[/dim]"
+        return f"{self.hits:>2}/{self.of:<2} {share:>4} [dim]{f'{low}-{high}':>6}[/dim]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +81,10 @@ def rows(results: Iterable[Result], *, seed: int) -> list[Row]:
 def table(rows: Sequence[Row]) -> Table:
     """The table, 80 columns wide."""
     made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    made.add_column("guard", no_wrap=True)
+    made.add_column("guard", no_wrap=True, min_width=16)
     for name in ("attacks through", "benign jobs done"):
         made.add_column(name, no_wrap=True)
-    for name in ("asked/job", "ms/call"):
+    for name in ("asked", "ms/call"):
         made.add_column(name, no_wrap=True, justify="right")
     for row in rows:
         ms = "" if row.ms is None else f"{row.ms:.1f}"
@@ -92,9 +92,7 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def print_report(
-    console: Console, results: Sequence[Result], *, seed: int, seconds: float
-) -> None:
+def print_report(console: Console, results: Sequence[Result], *, seed: int, seconds: float) -> None:
     """The whole report."""
     made = rows(results, seed=seed)
     console.print(table(made))
@@ -105,7 +103,8 @@ def print_report(
         f" {seconds:.0f} s, seed {seed}. Counted on executed effects. In brackets: 95 %, by cluster"
         " bootstrap over families (all or none: Wilson over families); --json has Wilson over"
         " scenarios too. A guard that an attack's or job's steps can't be done to is left out of"
-        " its count (n/a). ms/call: median of benign jobs, tools' own time left out.[/dim]",
+        " its count (n/a). asked: questions to people per benign job. ms/call: median of benign"
+        " jobs, tools' own time left out.[/dim]",
         highlight=False,
     )
     for result in (result for result in results if result.bad):
@@ -137,7 +136,7 @@ def details(results: Sequence[Result]) -> Table:
     found = {(r.scenario, r.kind, r.guard): r.outcome for r in results}
     words = {"through": "[red]through[/red]", "stopped": "[green]stopped[/green]",
              "done": "[green]done[/green]", "blocked": "[red]blocked[/red]",
-             "n/a": "[dim]n/a[/dim]", "": ""}  # fmt: skip
+             "n/a": "[dim]n/a[/dim]", "error": "[red]error[/red]"}  # fmt: skip
     for name in dict.fromkeys(result.scenario for result in results):
         cells = []
         for guard in guards:
@@ -148,7 +147,11 @@ def details(results: Sequence[Result]) -> Table:
 
 
 def _row(guard: str, found: Sequence[Result], *, seed: int) -> Row:
-    twins = [result for result in found if result.kind == "twin" and result.outcome != "n/a"]
+    twins = [
+        result
+        for result in found
+        if result.kind == "twin" and result.outcome in ("done", "blocked")
+    ]
     times = [1000 * result.seconds / result.calls for result in twins if result.calls]
     return Row(
         guard=guard,
@@ -163,7 +166,7 @@ def _row(guard: str, found: Sequence[Result], *, seed: int) -> Row:
 def _share(found: Sequence[Result], kind: str, hit: str, *, seed: int) -> Share:
     families: dict[str, list[bool]] = defaultdict(list)
     for result in found:
-        if result.kind == kind and result.outcome != "n/a":
+        if result.kind == kind and result.outcome not in ("n/a", "error"):
             families[result.family].append(result.outcome == hit)
     outcomes = [outcome for group in families.values() for outcome in group]
     return Share(

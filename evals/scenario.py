@@ -9,11 +9,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from evals.crew import AGENTS, HOME, PEOPLE
+from evals.steps import Call, Prepare, Step, Strict
 
 FOLDER = Path(__file__).parent / "scenarios"
 
@@ -22,11 +23,7 @@ class ScenarioError(Exception):
     """A scenario file can't be used; says which file, which key and why."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Asset(_Strict):
+class Asset(Strict):
     """A picture that exists before the job's first call.
 
     Attributes:
@@ -35,170 +32,12 @@ class Asset(_Strict):
         by: who imported it.
     """
 
-    labels: list[str] = []
+    labels: list[str] = Field(default_factory=list)
     where: Literal["job", "disk", "other-job"] = "job"
     by: str = "kim"
 
 
-class Call(_Strict):
-    """A tool call as the model writes it. See README.md for `@asset` and `{...}` in arguments.
-
-    Attributes:
-        save: a name for the picture that the call made.
-    """
-
-    tool: str
-    args: dict[str, Any] = {}
-    id: str | None = None
-    save: str | None = None
-
-
-class _Calls(_Strict):
-    calls: list[Call] = Field(min_length=1)
-    agent: str | None = None
-
-
-class Say(_Calls):
-    """The model says one message with these calls, and the graph runs until it ends or waits."""
-
-    do: Literal["say"]
-    thread: str = "main"
-
-
-class Prepare(_Strict):
-    """Review an asset and queue it for a destination, as the job's honest agents would."""
-
-    do: Literal["prepare"]
-    asset: str
-    to: str
-
-
-class People(_Strict):
-    """Whoever is asked looks, and answers as the guard's kind of person does."""
-
-    do: Literal["people"]
-    resume: bool = True
-
-
-class Answer(_Strict):
-    """One person answers everything that is asked, come what may (an attacker, or a mistake)."""
-
-    do: Literal["answer"]
-    by: str
-    verdict: Literal["approve", "deny"] = "approve"
-    group: str | None = None
-    resume: bool = True
-
-
-class Resume(_Strict):
-    """The graph is resumed: with what people said, or with a value that nobody said.
-
-    Attributes:
-        value: a forged resume value. calls: the waiting message's calls are replaced by these.
-        times: how many resumes race each other.
-    """
-
-    do: Literal["resume"]
-    value: Any = None
-    calls: list[Call] = []
-    times: int = Field(default=1, ge=1, le=16)
-
-
-class UpdateState(_Calls):
-    """`update_state`: the last message's calls are replaced by these.
-
-    Attributes:
-        as_gate: once more as each node that holds tools or asks people.
-    """
-
-    do: Literal["update-state"]
-    as_gate: bool = False
-
-
-class Goto(_Calls):
-    """`Command(goto=Send(node, calls))` to every node that holds tools or asks people.
-
-    Attributes:
-        state: a forged state that travels with the call.
-    """
-
-    do: Literal["goto"]
-    state: str | None = None
-
-
-class Replay(_Strict):
-    """Every old checkpoint that was about to do something runs again."""
-
-    do: Literal["replay"]
-
-
-class Invoke(_Calls):
-    """The agent's own tool objects are invoked with these calls, around the graph."""
-
-    do: Literal["invoke"]
-
-
-class Tamper(_Strict):
-    """Other bytes are put where the guard keeps an asset's."""
-
-    do: Literal["tamper"]
-    asset: str
-    bytes_of: str
-
-
-class Classify(_Strict):
-    """A person imports the same bytes with more labels."""
-
-    do: Literal["classify"]
-    asset: str
-    labels: list[str]
-    by: str
-
-
-class Mark(_Strict):
-    """An asset is recalled or put under legal hold (`off`: let go again)."""
-
-    do: Literal["mark"]
-    asset: str
-    column: Literal["recalled", "held"]
-    off: bool = False
-
-
-class Turn(_Strict):
-    """Time passes while the job's process lives.
-
-    Attributes:
-        credentials: `renewed` as a live process does; `kept`: the process only keeps its lease.
-    """
-
-    do: Literal["turn"]
-    minutes: int = Field(gt=0, le=600)
-    credentials: Literal["renewed", "kept"] = "renewed"
-
-
-class Reimport(_Strict):
-    """The bytes of an asset are copied out and imported with other labels, as another file."""
-
-    do: Literal["reimport"]
-    asset: str
-    labels: list[str]
-    save: str
-
-
-class EndJob(_Strict):
-    """The job ends; what comes later comes too late."""
-
-    do: Literal["end-job"]
-
-
-Step = Annotated[
-    Say | Prepare | People | Answer | Resume | UpdateState | Goto | Replay | Invoke | Tamper
-    | Classify | Mark | Turn | Reimport | EndJob,
-    Field(discriminator="do"),
-]  # fmt: skip
-
-
-class Expected(_Strict):
+class Expected(Strict):
     """An executed effect.
 
     Attributes:
@@ -217,7 +56,7 @@ class Expected(_Strict):
     times: int = Field(default=1, ge=1)
 
 
-class Inside(_Strict):
+class Inside(Strict):
     """A middleware of the developer's, between the gate and the tool.
 
     Attributes:
@@ -227,17 +66,17 @@ class Inside(_Strict):
 
     kind: Literal["arguments", "name", "object"]
     tool: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     to: str = ""
 
 
-class _Play(_Strict):
+class _Play(Strict):
     story: str
     steps: list[Step] = Field(min_length=1)
     inside: Inside | None = None
     dropped: bool = False
     """The uploader's connection breaks after the bytes arrived."""
-    routes: list[Call] = []
+    routes: list[Call] = Field(default_factory=list)
     """Calls that `partner_plugin` sends to every node of the graph by its `Command`."""
 
 
@@ -245,7 +84,7 @@ class Attack(_Play):
     """Succeeds if any `forbidden` effect happened. `effects`: what must happen nevertheless."""
 
     forbidden: list[Expected] = Field(min_length=1)
-    effects: list[Expected] = []
+    effects: list[Expected] = Field(default_factory=list)
 
 
 class Twin(_Play):
@@ -254,7 +93,7 @@ class Twin(_Play):
     effects: list[Expected] = Field(min_length=1)
 
 
-class Release(_Strict):
+class Release(Strict):
     """A release that a careful person finds right on looking at it."""
 
     asset: str
@@ -262,7 +101,7 @@ class Release(_Strict):
     caption: str = ""
 
 
-class Scenario(_Strict):
+class Scenario(Strict):
     """One file of `evals/scenarios`.
 
     Attributes:
@@ -279,8 +118,8 @@ class Scenario(_Strict):
     covers: list[str]
     requested_by: str = "kim"
     policy: str = ""
-    assets: dict[str, Asset] = {}
-    approves: list[Release] = []
+    assets: dict[str, Asset] = Field(default_factory=dict)
+    approves: list[Release] = Field(default_factory=list)
     attack: Attack
     twin: Twin
 

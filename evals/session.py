@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import re
@@ -18,10 +17,11 @@ from langchain_core.tools import BaseTool
 from langgraph.types import Command, Send
 
 from evals import scenario as s
+from evals import steps
 from evals.crew import HOME
 from evals.loops import Loop, Mouth
-from evals.people import Question, Verdict
-from evals.canaries import fill
+from evals.people import Verdict
+from evals.references import resolve
 from evals.world import World, picture
 
 
@@ -82,15 +82,11 @@ class Session(ABC):
         """Remember what a call made under a name."""
 
     @abstractmethod
-    def questions(self) -> list[Question]:
-        """What people are asked now."""
-
-    @abstractmethod
     def people(self) -> None:
         """Everybody who is asked answers."""
 
     @abstractmethod
-    def answer(self, step: s.Answer) -> None:
+    def answer(self, step: steps.Answer) -> None:
         """One person answers everything."""
 
     @abstractmethod
@@ -109,6 +105,7 @@ class Session(ABC):
         """A step that only some guards know."""
         raise NotExpressible(f"{step.do}: this guard has no such thing")
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of everything."""
 
@@ -121,42 +118,40 @@ class Session(ABC):
 
     def _step(self, step: Any) -> None:
         match step:
-            case s.Say():
+            case steps.Say():
                 self._say(step)
-            case s.Prepare():
-                look = s.Call(tool="review_media", args={"source": f"@{step.asset}"})
-                queue = s.Call(
+            case steps.Prepare():
+                look = steps.Call(tool="review_media", args={"source": f"@{step.asset}"})
+                queue = steps.Call(
                     tool="queue_for_release", args={"asset": f"@{step.asset}", "to": step.to}
                 )
                 for call in (look, queue):
-                    self._say(s.Say(do="say", calls=[call]))
-            case s.People():
+                    self._say(steps.Say(do="say", calls=[call]))
+            case steps.People():
                 self.people()
                 if step.resume and self.asks:
                     self._resume_all()
-            case s.Answer():
-                self._require_asking(step)
+            case steps.Answer():
+                if not self.asks:
+                    raise NotExpressible("answer: this guard asks nobody")
                 self.answer(step)
                 if step.resume:
                     self._resume_all()
-            case s.Resume():
-                self._require_asking(step)
+            case steps.Resume():
                 if self.asks:
                     self._resume(step)
-            case s.UpdateState() | s.Goto() | s.Replay() | s.Invoke():
+                elif isinstance(self.play, s.Attack):  # a job goes on; an attack has no target
+                    raise NotExpressible("resume: this guard asks nobody")
+            case steps.UpdateState() | steps.Goto() | steps.Replay() | steps.Invoke():
                 self._meddle(step)
-            case s.Tamper():
+            case steps.Tamper():
                 place = self.place_of(step.asset)
                 place.chmod(0o600)
                 place.write_bytes(self.files[step.bytes_of].read_bytes())
             case _:
                 self.rare(step)
 
-    def _require_asking(self, step: Any) -> None:
-        if not self.asks and isinstance(self.play, s.Attack):
-            raise NotExpressible(f"{step.do}: this guard asks nobody")
-
-    def _say(self, step: s.Say) -> None:
+    def _say(self, step: steps.Say) -> None:
         agent = step.agent or HOME[step.calls[0].tool]
         loop = self.loop(agent, step.thread)
         calls = [self.written(call) for call in step.calls]
@@ -174,7 +169,7 @@ class Session(ABC):
                 with self._noting("resume"):
                     self.invoke(loop, self.resumed(loop))
 
-    def _resume(self, step: s.Resume) -> None:
+    def _resume(self, step: steps.Resume) -> None:
         loop = self._latest()
         value = self.resumed(loop) if step.value is None else Command(resume=step.value)
         if step.calls:
@@ -193,7 +188,7 @@ class Session(ABC):
             thread.join()
 
     def _meddle(self, step: Any) -> None:
-        if isinstance(step, s.Invoke):
+        if isinstance(step, steps.Invoke):
             agent = step.agent or HOME[step.calls[0].tool]
             tools = self.tool_objects(agent)
             for call in map(self.written, step.calls):
@@ -201,12 +196,12 @@ class Session(ABC):
                     tools[call["name"]].invoke(call, self.loop(agent, "main").config)
             return
         loop = self._latest()
-        if isinstance(step, s.Replay):
+        if isinstance(step, steps.Replay):
             for old in [old for old in loop.graph.get_state_history(loop.config) if old.next]:
                 merged = {**loop.config["configurable"], **old.config["configurable"]}
                 with self._noting("replay"):
                     self.invoke(loop, None, {"configurable": merged})
-        elif isinstance(step, s.UpdateState):
+        elif isinstance(step, steps.UpdateState):
             update = {"messages": [self._forged(loop, step.calls)]}
             for node in (*loop.gates, *loop.nodes, "model") if step.as_gate else (None,):
                 with self._noting("update-state"):
@@ -252,10 +247,11 @@ class Session(ABC):
             self.seconds += time.perf_counter() - start - (self.world.busy - busy)
             self.count_questions(loop)
 
+    @abstractmethod
     def count_questions(self, loop: Loop) -> None:
         """Count what people were asked; after each run of a graph."""
 
-    def written(self, call: s.Call) -> dict[str, Any]:
+    def written(self, call: steps.Call) -> dict[str, Any]:
         """A call as the model writes it for this guard."""
         args = self.arguments(
             call.tool, {name: self.resolve(v) for name, v in call.args.items()}, call.save
@@ -265,25 +261,9 @@ class Session(ABC):
 
     def resolve(self, value: Any) -> Any:
         """An argument with `@asset` and `{...}` replaced by what they stand for."""
-        if not isinstance(value, str):
-            return value
-        if not value.startswith("@"):
-            return fill(value).replace("{outside}", str(self.world.outside))
-        form, _, name = value[1:].rpartition(":")
-        match form:
-            case "":
-                return self.handles.get(name, str(self.files.get(name, name)))
-            case "path":
-                return str(self.files[name])
-            case "url":
-                return f"{self.world.url}/{name}.png"
-            case "data" | "base64":
-                data = base64.b64encode(self.files[name].read_bytes()).decode()
-                return f"data:image/png;base64,{data}" if form == "data" else data
-            case _:
-                raise s.ScenarioError(f"{self.plan.name}: {value!r}: no form {form!r}")
+        return resolve(value, handles=self.handles, files=self.files, world=self.world)
 
-    def _forged(self, loop: Loop, calls: list[s.Call]) -> AIMessage:
+    def _forged(self, loop: Loop, calls: list[steps.Call]) -> AIMessage:
         said = loop.said.id if loop.said is not None else None
         return AIMessage("", tool_calls=[self.written(call) for call in calls], id=said)
 
@@ -310,4 +290,3 @@ class Session(ABC):
         except Exception as error:
             told = re.sub(r"\s+", " ", str(error))[:160]
             self.notes.append(f"{what}: {type(error).__name__}: {told}")
-

@@ -28,7 +28,7 @@ from agentguard.errors import BindingError, LedgerUnavailable
 from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.gate import Agents, await_people, make_call
+from agentguard.langgraph.calls import Agents, await_people, make_call
 from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Effect, Stage
 

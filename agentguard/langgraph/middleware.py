@@ -22,10 +22,11 @@ from agentguard.errors import BindingError, JobError
 from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.gate import agent_for, authorize_inline, make_call
+from agentguard.langgraph.calls import agent_for, authorize_inline, make_call
 from agentguard.langgraph.graph import known_agents
 from agentguard.langgraph.messages import take_in_media
-from agentguard.langgraph.tools import Seat, guarded, seat_of
+from agentguard.langgraph.seat import Seat
+from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Stage
 
 

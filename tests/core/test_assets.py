@@ -7,6 +7,8 @@ import io
 import os
 import stat
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -20,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from agentguard.assets import Scratch, Store, asset_id, take_in
+from agentguard.assets import Scratch, Store, asset_id, sweep_scratch, take_in
 from agentguard.errors import AssetError
 from agentguard.formats import Limits
 
@@ -436,6 +438,39 @@ def test_the_folder_is_removed_whatever_a_tool_left_in_it(store: Store, tmp_path
         scratch.close()
         assert list((tmp_path / "scratch").iterdir()) == [], spoil.__name__
     assert (tmp_path / "keep" / "mine").exists()
+
+
+_DYING = """
+import os, sys
+from pathlib import Path
+from agentguard.assets import Scratch, Store
+from agentguard.formats import Limits
+scratch = Scratch(Store("memory://x"), limits=Limits(max_bytes=9), parent=Path(sys.argv[1]))
+(scratch.folder / "in.png").write_text("private")
+os._exit(9)
+"""
+
+
+def test_what_a_dead_process_left_is_swept_and_a_living_call_is_not(
+    scratch: Scratch, tmp_path: Path
+) -> None:
+    parent = tmp_path / "scratch"
+    died = subprocess.run(
+        [sys.executable, "-c", _DYING, str(parent)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        check=False,
+    )
+    assert died.returncode == 9
+    (tmp_path / "mine").mkdir()
+    (parent / "agentguard-call-link").symlink_to(tmp_path / "mine")
+    (parent / "another-folder").mkdir()
+    assert len(list(parent.iterdir())) == 4
+    assert sweep_scratch(parent) == 1
+    assert scratch.folder.is_dir()
+    assert (tmp_path / "mine").is_dir()
+    (parent / "agentguard-call-link").unlink()
+    (parent / "another-folder").rmdir()
+    assert sweep_scratch(parent) == 0
 
 
 def test_an_asset_id_is_the_start_of_its_digest() -> None:

@@ -129,7 +129,7 @@ def test_S19_a_grant_is_for_one_thing_and_for_a_minute(studio: Studio) -> None:
 
 
 def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studio) -> None:
-    from agentguard.langgraph.gate import make_call
+    from agentguard.langgraph.calls import make_call
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         bound = studio.guard.bound["paint"]

@@ -33,7 +33,7 @@ from agentguard.gather import Refused
 from agentguard.guard import wall_clock
 from agentguard.identity import create_log_key
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.gate import make_call
+from agentguard.langgraph.calls import make_call
 from agentguard.langgraph.tools import guarded, seat_of
 
 _PERSON = "kim@acme.example"

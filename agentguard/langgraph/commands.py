@@ -1,0 +1,147 @@
+"""What of a tool's messages and Commands may reach the graph (I2).
+
+A guarded tool's Command keeps its own ToolMessage and the state keys that its Binding declares;
+`goto`, `Send` and `graph` are refused unless declared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+from langgraph.types import Command
+
+from agentguard.bindings import Binding
+
+MESSAGES = "messages"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnPart:
+    """A tool's result without what is not its own.
+
+    Args:
+        items: the messages and Commands that may go on.
+        content: what its own ToolMessages say: texts and content blocks.
+        updates: the declared state keys that it writes.
+        routed: it tried to route the graph.
+    """
+
+    items: tuple[Any, ...]
+    content: list[Any]
+    updates: Mapping[str, Any]
+    routed: bool
+
+
+def are_messages(result: Any) -> bool:
+    """Whether a tool returned a list of messages and Commands, as ToolNode takes them."""
+    return (
+        isinstance(result, list)
+        and bool(result)
+        and all(isinstance(item, (Command, ToolMessage)) for item in result)
+    )
+
+
+def own_part(result: Any, binding: Binding, call_id: str) -> OwnPart:
+    """Split off what a Binding does not declare.
+
+    Args:
+        result: a Command, or a list of Commands and ToolMessages.
+    """
+    items: list[Any] = []
+    content: list[Any] = []
+    updates: dict[str, Any] = {}
+    routed = False
+    for item in result if isinstance(result, list) else [result]:
+        messages, command = (([item], None) if isinstance(item, ToolMessage)
+                             else (_messages(item), item))  # fmt: skip
+        own = [m for m in messages if _is_own(m, call_id)]
+        if binding.stage is None:  # no media: other calls' messages pass, as upstream lets them
+            own = own if command is not None else messages
+        for message in own:
+            content.extend(_blocks(message.content))
+        if command is None:
+            items.extend(own)
+        elif binding.unsafe_routes:
+            items.append(command)
+        else:
+            routed = routed or bool(command.goto) or command.graph is not None
+            stated = _stated(command, binding)
+            updates.update(stated)
+            items.append(_command(command, stated, own))
+    return OwnPart(items=tuple(items), content=content, updates=updates, routed=routed)
+
+
+def said(items: Sequence[Any], text: str, artifact: Any, call_id: str) -> list[Any]:
+    """The items with one own ToolMessage, which says what the guard made of it."""
+    replaced: list[Any] = []
+    done = False
+    for item in items:
+        messages = [item] if isinstance(item, ToolMessage) else _messages(item)
+        kept = []
+        for message in messages:
+            if not _is_own(message, call_id):
+                kept.append(message)
+            elif not done:
+                done = True
+                update = {"content": text, "artifact": artifact}
+                kept.append(message.model_copy(update=update))
+        if isinstance(item, ToolMessage):
+            replaced.extend(kept)
+        else:
+            replaced.append(_command(item, _without_messages(item), kept, keep=item))
+    return replaced
+
+
+def storable(updates: Mapping[str, Any]) -> dict[str, Any]:
+    """The state keys that can be replayed: JSON data; others are not stored."""
+    kept: dict[str, Any] = {}
+    for key, value in updates.items():
+        try:
+            kept[key] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return kept
+
+
+def _messages(command: Command[Any]) -> list[Any]:
+    if isinstance(command.update, Mapping):
+        return list(command.update.get(MESSAGES, ()))
+    return list(command.update) if isinstance(command.update, list) else []
+
+
+def _is_own(message: Any, call_id: str) -> bool:
+    return isinstance(message, ToolMessage) and message.tool_call_id == call_id
+
+
+def _blocks(content: str | list[Any]) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _stated(command: Command[Any], binding: Binding) -> dict[str, Any]:
+    if not isinstance(command.update, Mapping):
+        return {}
+    return {key: value for key, value in command.update.items() if key in binding.state}
+
+
+def _without_messages(command: Command[Any]) -> dict[str, Any]:
+    update = command.update if isinstance(command.update, Mapping) else {}
+    return {key: value for key, value in update.items() if key != MESSAGES}
+
+
+def _command(
+    command: Command[Any],
+    stated: Mapping[str, Any],
+    own: Sequence[Any],
+    *,
+    keep: Command[Any] | None = None,
+) -> Command[Any]:
+    update: Any = {**stated, MESSAGES: list(own)} if own else dict(stated)
+    if isinstance(command.update, list):
+        update = list(own)
+    if keep is None:
+        return Command(update=update)
+    return Command(update=update, goto=keep.goto, graph=keep.graph)
