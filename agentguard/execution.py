@@ -12,7 +12,7 @@ from typing import Any
 from agentguard.assets import Scratch, Store
 from agentguard.broker import Broker, Receipt
 from agentguard.claims import Claim, Replay
-from agentguard.errors import AssetError, DestinationError
+from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
 from agentguard.formats import Limits
 from agentguard.gate import Gate
 from agentguard.gather import Call, Prepared, Refused, terms_of
@@ -236,6 +236,8 @@ class Execution:
 
     def _finish(self, claim: Claim, outcome: Outcome) -> None:
         try:
-            self.ledger.finish(claim.prepared.request, outcome, credential=claim.credential)
+            held = self.ledger.finish(claim.prepared.request, outcome, credential=claim.credential)
         finally:
             claim.scratch.close()
+        if not held:
+            raise LedgerUnavailable("the job ended while its tool ran; the outcome came too late")

@@ -181,7 +181,8 @@ class Jobs:
     def drop(self, job: Job) -> None:
         """Stop keeping a job's lease."""
         with self._lock:
-            self._held.pop(job.id, None)
+            if self._held.get(job.id) is job:  # a handle left twice must not drop its successor
+                del self._held[job.id]
 
     def find(self, configurable: Mapping[str, Any]) -> Job:
         """The job a run belongs to: the id in `configurable`, or else the enclosing `with`.

@@ -265,7 +265,7 @@ class Seat:
                     raise
             except BaseException:  # cancelled or interrupted after the claim: never `failed` (I8)
                 claim.unknown = True
-                self.guard.execution.failed(claim, f"{self.tool.name} was stopped while it ran")
+                self._stopped(claim, "was stopped while it ran")
                 raise
 
     def _paused(self, claim: Claim) -> None:
@@ -274,7 +274,12 @@ class Seat:
             self.guard.execution.paused(claim)
         else:
             claim.unknown = True
-            self.guard.execution.failed(claim, f"{self.tool.name} was interrupted")
+            self._stopped(claim, "was interrupted")
+
+    def _stopped(self, claim: Claim, how: str) -> None:
+        # Unrecorded, the Grant stays claimed, and becomes unknown when the job ends (I8).
+        with contextlib.suppress(LedgerUnavailable):
+            self.guard.execution.failed(claim, f"{self.tool.name} {how}")
 
     def _error_text(self, claim: Claim, error: Exception) -> str:
         outside = self.bound.binding.effect is not OutsideEffect.NONE

@@ -9,6 +9,7 @@ matching Grant, it answers with a refusal.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import typing
@@ -18,6 +19,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, ToolException
 
 from agentguard.claims import Claim, Replay
+from agentguard.errors import LedgerUnavailable
 from agentguard.gather import Call
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
@@ -168,7 +170,10 @@ async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:
         opened = await _finished(task)
         if isinstance(opened, Claim):
             execution = seat.guard.execution
-            await _finished(asyncio.to_thread(execution.failed, opened, "cancelled before it ran"))
+            with contextlib.suppress(LedgerUnavailable):  # then the sweep ends it
+                await _finished(
+                    asyncio.to_thread(execution.failed, opened, "cancelled before it ran")
+                )
         raise
 
 
