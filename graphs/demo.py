@@ -70,7 +70,7 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
         from graphs.show import Watch, decisions, short
         from graphs.workspace import REQUESTER, make_workspace, new_folder, open_guard
 
-        folder = new_folder(out, "run")
+        folder = new_folder(out, "run").resolve()
         keys = make_workspace(folder)
         material = [
             (folder / "material" / "logo.png", ("brand",)),
