@@ -71,6 +71,7 @@ def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
         reason=decision.reason,
         credential=item.credential,
         decided_at=tx.now,
+        ordinal=_next_ordinal(tx, item),
     )
     if decision.effect is Effect.PERMIT:
         _insert_grant(tx, item)
@@ -204,3 +205,12 @@ def _insert_grant(tx: Tx, item: Judged) -> None:
         epoch=None,
         ended_at=None,
     )
+
+
+def _next_ordinal(tx: Tx, item: Judged) -> int:
+    """Orders requests that share a call id: models reuse them, within one millisecond too."""
+    row = tx.one(
+        "SELECT max(ordinal) AS last FROM requests WHERE job = ? AND thread = ? AND call_id = ?",
+        item.request.job, item.thread, item.call_id,
+    )  # fmt: skip
+    return 1 if row is None or row["last"] is None else int(row["last"]) + 1

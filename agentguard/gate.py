@@ -134,7 +134,7 @@ class Gate:
         """
         rows = self.ledger.all(
             "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-            " ORDER BY decided_at DESC LIMIT 32",
+            " ORDER BY ordinal DESC LIMIT 32",
             call.job.id,
             call.thread,
             call.call_id,

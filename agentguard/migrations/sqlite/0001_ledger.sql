@@ -30,9 +30,10 @@ CREATE TABLE requests (
   agent TEXT NOT NULL, stage TEXT, tool TEXT NOT NULL, destination TEXT, body TEXT NOT NULL,
   effect TEXT NOT NULL, policies TEXT NOT NULL, policy_version TEXT NOT NULL,
   reason TEXT NOT NULL, credential TEXT, decided_at INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL,
   UNIQUE (call_key, revision)
 ) WITHOUT ROWID;
-CREATE INDEX requests_call ON requests (job, thread, call_id, decided_at);
+CREATE INDEX requests_call ON requests (job, thread, call_id, ordinal);
 CREATE INDEX requests_content ON requests (job, content_digest);
 
 CREATE TABLE approvals (
