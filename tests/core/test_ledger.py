@@ -249,7 +249,7 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: sqlite3.Connection, t
          " NULL FROM jobs", "born open, once"),
         ("INSERT OR REPLACE INTO requests SELECT digest, content_digest, call_key, revision, job,"
          " thread, call_id, agent, stage, tool, destination, '{}', effect, policies,"
-         " policy_version, reason, credential, decided_at FROM requests", "decided once"),
+         " policy_version, reason, credential, decided_at, ordinal FROM requests", "decided once"),
         ("INSERT OR REPLACE INTO records VALUES (0, '{}')", "append-only"),
         ("INSERT INTO records VALUES (9999, '{}')", "append-only"),
         ("INSERT OR REPLACE INTO nodes SELECT level, idx, x'00' FROM nodes", "append-only"),
