@@ -177,9 +177,7 @@ class Bound:
                 raise BindingError(f"{self.name}.{path}: takes no path or bytes, but numbers")
         for path, form in binding.assets.items():
             if is_encoded(leaves[path]):
-                raise BindingError(
-                    f"{self.name}.{path}: takes base64; let it take a path or bytes"
-                )
+                raise BindingError(f"{self.name}.{path}: takes base64; let it take a path or bytes")
             if is_binary(leaves[path]) != (form == "bytes"):
                 takes = "bytes" if is_binary(leaves[path]) else "text"
                 raise BindingError(f"{self.name}.{path}: takes {takes}, bound as {form!r}")

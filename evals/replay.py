@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from evals.canaries import fill
 from evals.guards import GUARDS
 from evals.media import vendor_at
-from evals.scenario import Attack, Expected, Scenario
+from evals.scenario import Attack, Expected, Scenario, tools_of
 from evals.session import NotExpressible
 from evals.world import Effect, World, count
 
@@ -64,7 +65,7 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
     with (
         tempfile.TemporaryDirectory(prefix="agentguard-evals-") as folder,
         World(Path(folder).resolve()) as world,
-        vendor_at(world),
+        vendor_at(world) if "generate_image" in tools_of(scenario) else nullcontext(),
         guard.around(),
     ):
         session = guard.start(world, scenario, play)

@@ -14,6 +14,8 @@ from rich.table import Table
 from evals.replay import Result
 from evals.stats import by_family, median, wilson
 
+_MOST_SHOWN = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
@@ -107,12 +109,15 @@ def print_report(console: Console, results: Sequence[Result], *, seed: int, seco
         " jobs, tools' own time left out.[/dim]",
         highlight=False,
     )
-    for result in (result for result in results if result.bad):
+    bad = [result for result in results if result.bad]
+    for result in bad[:_MOST_SHOWN]:
         console.print(
             f"[bold red]✗[/bold red] {result.guard} [bold]{result.outcome}[/bold]"
             f" {result.scenario} ({result.kind}): {escape('; '.join(result.because))}",
             highlight=False,
         )
+    if len(bad) > _MOST_SHOWN:
+        console.print(f"[bold red]✗[/bold red] and {len(bad) - _MOST_SHOWN} more; see --json")
     lost = [r for r in results if r.judged and r.outcome == "stopped" and r.because]
     for result in lost:
         console.print(

@@ -70,9 +70,7 @@ class World:
         self._effects: list[Effect] = []
         self._names: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
+        self._server: ThreadingHTTPServer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -83,13 +81,17 @@ class World:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
 
     @property
     def url(self) -> str:
         """The loopback server: a vendor to whoever posts, a hostile site to whoever fetches."""
+        with self._lock:
+            if self._server is None:
+                self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+                threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def note(self, effect: str, where: str, *, data: bytes | None = None, holds: str = "") -> None:
