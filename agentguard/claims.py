@@ -33,6 +33,8 @@ class Claim:
         arguments: what the tool runs with.
         outputs: output argument → its path.
         receipts: what the broker sent under this claim.
+        started: the tool's body was entered.
+        unknown: an effect outside may have happened, nobody knows (I8).
     """
 
     call: Call
@@ -42,6 +44,7 @@ class Claim:
     arguments: dict[str, Any]
     outputs: dict[str, str]
     receipts: list[Receipt] = field(default_factory=list)
+    started: bool = False
     unknown: bool = False
 
 

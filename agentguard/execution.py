@@ -201,7 +201,10 @@ class Execution:
         self, call: Call, prepared: Prepared
     ) -> tuple[Scratch, dict[str, Any], dict[str, str]]:
         bound = call.bound
-        scratch = Scratch(self.store, limits=self.limits)
+        try:
+            scratch = Scratch(self.store, limits=self.limits)
+        except AssetError as error:
+            raise Refused(str(error), policy="no-scratch") from None
         try:
             outputs = {name: scratch.output(name, bound.suffix(name))
                        for name in bound.binding.outputs}  # fmt: skip
@@ -218,7 +221,7 @@ class Execution:
             return scratch, bound.fill(prepared.request.args, private, outputs), outputs
         except AssetError as error:
             scratch.close()
-            raise Refused(str(error), policy="bytes-differ") from None
+            raise Refused(str(error), policy="inputs") from None
         except BaseException:
             scratch.close()
             raise

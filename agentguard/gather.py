@@ -15,7 +15,7 @@ from typing import Any
 
 from agentguard.bindings import Arg, Bound, replace_at, values_at
 from agentguard.canonical import digest
-from agentguard.classify import scan
+from agentguard.classify import MAX_TEXT, scan
 from agentguard.config import Workspace
 from agentguard.errors import CanonicalError
 from agentguard.jobs import Job
@@ -36,6 +36,7 @@ from agentguard.storage import Row
 _ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAX_ASSETS = 256
+_MAX_TEXT = 4 * MAX_TEXT
 _SHORTEST_SECRET = 12
 
 _scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
@@ -265,7 +266,7 @@ def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, A
         labels.update(scanned.labels)
         return scanned.redacted
 
-    for path in call.bound.binding.texts:
+    for path in (*call.bound.binding.texts, *call.bound.binding.plain):
         replace_at(redacted, path, replace)
     return labels, redacted
 
@@ -279,7 +280,12 @@ def sayable(name: object) -> str:
 
 def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
     """S7: looked for before anything is repeated, so that no message or record can hold one."""
+    total = 0
     for text in _strings(arguments):
+        total += len(text) + 1
+        if total > _MAX_TEXT:
+            raise Refused(f"{tool}: its arguments are longer than {_MAX_TEXT} characters; shorten"
+                          " them", policy="arguments")  # fmt: skip
         if len(text) < _SHORTEST_SECRET or _ASSET_ID.fullmatch(text):
             continue
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from agentguard import config as configuration
 from agentguard.approvals import Approvals
-from agentguard.assets import Store, asset_id, take_in
+from agentguard.assets import Store, asset_id, sweep_scratch, take_in
 from agentguard.audit import Report, verify
 from agentguard.bindings import Binding, Bound, same_tool
 from agentguard.broker import Broker
@@ -130,6 +130,7 @@ class Guard:
                 broker=Broker(workspace.destinations),
             )
             ledger.sweep()
+            sweep_scratch()
             guard._drop_removed_identities()
         except BaseException:
             ledger.storage.close()

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from evals.guards import COMPARED, GUARDS
 from evals.replay import Kind, Result, replay_all
-from evals.report import details, print_report, rows
+from evals.report import print_details, print_report, rows
 from evals.scenario import FOLDER, Scenario, ScenarioError, load_all
 
 DEFAULT_JSON = Path("build/evals.jsonl")
@@ -69,7 +69,7 @@ def run(
         typer.Option("--json", metavar="FILE", help="One line per run, one more per guard."),
     ] = DEFAULT_JSON,
     show_details: Annotated[
-        bool, typer.Option("--details", help="Also a line per scenario: attack/twin per guard.")
+        bool, typer.Option("--details", help="Also a line per scenario.")
     ] = False,
     processes: Annotated[
         int, typer.Option("--processes", min=1, help="Runs at a time.")
@@ -94,8 +94,7 @@ def run(
         results.append(result)
     console = Console(soft_wrap=False)
     if show_details:
-        console.print(details(results))
-        console.print()
+        print_details(console, results)
     print_report(console, results, seed=seed, seconds=time.perf_counter() - start)
     _write(json_file, results, seed=seed)
     console.print(f"[dim]{json_file}: {len(results)} runs[/dim]", highlight=False)

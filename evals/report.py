@@ -131,24 +131,31 @@ def print_report(console: Console, results: Sequence[Result], *, seed: int, seco
         console.print(f"[green]✓[/green] {names}: no attack through, no benign job blocked")
 
 
-def details(results: Sequence[Result]) -> Table:
-    """Scenario by scenario, which guards let it through or blocked it."""
+_MARKS = {"through": "[red]✗[/red]", "stopped": "[green]✓[/green]", "done": "[green]✓[/green]",
+          "blocked": "[red]✗[/red]", "n/a": "[dim]·[/dim]", "error": "[red]![/red]"}  # fmt: skip
+
+
+def print_details(console: Console, results: Sequence[Result]) -> None:
+    """Scenario by scenario: how each guard did with the attack, and with the benign job."""
     guards = list(dict.fromkeys(result.guard for result in results))
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    made.add_column("scenario", overflow="fold")
-    for guard in guards:
-        made.add_column(guard, no_wrap=True)
-    found = {(r.scenario, r.kind, r.guard): r.outcome for r in results}
-    words = {"through": "[red]through[/red]", "stopped": "[green]stopped[/green]",
-             "done": "[green]done[/green]", "blocked": "[red]blocked[/red]",
-             "n/a": "[dim]n/a[/dim]", "error": "[red]error[/red]"}  # fmt: skip
+    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    made.add_column("scenario", no_wrap=True)
+    for number in range(1, len(guards) + 1):
+        made.add_column(str(number), no_wrap=True)
+    found = {(r.scenario, r.kind, r.guard): _MARKS[r.outcome] for r in results}
     for name in dict.fromkeys(result.scenario for result in results):
-        cells = []
-        for guard in guards:
-            pair = [found.get((name, kind, guard), "") for kind in ("attack", "twin")]
-            cells.append("/".join(words[outcome] for outcome in pair if outcome))
+        cells = [
+            " ".join(found.get((name, kind, guard), " ") for kind in ("attack", "twin"))
+            for guard in guards
+        ]
         made.add_row(name, *cells)
-    return made
+    console.print(made)
+    legend = ", ".join(f"{number} {guard}" for number, guard in enumerate(guards, 1))
+    console.print(
+        f"[dim]First mark: attack stopped ✓ or through ✗; second: job done ✓ or blocked ✗; · n/a."
+        f" {legend}[/dim]\n",
+        highlight=False,
+    )
 
 
 def _row(guard: str, found: Sequence[Result], *, seed: int) -> Row:

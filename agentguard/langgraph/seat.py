@@ -76,9 +76,12 @@ class Seat:
             names = [*self.bound.args_names, "input"]
             tool_input = {names[0]: tool_input}
         injected = {n: tool_input[n] for n in self.bound.injected if n in tool_input}
+        arguments = self.model_arguments(tool_input)
+        if self.gate == "inline":  # no ToolNode stands before it to strip what a model forged
+            injected, arguments = {}, dict(tool_input)
         return Incoming(
             seat=self,
-            arguments=self.model_arguments(tool_input),
+            arguments=arguments,
             injected=injected,
             call_id=call_id,
             configurable=(config or {}).get("configurable", {}),
@@ -152,6 +155,7 @@ class Seat:
         passed = {k: v for k, v in kwargs.items() if k not in self.bound.args_names}
         passed = {k: v for k, v in passed.items() if k not in incoming.injected}
         filled = {k: kwargs[k] for k in self._filled if k in kwargs}
+        claim.started = True  # from here on the body may have had its effect
         return args, {**passed, **parsed, **filled}
 
     def _read_once(
@@ -196,6 +200,7 @@ class Seat:
                 return self._close_command(claim, content)
             collected = self.guard.execution.collect(claim, result)
         except AssetError as error:
+            claim.unknown = True  # the body ran; with an effect outside, it may have happened
             return self.fail(claim, str(error))
         try:
             self.guard.execution.executed(claim, collected)
@@ -256,9 +261,8 @@ class Seat:
                 if _upstream.is_invalid_resume(error):  # its own question is still unanswered
                     self._paused(claim)
                     raise
-                claim.unknown = not (
-                    isinstance(error, DestinationError) and not error.outcome_unknown
-                )
+                known = isinstance(error, DestinationError) and not error.outcome_unknown
+                claim.unknown = claim.started and not known
                 text = self._error_text(claim, error)
                 answer.append(self.fail(claim, text))
                 if not self.media:
