@@ -177,9 +177,7 @@ class Gate:
                 )
         return self._decide(call, prepared)
 
-    def ungranted(
-        self, call: Call, prepared: Prepared, row: Row, approval: Row | None
-    ) -> Refused:
+    def ungranted(self, call: Call, prepared: Prepared, row: Row, approval: Row | None) -> Refused:
         """Why a recorded call has no Grant: the Decision's reason, or how it stands now."""
         if approval is None:
             return Refused(row["reason"], policy="not-granted")
@@ -265,9 +263,7 @@ class Gate:
             "reason": refusal.reason[:500],
         }
         self.ledger.refuse(body)
-        decision = Decision(
-            effect=Effect.DENY, policies=(refusal.policy,), reason=refusal.reason
-        )
+        decision = Decision(effect=Effect.DENY, policies=(refusal.policy,), reason=refusal.reason)
         return Authorized(decision=decision)
 
 

@@ -218,9 +218,7 @@ def _assets(
     call: Call, frozen: Mapping[str, Any], ledger: Ledger
 ) -> tuple[dict[str, Row], tuple[AssetUse, ...]]:
     named = [
-        (path, value)
-        for path in call.bound.binding.assets
-        for value in values_at(frozen, path)
+        (path, value) for path in call.bound.binding.assets for value in values_at(frozen, path)
     ]
     if len(named) > _MAX_ASSETS:
         raise Refused(
@@ -294,8 +292,7 @@ def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
             raise Refused(f"{tool}: {error}", policy="text") from None
         if secrets:
             raise Refused(
-                f"{tool}: an argument holds a secret ({secrets[0]}); take it out and"
-                " ask again",
+                f"{tool}: an argument holds a secret ({secrets[0]}); take it out and ask again",
                 policy="secret",
             )
 
@@ -312,9 +309,7 @@ def _strings(value: Any) -> Iterator[str]:
             pending.extend(item)
 
 
-def _destination(
-    call: Call, frozen: Mapping[str, Any], workspace: Workspace
-) -> Destination | None:
+def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) -> Destination | None:
     named = call.bound.binding.destination
     if named is None:
         return None

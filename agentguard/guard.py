@@ -88,9 +88,7 @@ class Guard:
         self.gate = Gate(
             workspace=workspace, policy=policy, ledger=ledger, approvals=self.approvals
         )
-        self.execution = Execution(
-            gate=self.gate, store=store, broker=broker, limits=self.limits
-        )
+        self.execution = Execution(gate=self.gate, store=store, broker=broker, limits=self.limits)
         self.bound: dict[str, Bound] = {}
         for binding in bindings:
             self.bind(binding)
@@ -310,9 +308,7 @@ class Guard:
         except OSError as error:
             raise AssetError(f"{path.name} can't be read: {error.strerror}") from error
 
-    def take_in(
-        self, data: bytes, labels: Iterable[str], *, by: str, job: str, name: str
-    ) -> str:
+    def take_in(self, data: bytes, labels: Iterable[str], *, by: str, job: str, name: str) -> str:
         """Take in media that arrived inside a message; returns its asset id.
 
         Raises:

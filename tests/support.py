@@ -100,7 +100,11 @@ class Studio:
         return path
 
     def answer(
-        self, request: str, person: str, verdict: Verdict = Verdict.APPROVE, group: str | None = None
+        self,
+        request: str,
+        person: str,
+        verdict: Verdict = Verdict.APPROVE,
+        group: str | None = None,
     ) -> Approval:
         answer = sign_answer(
             self.keys[person],
@@ -176,13 +180,9 @@ def make_tools(world: World) -> tuple[dict[str, Any], list[Binding]]:
     tools = {"paint": paint, "crop": crop, "look": look, "publish": publish}
     bindings = [
         Binding(paint, stage="generate", texts=["prompt"], plain=["colour"], outputs=["file"]),
-        Binding(
-            crop, stage="edit", assets=["source"], plain=["width", "height"], outputs=["file"]
-        ),
+        Binding(crop, stage="edit", assets=["source"], plain=["width", "height"], outputs=["file"]),
         Binding(look, stage="review", assets=["source"]),
-        Binding(
-            publish, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"
-        ),
+        Binding(publish, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"),
     ]
     return tools, bindings
 
@@ -200,9 +200,7 @@ def open_studio(
     world = World()
     tools, bindings = make_tools(world)
     guard = Guard.from_config(folder / "agentguard.toml", bindings=bindings, clock=clock)
-    return Studio(
-        folder=folder, guard=guard, clock=clock, world=world, keys=keys, tools=tools
-    )
+    return Studio(folder=folder, guard=guard, clock=clock, world=world, keys=keys, tools=tools)
 
 
 class State(TypedDict):

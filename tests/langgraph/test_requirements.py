@@ -156,7 +156,9 @@ def test_S1_S12_a_call_in_an_ended_job_is_denied_and_recorded(studio: Studio) ->
         )
     assert answer.status == "error"
     assert studio.world.effects == []
-    kinds = [json.loads(r["body"])["kind"] for r in studio.guard.ledger.all("SELECT * FROM records")]
+    kinds = [
+        json.loads(r["body"])["kind"] for r in studio.guard.ledger.all("SELECT * FROM records")
+    ]
     assert "refused" in kinds
 
 

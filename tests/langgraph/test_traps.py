@@ -292,6 +292,7 @@ def test_trap_8_both_invocations_pass_the_middlewares_gate(
 
 def test_trap_9_a_forged_state_in_a_send_payload_is_not_used(studio: Studio) -> None:
     seen: list[Any] = []
+
     @tool
     def peek(note: str, state: Annotated[dict, InjectedState]) -> str:
         """Look at the state."""
@@ -546,9 +547,7 @@ def test_a_person_who_says_no_is_obeyed_for_the_same_content_again(studio: Studi
         studio.answer(studio.pending().request, OMAR, Verdict.DENY)
         state = paused.graph.invoke(None, paused.config)
         assert results(state)[-1].status == "error"
-        again = build(
-            studio, [says(call("export_asset", {"asset": paused.asset, "to": "site"}))]
-        )
+        again = build(studio, [says(call("export_asset", {"asset": paused.asset, "to": "site"}))])
         state = again.invoke({"messages": [("user", "go")]}, job.config(thread_id="t2"))
     assert "__interrupt__" not in state
     assert studio.exported() == []

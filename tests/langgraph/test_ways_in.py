@@ -225,8 +225,6 @@ def test_S25_one_loop_over_several_stages_must_say_so(studio: Studio) -> None:
     assert [(r["agent"], r["stage"]) for r in rows] == [("editor", "edit"), ("painter", "generate")]
 
 
-
-
 def test_a_custom_messages_key_is_kept(studio: Studio) -> None:
     from typing import TypedDict
 
