@@ -42,7 +42,7 @@ def media_in(content: Any, *, max_bytes: int) -> Iterator[bytes]:
     if isinstance(content, (bytes, bytearray, memoryview)):
         yield bytes(content)
         return
-    blocks = [block for block in content if _is_media(block)] if is_blocks(content) else []
+    blocks = [block for block in content if is_media(block)] if is_blocks(content) else []
     if len(blocks) > _MAX_BLOCKS:
         raise AssetError(f"the tool returned {len(blocks)} pieces of media, at most {_MAX_BLOCKS}")
     for block in blocks:
@@ -80,7 +80,8 @@ def is_blocks(content: Any) -> bool:
     )
 
 
-def _is_media(block: Any) -> bool:
+def is_media(block: Any) -> bool:
+    """Whether a content block is media: an embedded text resource is not."""
     if not isinstance(block, Mapping) or block.get("type") not in _MEDIA:
         return False
     resource = block.get("resource")
@@ -94,7 +95,7 @@ def _block_text(block: Any) -> str:
         return str(block.get("text", ""))
     if block["type"] in _DATA:
         return _json(block)
-    return "" if _is_media(block) else str(block["resource"]["text"])
+    return "" if is_media(block) else str(block["resource"]["text"])
 
 
 def _held(block: Mapping[str, Any]) -> str | bytes | None:

@@ -82,17 +82,40 @@ def register(
         name=made.name,
         at=tx.now,
     )
-    joined = False
-    for contributor in sorted(made.contributors):
-        joined |= tx.insert_new("contributors", sha256=made.sha256, person=contributor)
-    if known is not None:
-        labels = to_json(made.labels | set(json.loads(known["labels"])))  # I4, S8: never dropped
-        terms = to_json(_strictest(json.loads(known["terms"]), made.terms))
-        if joined or (labels, terms) != (known["labels"], known["terms"]):
-            tx.update("assets", "labels = ?, terms = ?, version = version + 1", "sha256 = ?",
-                      labels, terms, made.sha256)  # fmt: skip
+    if known is None:
+        for contributor in sorted(made.contributors):
+            tx.insert_new("contributors", sha256=made.sha256, person=contributor)
+    else:
+        for sha256 in (made.sha256, *_descendants(tx, made.sha256)):  # I1, I4: an ancestor counts
+            _join(tx, sha256, made)
     if job is not None:
         tx.insert_new("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
+
+
+def _descendants(tx: Tx, sha256: str) -> list[str]:
+    """What was made from an asset, over any number of generations."""
+    rows = tx.all(
+        "WITH RECURSIVE made(sha256) AS (SELECT child FROM lineage WHERE parent = ?1"
+        " UNION SELECT child FROM lineage JOIN made ON parent = made.sha256)"
+        " SELECT sha256 FROM made WHERE sha256 <> ?1 ORDER BY sha256",
+        sha256,
+    )
+    return [str(row["sha256"]) for row in rows]
+
+
+def _join(tx: Tx, sha256: str, made: Made) -> None:
+    """Add labels, terms and contributors to a known asset; never drop one (I4, S8)."""
+    joined = False
+    for contributor in sorted(made.contributors):
+        joined |= tx.insert_new("contributors", sha256=sha256, person=contributor)
+    known = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", sha256)
+    if known is None:
+        return
+    labels = to_json(made.labels | set(json.loads(known["labels"])))
+    terms = to_json(_strictest(json.loads(known["terms"]), made.terms))
+    if joined or (labels, terms) != (known["labels"], known["terms"]):
+        tx.update("assets", "labels = ?, terms = ?, version = version + 1", "sha256 = ?",
+                  labels, terms, sha256)  # fmt: skip
 
 
 def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:

@@ -34,9 +34,10 @@ class Outcome:
     """What a claimed call came to; a replay returns it.
 
     Args:
-        text: what the model saw. state: declared state keys that the tool wrote.
+        text: what the model saw.
+        updates: declared state keys that the tool wrote.
         findings: what a review found, by asset SHA-256.
-        receipt: (destination, location, SHA-256) of what was sent.
+        receipts: (destination, location, SHA-256) of what was sent.
     """
 
     state: GrantState
@@ -57,8 +58,10 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     changed = tx.update(
         "grants",
         "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
-        "request = ?3 AND job = ?4 AND expires_at > ?1"
-        " AND (state = 'issued' OR (state = 'failed' AND effect = 'none'))",
+        # A tool that paused itself goes on when it is answered: it has no effect outside, and its
+        # job and credential were judged above.
+        "request = ?3 AND job = ?4 AND ((state = 'issued' AND claims > 0 AND effect = 'none')"
+        " OR (expires_at > ?1 AND (state = 'issued' OR (state = 'failed' AND effect = 'none'))))",
         tx.now, relied.epoch, request.digest, request.job,
     )  # fmt: skip
     if not changed:

@@ -79,7 +79,7 @@ def sweep(tx: Tx) -> dict[str, int]:
     )  # fmt: skip
     done["grants"] = tx.update(
         "grants", "state = 'expired', ended_at = ?",
-        "state = 'issued' AND expires_at <= ?", tx.now, tx.now,
+        "state = 'issued' AND claims = 0 AND expires_at <= ?", tx.now, tx.now,
     )  # fmt: skip
     done["credentials"] = tx.update(
         "credentials", "state = 'expired'", "state = 'live' AND expires_at <= ?", tx.now

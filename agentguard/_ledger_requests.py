@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from agentguard._ledger_jobs import require_open
 from agentguard.errors import ApprovalError
 from agentguard.model import Answer, Decision, Effect, GrantState, OutsideEffect, Request
-from agentguard.storage import Tx, new_id, to_json
+from agentguard.storage import Row, Tx, new_id, to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
 def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
     """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
     approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
-    if approval is None or approval["state"] != "pending":
+    if approval is None or not is_open_question(tx, given.request):
         state = "unknown" if approval is None else approval["state"]
         raise ApprovalError(f"this approval request is {state}; nothing to answer")
     if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
@@ -140,6 +140,24 @@ def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
     )
 
 
+class Reads(Protocol):
+    """What a Ledger and a Tx have in common for one read."""
+
+    def one(self, sql: str, *parameters: Any) -> Row | None: ...
+
+
+def is_open_question(tx: Reads, request: str) -> bool:
+    """Whether people may answer: nobody did enough yet, or the policy came to want more."""
+    row = tx.one(
+        "SELECT state, EXISTS (SELECT 1 FROM grants WHERE grants.request = approvals.request)"
+        " AS granted FROM approvals WHERE request = ?",
+        request,
+    )
+    if row is None:
+        return False
+    return row["state"] == "pending" or (row["state"] == "approved" and not row["granted"])
+
+
 def issue_grant(tx: Tx, item: Judged, *, epoch: int) -> None:
     """Write the Grant of a Request that was asked and is now permitted, once; recorded.
 
@@ -168,7 +186,7 @@ def issue_grant(tx: Tx, item: Judged, *, epoch: int) -> None:
 
 
 def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:
-    """Whether a Request was has approvals that live, or was not `asked` for any."""
+    """Whether a Request has approvals that live, or was not `asked` for any."""
     row = tx.one("SELECT state, expires_at FROM approvals WHERE request = ?", request)
     if row is None:
         return not asked

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard.canonical import canonical
 from agentguard.config import Workspace
-from agentguard.errors import ApprovalError, CanonicalError
+from agentguard.errors import ApprovalError, CanonicalError, ConfigError
 from agentguard.identity import Signers, key_id
 from agentguard.ledger import Ledger
 from agentguard.model import Answer, Effect, Needs, Verdict
@@ -206,7 +206,7 @@ class Approvals:
         if person is None:
             raise ApprovalError(f"{answer.person:.80} is no configured person")
         verify_answer(answer, Signers.load(self._workspace.signers))
-        if approval.state != "pending":
+        if approval.state != "pending" and not self._ledger.is_open_question(approval.request):
             raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
         if now >= approval.expires_at:
             raise ApprovalError("the review window closed; no answer is a no")
@@ -234,7 +234,11 @@ class Approvals:
         answers = self._ledger.answers(request)
         if not answers:
             return ()
-        signers = Signers.load(self._workspace.signers)
+        try:
+            signers = Signers.load(self._workspace.signers)
+        except ConfigError as error:  # no known key: no answer holds (I11)
+            _log.error("no answer counts: %s", error)
+            return ()
         sound = []
         for answer in answers:
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonschema
@@ -287,12 +287,3 @@ def same_tool(bound: Bound, tool: BaseTool) -> bool:
         and alike
         and tool.response_format == original.response_format
     )
-
-
-# Names that langgraph/tools.py and the conformance shim use.
-_jsonable = jsonable
-_injected = injected
-
-
-def _leaves(schema: Mapping[str, Any], tool: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield from Shape(schema, tool).leaves.items()

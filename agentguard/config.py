@@ -57,7 +57,8 @@ class Workspace:
         ledger: `sqlite:/absolute/path` or a `postgresql://` URL.
         store: where assets are kept: an absolute folder or an fsspec URL.
         policies: .cedar files, and folders of them, besides the default policy.
-        replace_default_policy: `policies` alone decide.
+        replace_default_policy: a file of `policies` takes the place of the default file of its
+            name, instead of being added.
         chat_model: id of the vendor Destination whose ceiling is what the chat model may see.
         services: who, besides the requester, may rejoin a waiting job.
     """

@@ -26,15 +26,19 @@ class CanonicalError(AgentGuardError, ValueError):
     """A value has no canonical form (NaN, infinity, lone surrogate, unknown type)."""
 
 
-class LedgerUnavailable(AgentGuardError):
+class LedgerError(AgentGuardError):
+    """The ledger did not do what was asked; whatever needed it did not happen (I10, I11)."""
+
+
+class LedgerUnavailable(LedgerError):
     """The ledger could not be read or written; whatever needed it did not happen (I10, I11)."""
 
 
-class LedgerCorrupt(AgentGuardError):
+class LedgerCorrupt(LedgerError):
     """The ledger's tables, triggers or log are not what this version wrote."""
 
 
-class IllegalTransition(AgentGuardError):
+class IllegalTransition(LedgerError):
     """A state change that the ledger does not allow."""
 
 

@@ -171,14 +171,16 @@ class Execution:
 
     def failed(self, claim: Claim, text: str) -> None:
         """Record that a claimed call failed; `unknown` where its effect may have happened (I8)."""
-        opaque = claim.unknown and claim.call.bound.binding.effect is not OutsideEffect.NONE
-        state = GrantState.UNKNOWN if opaque else GrantState.FAILED
+        outside = claim.call.bound.binding.effect is not OutsideEffect.NONE
+        state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
         self._finish(claim, Outcome(state=state, text=text))
 
     def paused(self, claim: Claim) -> None:
         """Return the Grant of a tool that paused itself before any effect."""
-        self.ledger.unclaim(claim.prepared.request)
-        claim.scratch.close()
+        try:
+            self.ledger.unclaim(claim.prepared.request, epoch=claim.call.job.epoch)
+        finally:
+            claim.scratch.close()
 
     def send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
         """Send an asset of a claimed call through the broker, and keep the receipt."""

@@ -14,8 +14,8 @@ from typing import Any
 from agentguard.approvals import Approvals
 from agentguard.config import Workspace
 from agentguard.decide import decide
-from agentguard.errors import JobError, LedgerUnavailable
-from agentguard.gather import Call, Prepared, Refused, facts, prepare, stage_of
+from agentguard.errors import JobError, LedgerError
+from agentguard.gather import Call, Prepared, Refused, facts, prepare, sayable, stage_of
 from agentguard.ledger import Judged, Ledger
 from agentguard.model import Decision, Effect
 from agentguard.policy import Policy
@@ -70,7 +70,7 @@ class Gate:
         call, in order; a refusal is a result too.
 
         Raises:
-            LedgerUnavailable: nothing was recorded, so nothing may run (I10).
+            LedgerError: nothing was recorded, so nothing may run (I10).
         """
         results: list[Authorized] = []
         judged: list[Judged] = []
@@ -200,9 +200,15 @@ class Gate:
         except JobError as error:
             raise Refused(str(error), policy="job") from None
 
+    def refuse_unknown(self, name: object, job: object) -> None:
+        """Record that a model called a tool which is not there (S2)."""
+        body = {"tool": sayable(name), "job": sayable(job) if job else "", "policy": "agentguard.unknown-tool"}
+        with contextlib.suppress(LedgerError):  # nothing runs either way
+            self.ledger.refuse(body)
+
     def record_refusal(self, call: Call, refusal: Refused) -> None:
         """Record that a call was refused where it would have run (I5)."""
-        with contextlib.suppress(LedgerUnavailable):  # refused either way
+        with contextlib.suppress(LedgerError):  # refused either way
             self._refused(call, refusal)
 
     def _judge(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -40,16 +39,12 @@ from agentguard.model import (
     Provenance,
     Stage,
 )
-from agentguard.own_tools import export_asset, list_assets, queue_for_release
+from agentguard.own_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
 from agentguard.policy import Policy
 from agentguard.recovery import reconcile
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
-
-_log = logging.getLogger(__name__)
-
-_ATTEMPTS = 4
 
 
 class Guard:
@@ -139,8 +134,16 @@ class Guard:
         """Add a Binding.
 
         Raises:
-            BindingError: a second Binding for a tool name, or an unknown destination or label.
+            BindingError: a second Binding for a tool name, a name of the guard's own tools, or an
+                unknown destination or label.
         """
+        if binding.tool.name in OWN_NAMES:
+            raise BindingError(
+                f"{binding.tool.name} is a tool of the guard itself; give yours another name"
+            )
+        return self._add(binding)
+
+    def _add(self, binding: Binding) -> Bound:
         bound = Bound(binding)
         if bound.name in self.bound:
             raise BindingError(f"{bound.name} is bound twice; tool names are unique")
@@ -237,7 +240,7 @@ class Guard:
     def _own(self, make: Callable[[Guard], Binding]) -> BaseTool:
         bound = self.bound.get(make.__name__)
         if bound is None:
-            bound = self.bind(make(self))
+            bound = self._add(make(self))
         return self.tools([bound.binding.tool])[0]
 
     # --- jobs ----------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ class Job:
         now = self._ledger.clock()
         with self._lock:
             for (agent, stage), known in list(self._credentials.items()):
-                if known.expires_at - now < self._lifetimes.credential // 2:
+                old = known.expires_at - now < self._lifetimes.credential // 2
+                if old and self._ledger.is_live(known.id):  # a revoked one does not come back
                     self._mint(agent, stage)
         return True
 

@@ -134,6 +134,15 @@ class Ledger:
         credential: Credential = self._run(transition)
         return credential
 
+    def is_live(self, credential: str) -> bool:
+        """Whether a credential is neither revoked nor expired."""
+        row = self.one(
+            "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?",
+            credential,
+            self.clock(),
+        )
+        return row is not None
+
     def revoke_credential(self, credential: str, *, reason: str) -> None:
         """Kill a credential and every unclaimed grant that was issued under it (S23)."""
 
@@ -207,8 +216,12 @@ class Ledger:
         """
         self._run(lambda tx: requests.answer(tx, answer, outcome=outcome), durable=True)
 
+    def is_open_question(self, request: str) -> bool:
+        """Whether people may still answer an approval request; its window is judged apart."""
+        return requests.is_open_question(self, request)
+
     def settle_approval(self, request: str, *, state: str, reason: str) -> None:
-        """Move a pending approval request to `expired`, `denied` or `superseded`."""
+        """Move a pending approval request to `expired` or `denied`."""
 
         def transition(tx: Tx) -> None:
             if tx.update("approvals", "state = ?, ended_at = ?",
@@ -249,12 +262,13 @@ class Ledger:
         finished = self._run(lambda tx: grants.finish(tx, request, outcome, credential=credential))
         return bool(finished)
 
-    def unclaim(self, request: Request) -> None:
+    def unclaim(self, request: Request, *, epoch: int) -> None:
         """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
 
         def transition(tx: Tx) -> None:
             if tx.update("grants", "state = 'issued', claimed_at = NULL",
-                         "request = ? AND state = 'claimed'", request.digest):  # fmt: skip
+                         "request = ? AND state = 'claimed' AND epoch = ?",
+                         request.digest, epoch):  # fmt: skip
                 tx.record("unclaimed", {"job": request.job, "request": request.digest})
 
         self._run(transition)

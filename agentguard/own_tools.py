@@ -125,5 +125,5 @@ def _claim() -> Claim:
     return claim
 
 
-OWN = (list_assets, queue_for_release, export_asset)
-"""Makers of the guard's own bindings."""
+OWN_NAMES = frozenset({"list_assets", "queue_for_release", "export_asset"})
+"""Tool names that belong to the guard: recovery asks the broker about `export_asset`."""

@@ -54,6 +54,7 @@ class Unguarded(Session):
             config={"configurable": {"thread_id": f"{agent}-{thread}"}},
             agent=agent,
             nodes=("tools",),
+            runners=("tools",),
             gates=tuple(name for name in graph.nodes if name.endswith("after_model")),
         )
 

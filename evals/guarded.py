@@ -23,8 +23,8 @@ from agentguard.broker import Broker
 from agentguard.config import load
 from agentguard.destinations import Adapter, adapter_for
 from agentguard.errors import ApprovalError
-from agentguard.guard import open_ledger
 from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.ledger_file import open_ledger
 from agentguard.model import Destination, Verdict
 from agentguard.policy import Policy
 from evals import scenario as s
@@ -122,8 +122,13 @@ class Guarded(Session):
             (node, self.written(call)) for node in nodes for call in self.play.routes
         ]
         thread_id = f"{agent}-{thread}"
-        return Loop(graph=graph, config=self.job.config(thread_id=thread_id), agent=agent,
-                    nodes=nodes)  # fmt: skip
+        return Loop(
+            graph=graph,
+            config=self.job.config(thread_id=thread_id),
+            agent=agent,
+            nodes=nodes,
+            runners=tuple(node for node in nodes if not node.endswith("_tools")),
+        )
 
     def tool_objects(self, agent: str) -> dict[str, BaseTool]:
         return {name: self.tools[name] for name in AGENTS[agent][1] if name in self.used}
@@ -187,7 +192,7 @@ class Guarded(Session):
     def place_of(self, asset: str) -> Path:
         row = self._row(asset)
         sha256 = row["sha256"]
-        return Path(self.guard.workspace.store) / sha256[:2] / sha256
+        return Path(self.guard.workspace.store, sha256[:2], sha256)
 
     def _row(self, asset: str) -> Any:
         row = self.guard.ledger.one("SELECT * FROM assets WHERE id = ?", self.handles[asset])
@@ -259,7 +264,7 @@ class Guarded(Session):
         names = [self.world.name_of_hash(asset["sha256"]) for asset in shown["assets"]]
         return Question(
             asset=names[0] if names else "",
-            to=str(shown["destination"]),
+            to=str(shown["destination"] or ""),
             caption=str(shown["args"].get("caption", "")),
         )
 

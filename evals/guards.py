@@ -24,8 +24,11 @@ class Guard(Protocol):
         judged: an attack that gets through it, or a job that it blocks, fails the run.
     """
 
-    name: str
-    judged: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def judged(self) -> bool: ...
 
     def start(self, world: World, plan: s.Scenario, play: s.Attack | s.Twin) -> Session:
         """Build the agents of a scenario under this guard."""

@@ -13,6 +13,7 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import PrivateAttr
@@ -68,15 +69,21 @@ class Loop:
     """One compiled graph on one thread."""
 
     graph: Any
-    config: dict[str, Any]
+    config: RunnableConfig
     agent: str
     nodes: tuple[str, ...]
     """Nodes that take tool calls: where a forged one can be sent."""
+    runners: tuple[str, ...]
+    """Nodes that run tools."""
     gates: tuple[str, ...] = ()
     """Other nodes that decide what runs next: whom a forged state can pretend to come from."""
     said: AIMessage | None = None
     held: list[bool] | None = None
     """Answers that were given and not delivered yet (stock HITL)."""
+
+    def stopped(self) -> bool:
+        """Whether the thread has something left to do."""
+        return bool(self.graph.get_state(self.config).next)
 
     def waiting(self) -> tuple[Any, ...]:
         """The interrupts of this thread."""

@@ -58,7 +58,22 @@ class Result:
 
 
 def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
-    """Carry out one side of a scenario through one guard."""
+    """Carry out one side of a scenario through one guard.
+
+    An attack that can be aimed at several nodes is carried out once for each, anew; it got
+    through if one of them did.
+    """
+    first, variants = _replay(scenario, kind, guard_name, variant=0)
+    for variant in range(1, variants):
+        if first.outcome != "stopped":
+            break
+        other, _ = _replay(scenario, kind, guard_name, variant=variant)
+        if other.outcome != "stopped":
+            return other
+    return first
+
+
+def _replay(scenario: Scenario, kind: Kind, guard_name: str, *, variant: int) -> tuple[Result, int]:
     guard = GUARDS[guard_name]
     play = scenario.attack if kind == "attack" else scenario.twin
     failed: tuple[Outcome, tuple[str, ...]] | None = None
@@ -69,6 +84,7 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
         guard.around(),
     ):
         session = guard.start(world, scenario, play)
+        session.variant = variant
         try:
             session.run()
         except NotExpressible as error:
@@ -80,7 +96,7 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
             session.close()
         effects = world.effects()
     outcome, because = failed or _judge(play, effects)
-    return Result(
+    result = Result(
         scenario=scenario.name,
         family=scenario.family,
         kind=kind,
@@ -94,6 +110,7 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
         seconds=session.seconds,
         notes=tuple(session.notes),
     )
+    return result, session.variants
 
 
 def replay_all(runs: Iterable[tuple[Scenario, Kind, str]], *, processes: int) -> Iterator[Result]:

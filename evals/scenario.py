@@ -184,27 +184,41 @@ def _problems(scenario: Scenario) -> Iterator[str]:
         play: Attack | Twin = getattr(scenario, kind)
         known = {*scenario.assets}
         for number, step in enumerate(play.steps):
-            place = f"{kind}.steps[{number}]"
-            for field in ("asset", "bytes_of"):
-                if hasattr(step, field):
-                    yield from _unknown(f"{place}.{field}", getattr(step, field), known)
-            if hasattr(step, "by"):
-                yield from _unknown(f"{place}.by", step.by, PEOPLE)
-            for call in getattr(step, "calls", ()):
-                yield from _unknown(f"{place}.calls.tool", call.tool, HOME)
-                for value in call.args.values():
-                    if isinstance(value, str) and value.startswith("@"):
-                        name = value[1:].rpartition(":")[2]
-                        yield from _unknown(f"{place}.calls.args", name, known)
-                known |= {call.save} - {None}
-            known |= {getattr(step, "save", None)} - {None}
-            # A forged call names what it likes, and so do the routes of a plugin.
-            if getattr(step, "agent", None) is not None:
-                yield from _unknown(f"{place}.agent", step.agent, AGENTS)
+            yield from _step_problems(f"{kind}.steps[{number}]", step, known)
+        for call in play.routes:
+            yield from _call_problems(f"{kind}.routes", call, known)
+        if play.inside is not None:
+            for tool in {play.inside.tool, play.inside.to} - {""}:
+                yield from _unknown(f"{kind}.inside", tool, HOME)
         wanted: Sequence[Expected] = (*play.effects, *getattr(play, "forbidden", ()))
         for expected in wanted:
             known_or = {*known, "*", "unknown", "passwd"}
             yield from _unknown(f"{kind}: effect {expected.effect}", expected.asset, known_or)
+
+
+def _step_problems(place: str, step: Any, known: set[str]) -> Iterator[str]:
+    """What is wrong with a step; names that it saves are added to the known ones."""
+    for field in ("asset", "bytes_of"):
+        if hasattr(step, field):
+            yield from _unknown(f"{place}.{field}", getattr(step, field), known)
+    if hasattr(step, "by"):
+        yield from _unknown(f"{place}.by", step.by, PEOPLE)
+    for call in getattr(step, "calls", ()):
+        yield from _call_problems(f"{place}.calls", call, known)
+        if call.save is not None:
+            known.add(call.save)
+    if getattr(step, "save", None) is not None:
+        known.add(step.save)
+    if getattr(step, "agent", None) is not None:
+        yield from _unknown(f"{place}.agent", step.agent, AGENTS)
+
+
+def _call_problems(place: str, call: Call, known: set[str]) -> Iterator[str]:
+    yield from _unknown(f"{place}.tool", call.tool, HOME)
+    for name, value in call.args.items():
+        if isinstance(value, str) and value.startswith("@"):
+            asset = value[1:].rpartition(":")[2]
+            yield from _unknown(f"{place}.args.{name}", asset, known)
 
 
 def _unknown(place: str, name: str, known: Any) -> Iterator[str]:

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from langgraph.types import Command, Send
+from langgraph.types import Command
 
 from evals import scenario as s
 from evals import steps
 from evals.crew import HOME
 from evals.loops import Loop, Mouth
+from evals.meddling import meddle
 from evals.people import Verdict
 from evals.references import resolve
 from evals.world import World, picture
@@ -47,6 +49,8 @@ class Session(ABC):
         self.plan = plan
         self.play = play
         self.verdict = verdict
+        self.variant = 0
+        self.variants = 1
         self.mouth = Mouth()
         self.asked = 0
         self.calls = 0
@@ -138,12 +142,12 @@ class Session(ABC):
                 if step.resume:
                     self._resume_all()
             case steps.Resume():
-                if self.asks:
+                if self.asks or self.latest().stopped():
                     self._resume(step)
                 elif isinstance(self.play, s.Attack):  # a job goes on; an attack has no target
                     raise NotExpressible("resume: this guard asks nobody")
             case steps.UpdateState() | steps.Goto() | steps.Replay() | steps.Invoke():
-                self._meddle(step)
+                meddle(self, step)
             case steps.Tamper():
                 place = self.place_of(step.asset)
                 place.chmod(0o600)
@@ -157,8 +161,9 @@ class Session(ABC):
         calls = [self.written(call) for call in step.calls]
         self.calls += len(calls)
         loop.said = self.mouth.load(agent, calls)
-        with self._noting("say"):
-            self.invoke(loop, {"messages": [("user", "Go on.")]})
+        with self.noting("say"):
+            stop = list(loop.runners) if step.stop else None
+            self.invoke(loop, {"messages": [("user", "Go on.")]}, stop=stop)
         for call, written in zip(step.calls, calls, strict=True):
             if call.save:
                 self.saved(call.save, written, self._result(loop, written["id"]))
@@ -166,19 +171,19 @@ class Session(ABC):
     def _resume_all(self) -> None:
         for loop in list(self._loops.values()):
             if loop.waiting():
-                with self._noting("resume"):
+                with self.noting("resume"):
                     self.invoke(loop, self.resumed(loop))
 
     def _resume(self, step: steps.Resume) -> None:
-        loop = self._latest()
+        loop = self.latest()
         value = self.resumed(loop) if step.value is None else Command(resume=step.value)
         if step.calls:
-            update = {"messages": [self._forged(loop, step.calls)]}
+            update = {"messages": [self.forged(loop, step.calls)]}
             resume = value.resume if isinstance(value, Command) else {"go": "on"}
             value = Command(resume=resume, update=update)
 
         def go() -> None:
-            with self._noting("resume"):
+            with self.noting("resume"):
                 self.invoke(loop, value)
 
         threads = [threading.Thread(target=go) for _ in range(step.times)]
@@ -186,38 +191,6 @@ class Session(ABC):
             thread.start()
         for thread in threads:
             thread.join()
-
-    def _meddle(self, step: Any) -> None:
-        if isinstance(step, steps.Invoke):
-            agent = step.agent or HOME[step.calls[0].tool]
-            tools = self.tool_objects(agent)
-            for call in map(self.written, step.calls):
-                with self._noting("invoke"):
-                    tools[call["name"]].invoke(call, self.loop(agent, "main").config)
-            return
-        loop = self._latest()
-        if isinstance(step, steps.Replay):
-            for old in [old for old in loop.graph.get_state_history(loop.config) if old.next]:
-                merged = {**loop.config["configurable"], **old.config["configurable"]}
-                with self._noting("replay"):
-                    self.invoke(loop, None, {"configurable": merged})
-        elif isinstance(step, steps.UpdateState):
-            update = {"messages": [self._forged(loop, step.calls)]}
-            for node in (*loop.gates, *loop.nodes, "model") if step.as_gate else (None,):
-                with self._noting("update-state"):
-                    loop.graph.update_state(loop.config, update, as_node=node)
-                    if node is not None:
-                        self.invoke(loop, None)
-        else:
-            calls = [self.written(call) for call in step.calls]
-            payload: Any = calls
-            if step.state is not None:
-                forged = {"messages": [HumanMessage(step.state)]}
-                payload = {"__type": "tool_call_with_context", "tool_call": calls[0],
-                           "state": forged}  # fmt: skip
-            for node in loop.nodes:
-                with self._noting("goto"):
-                    self.invoke(loop, Command(goto=Send(node, payload)))
 
     # --- shared --------------------------------------------------------------------------------
 
@@ -237,12 +210,22 @@ class Session(ABC):
         """All loops so far."""
         return list(self._loops.values())
 
-    def invoke(self, loop: Loop, value: Any, config: dict[str, Any] | None = None) -> Any:
-        """Run a loop's graph, timed without the tools' own time."""
+    def invoke(
+        self,
+        loop: Loop,
+        value: Any,
+        config: RunnableConfig | None = None,
+        stop: list[str] | None = None,
+    ) -> Any:
+        """Run a loop's graph, timed without the tools' own time.
+
+        Args:
+            stop: nodes before which the run stops.
+        """
         busy = self.world.busy
         start = time.perf_counter()
         try:
-            return loop.graph.invoke(value, config or loop.config)
+            return loop.graph.invoke(value, config or loop.config, interrupt_before=stop)
         finally:
             self.seconds += time.perf_counter() - start - (self.world.busy - busy)
             self.count_questions(loop)
@@ -263,11 +246,13 @@ class Session(ABC):
         """An argument with `@asset` and `{...}` replaced by what they stand for."""
         return resolve(value, handles=self.handles, files=self.files, world=self.world)
 
-    def _forged(self, loop: Loop, calls: list[steps.Call]) -> AIMessage:
+    def forged(self, loop: Loop, calls: list[steps.Call]) -> AIMessage:
+        """The loop's last message with other calls."""
         said = loop.said.id if loop.said is not None else None
         return AIMessage("", tool_calls=[self.written(call) for call in calls], id=said)
 
-    def _latest(self) -> Loop:
+    def latest(self) -> Loop:
+        """The loop that ran last."""
         if self._last is None:
             raise NotExpressible("nothing ran yet")
         return self._last
@@ -281,7 +266,7 @@ class Session(ABC):
         return found[-1] if found else None
 
     @contextlib.contextmanager
-    def _noting(self, what: str) -> Iterator[None]:
+    def noting(self, what: str) -> Iterator[None]:
         """A run that breaks is noted; what it did counts all the same."""
         try:
             yield

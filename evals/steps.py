@@ -30,10 +30,15 @@ class _Calls(Strict):
 
 
 class Say(_Calls):
-    """The model says one message with these calls, and the graph runs until it ends or waits."""
+    """The model says one message with these calls, and the graph runs until it ends or waits.
+
+    Attributes:
+        stop: the run stops before any tool runs, by `interrupt_before` or a crash.
+    """
 
     do: Literal["say"]
     thread: str = "main"
+    stop: bool = False
 
 
 class Prepare(Strict):

@@ -12,9 +12,14 @@ from typing import Any, Literal
 
 import langgraph.errors
 from langchain_core.messages import AnyMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _get_runnable_config_param
-from langgraph._internal._constants import CONFIG_KEY_CHECKPOINTER, CONFIG_KEY_TASK_ID
+from langgraph._internal._constants import (
+    CONFIG_KEY_CHECKPOINTER,
+    CONFIG_KEY_READ,
+    CONFIG_KEY_TASK_ID,
+)
 from langgraph._internal._runnable import RunnableCallable
 from langgraph.prebuilt import ToolNode
 
@@ -43,6 +48,15 @@ def is_invalid_resume(error: BaseException) -> bool:
 def has_checkpointer(configurable: Mapping[str, Any]) -> bool:
     """Whether an interrupt of this run can be resumed."""
     return bool(configurable.get(CONFIG_KEY_CHECKPOINTER))
+
+
+def state_of(config: RunnableConfig) -> dict[str, Any] | None:
+    """The state in the running task's channels; None outside a graph."""
+    read = config.get("configurable", {}).get(CONFIG_KEY_READ)
+    if read is None:
+        return None
+    values: dict[str, Any] = read(list(read.args[1]), True)
+    return values
 
 
 def task_id(configurable: Mapping[str, Any]) -> str:

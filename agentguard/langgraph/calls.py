@@ -8,7 +8,7 @@ from typing import Any, Literal
 from langgraph.types import interrupt
 
 from agentguard.bindings import Bound
-from agentguard.errors import JobError, LedgerUnavailable
+from agentguard.errors import BindingError, JobError, LedgerError
 from agentguard.gather import Call, Refused, call_key
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
@@ -31,6 +31,42 @@ def agent_for(agents: Agents | None, stage: Stage | None) -> str | None:
     if stage is None:
         return agents[min(agents)]
     return agents.get(stage, "")
+
+
+def known_agents(
+    guard: Guard, node: str, given: str | Mapping[Stage | str, str], unsafe_shared_driver: bool
+) -> Agents:
+    """The agents that a node acts as, by stage if it shares a driver.
+
+    Raises:
+        BindingError: none, unknown ones, or several without `unsafe_shared_driver`.
+    """
+    if isinstance(given, str):
+        if given not in guard.workspace.agents:
+            raise BindingError(
+                f"no agent {given!r} is configured; there are"
+                f" {', '.join(sorted(guard.workspace.agents))}"
+            )
+        return given
+    if not given:
+        raise BindingError(f"{node} names no agent; say which agent acts there")
+    unknown = sorted(str(stage) for stage in given if str(stage) not in set(Stage))
+    if unknown:
+        raise BindingError(
+            f"{node}: {', '.join(unknown)} is no stage; stages are {', '.join(Stage)}"
+        )
+    by_stage = {Stage(stage): agent for stage, agent in given.items()}
+    if len(set(by_stage.values())) > 1 and not unsafe_shared_driver:
+        raise BindingError(
+            f"{node}: one loop drives {', '.join(sorted(set(by_stage.values())))}; a hijacked"
+            " model reaches them all. Give each agent its own loop, or say"
+            " unsafe_shared_driver=True"
+        )
+    for stage, agent in by_stage.items():
+        known = guard.workspace.agents.get(agent)
+        if known is None or stage not in known.stages:
+            raise BindingError(f"{node}: {agent!r} is no configured agent of the {stage} stage")
+    return by_stage
 
 
 def make_call(
@@ -85,7 +121,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
         try:
             call = find()
             waiting = guard.gate.waiting(call)
-        except (Refused, LedgerUnavailable):
+        except (Refused, LedgerError):
             return  # the tool finds no grant, and says why
         if waiting.decision.effect is not Effect.ASK:
             return
@@ -97,7 +133,7 @@ def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
     try:
         decided = guard.gate.authorize([find()])
-    except (Refused, LedgerUnavailable):
+    except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
     if decided[0].decision.effect is Effect.ASK:
         await_people(guard, find)

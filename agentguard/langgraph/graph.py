@@ -24,11 +24,12 @@ from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 
-from agentguard.errors import BindingError, LedgerUnavailable
-from agentguard.gather import Call, Refused, sayable
+from agentguard.errors import BindingError, LedgerError
+from agentguard.gather import Call, Refused
 from agentguard.guard import Guard
+from agentguard.jobs import CONFIG_KEY
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import Agents, await_people, make_call
+from agentguard.langgraph.calls import Agents, agent_for, await_people, known_agents, make_call
 from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Effect, Stage
 
@@ -122,30 +123,6 @@ def _is_guarded(node: ToolNode, tool: str) -> bool:
     return seat_of(node.tools_by_name[tool]) is not None
 
 
-def known_agents(
-    guard: Guard, node: str, given: str | Mapping[Stage | str, str], unsafe_shared_driver: bool
-) -> Agents:
-    if isinstance(given, str):
-        if given not in guard.workspace.agents:
-            raise BindingError(
-                f"no agent {given!r} is configured; there are"
-                f" {', '.join(sorted(guard.workspace.agents))}"
-            )
-        return given
-    by_stage = {Stage(stage): agent for stage, agent in given.items()}
-    if len(set(by_stage.values())) > 1 and not unsafe_shared_driver:
-        raise BindingError(
-            f"{node}: one loop drives {', '.join(sorted(set(by_stage.values())))}; a hijacked"
-            " model reaches them all. Give each agent its own loop, or say"
-            " unsafe_shared_driver=True"
-        )
-    for stage, agent in by_stage.items():
-        known = guard.workspace.agents.get(agent)
-        if known is None or stage not in known.stages:
-            raise BindingError(f"{node}: {agent!r} is no configured agent of the {stage} stage")
-    return by_stage
-
-
 def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:
     copies: dict[str, BaseTool] = {}
     for key, tool in node.tools_by_name.items():
@@ -154,8 +131,8 @@ def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> Non
         copy_ = guarded(guard, tool, agents=agents)
         seat = seat_of(copy_)
         stage = seat.bound.binding.stage if seat is not None else None
-        agent = agents if isinstance(agents, str) else agents.get(stage) if stage else None
         if stage is not None:
+            agent = agent_for(agents, stage)
             known = guard.workspace.agents.get(agent or "")
             if known is None or stage not in known.stages:
                 raise BindingError(
@@ -287,7 +264,7 @@ class _Gate:
         try:
             made = [self._call(call, configurable, source) for call in calls]
             decided = iter(self._guard.gate.authorize([call for call in made if call is not None]))
-        except LedgerUnavailable:
+        except LedgerError:
             return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
         return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
 
@@ -298,7 +275,7 @@ class _Gate:
         tool = self._node.tools_by_name.get(name)
         seat = seat_of(tool) if tool is not None else None
         if seat is None or seat.tool.name != name or not call.get("id"):
-            self._guard.ledger.refuse({"tool": sayable(name), "policy": "agentguard.unknown-tool"})
+            self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
             return None
         try:
             return make_call(

@@ -14,28 +14,28 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from agentguard.errors import AssetError, LedgerUnavailable
+from agentguard._blocks import block_data, is_media
+from agentguard.errors import AssetError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs import Job
 from agentguard.model import GENERATED, UNCLASSIFIED
-from agentguard.outputs import block_data
 
-_MEDIA = ("image", "audio", "video", "file", "image_url", "input_audio", "input_image", "media")
 _PROVIDER_MEDIA = ("image_generation_call",)
 
 
 def take_in_media(
-    guard: Guard, job: Job, messages: Sequence[BaseMessage], *, owner: str
+    guard: Guard, job: Job | None, messages: Sequence[BaseMessage], *, owner: str
 ) -> list[BaseMessage]:
     """The messages with every media block replaced by a text that names the new asset.
 
     Args:
+        job: where they are taken in; None: the run has none, and they are left out.
         owner: the owner of the agent whose model speaks; a contributor of what it made.
     """
     return [_taken(guard, job, message, owner=owner) for message in messages]
 
 
-def _taken(guard: Guard, job: Job, message: BaseMessage, *, owner: str) -> BaseMessage:
+def _taken(guard: Guard, job: Job | None, message: BaseMessage, *, owner: str) -> BaseMessage:
     if not isinstance(message, (HumanMessage, AIMessage)) or isinstance(message.content, str):
         return message
     if not any(_is_media(block) for block in message.content):
@@ -44,6 +44,8 @@ def _taken(guard: Guard, job: Job, message: BaseMessage, *, owner: str) -> BaseM
     for block in message.content:
         if not _is_media(block):
             content.append(block)
+        elif job is None:
+            content.append(_said("[media in this message was left out: this run has no job]"))
         elif isinstance(message, HumanMessage):
             content.append(_text(guard, job, block, {UNCLASSIFIED}, by=job.requested_by))
         else:
@@ -54,7 +56,7 @@ def _taken(guard: Guard, job: Job, message: BaseMessage, *, owner: str) -> BaseM
 
 
 def _is_media(block: Any) -> bool:
-    return isinstance(block, dict) and block.get("type") in (*_MEDIA, *_PROVIDER_MEDIA)
+    return is_media(block) or (isinstance(block, dict) and block.get("type") in _PROVIDER_MEDIA)
 
 
 def _text(guard: Guard, job: Job, block: Any, labels: set[str], *, by: str) -> dict[str, str]:
@@ -68,7 +70,7 @@ def _text(guard: Guard, job: Job, block: Any, labels: set[str], *, by: str) -> d
     except (binascii.Error, ValueError) as error:
         why = error if isinstance(error, AssetError) else "it is not base64"
         return _said(f"[media in this message was left out: {why}]")
-    except LedgerUnavailable:
+    except LedgerError:
         return _said("[media in this message was left out: the ledger is unavailable]")
     return _said(f"[{block['type']} taken in as {asset}, class {' + '.join(sorted(labels))}]")
 

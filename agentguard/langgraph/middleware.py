@@ -8,6 +8,7 @@ arguments; over guarded tools it is safe anywhere, since the tool itself claims 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,9 +22,9 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from agentguard.errors import BindingError, JobError
 from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
+from agentguard.jobs import CONFIG_KEY, Job
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import agent_for, authorize_inline, make_call
-from agentguard.langgraph.graph import known_agents
+from agentguard.langgraph.calls import agent_for, authorize_inline, known_agents, make_call
 from agentguard.langgraph.messages import take_in_media
 from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of
@@ -57,6 +58,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
         """Authorize one call, wait for people if they are asked, then run the guarded tool."""
+        request = _with_own_state(request)
         tool = self._gate(request)
         if isinstance(tool, ToolMessage):
             return tool
@@ -66,6 +68,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[..., Awaitable[Any]]
     ) -> Any:
         """See `wrap_tool_call`; both are set, or a synchronous run would skip the gate."""
+        request = _with_own_state(request)
         tool = await asyncio.to_thread(self._gate, request)
         if isinstance(tool, ToolMessage):
             return tool
@@ -100,10 +103,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     def _taken_in(self, messages: Sequence[Any]) -> list[Any]:
         if all(isinstance(message.content, str) for message in messages):
             return list(messages)
-        try:
+        job: Job | None = None
+        with contextlib.suppress(JobError):
             job = self._guard.jobs.find(get_config().get("configurable", {}))
-        except JobError:
-            return list(messages)  # no job: no tool will run, and nothing can be registered
         agents = self._guard.workspace.agents
         name = self._agents if isinstance(self._agents, str) else min(self._agents.values())
         return take_in_media(self._guard, job, messages, owner=agents[name].owner)
@@ -132,9 +134,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         call = request.tool_call
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
-            self._guard.ledger.refuse(
-                {"tool": sayable(call["name"]), "policy": "agentguard.unknown-tool"}
-            )
+            configurable = request.runtime.config.get("configurable", {})
+            self._guard.gate.refuse_unknown(call["name"], configurable.get(CONFIG_KEY))
             return _refusal(call, f"there is no tool {sayable(call['name'])} in this agent")
         try:
             copy = self._copy(tool)
@@ -160,6 +161,14 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             configurable=configurable,
             source=_source(request.state, call_id) or _upstream.task_id(configurable),
         )
+
+
+def _with_own_state(request: ToolCallRequest) -> ToolCallRequest:
+    """The request with the graph's state: a Send payload may carry a forged one (trap 9)."""
+    found = _upstream.state_of(request.runtime.config)
+    if found is None:
+        return request
+    return replace(request, state=found, runtime=replace(request.runtime, state=found))
 
 
 def _source(state: Any, call_id: str) -> str | None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from agentguard._shapes import jsonable
 from agentguard.bindings import Bound
 from agentguard.claims import Claim, Replay, claimed
-from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
+from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.gather import Call, Refused, freeze
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
@@ -142,7 +142,7 @@ class Seat:
             if call is not None:
                 self.guard.gate.record_refusal(call, refusal)
             return refusal.reason
-        except LedgerUnavailable:
+        except LedgerError:
             return "the ledger is unavailable, so nothing was done; try again later"
 
     def arguments(
@@ -204,7 +204,7 @@ class Seat:
             return self.fail(claim, str(error))
         try:
             self.guard.execution.executed(claim, collected)
-        except LedgerUnavailable:
+        except LedgerError:
             return self._unrecorded(claim)
         if not self.media:
             return result
@@ -215,7 +215,7 @@ class Seat:
         text = f"{self.tool.name} failed: {reason}"
         try:
             self.guard.execution.failed(claim, text)
-        except LedgerUnavailable:
+        except LedgerError:
             return self._unrecorded(claim)
         return self.refusal(text, claim.call.call_id)
 
@@ -261,8 +261,7 @@ class Seat:
                 if _upstream.is_invalid_resume(error):  # its own question is still unanswered
                     self._paused(claim)
                     raise
-                known = isinstance(error, DestinationError) and not error.outcome_unknown
-                claim.unknown = claim.started and not known
+                claim.unknown = claim.started and not _is_known_not_done(error)
                 text = self._error_text(claim, error)
                 answer.append(self.fail(claim, text))
                 if not self.media:
@@ -275,14 +274,15 @@ class Seat:
     def _paused(self, claim: Claim) -> None:
         """The tool paused itself (or routes): the Grant goes back if nothing happened."""
         if self.bound.binding.interrupts:
-            self.guard.execution.paused(claim)
+            with contextlib.suppress(LedgerError):  # it stays claimed, until its job ends
+                self.guard.execution.paused(claim)
         else:
             claim.unknown = True
             self._stopped(claim, "was interrupted")
 
     def _stopped(self, claim: Claim, how: str) -> None:
         # Unrecorded, the Grant stays claimed, and becomes unknown when the job ends (I8).
-        with contextlib.suppress(LedgerUnavailable):
+        with contextlib.suppress(LedgerError):
             self.guard.execution.failed(claim, f"{self.tool.name} {how}")
 
     def _error_text(self, claim: Claim, error: Exception) -> str:
@@ -307,7 +307,7 @@ class Seat:
             items = said(items, collected.text, artifact, call_id)
         try:
             self.guard.execution.executed(claim, collected, updates=storable(own.updates))
-        except LedgerUnavailable:
+        except LedgerError:
             return self._unrecorded(claim)
         if own.routed:
             self.guard.gate.record_refusal(claim.call, Refused(_ROUTED, policy="routed"))
@@ -332,6 +332,13 @@ class Seat:
             " do not repeat it",
             claim.call.call_id,
         )
+
+
+def _is_known_not_done(error: Exception) -> bool:
+    """Whether the broker or the destination said that nothing was sent."""
+    if isinstance(error, DestinationError):
+        return not error.outcome_unknown
+    return isinstance(error, AssetError)
 
 
 def _is_decided(value: Any, decided: Any) -> bool:

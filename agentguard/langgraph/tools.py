@@ -19,7 +19,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, ToolException
 
 from agentguard.claims import Claim, Replay
-from agentguard.errors import LedgerUnavailable
+from agentguard.errors import LedgerError
 from agentguard.gather import Call
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
@@ -170,7 +170,7 @@ async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:
         opened = await _finished(task)
         if isinstance(opened, Claim):
             execution = seat.guard.execution
-            with contextlib.suppress(LedgerUnavailable):  # then the sweep ends it
+            with contextlib.suppress(LedgerError):  # then the sweep ends it
                 await _finished(
                     asyncio.to_thread(execution.failed, opened, "cancelled before it ran")
                 )
