@@ -64,6 +64,8 @@ class Binding:
         effect: what is known of the outside effect after a crash; needed with a destination that
             is not a vendor.
         reveals: the tool shows or describes its media to the model.
+        reviews: the asset argument that a review tool's findings are about; needed where it takes
+            several.
         labels: labels every output gets; generators default to `generated`.
         state: state keys that the tool's `Command` may write, besides `messages`.
         interrupts: the tool may pause itself before it did anything.
@@ -84,6 +86,7 @@ class Binding:
     destination: str | Arg | None
     effect: OutsideEffect
     reveals: bool
+    reviews: str | None
     labels: frozenset[str]
     state: tuple[str, ...]
     interrupts: bool
@@ -102,6 +105,7 @@ class Binding:
         destination: str | Arg | None = None,
         effect: OutsideEffect | str = OutsideEffect.NONE,
         reveals: bool = False,
+        reviews: str | None = None,
         labels: Iterable[str] | None = None,
         state: Sequence[str] = (),
         interrupts: bool = False,
@@ -141,6 +145,15 @@ class Binding:
                 f"{name}: an export has an effect outside; say effect='idempotent', 'probeable' or"
                 " 'opaque', whichever is known after a crash"
             )
+        if known_stage is Stage.REVIEW and reviews is None and len(forms) == 1:
+            (reviews,) = forms
+        if (reviews is None and known_stage is Stage.REVIEW and forms) or (
+            reviews is not None and (known_stage is not Stage.REVIEW or reviews not in forms)
+        ):
+            raise BindingError(
+                f"{name}: say reviews=, the one asset argument its findings are about: one of"
+                f" {', '.join(forms) or 'none, for it takes no asset'}"
+            )
         if interrupts and known_effect is not OutsideEffect.NONE:
             raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
         values: dict[str, Any] = {
@@ -153,6 +166,7 @@ class Binding:
             "destination": destination,
             "effect": known_effect,
             "reveals": reveals,
+            "reviews": reviews,
             "labels": frozenset(labels),
             "state": tuple(state),
             "interrupts": interrupts,

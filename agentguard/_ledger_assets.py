@@ -125,6 +125,8 @@ def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
         f"sha256 = ? AND {column} <> ?", int(value), sha256, int(value),
     )  # fmt: skip
     if changed:
+        for made in _descendants(tx, sha256):  # judged by their ancestors: see gather.py
+            tx.update("assets", "version = version + 1", "sha256 = ?", made)
         tx.record(f"asset.{column}", {"asset": sha256, "person": by, "value": value})
     return bool(changed)
 

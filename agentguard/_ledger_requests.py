@@ -86,6 +86,7 @@ def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
             expires_at=item.expires_at,
             state="pending",
             ended_at=None,
+            question=request.text,
         )
     tx.record(
         "decided",

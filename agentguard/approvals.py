@@ -17,7 +17,7 @@ from agentguard.config import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
 from agentguard.identity import Signers, key_id
 from agentguard.ledger import Ledger
-from agentguard.model import Answer, Effect, Needs, Verdict
+from agentguard.model import Answer, Effect, Needs, Verdict, request_digest
 from agentguard.storage import Row
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,8 @@ class Approval:
         needs: what was asked for.
         reason: why a person is asked, in one sentence.
         policies: ids of the policies that asked.
-        shown: the call, with texts redacted.
+        shown: the call as it is logged, with texts redacted.
+        arguments: the call's arguments word for word, as the Request's digest covers them (I7).
         requested_by: who asked for the job; they can't answer.
         answers: the answers so far.
     """
@@ -142,6 +143,7 @@ class Approval:
     reason: str
     policies: tuple[str, ...]
     shown: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     requested_by: str
     asked_at: int
     expires_at: int
@@ -259,6 +261,7 @@ class Approvals:
             reason=row["reason"],
             policies=tuple(json.loads(row["policies"])),
             shown=json.loads(row["body"]),
+            arguments=_arguments(row),
             requested_by=row["requested_by"],
             asked_at=row["asked_at"],
             expires_at=row["expires_at"],
@@ -282,6 +285,17 @@ _SELECT = (
     " jobs.requested_by FROM approvals JOIN requests ON requests.digest = approvals.request"
     " JOIN jobs ON jobs.id = approvals.job"
 )
+
+
+def _arguments(row: Row) -> Mapping[str, Any]:
+    """What a person is shown must be what they sign: the question re-digests to the Request."""
+    if request_digest(row["question"]) != row["request"]:
+        raise ApprovalError(
+            "what this approval request shows is not what it asks for: its row was edited; run"
+            " `agentguard audit verify`"
+        )
+    arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
+    return arguments
 
 
 def _outcome(approval: Approval, answer: Answer) -> Effect:

@@ -25,7 +25,7 @@ from agentguard._shapes import Shape, is_binary, is_encoded, jsonable, replace_a
 from agentguard.canonical import digest, plain
 from agentguard.classify import looks_like_locator
 from agentguard.errors import BindingError, CanonicalError
-from agentguard.model import Stage
+from agentguard.model import OutsideEffect, Stage
 
 __all__ = [
     "Arg",
@@ -68,6 +68,22 @@ class Bound:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
             raise BindingError(f"{self.name}: its schema has no canonical form: {error}") from error
+
+    @property
+    def carries_text(self) -> bool:
+        """Whether the model can put words into the arguments: a text, or a free plain string."""
+        words = [self._leaves[path] for path in self.binding.plain]
+        free = any(w.get("type") not in ("integer", "number", "boolean")
+                   and "enum" not in w and "const" not in w for w in words)  # fmt: skip
+        return bool(self.binding.texts) or free
+
+    @property
+    def outside(self) -> OutsideEffect:
+        """The effect a Grant is kept by: what reaches a vendor is never sent again unasked (I8)."""
+        sends = self.binding.destination is not None and self.binding.stage is not Stage.QUEUE
+        if sends and self.binding.effect is OutsideEffect.NONE:
+            return OutsideEffect.OPAQUE
+        return self.binding.effect
 
     @property
     def args_names(self) -> list[str]:

@@ -115,4 +115,9 @@ def digest(domain: str, value: object) -> str:
     Raises:
         CanonicalError: the value has no canonical form.
     """
-    return hashlib.sha256(domain.encode("ascii") + b"\x00" + canonical(value)).hexdigest()
+    return digest_of(domain, canonical(value))
+
+
+def digest_of(domain: str, data: bytes) -> str:
+    """The same over bytes that are canonical already."""
+    return hashlib.sha256(domain.encode("ascii") + b"\x00" + data).hexdigest()

@@ -82,9 +82,8 @@ class Execution:
             # The private copies come first: what can't be prepared must not use up the Grant.
             scratch, arguments, outputs = self._prepare_files(call, prepared)
             try:
-                outside = call.bound.binding.effect is not OutsideEffect.NONE
-                vendor = request.destination is not None
-                obstacle = self.ledger.claim(request, relied, durable=outside or vendor)
+                leaves = call.bound.outside is not OutsideEffect.NONE
+                obstacle = self.ledger.claim(request, relied, durable=leaves)
             except BaseException:
                 scratch.close()
                 raise
@@ -129,6 +128,7 @@ class Execution:
                     terms_of(claim.prepared.rows[use.asset]["terms"]) for use in request.assets
                 ),
                 contributors=frozenset(people),
+                classes=frozenset(self.workspace.classes),
             ),
         )
 
@@ -149,7 +149,7 @@ class Execution:
             for labels in (*(use.labels for use in request.assets),
                            *(made.labels for made in collected.made)):  # fmt: skip
                 revealed |= labels - self.workspace.open_labels
-        reviewed = binding.stage is Stage.REVIEW
+        reviewed = {use.sha256 for use in request.assets if use.argument == binding.reviews}
         self._finish(
             claim,
             Outcome(
@@ -157,7 +157,7 @@ class Execution:
                 text=collected.text,
                 made=collected.made,
                 updates=updates,
-                findings=dict.fromkeys(used, collected.findings) if reviewed else None,
+                findings=dict.fromkeys(reviewed, collected.findings),
                 queued=tuple((sha256, request.destination or "") for sha256 in sorted(used))
                 if queued
                 else (),
@@ -171,9 +171,13 @@ class Execution:
 
     def failed(self, claim: Claim, text: str) -> None:
         """Record that a claimed call failed; `unknown` where its effect may have happened (I8)."""
-        outside = claim.call.bound.binding.effect is not OutsideEffect.NONE
+        outside = claim.call.bound.outside is not OutsideEffect.NONE
         state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
-        self._finish(claim, Outcome(state=state, text=text))
+        revealed = frozenset[str]()  # an error, too, can describe what the tool saw
+        if claim.started and claim.call.bound.binding.reveals:
+            for use in claim.prepared.request.assets:
+                revealed |= use.labels - self.workspace.open_labels
+        self._finish(claim, Outcome(state=state, text=text, revealed=revealed))
 
     def paused(self, claim: Claim) -> None:
         """Return the Grant of a tool that paused itself before any effect."""

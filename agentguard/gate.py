@@ -15,7 +15,7 @@ from agentguard.approvals import Approvals
 from agentguard.config import Workspace
 from agentguard.decide import decide
 from agentguard.errors import JobError, LedgerError
-from agentguard.gather import Call, Prepared, Refused, facts, prepare, sayable, stage_of
+from agentguard.gather import Call, Prepared, Refused, call_name, facts, prepare, sayable, stage_of
 from agentguard.ledger import Judged, Ledger
 from agentguard.model import Decision, Effect
 from agentguard.policy import Policy
@@ -122,7 +122,7 @@ class Gate:
         return Waiting(
             request=request.digest,
             decision=decision,
-            shown=prepared.shown,
+            shown={**prepared.shown, "args": request.args},  # word for word: it is what is asked
             expires_at=approval["expires_at"],
         )
 
@@ -134,10 +134,10 @@ class Gate:
         """
         rows = self.ledger.all(
             "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-            " ORDER BY ordinal DESC LIMIT 32",
+            " ORDER BY ordinal DESC LIMIT 1000",
             call.job.id,
             call.thread,
-            call.call_id,
+            call_name(call.call_id),
         )
         prepared = prepare(call, self.workspace, self.ledger)
         for row in rows:
@@ -202,7 +202,11 @@ class Gate:
 
     def refuse_unknown(self, name: object, job: object) -> None:
         """Record that a model called a tool which is not there (S2)."""
-        body = {"tool": sayable(name), "job": sayable(job) if job else "", "policy": "agentguard.unknown-tool"}
+        body = {
+            "tool": sayable(name),
+            "job": sayable(job) if job else "",
+            "policy": "agentguard.unknown-tool",
+        }
         with contextlib.suppress(LedgerError):  # nothing runs either way
             self.ledger.refuse(body)
 
@@ -247,10 +251,10 @@ class Gate:
             decision=decision,
             shown=prepared.shown,
             thread=call.thread,
-            call_id=call.call_id,
+            call_id=call_name(call.call_id),
             credential=credential,
             policy_version=self.policy.digest,
-            outside=call.bound.binding.effect,
+            outside=call.bound.outside,
             expires_at=self.ledger.clock() + lasts,
         )
 

@@ -39,6 +39,13 @@ _MAX_ASSETS = 256
 _MAX_TEXT = 4 * MAX_TEXT
 _SHORTEST_SECRET = 12
 
+# A hold or recall of a source reaches all that was made from it.
+_LINE = (
+    "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
+    " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held FROM assets"
+    " WHERE sha256 IN (SELECT sha256 FROM line)"
+)
+
 _scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
 
 
@@ -87,6 +94,11 @@ def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
     return digest("agentguard/call/v1", [job, thread, source, call_id])
 
 
+def call_name(call_id: str) -> str:
+    """How the ledger names a call id: a model chose it, so it is not written down as it is."""
+    return digest("agentguard/call-id/v1", call_id)[:32]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A Request and what was looked up for it.
@@ -111,7 +123,7 @@ def prepare(call: Call, workspace: Workspace, ledger: Ledger) -> Prepared:
     frozen = freeze(call.bound, call.arguments)
     rows, uses = _assets(call, frozen, ledger)
     labels, redacted = _texts(call, frozen)
-    if binding.texts:
+    if call.bound.carries_text:
         labels |= {
             row["label"]
             for row in ledger.all("SELECT label FROM revealed WHERE job = ?", call.job.id)
@@ -337,17 +349,18 @@ def _asset_facts(
 ) -> AssetFacts:
     marks = ledger.one(
         "SELECT EXISTS (SELECT 1 FROM queued WHERE job = ? AND sha256 = ? AND destination = ?)"
-        " AS queued, (SELECT clean FROM reviews WHERE job = ? AND sha256 = ?"
-        " ORDER BY at DESC, grant_id LIMIT 1) AS clean",
+        # A finding stays with these bytes: no later review, of whatever tool, takes it back.
+        " AS queued, (SELECT min(clean) FROM reviews WHERE job = ? AND sha256 = ?) AS clean",
         request.job, use.sha256, request.destination, request.job, use.sha256,
     )  # fmt: skip
     people = ledger.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
+    line = ledger.one(_LINE, use.sha256)
     return AssetFacts(
         use=use,
         sensitivity=workspace.sensitivity(use.labels),
         version=row["version"],
-        recalled=bool(row["recalled"]),
-        held=bool(row["held"]),
+        recalled=line is None or bool(line["recalled"]),
+        held=line is None or bool(line["held"]),
         queued=marks is not None and bool(marks["queued"]),
         reviewed=marks is not None and marks["clean"] == 1,
         provenance=Provenance(row["provenance"]),

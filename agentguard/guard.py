@@ -325,11 +325,21 @@ class Guard:
         )
         if known is not None and set(labels) <= set(json.loads(known["labels"])):
             return str(known["id"])
-        return self._register(io.BytesIO(data), labels, by=by, job=job, name=name)
+        return self._register(
+            io.BytesIO(data), labels, by=by, job=job, name=name, answers_for=False
+        )
 
     def _register(
-        self, file: BinaryIO, labels: Iterable[str], *, by: str, job: str | None, name: str
+        self,
+        file: BinaryIO,
+        labels: Iterable[str],
+        *,
+        by: str,
+        job: str | None,
+        name: str,
+        answers_for: bool = True,
     ) -> str:
+        """Register bytes; who imports known ones stands behind them, who posts them does not."""
         sha256, size, format_ = take_in(self.store, file, limits=self.limits)
         known = self.ledger.one("SELECT 1 FROM assets WHERE sha256 = ?", sha256)
         # Only bytes of unknown origin are unclassified: known ones keep the class they have.
@@ -346,7 +356,7 @@ class Guard:
             terms={},
             provenance=Provenance.UNKNOWN,
             parents=(),
-            contributors=frozenset({by}),
+            contributors=frozenset({by} if answers_for or known is None else ()),
             name=name,
         )
         self.ledger.register(made, job=job, by=by, how="imported")

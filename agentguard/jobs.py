@@ -195,6 +195,11 @@ class Jobs:
         current = _current.get()
         if named is None and current is not None:
             named = current.id  # a child graph that lost its parent's configurable
+        if current is not None and named != current.id:  # I6: what a run says is no authority
+            raise JobError(
+                f"this run names another job than the {current.id} it runs in; pass that job's"
+                " own config(...)"
+            )
         if named is None:
             raise JobError(
                 "this run belongs to no job; run it inside `with guard.open_job(...) as job:` and"

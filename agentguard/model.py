@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from functools import cached_property
 from typing import Any, NoReturn
 
-from agentguard.canonical import digest
+from agentguard.canonical import canonical, digest, digest_of
 
 GENERATED = "generated"
 """The label of what a guarded generator made out of nothing labelled."""
@@ -235,12 +235,15 @@ class Request:
     revision: int
 
     @cached_property
+    def text(self) -> str:
+        """The canonical JSON of this Request: what its digest names and people are shown (I7)."""
+        body = {**self._body(), "call_key": self.call_key, "revision": self.revision}
+        return canonical(body).decode("utf-8")
+
+    @cached_property
     def digest(self) -> str:
         """The one name of this Request: what an Answer approves and a Grant permits (I7)."""
-        return digest(
-            "agentguard/request/v1",
-            {**self._body(), "call_key": self.call_key, "revision": self.revision},
-        )
+        return request_digest(self.text)
 
     @cached_property
     def content_digest(self) -> str:
@@ -267,6 +270,11 @@ class Request:
             "destination": self.destination,
             "destination_digest": self.destination_digest,
         }
+
+
+def request_digest(text: str) -> str:
+    """The digest of a Request's canonical JSON."""
+    return digest_of("agentguard/request/v1", text.encode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,6 @@ from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 __all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe"]
 
 _MAX_SHOWN = 8_000
-_MAX_LABELS = 32
 _MAX_FINDINGS = 100
 _LABEL = re.compile(r"[\w.:-]{1,64}")
 
@@ -65,10 +64,12 @@ class Sources:
     Args:
         terms: of every input asset.
         contributors: of every input, and the owner of the agent.
+        classes: the configured labels; a tool that names another says `unclassified`.
     """
 
     terms: tuple[Terms, ...]
     contributors: frozenset[str]
+    classes: frozenset[str]
 
 
 def collect(
@@ -103,7 +104,7 @@ def collect(
         taken.append((f"file {number + 1}", *scratch.take(path)))
     for number, data in enumerate(media):
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
-    labels = _labels(binding, request, returned)
+    labels = _labels(binding, request, returned, sources.classes)
     made = tuple(
         Made(
             sha256=sha256,
@@ -186,7 +187,7 @@ def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Ret
     return Returned(
         text=text if isinstance(text, str) else text_in(text),
         files=tuple(map(_path, _list(said.get("files")))),
-        labels=_known_labels(_list(said.get("labels"))),
+        labels=frozenset(map(_label, _list(said.get("labels")))),
         findings=_findings(_list(findings)),
     )
 
@@ -198,11 +199,8 @@ def _path(file: Any) -> str:
     return path if isinstance(path, str) else os.fsdecode(path)
 
 
-def _known_labels(said: Sequence[Any]) -> frozenset[str]:
-    """Labels only raise, so what can't be one counts as the highest."""
-    labels = {each if isinstance(each, str) and _LABEL.fullmatch(each) else UNCLASSIFIED
-              for each in said}  # fmt: skip
-    return frozenset(labels if len(labels) <= _MAX_LABELS else {UNCLASSIFIED})
+def _label(said: Any) -> str:
+    return said if isinstance(said, str) and _LABEL.fullmatch(said) else UNCLASSIFIED
 
 
 def _findings(said: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
@@ -230,9 +228,12 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else (value,)
 
 
-def _labels(binding: Binding, request: Request, returned: Returned) -> frozenset[str]:
+def _labels(
+    binding: Binding, request: Request, returned: Returned, classes: frozenset[str]
+) -> frozenset[str]:
     """I4: the union of all that went in; nothing known is `unclassified`."""
-    labels = binding.labels | returned.labels | request.text_labels
+    said = {label if label in classes else UNCLASSIFIED for label in returned.labels}
+    labels = binding.labels | said | request.text_labels
     for use in request.assets:
         labels |= use.labels
     return labels or frozenset({UNCLASSIFIED})

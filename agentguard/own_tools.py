@@ -54,7 +54,9 @@ def list_assets(guard: Host) -> Binding:
         for row in rows:
             parents = guard.ledger.all(
                 "SELECT DISTINCT p.id FROM lineage JOIN assets p ON p.sha256 = parent"
+                " JOIN asset_jobs seen ON seen.sha256 = parent AND seen.job = ?"
                 " WHERE child = ?",
+                job.id,
                 row["sha256"],
             )
             size = f" {row['width']}x{row['height']}" if row["width"] else ""

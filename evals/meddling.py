@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import Command, Send
 
 from evals import steps
@@ -13,6 +13,8 @@ from evals.crew import HOME
 
 if TYPE_CHECKING:
     from evals.session import Session
+
+_Aim = TypeVar("_Aim")
 
 
 def meddle(session: Session, step: Any) -> None:
@@ -49,7 +51,7 @@ def _update_state(session: Session, step: steps.UpdateState) -> None:
     update = {"messages": [session.forged(loop, step.calls)]}
     nodes: Sequence[str | None] = (None,)
     if step.as_gate:
-        nodes = _aims(session, (*loop.gates, *loop.nodes, "model"), step)
+        nodes = _aims(session, _own((*loop.gates, *loop.nodes, "model"), step))
     for node in nodes:
         with session.noting("update-state"):
             loop.graph.update_state(loop.config, update, as_node=node)
@@ -60,25 +62,31 @@ def _update_state(session: Session, step: steps.UpdateState) -> None:
 def _goto(session: Session, step: steps.Goto) -> None:
     loop = session.latest()
     calls = [session.written(call) for call in step.calls]
-    payload: Any = calls
+    payloads: list[Any] = [calls]
     if step.state is not None:
-        payload = {
-            "__type": "tool_call_with_context",
-            "tool_call": calls[0],
-            "state": {"messages": [HumanMessage(step.state)]},
-        }
-    for node in _aims(session, loop.nodes, step):
+        said = HumanMessage(step.state)
+        context = {"__type": "tool_call_with_context", "tool_call": calls[0]}
+        payloads = [
+            {**context, "state": {"messages": [said]}},
+            {"messages": [said, AIMessage("", tool_calls=calls, id="forged")]},
+        ]
+    aims = [(node, payload) for payload in payloads for node in _own(loop.nodes, step)]
+    for node, payload in _aims(session, aims):
         with session.noting("goto"):
             session.invoke(loop, Command(goto=Send(node, payload)))
 
 
-def _aims(session: Session, nodes: Sequence[str], step: Any) -> Sequence[str]:
-    """The nodes that a forged call or state is aimed at: all in turn, or one of them alone.
-
-    An attempt that fails can spoil the next one, so each node of the call's agent gets a run of
-    its own; `variants` says how many runs that makes.
-    """
+def _own(nodes: Sequence[str], step: Any) -> Sequence[str]:
+    """The nodes of the agent that has the forged call's tool; all, where agents have no nodes."""
     agent = HOME[step.calls[0].tool]
-    own = [node for node in nodes if node.startswith(f"{agent}_tools")] or list(nodes)
-    session.variants = max(session.variants, 1 + len(own) if len(own) > 1 else 1)
-    return nodes if session.variant == 0 else own[session.variant - 1 : session.variant]
+    return [node for node in nodes if node.startswith(f"{agent}_tools")] or nodes
+
+
+def _aims(session: Session, aims: Sequence[_Aim]) -> Sequence[_Aim]:
+    """What a forged call or state is aimed at in this run: all in turn, or one of them alone.
+
+    An attempt that fails can spoil the next one, so each gets a run of its own; `variants` says
+    how many runs that makes.
+    """
+    session.variants = max(session.variants, 1 + len(aims) if len(aims) > 1 else 1)
+    return aims if session.variant == 0 else aims[session.variant - 1 : session.variant]

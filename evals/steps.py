@@ -92,10 +92,10 @@ class UpdateState(_Calls):
 
 
 class Goto(_Calls):
-    """`Command(goto=Send(node, calls))` to every node that holds tools or asks people.
+    """`Command(goto=Send(node, calls))` to every node of the calls' agent.
 
     Attributes:
-        state: a forged state that travels with the call.
+        state: a forged state that travels with the call, in either form that ToolNode takes.
     """
 
     do: Literal["goto"]

@@ -65,7 +65,7 @@ def summary(
         place = workspace.destinations.get(shown["destination"])
         about = f"{place.audience} audience, {place.environment}" if place else "not configured now"
         rows.append(("where to", f"{visible(shown['destination'])}: {about}"))
-    rows += call_rows(shown)
+    rows += call_rows({**shown, "args": approval.arguments}, whole=True)
     for use in shown["assets"]:
         rows.append(media_row(use))
         rows += _media_rows(ledger, approval.job, use["sha256"])
@@ -101,7 +101,9 @@ def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | 
         if row[name]:
             rows.append(("", (said, "red")))
     reviews = ledger.all(
-        "SELECT * FROM reviews WHERE sha256 = ? AND job = ? ORDER BY at DESC LIMIT 1", sha256, job
+        "SELECT * FROM reviews WHERE sha256 = ? AND job = ? ORDER BY clean, at DESC LIMIT 8",
+        sha256,
+        job,
     )
     if not reviews:
         rows.append(("", ("not reviewed in this job", "yellow")))
@@ -122,7 +124,7 @@ def asked_data(
         "job": approval.job,
         "purpose": approval.purpose,
         "requested_by": approval.requested_by,
-        "call": approval.shown,
+        "call": {**approval.shown, "args": approval.arguments},
         "reason": approval.reason,
         "policies": list(approval.policies),
         "asked": {"approvals": approval.needs.approvals, "groups": approval.needs.groups},

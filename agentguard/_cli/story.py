@@ -139,18 +139,23 @@ def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
     raise typer.Exit(CODES[standing])
 
 
-def call_rows(shown: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
-    """The arguments of a call as the ledger keeps it, texts redacted; media by `media_row`."""
+def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[tuple[str, str | Say]]:
+    """The arguments of a call; media by `media_row`.
+
+    Args:
+        whole: they are word for word what is asked, and nothing of it is cut (I7); else they are
+            as the log keeps them, texts redacted.
+    """
     rows: list[tuple[str, str | Say]] = []
     media = {use["asset"] for use in shown.get("assets", ())}
     for path, value in shown.get("args", {}).items():
         if isinstance(value, str) and value in media:
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        rows.append((visible(path, 12), visible(text, 5000)))
+        rows.append((visible(path, 12), visible(text, 400_000 if whole else 5000)))
     if shown.get("text_labels"):
         hidden = "; what is in [brackets] is hidden here, but sent"
-        cut = any("[" in text for _, text in rows if isinstance(text, str))
+        cut = not whole and any("[" in text for _, text in rows if isinstance(text, str))
         said = visible(f"class {' + '.join(shown['text_labels'])}")
         rows.append(("texts", said + hidden * cut))
     return rows
@@ -158,7 +163,8 @@ def call_rows(shown: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
 
 def media_row(use: Mapping[str, Any]) -> tuple[str, str | Say]:
     """One asset of a call."""
-    return "media", visible(f"{use['asset']}, class {' + '.join(use['labels'])}")
+    labels = " + ".join(use["labels"])
+    return "media", visible(f"{use['argument']}: {use['asset']}, class {labels}")
 
 
 def _standing(row: Row, approval: Row | None) -> str:

@@ -18,6 +18,8 @@ from agentguard.model import Effect, Stage
 Agents = str | Mapping[Stage, str]
 Gate = Literal["graph", "inline"]
 
+_LONGEST_ID = 256
+
 _AGAIN = (
     "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
     " approve`, under their own key; then resume this thread."
@@ -87,11 +89,14 @@ def make_call(
     Raises:
         Refused: the run belongs to no job that this process holds.
     """
+    thread = str(configurable.get("thread_id", ""))
+    for name in (call_id, thread, source or ""):
+        if len(name) > _LONGEST_ID or not name.isprintable():
+            raise Refused("its call id, thread or message id is no readable id", policy="call-id")
     try:
         job = guard.jobs.find(configurable)
     except JobError as error:
         raise Refused(str(error), policy="no-job") from None
-    thread = str(configurable.get("thread_id", ""))
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
@@ -132,8 +137,12 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
 def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
     try:
-        decided = guard.gate.authorize([find()])
+        call = find()
+        decided = guard.gate.authorize([call])
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
-    if decided[0].decision.effect is Effect.ASK:
+    # A resume that wakes the gate would answer the tool's own question too: such a tool waits in a
+    # graph, where it runs in a task of its own.
+    pauses = call.bound.binding.interrupts
+    if decided[0].decision.effect is Effect.ASK and not pauses:
         await_people(guard, find)

@@ -15,6 +15,9 @@ from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 
 from agentguard.bindings import Binding
+from agentguard.canonical import canonical
+from agentguard.classify import MAX_TEXT, scan
+from agentguard.errors import CanonicalError
 
 MESSAGES = "messages"
 
@@ -87,8 +90,15 @@ def said(items: Sequence[Any], text: str, artifact: Any, call_id: str) -> list[A
                 kept.append(message)
             elif not done:
                 done = True
-                update = {"content": text, "artifact": artifact}
-                kept.append(message.model_copy(update=update))
+                kept.append(
+                    ToolMessage(  # fresh: an id of its own could replace another message
+                        content=text,
+                        artifact=artifact,
+                        status=message.status,
+                        name=message.name,
+                        tool_call_id=call_id,
+                    )
+                )
         if isinstance(item, ToolMessage):
             replaced.extend(kept)
         else:
@@ -97,20 +107,23 @@ def said(items: Sequence[Any], text: str, artifact: Any, call_id: str) -> list[A
 
 
 def storable(updates: Mapping[str, Any]) -> dict[str, Any]:
-    """The state keys that can be replayed: JSON data; others are not stored."""
+    """The state keys that can be replayed: JSON data without secrets; others are not stored."""
     kept: dict[str, Any] = {}
     for key, value in updates.items():
         try:
-            kept[key] = json.loads(json.dumps(value))
-        except (TypeError, ValueError):
+            text = canonical(value).decode("utf-8")
+        except CanonicalError:
             continue
+        if len(text) <= MAX_TEXT and not scan(text).secrets:
+            kept[key] = json.loads(text)
     return kept
 
 
 def _messages(command: Command[Any]) -> list[Any]:
-    if isinstance(command.update, Mapping):
-        return list(command.update.get(MESSAGES, ()))
-    return list(command.update) if isinstance(command.update, list) else []
+    found: Any = command.update
+    if isinstance(found, Mapping):
+        found = found.get(MESSAGES)
+    return list(found) if isinstance(found, (list, tuple)) else []
 
 
 def _is_own(message: Any, call_id: str) -> bool:

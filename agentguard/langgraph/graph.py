@@ -67,6 +67,8 @@ def protect(
         if isinstance(spec.runnable, ToolNode)
     }
     _require_named(builder, nodes, agents)
+    if len({id(node) for node in nodes.values()}) < len(nodes):
+        raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
     for name, given in agents.items():
         known = known_agents(guard, name, given, unsafe_shared_driver)
         _guard_tools(guard, nodes[name], name, known)
@@ -161,7 +163,8 @@ def _rewrite(
         error_handler_node=None,
         timeout=None,
     )
-    behind = replace(spec, defer=False)
+    # No cache either: a remembered "exported" would be told to another thread, and was not done.
+    behind = replace(spec, defer=False, cache_policy=None)
     builder.nodes[execute] = replace(behind, runnable=node)
     builder.nodes[ask] = replace(
         behind, runnable=_upstream.RunnableCallable(gate.wait, gate.await_, name=ask)
@@ -224,18 +227,36 @@ class _Gate:
 
     def wait(self, input: Any, config: RunnableConfig) -> Any:
         self._await_people(input, config)
+        if self._pauses_itself(input):
+            return self._elsewhere(input)
         return self._node.invoke(input, config)
 
     async def await_(self, input: Any, config: RunnableConfig) -> Any:
         await asyncio.to_thread(self._await_people, input, config)
+        if self._pauses_itself(input):
+            return self._elsewhere(input)
         return await self._node.ainvoke(input, config)
+
+    def _pauses_itself(self, input: Any) -> bool:
+        calls, _ = _upstream.parse_calls(self._node, input)
+        tool = self._node.tools_by_name.get(str(calls[0].get("name"))) if calls else None
+        seat = seat_of(tool) if tool is not None else None
+        return seat is not None and seat.bound.binding.interrupts
+
+    def _elsewhere(self, input: Any) -> Command[Any]:
+        """Run it in a task of its own: the resume that woke this one must not answer the tool."""
+        calls, _ = _upstream.parse_calls(self._node, input)
+        return Command(goto=[Send(self._execute, [_plain_call(call)]) for call in calls])
 
     def _await_people(self, input: Any, config: RunnableConfig) -> None:
         calls, _ = _upstream.parse_calls(self._node, input)
+        if not calls:
+            return
         call = calls[0]
         tool = self._node.tools_by_name.get(str(call.get("name")))
         seat = seat_of(tool) if tool is not None else None
-        if seat is None or not call.get("id"):
+        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
+        if seat is None or not readable or not call["id"]:
             return  # the ToolNode says what is wrong with it
 
         def find() -> Call:
@@ -274,7 +295,8 @@ class _Gate:
         name = str(call.get("name"))
         tool = self._node.tools_by_name.get(name)
         seat = seat_of(tool) if tool is not None else None
-        if seat is None or seat.tool.name != name or not call.get("id"):
+        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
+        if seat is None or seat.tool.name != name or not readable or not call["id"]:
             self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
             return None
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from agentguard.guard import Guard
 from agentguard.jobs import Job
 from agentguard.model import GENERATED, UNCLASSIFIED
 
+_TEXT = ("text", "input_text", "text-plain", "output_text")
 _PROVIDER_MEDIA = ("image_generation_call",)
 
 
@@ -38,21 +40,27 @@ def take_in_media(
 def _taken(guard: Guard, job: Job | None, message: BaseMessage, *, owner: str) -> BaseMessage:
     if not isinstance(message, (HumanMessage, AIMessage)) or isinstance(message.content, str):
         return message
-    if not any(_is_media(block) for block in message.content):
+    human = isinstance(message, HumanMessage)
+    if not any(_is_media(block) or (human and not _is_text(block)) for block in message.content):
         return message
     content: list[Any] = []
     for block in message.content:
         if not _is_media(block):
-            content.append(block)
+            seen = not human or _is_text(block)
+            content.append(block if seen else _said("[a part of this message was left out]"))
         elif job is None:
             content.append(_said("[media in this message was left out: this run has no job]"))
-        elif isinstance(message, HumanMessage):
-            content.append(_text(guard, job, block, {UNCLASSIFIED}, by=job.requested_by))
+        elif human:
+            content.append(_text(guard, job, block, set(), by=job.requested_by))
         else:
             revealed = guard.ledger.all("SELECT label FROM revealed WHERE job = ?", job.id)
             labels = {GENERATED, *(row["label"] for row in revealed)}
             content.append(_text(guard, job, block, labels, by=owner))
     return message.model_copy(update={"content": content})
+
+
+def _is_text(block: Any) -> bool:
+    return isinstance(block, str) or (isinstance(block, dict) and block.get("type") in _TEXT)
 
 
 def _is_media(block: Any) -> bool:
@@ -72,7 +80,9 @@ def _text(guard: Guard, job: Job, block: Any, labels: set[str], *, by: str) -> d
         return _said(f"[media in this message was left out: {why}]")
     except LedgerError:
         return _said("[media in this message was left out: the ledger is unavailable]")
-    return _said(f"[{block['type']} taken in as {asset}, class {' + '.join(sorted(labels))}]")
+    row = guard.ledger.one("SELECT labels FROM assets WHERE id = ?", asset)
+    known = json.loads(row["labels"]) if row is not None else [UNCLASSIFIED]
+    return _said(f"[{block['type']} taken in as {asset}, class {' + '.join(known)}]")
 
 
 def _said(text: str) -> dict[str, str]:

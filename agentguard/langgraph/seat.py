@@ -192,6 +192,14 @@ class Seat:
 
     def close(self, claim: Claim, result: Any) -> Any:
         """Take in a result and record it; returns what `BaseTool.run` makes a message of."""
+        try:
+            return self._close(claim, result)
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            # A hostile result may be of any shape; what the body did is done.
+            claim.unknown = self.bound.binding.effect is not OutsideEffect.NONE
+            return self.fail(claim, "its result has a shape that can't be taken in")
+
+    def _close(self, claim: Claim, result: Any) -> Any:
         content = result
         if self.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
             content = result[0] if result else None  # a Command in a pair routes as well (I2)
@@ -200,7 +208,8 @@ class Seat:
                 return self._close_command(claim, content)
             collected = self.guard.execution.collect(claim, result)
         except AssetError as error:
-            claim.unknown = True  # the body ran; with an effect outside, it may have happened
+            # The body ran; with an effect outside, it may have happened.
+            claim.unknown = self.bound.binding.effect is not OutsideEffect.NONE
             return self.fail(claim, str(error))
         try:
             self.guard.execution.executed(claim, collected)
@@ -261,7 +270,9 @@ class Seat:
                 if _upstream.is_invalid_resume(error):  # its own question is still unanswered
                     self._paused(claim)
                     raise
-                claim.unknown = claim.started and not _is_known_not_done(error)
+                # A vendor that failed made nothing that could be released: it failed.
+                sends = self.bound.binding.effect is not OutsideEffect.NONE
+                claim.unknown = claim.started and sends and not _is_known_not_done(error)
                 text = self._error_text(claim, error)
                 answer.append(self.fail(claim, text))
                 if not self.media:

@@ -507,7 +507,7 @@ def test_S12_a_run_outside_a_job_is_refused_and_a_child_finds_its_parents(ledger
         jobs.hold(job)
         with job:
             assert jobs.find({}) is job
-            with pytest.raises(JobError, match="not open"):
+            with pytest.raises(JobError, match="another job"):
                 jobs.find({CONFIG_KEY: "job-forged"})
         with pytest.raises(JobError):
             jobs.find({CONFIG_KEY: job.id})

@@ -244,7 +244,7 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: sqlite3.Connection, t
         ("INSERT OR REPLACE INTO credentials SELECT id, job, agent, 'export', epoch, issued_at,"
          " expires_at, 'live' FROM credentials", "born live, once"),
         ("INSERT OR REPLACE INTO approvals SELECT request, job, count, '[]', asked_at,"
-         " expires_at, 'pending', NULL FROM approvals", "born pending, once"),
+         " expires_at, 'pending', NULL, '{}' FROM approvals", "born pending, once"),
         ("INSERT OR REPLACE INTO jobs SELECT id, purpose, 'omar', 'open', 1, opened_at, NULL,"
          " NULL FROM jobs", "born open, once"),
         ("INSERT OR REPLACE INTO requests SELECT digest, content_digest, call_key, revision, job,"
@@ -264,9 +264,9 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: sqlite3.Connection, t
         ("INSERT INTO credentials VALUES ('c', 'j', 'a', 'edit', 1, 2, 2, 'live')", "born live"),
         ("INSERT INTO credentials VALUES ('c', 'j', 'a', 'edit', 1, 1, 2, 'revoked')",
          "born live"),
-        ("INSERT INTO approvals VALUES ('r', 'j', 1, '[]', 1, 2, 'approved', NULL)",
+        ("INSERT INTO approvals VALUES ('r', 'j', 1, '[]', 1, 2, 'approved', NULL, '')",
          "born pending"),
-        ("INSERT INTO approvals VALUES ('r', 'j', 0, '[]', 1, 2, 'pending', NULL)",
+        ("INSERT INTO approvals VALUES ('r', 'j', 0, '[]', 1, 2, 'pending', NULL, '')",
          "born pending"),
         ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'waiting', 1, 1, NULL, NULL)", "born open"),
         ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 7, 1, NULL, NULL)", "born open"),
@@ -513,11 +513,11 @@ def test_a_paused_tool_gives_its_grant_back_unless_it_acts_outside(bench: Bench)
     one, outside = bench.permit(), bench.permit(outside=OUTSIDE)
     for asked in (one, outside):
         assert bench.claim(asked) is None
-    bench.ledger.unclaim(one)
+    bench.ledger.unclaim(one, epoch=1)
     assert bench.state(one) == "issued"
     assert bench.claim(one) is None
     with pytest.raises(IllegalTransition):
-        bench.ledger.unclaim(outside)
+        bench.ledger.unclaim(outside, epoch=1)
     assert bench.state(outside) == "claimed"
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from agentguard._blocks import block_data, text_in
 from agentguard.assets import Scratch, Store
 from agentguard.bindings import Binding, Returned
+from agentguard.config import DEFAULT_CLASSES
 from agentguard.errors import AssetError
 from agentguard.formats import Limits
 from agentguard.ledger import to_json
@@ -95,7 +96,11 @@ def run(
         request=request,
         scratch=scratch,
         outputs=paths,
-        sources=Sources(terms=terms, contributors=frozenset({"kim"})),
+        sources=Sources(
+            terms=terms,
+            contributors=frozenset({"kim"}),
+            classes=frozenset(DEFAULT_CLASSES),
+        ),
     )
 
 
@@ -329,7 +334,7 @@ def test_S33_nothing_known_is_unclassified_and_a_generator_makes_generated(
 @pytest.mark.parametrize(
     ("said", "labels"),
     [
-        (["made-up"], {"brand", "made-up"}),
+        (["made-up"], {"brand", UNCLASSIFIED}),
         ("regulated", {"brand", "regulated"}),
         ({"regulated"}, {"brand", "regulated"}),
         ([], {"brand"}),

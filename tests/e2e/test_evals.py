@@ -40,11 +40,13 @@ def run(*args: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+_FORGED = (
+    "trap 9: a Send payload brings its own state, and {} hands it to the ToolNode; only the calls"
+    " should go on, the state must come from the channels"
+)
 KNOWN = {
-    ("agentguard-middleware", "forged-state-in-a-send"): (
-        "trap 9: create_agent's tools node takes a forged state from a Send payload, and"
-        " GuardMiddleware passes it on; it must read the state from the channels"
-    ),
+    ("agentguard", "forged-state-for-an-approved-call"): _FORGED.format("_Gate.wait"),
+    ("agentguard", "forged-state-for-a-permitted-call"): _FORGED.format("the node .execute"),
 }
 """Holes that are known and not closed yet; each goes as soon as it is closed."""
 

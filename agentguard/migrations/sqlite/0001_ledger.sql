@@ -38,7 +38,8 @@ CREATE INDEX requests_content ON requests (job, content_digest);
 
 CREATE TABLE approvals (
   request TEXT PRIMARY KEY, job TEXT NOT NULL, count INTEGER NOT NULL, groups TEXT NOT NULL,
-  asked_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, state TEXT NOT NULL, ended_at INTEGER
+  asked_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, state TEXT NOT NULL, ended_at INTEGER,
+  question TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX approvals_state ON approvals (state, expires_at);
 CREATE INDEX approvals_job ON approvals (job);
@@ -156,7 +157,7 @@ WHEN NEW.ended_at IS NULL OR NOT (
 )
 BEGIN SELECT RAISE(ABORT, 'illegal transition of an approval request'); END;
 CREATE TRIGGER approvals_fixed
-BEFORE UPDATE OF request, job, count, groups, asked_at, expires_at ON approvals
+BEFORE UPDATE OF request, job, count, groups, asked_at, expires_at, question ON approvals
 BEGIN SELECT RAISE(ABORT, 'an approval request asks one thing for good'); END;
 CREATE TRIGGER approvals_kept BEFORE DELETE ON approvals
 BEGIN SELECT RAISE(ABORT, 'an approval request is kept'); END;
@@ -186,7 +187,8 @@ BEGIN SELECT RAISE(ABORT, 'illegal transition of a grant'); END;
 CREATE TRIGGER grants_claim BEFORE UPDATE ON grants
 WHEN NEW.claims <> OLD.claims + (NEW.state = 'claimed')
   OR (NEW.state = 'claimed'
-    AND (NEW.claimed_at IS NULL OR NEW.epoch IS NULL OR NEW.claimed_at >= OLD.expires_at))
+    AND (NEW.claimed_at IS NULL OR NEW.epoch IS NULL OR (NEW.claimed_at >= OLD.expires_at
+      AND NOT (OLD.state = 'issued' AND OLD.claims > 0 AND OLD.effect = 'none'))))
 BEGIN SELECT RAISE(ABORT, 'a grant is claimed while it lives, and counted'); END;
 CREATE TRIGGER grants_fixed
 BEFORE UPDATE OF id, request, job, credential, policy_version, effect, idempotency_key, issued_at,
