@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,6 +44,14 @@ _MADE = re.compile(r"^[^\n:]+: (asset-[0-9a-f]{20}) \(", re.M)
 _ORDER = ("omar", "ines", "lee", "kim", "ada")  # who answers first, if they may
 
 
+@functools.lru_cache(maxsize=8)  # reading the policies is a tenth of a run
+def _policy(text: str) -> Policy:
+    """The default policy, and a scenario's own beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "scenario.cedar").write_text(text, "utf-8")
+        return Policy.load([Path(folder)] if text else [], replace=False)
+
+
 class State(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
 
@@ -66,7 +76,7 @@ class Guarded(Session):
         super().__init__(world, plan, play, verdict)
         self.shape = shape
         self.clock = Clock()
-        self.keys = write_workspace(world.root, plan.policy)
+        self.keys = write_workspace(world.root)
         self._plain = make_tools(world, self.used)
         self._saver = InMemorySaver()
         self._graph: Any = None
@@ -93,7 +103,7 @@ class Guarded(Session):
         workspace = load(self.world.root / "agentguard.toml")
         return Guard(
             workspace=workspace,
-            policy=Policy.load(workspace.policies, replace=workspace.replace_default_policy),
+            policy=_policy(self.plan.policy),
             bindings=make_bindings(self._plain),
             ledger=open_ledger(workspace, clock=self.clock),
             store=Store(workspace.store),

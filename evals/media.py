@@ -9,6 +9,7 @@ import base64
 import functools
 import json
 import os
+import secrets
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -149,9 +150,10 @@ def unguarded_own_tools(world: World) -> dict[str, BaseTool]:
 
 def deliver(world: World, to: str, data: bytes, text: str = "") -> None:
     """Write a picture to a destination, as a developer's uploader does; noted as it arrives."""
+    world.meet()
     folder = world.out / to
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"picture-{len(list(folder.iterdir()))}"
+    name = f"picture-{secrets.token_hex(4)}"
     (folder / f"{name}.png").write_bytes(data)
     world.note("arrived", to, data=data, holds=text)
     if world.dropped:

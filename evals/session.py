@@ -186,6 +186,8 @@ class Session(ABC):
             with self.noting("resume"):
                 self.invoke(loop, value)
 
+        if step.times > 1:
+            self.world.crowd = threading.Barrier(step.times)
         threads = [threading.Thread(target=go) for _ in range(step.times)]
         for thread in threads:
             thread.start()

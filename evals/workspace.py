@@ -43,12 +43,9 @@ class Counting:
         return self._inner.find(parcel_key, sha256)
 
 
-def write_workspace(folder: Path, policy: str) -> dict[str, Ed25519PrivateKey]:
+def write_workspace(folder: Path) -> dict[str, Ed25519PrivateKey]:
     """The workspace on disk; returns everybody's private key, the same in every run."""
     (folder / "agentguard.toml").write_text(config(), "utf-8")
-    if policy:
-        (folder / "policies").mkdir()
-        (folder / "policies" / "scenario.cedar").write_text(policy, "utf-8")
     (folder / ".agentguard").mkdir()
     create_log_key(folder / ".agentguard" / "log.key")
     keys = {}

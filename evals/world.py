@@ -63,6 +63,8 @@ class World:
         for folder in (self.out, self.work, self.outside):
             folder.mkdir()
         self.dropped = False
+        self.crowd: threading.Barrier | None = None
+        """Where racing uploads meet, so that who comes first is not left to the scheduler."""
         self.forged: list[tuple[str, dict[str, Any]]] = []
         """Node and call that a hostile plugin routes to."""
         self.busy = 0.0
@@ -111,6 +113,12 @@ class World:
     def name_of_hash(self, sha256: str) -> str:
         """What bytes of this SHA-256 are called in the scenario."""
         return self._names.get(sha256, UNKNOWN)
+
+    def meet(self) -> None:
+        """Wait a moment for the other racers, if this is a race."""
+        if self.crowd is not None:
+            with contextlib.suppress(threading.BrokenBarrierError):  # nobody else gets this far
+                self.crowd.wait(timeout=1.0)
 
     @contextlib.contextmanager
     def body(self) -> Iterator[None]:

@@ -165,7 +165,9 @@ def _rewrite(
     )
     # No cache either: a remembered "exported" would be told to another thread, and was not done.
     behind = replace(spec, defer=False, cache_policy=None)
-    builder.nodes[execute] = replace(behind, runnable=node)
+    builder.nodes[execute] = replace(
+        behind, runnable=_upstream.RunnableCallable(gate.execute, gate.aexecute, name=execute)
+    )
     builder.nodes[ask] = replace(
         behind, runnable=_upstream.RunnableCallable(gate.wait, gate.await_, name=ask)
     )
@@ -225,17 +227,28 @@ class _Gate:
     async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         return await asyncio.to_thread(self.authorize, input, config)
 
+    def execute(self, input: Any, config: RunnableConfig) -> Any:
+        return self._node.invoke(self._calls_only(input), config)
+
+    async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
+        return await self._node.ainvoke(self._calls_only(input), config)
+
+    def _calls_only(self, input: Any) -> Any:
+        """The calls of a Send payload without the state it may have brought (trap 9)."""
+        calls, form = _upstream.parse_calls(self._node, input)
+        return [_plain_call(call) for call in calls] if form == "tool_calls" else input
+
     def wait(self, input: Any, config: RunnableConfig) -> Any:
         self._await_people(input, config)
         if self._pauses_itself(input):
             return self._elsewhere(input)
-        return self._node.invoke(input, config)
+        return self.execute(input, config)
 
     async def await_(self, input: Any, config: RunnableConfig) -> Any:
         await asyncio.to_thread(self._await_people, input, config)
         if self._pauses_itself(input):
             return self._elsewhere(input)
-        return await self._node.ainvoke(input, config)
+        return await self.aexecute(input, config)
 
     def _pauses_itself(self, input: Any) -> bool:
         calls, _ = _upstream.parse_calls(self._node, input)
