@@ -187,7 +187,7 @@ def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable | Ille
     """The ledger's error for one of SQLite's: a constraint or trigger, or something outside."""
     if isinstance(error, sqlite3.IntegrityError):
         return IllegalTransition(str(error))
-    return LedgerUnavailable(f"{path.name}: {error}; nothing was done")
+    return LedgerUnavailable(f"{path}: {error}; nothing was done")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -129,11 +129,11 @@ class Binding:
         for path, suffix in paths.items():
             if SUFFIX.fullmatch(suffix) is None:
                 raise BindingError(f"{name}.{path}: got suffix {suffix!r}, expected one like .png")
-        try:
-            known_stage = None if stage is None else Stage(stage)
-            known_effect = OutsideEffect(effect)
-        except ValueError as error:
-            raise BindingError(f"{name}: {error}") from error
+        for given, kind in ((stage, Stage), (effect, OutsideEffect)):
+            if given is not None and given not in list(kind):
+                raise BindingError(f"{name}: got {given!r}, expected one of {', '.join(kind)}")
+        known_stage = None if stage is None else Stage(stage)
+        known_effect = OutsideEffect(effect)
         if labels is None:
             labels = {GENERATED} if known_stage is Stage.GENERATE else ()
         if known_stage is None and (forms or outputs or destination or texts):

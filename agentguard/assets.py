@@ -173,7 +173,7 @@ class Scratch:
             try:
                 with path.open("xb") as target:
                     self._store.fetch(sha256, target)
-                path.chmod(0o400)
+                path.chmod(0o600)  # a tool may copy the mode along, and must write there again
             except OSError as error:
                 raise AssetError(f"{asset_id(sha256)} can't be copied: {_why(error)}") from error
             self._inputs[sha256] = str(path)

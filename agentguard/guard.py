@@ -298,6 +298,8 @@ class Guard:
         Raises:
             AssetError: not media, damaged, too large, an unknown label or person.
         """
+        if isinstance(labels, str):
+            raise AssetError(f"labels={labels!r} is one string; write [{labels!r}]")
         unknown = sorted(set(labels) - set(self.workspace.classes))
         if unknown:
             known = ", ".join(sorted(self.workspace.classes))

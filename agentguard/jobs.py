@@ -68,12 +68,13 @@ class Job:
 
         Args:
             base: the caller's own config; it is kept.
-            thread_id: the thread to run in; None keeps the one in `base`.
+            thread_id: the thread to run in; None keeps the one in `base`, else it is the job's id.
         """
         merged: RunnableConfig = {**base} if base is not None else {}
         configurable = {**merged.get("configurable", {}), CONFIG_KEY: self.id}
         if thread_id is not None:
             configurable["thread_id"] = thread_id
+        configurable.setdefault("thread_id", self.id)
         merged["configurable"] = configurable
         return merged
 

@@ -6,7 +6,7 @@ import json
 
 from agentguard._ledger_grants import keep_receipt, set_outcome
 from agentguard.broker import Broker, Receipt
-from agentguard.errors import DestinationError
+from agentguard.errors import DestinationError, JobError
 from agentguard.ledger import Ledger
 from agentguard.model import GrantState, OutsideEffect
 from agentguard.storage import Row, Tx
@@ -66,7 +66,15 @@ def _settle(ledger: Ledger, broker: Broker, row: Row) -> str:
     return _record(ledger, row, GrantState.FAILED, text, [])
 
 
-def _record(ledger: Ledger, row: Row, state: GrantState, text: str, receipts: list[Receipt]) -> str:
+def _record(
+    ledger: Ledger,
+    row: Row,
+    state: GrantState,
+    text: str,
+    receipts: list[Receipt],
+    *,
+    by: str | None = None,
+) -> str:
     def transition(tx: Tx) -> bool:
         if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
                          state, tx.now, row["id"]):  # fmt: skip
@@ -80,9 +88,41 @@ def _record(ledger: Ledger, row: Row, state: GrantState, text: str, receipts: li
                 location=receipt.location,
                 sha256=receipt.sha256,
             )
-        tx.record("reconciled", {"request": row["request"], "as": state})
+        tx.record("reconciled", {"request": row["request"], "as": state, "person": by})
         return True
 
     if ledger.storage.submit(transition, durable=True).result():
         return str(state)
     return "was settled meanwhile"
+
+
+def settle(ledger: Ledger, request: str, *, happened: bool, by: str) -> str:
+    """Record what a person found out about an `unknown` that nobody else can find out.
+
+    Args:
+        request: the Request's digest, or the first 12 or more digits of it.
+        happened: whether the effect is there.
+        by: the configured Person who looked.
+
+    Returns:
+        The whole digest.
+
+    Raises:
+        JobError: no such request is unknown, or more than one.
+    """
+    if len(request) < 12:
+        raise JobError(f"{request!r:.20} is too short; give 12 or more digits")
+    rows = ledger.all(
+        "SELECT * FROM grants WHERE substr(request, 1, ?) = ? AND state = 'unknown'",
+        len(request),
+        request,
+    )
+    if len(rows) != 1:
+        raise JobError(
+            f"{len(rows)} calls that begin with {request:.64} have an unknown outcome; `agentguard"
+            " reconcile` lists them"
+        )
+    state = GrantState.EXECUTED if happened else GrantState.FAILED
+    text = "a person found it done" if happened else "a person found that it did not happen"
+    _record(ledger, rows[0], state, text, [], by=by)
+    return str(rows[0]["request"])

@@ -60,9 +60,12 @@ class Approver:
         while approval.state == "pending":
             person = self._person(approval)
             if person is None:
+                config = self._guard.workspace.root / "agentguard.toml"
+                who = ", ".join(self._guard.approvals.eligible(approval)) or "nobody"
+                self._show.line(f"[dim]It waits for[/dim] {who}[dim], who can answer with[/dim]")
                 self._show.line(
-                    "[dim]Nobody's key is at hand. Answer with[/dim]"
-                    f" agentguard approvals approve {approval.request[:16]}"
+                    f"agentguard --config {config} approvals approve {approval.request[:16]}"
+                    " --as PERSON"
                 )
                 return False
             group = self._group(approval, person)

@@ -222,7 +222,7 @@ def _answer(
         summary(workspace, ledger, service, approval, err=json_)
         said = f"as {person}" + (f" for {as_group}" if as_group else "")
         say(f"You {verdict} this {visible(said)}.", "bold", err=json_)
-        if not yes and not typer.confirm("Sign it?", err=True):
+        if not yes and not _confirmed():
             say("Nothing was signed.", err=True)
             raise typer.Exit(ERROR)
         path = identity.person_key_path(key_folder or identity.key_folder(), person)
@@ -286,3 +286,10 @@ def _service(workspace: Workspace, ledger: Ledger) -> Approvals:
     from agentguard.approvals import Approvals
 
     return Approvals(workspace=workspace, ledger=ledger)
+
+
+def _confirmed() -> bool:
+    try:
+        return typer.confirm("Sign it?", err=True)
+    except typer.Abort:  # the end of the input, or Ctrl-C
+        raise ApprovalError("nobody answered `Sign it?`; with no terminal, add --yes") from None

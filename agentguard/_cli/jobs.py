@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard._cli.opening import find_job, ledger_of, workspace_of
+from agentguard._cli.opening import find_job, ledger_of, require_person, workspace_of
 from agentguard._cli.show import (
     EFFECT_STYLES,
     Json,
@@ -198,15 +198,26 @@ def end(
         say(f"  had started: agentguard explain {short(one['request'])}", "yellow")
 
 
-def reconcile(ctx: typer.Context, json_: Json = False) -> None:
+def reconcile(
+    ctx: typer.Context,
+    request: Annotated[
+        str | None, typer.Argument(help="One request that a person looked into.")
+    ] = None,
+    happened: Annotated[
+        bool | None, typer.Option("--happened/--did-not", help="What the person found.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="The person who looked.")] = None,
+    json_: Json = False,
+) -> None:
     """Find out what became of calls after a crash.
 
     Asks each destination about calls whose outcome is unknown. Nothing is sent again. What can't
-    be found out stays unknown until a person looks.
+    be found out stays unknown until a person looks, and says what they found.
 
     \b
-    Example:
+    Examples:
       $ agentguard reconcile
+      $ agentguard reconcile 3f9a0c0011223344 --did-not --by omar@acme.example
 
     Next: `agentguard explain REQUEST` for one that stays unknown.
     """
@@ -214,6 +225,14 @@ def reconcile(ctx: typer.Context, json_: Json = False) -> None:
     from agentguard.broker import Broker
 
     workspace = workspace_of(ctx)
+    if request is not None or happened is not None or by is not None:
+        if request is None or happened is None or by is None:
+            raise typer.BadParameter("name REQUEST, --happened or --did-not, and --by PERSON")
+        require_person(workspace, by)
+        with ledger_of(workspace) as ledger:
+            digest = recovery.settle(ledger, request, happened=happened, by=by)
+        say(f"{short(digest)}  {'executed' if happened else 'failed'}, as {visible(by)} says")
+        return
     with ledger_of(workspace) as ledger:
         found = recovery.reconcile(ledger, Broker(workspace.destinations))
     if json_:

@@ -259,11 +259,11 @@ def test_missing_bytes_are_said_to_be_missing(store: Store) -> None:
         store.fetch("0" * 64, io.BytesIO())
 
 
-def test_an_input_is_private_read_only_and_copied_once(scratch: Scratch, store: Store) -> None:
+def test_an_input_is_private_and_copied_once(scratch: Scratch, store: Store) -> None:
     sha256, _ = store.add(io.BytesIO(picture()))
     path = Path(scratch.input(sha256, ".png"))
     assert scratch.input(sha256, ".png") == str(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(scratch.folder.stat().st_mode) == 0o700
     assert scratch.data_url(sha256, ".png", "image/png").startswith("data:image/png;base64,iVBOR")
 

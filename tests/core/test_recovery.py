@@ -14,7 +14,7 @@ import pytest
 from agentguard import audit
 from agentguard.broker import Broker
 from agentguard.destinations import Adapter, Folder
-from agentguard.errors import DestinationError
+from agentguard.errors import DestinationError, JobError
 from agentguard.ledger import Ledger
 from agentguard.model import (
     Audience,
@@ -25,7 +25,7 @@ from agentguard.model import (
     Request,
     Stage,
 )
-from agentguard.recovery import reconcile
+from agentguard.recovery import reconcile, settle
 from tests.core.ledgers import (
     LEASE,
     T0,
@@ -265,6 +265,23 @@ def test_I8_an_opaque_effect_stays_unknown_and_says_so(
         assert request == asked.digest
         assert "can't be found out; a person must look" in said
     assert bench.state(asked) == "unknown"
+
+
+@pytest.mark.parametrize(("happened", "state"), [(True, "executed"), (False, "failed")])
+def test_I8_a_person_settles_what_nobody_else_can_find_out(
+    bench: Bench, clock: Clock, broker: Broker, happened: bool, state: str
+) -> None:
+    asked = export(bench, outside=OutsideEffect.OPAQUE)
+    crash(bench, clock)
+    reconcile(bench.ledger, broker)
+    assert settle(bench.ledger, asked.digest[:16], happened=happened, by="omar") == asked.digest
+    assert bench.state(asked) == state
+    (row,) = bench.ledger.all("SELECT body FROM records ORDER BY idx DESC LIMIT 1")
+    assert '"person":"omar"' in row["body"]
+    with pytest.raises(JobError, match="0 calls"):  # once
+        settle(bench.ledger, asked.digest, happened=not happened, by="omar")
+    with pytest.raises(JobError, match="too short"):
+        settle(bench.ledger, "abc", happened=True, by="omar")
 
 
 @pytest.mark.parametrize("outside", [IDEMPOTENT, OutsideEffect.PROBEABLE])
