@@ -20,6 +20,7 @@ from rich.status import Status
 from rich.table import Table
 
 from agentguard import Guard
+from agentguard.gather import call_name
 from graphs.director import HAND_OVER
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -152,7 +153,7 @@ class Watch:
         self._show.rest()
         row = self._guard.ledger.one(
             "SELECT agent, tool, destination, effect FROM requests WHERE job = ? AND call_id = ?"
-            " ORDER BY decided_at DESC LIMIT 1", self._job, message.tool_call_id,
+            " ORDER BY ordinal DESC LIMIT 1", self._job, call_name(message.tool_call_id),
         )  # fmt: skip
         agent = row["agent"] if row is not None else "?"
         what = f"[bold]{agent:<9}[/bold] {message.name}"
