@@ -51,14 +51,14 @@ def command(out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo")
+    return tmp_path_factory.mktemp("demo") / "demo-out"
 
 
 @pytest.fixture(scope="module")
 def ran(out: Path) -> Ran:
-    """The first run, without a terminal."""
+    """The first run, as `make demo` runs it: no options, no terminal, from where one stands."""
     done = subprocess.run(
-        command(out), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=LIMIT,
+        command(out)[:-2], cwd=out.parent, env=environment(), capture_output=True, text=True, timeout=LIMIT,
         stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.stderr == ""
@@ -80,6 +80,8 @@ def test_it_ends_well_and_says_so(ran: Ran) -> None:
     assert ran.code == 0, ran.text[-2000:]
     assert re.fullmatch(r"audit verified: [1-9][0-9]* records", ran.lines[-1])
     assert str(ran.folder) in "".join(ran.lines[-3:])
+    for agent in ("painter", "editor", "renderer", "reviewer", "traffic", "publisher"):
+        assert f"✓ {agent}" in ran.text
 
 
 def test_the_pictures_and_the_film_are_real(ran: Ran) -> None:
