@@ -392,7 +392,8 @@ def test_s7_a_redacted_text_never_holds_the_planted_secret(
 def test_s7_any_text_is_scanned_and_the_result_can_be_encoded(text: str) -> None:
     found = scan(text)
     found.redacted.encode("utf-8")
-    assert looks_like_locator(text) is None or "\n" not in str(looks_like_locator(text))
+    reason = looks_like_locator(text)
+    assert reason is None or (len(text) < 12 or text not in reason)  # it repeats nothing
 
 
 def test_s7_lone_surrogates_are_scanned() -> None:

@@ -58,9 +58,15 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(out: Path) -> Ran:
     """The first run, as `make demo` runs it: no options, no terminal, from where one stands."""
     done = subprocess.run(
-        command(out)[:-2], cwd=out.parent, env=environment(), capture_output=True, text=True, timeout=LIMIT,
-        stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
+        command(out)[:-2],
+        cwd=out.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert done.stderr == ""
     return Ran(code=done.returncode, lines=done.stdout.splitlines(), folder=out / "run-1")
 

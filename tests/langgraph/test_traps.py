@@ -17,7 +17,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId, tool
+from langchain_core.tools import InjectedToolCallId, ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, StateGraph
@@ -380,18 +380,17 @@ def test_trap_11_an_answer_names_its_person_by_signature(paused: Paused) -> None
 
 def test_trap_12_the_copies_own_function_does_not_run(studio: Studio) -> None:
     guarded = studio.guard.tools([studio.tools["publish"]])[0]
-    for attempt in (
-        lambda: guarded.func("x", "site"),
-        lambda: guarded.invoke({"source": "x", "to": "site"}),
-        lambda: guarded.invoke(call("publish", {"source": "x", "to": "site"})),
-        lambda: guarded._run(source="x", to="site"),
-        lambda: guarded.run({"source": "x", "to": "site"}),
+    around = "called around its gate"
+    with pytest.raises(ToolException, match=around):
+        guarded.func("x", "site")
+    assert around in str(guarded._run(source="x", to="site"))
+    asset = {"source": "asset-" + "0" * 20, "to": "site"}
+    for given, said in (
+        (asset, "without a tool call id"),
+        (call("publish", asset), "belongs to no job"),
+        ({"source": "x", "to": "site", "extra": 1}, "has no argument"),
     ):
-        try:
-            answer = attempt()
-        except Exception as error:
-            answer = error
-        assert "gate" in str(answer) or "job" in str(answer) or "id" in str(answer)
+        assert said in str(guarded.invoke(given))
     assert studio.world.effects == []
 
 
