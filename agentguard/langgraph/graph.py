@@ -234,9 +234,12 @@ class _Gate:
         return await self._node.ainvoke(self._calls_only(input), config)
 
     def _calls_only(self, input: Any) -> Any:
-        """The calls of a Send payload without the state it may have brought (trap 9)."""
-        calls, form = _upstream.parse_calls(self._node, input)
-        return [_plain_call(call) for call in calls] if form == "tool_calls" else input
+        """The calls of a payload without the state it may have brought (trap 9).
+
+        The gate sends calls only; whoever else sends, its state is not the graph's.
+        """
+        calls, _ = _upstream.parse_calls(self._node, input)
+        return [_plain_call(call) for call in calls] or input
 
     def wait(self, input: Any, config: RunnableConfig) -> Any:
         self._await_people(input, config)

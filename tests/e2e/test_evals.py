@@ -40,26 +40,12 @@ def run(*args: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-_FORGED = (
-    "trap 9: a Send payload brings its own state, and {} hands it to the ToolNode; only the calls"
-    " should go on, the state must come from the channels"
-)
-KNOWN = {
-    ("agentguard", "forged-state-for-an-approved-call"): _FORGED.format("_Gate.wait"),
-    ("agentguard", "forged-state-for-a-permitted-call"): _FORGED.format("the node .execute"),
-}
-"""Holes that are known and not closed yet; each goes as soon as it is closed."""
-
-
 def pairs() -> list[object]:
     return [
         pytest.param(
             scenario,
             guard,
             id=f"{scenario.name}-{guard}",
-            marks=[pytest.mark.xfail(reason=KNOWN[guard, scenario.name], strict=True)]
-            if (guard, scenario.name) in KNOWN
-            else [],
         )
         for scenario in SCENARIOS
         for guard in SHAPES

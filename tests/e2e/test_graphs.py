@@ -248,9 +248,8 @@ def test_in_your_own_workspace_a_job_waits_and_is_resumed(
     brief = "A red shoe with our logo. Publish it on the site."
     assert go(brief=brief, assets=[f"{logo}:brand"]) == 4
     (pending,) = world.guard.approvals.list()
-    assert f"agentguard approvals approve {pending.request[:16]}" in console.export_text(
-        clear=False
-    )
+    said = "".join(console.export_text(clear=False).split())
+    assert f"approvalsapprove{pending.request[:16]}--as" in said
     assert f"--resume {pending.job}" in console.export_text()
     assert world.delivered() == {}
     world.answer(Verdict.APPROVE)([pending])
