@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 VECTORS := $(wildcard ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance evals clean
+.PHONY: help demo test check lint types layers conformance evals bench clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ conformance: .venv/.dev  ## upstream's own ToolNode and agent tests over guarded
 
 evals: .venv/.dev  ## attacks and their benign twins through guards side by side
 	@$(BIN)/python -m evals run
+
+bench: .venv/.dev  ## what a guarded call costs next to an unguarded one
+	@$(BIN)/python -m bench
 
 clean:  ## remove what the other commands made
 	@rm -rf .venv build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Benchmarks: what the guard costs, as ratios measured side by side in one run (`make bench`)."""
