@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import ToolMessage
 from langgraph.types import Command
@@ -78,32 +78,26 @@ def own_part(result: Any, binding: Binding, call_id: str) -> OwnPart:
     return OwnPart(items=tuple(items), content=content, updates=updates, routed=routed)
 
 
-def said(items: Sequence[Any], text: str, artifact: Any, call_id: str) -> list[Any]:
-    """The items with one own ToolMessage, which says what the guard made of it."""
-    replaced: list[Any] = []
-    done = False
+def said(items: Sequence[Any], text: str, artifact: Any, *, tool: str, call_id: str) -> list[Any]:
+    """The Commands that write declared state, and one ToolMessage of what the guard made of it.
+
+    The message is made anew: a tool may have left it out, and its own could carry the id of
+    another message.
+    """
+    commands: list[Any] = []
+    status: Literal["success", "error"] = "success"
     for item in items:
         messages = [item] if isinstance(item, ToolMessage) else _messages(item)
-        kept = []
-        for message in messages:
-            if not _is_own(message, call_id):
-                kept.append(message)
-            elif not done:
-                done = True
-                kept.append(
-                    ToolMessage(  # fresh: an id of its own could replace another message
-                        content=text,
-                        artifact=artifact,
-                        status=message.status,
-                        name=message.name,
-                        tool_call_id=call_id,
-                    )
-                )
-        if isinstance(item, ToolMessage):
-            replaced.extend(kept)
-        else:
-            replaced.append(_command(item, _without_messages(item), kept, keep=item))
-    return replaced
+        if any(message.status == "error" for message in messages if _is_own(message, call_id)):
+            status = "error"
+        if isinstance(item, Command):
+            stated = _without_messages(item)
+            if stated or item.goto or item.graph is not None:
+                commands.append(Command(update=stated, goto=item.goto, graph=item.graph))
+    message = ToolMessage(
+        content=text, artifact=artifact, status=status, name=tool, tool_call_id=call_id
+    )
+    return [*commands, message]
 
 
 def storable(updates: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,16 +139,7 @@ def _without_messages(command: Command[Any]) -> dict[str, Any]:
     return {key: value for key, value in update.items() if key != MESSAGES}
 
 
-def _command(
-    command: Command[Any],
-    stated: Mapping[str, Any],
-    own: Sequence[Any],
-    *,
-    keep: Command[Any] | None = None,
-) -> Command[Any]:
-    update: Any = {**stated, MESSAGES: list(own)} if own else dict(stated)
+def _command(command: Command[Any], stated: Mapping[str, Any], own: Sequence[Any]) -> Command[Any]:
     if isinstance(command.update, list):
-        update = list(own)
-    if keep is None:
-        return Command(update=update)
-    return Command(update=update, goto=keep.goto, graph=keep.graph)
+        return Command(update=list(own))
+    return Command(update={**stated, MESSAGES: list(own)} if own else dict(stated))

@@ -315,7 +315,7 @@ class Seat:
         if self.media:  # what it says is cleaned, and its media taken in, as of any other tool
             collected = self.guard.execution.collect(claim, own.content)
             artifact = {"assets": [made.id for made in collected.made]}
-            items = said(items, collected.text, artifact, call_id)
+            items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
         try:
             self.guard.execution.executed(claim, collected, updates=storable(own.updates))
         except LedgerError:
@@ -325,7 +325,7 @@ class Seat:
             return self.refusal(
                 f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call_id
             )
-        return self._pair(items if isinstance(result, list) else items[0])
+        return self._pair(items if isinstance(result, list) or len(items) > 1 else items[0])
 
     def _content(self, claim: Claim, text: str, assets: list[str]) -> Any:
         if self.tool.response_format == "content_and_artifact":

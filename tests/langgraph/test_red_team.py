@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -289,10 +288,13 @@ def test_S7_neither_call_id_nor_label_nor_state_writes_a_secret_down(studio: Stu
             assert TOKEN.encode() not in file.read_bytes(), file
 
 
-@pytest.mark.parametrize(
-    "update", [{"messages": None}, {"note": float("nan")}, {"note": "a\ud800"}]
-)
-def test_a_hostile_command_leaves_an_outcome(studio: Studio, update: dict[str, Any]) -> None:
+ODD = [{"messages": None}, {"note": float("nan")}, {"note": "a\ud800"}, [], None, "text", ()]
+
+
+@pytest.mark.parametrize("update", ODD)
+def test_a_hostile_command_crashes_nothing_and_leaves_an_outcome(
+    studio: Studio, update: Any
+) -> None:
     @tool
     def odd(source: str) -> Any:
         """Returns something odd."""
@@ -302,10 +304,11 @@ def test_a_hostile_command_leaves_an_outcome(studio: Studio, update: dict[str, A
     bind(studio, odd, stage="edit", assets=["source"], state=["note"])
     with studio.guard.open_job("p", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
-        graph = build(studio, [says(call("odd", {"source": asset}))], {"t": ("editor", ["odd"])})
-        with contextlib.suppress(ValueError):  # upstream wants a ToolMessage of the tool's own
-            graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))
-    assert "claimed" not in studio.grants()
+        message = says(call("odd", {"source": asset}, id="o1"))
+        _, state = run(studio, job, message, nodes={"t": ("editor", ["odd"])})
+    (answer,) = results(state)
+    assert answer.tool_call_id == "o1"
+    assert studio.grants() in (["executed"], ["failed"])
     assert studio.world.count("odd") == 1
 
 
