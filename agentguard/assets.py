@@ -180,15 +180,15 @@ class Scratch:
             self._names.add(path.name)
         return self._inputs[sha256]
 
-    def input_bytes(self, sha256: str, extension: str) -> bytes:
+    def input_bytes(self, sha256: str) -> bytes:
         """An asset's bytes, hashed while they were copied."""
         data = io.BytesIO()
         self._store.fetch(sha256, data)
         return data.getvalue()
 
-    def data_url(self, sha256: str, extension: str, media_type: str) -> str:
+    def data_url(self, sha256: str, media_type: str) -> str:
         """An asset as a base64 data URL."""
-        data = base64.b64encode(self.input_bytes(sha256, extension)).decode("ascii")
+        data = base64.b64encode(self.input_bytes(sha256)).decode("ascii")
         return f"data:{media_type};base64,{data}"
 
     def output(self, argument: str, suffix: str) -> str:

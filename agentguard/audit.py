@@ -65,7 +65,7 @@ def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
                 f"the ledger holds {size} records, {name} proves {newest.size}: an old copy was"
                 " restored; bring back the newest"
             )
-        if merkle.root(storage.nodes(connection), newest.size) != newest.root:
+        if merkle.root(Nodes(connection), newest.size) != newest.root:
             raise LedgerCorrupt(
                 f"the log's first {newest.size} records are not those that were signed"
             )
@@ -142,7 +142,7 @@ def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, A
     with storage.read() as connection:
         connection.execute("BEGIN")
         _, body = next(_records(connection, index), (index, ""))
-        nodes = storage.nodes(connection)
+        nodes = Nodes(connection)
         try:
             path = merkle.inclusion_proof(nodes, index, checkpoint.size)
         except LedgerCorrupt as error:

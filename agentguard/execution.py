@@ -219,9 +219,9 @@ class Execution:
                 row = prepared.rows[value]
                 form = bound.binding.assets[path]
                 if form == "bytes":
-                    return scratch.input_bytes(row["sha256"], row["extension"])
+                    return scratch.input_bytes(row["sha256"])
                 if form == "data-url":
-                    return scratch.data_url(row["sha256"], row["extension"], row["media_type"])
+                    return scratch.data_url(row["sha256"], row["media_type"])
                 return scratch.input(row["sha256"], row["extension"])
 
             return scratch, bound.fill(prepared.request.args, private, outputs), outputs

@@ -196,7 +196,7 @@ class Gate:
         stage = stage_of(call, self.workspace)
         agent = self.workspace.agents[call.agent or ""]
         try:
-            return call.job.credential(agent, stage or min(agent.stages)).id
+            return call.job.credential(agent, stage).id
         except JobError as error:
             raise Refused(str(error), policy="job") from None
 

@@ -369,7 +369,7 @@ def _asset_facts(
     )
 
 
-def stage_of(call: Call, workspace: Workspace) -> Stage | None:
+def stage_of(call: Call, workspace: Workspace) -> Stage:
     """The stage a credential is needed for.
 
     Raises:

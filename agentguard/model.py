@@ -97,16 +97,11 @@ class Verdict(StrEnum):
 
 
 class Effect(Enum):
-    """The outcome of a Decision. `strictest` joins several; of nothing it is DENY (I11)."""
+    """The outcome of a Decision."""
 
     PERMIT = "permit"
     ASK = "ask"
     DENY = "deny"
-
-    @staticmethod
-    def strictest(effects: list[Effect]) -> Effect:
-        order = (Effect.PERMIT, Effect.ASK, Effect.DENY)
-        return max(effects, key=order.index, default=Effect.DENY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

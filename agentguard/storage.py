@@ -134,10 +134,6 @@ class Storage:
         with self.read() as connection:
             return tree_size(connection)
 
-    def nodes(self, connection: sqlite3.Connection) -> Nodes:
-        """The Merkle tree as `agentguard.merkle` reads it."""
-        return Nodes(connection)
-
     def close(self) -> None:
         """Finish what is queued and close every connection; idempotent."""
         with self._lock:

@@ -30,6 +30,7 @@ from agentguard.guard import Guard
 from agentguard.jobs import CONFIG_KEY
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import Agents, agent_for, await_people, known_agents, make_call
+from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Effect, Stage
 
@@ -253,10 +254,34 @@ class _Gate:
             return self._elsewhere(input)
         return await self.aexecute(input, config)
 
+    def _seated(self, call: Mapping[str, Any]) -> Seat | None:
+        """The guarded tool of a readable call; None: the ToolNode says what is wrong with it."""
+        tool = self._node.tools_by_name.get(str(call.get("name")))
+        seat = seat_of(tool) if tool is not None else None
+        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
+        known = seat is not None and seat.tool.name == call.get("name")
+        return seat if known and readable and call["id"] else None
+
+    def _made(
+        self,
+        seat: Seat,
+        call: Mapping[str, Any],
+        configurable: Mapping[str, Any],
+        source: str | None,
+    ) -> Call:
+        return make_call(
+            self._guard,
+            seat.bound,
+            agent=seat.agent,
+            arguments=seat.model_arguments(call["args"]),
+            call_id=call["id"],
+            configurable=configurable,
+            source=source,
+        )
+
     def _pauses_itself(self, input: Any) -> bool:
         calls, _ = _upstream.parse_calls(self._node, input)
-        tool = self._node.tools_by_name.get(str(calls[0].get("name"))) if calls else None
-        seat = seat_of(tool) if tool is not None else None
+        seat = self._seated(calls[0]) if calls else None
         return seat is not None and seat.bound.binding.interrupts
 
     def _elsewhere(self, input: Any) -> Command[Any]:
@@ -266,27 +291,10 @@ class _Gate:
 
     def _await_people(self, input: Any, config: RunnableConfig) -> None:
         calls, _ = _upstream.parse_calls(self._node, input)
-        if not calls:
-            return
-        call = calls[0]
-        tool = self._node.tools_by_name.get(str(call.get("name")))
-        seat = seat_of(tool) if tool is not None else None
-        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
-        if seat is None or not readable or not call["id"]:
-            return  # the ToolNode says what is wrong with it
-
-        def find() -> Call:
-            return make_call(
-                self._guard,
-                seat.bound,
-                agent=seat.agent,
-                arguments=seat.model_arguments(call["args"]),
-                call_id=call["id"],
-                configurable=config.get("configurable", {}),
-                source=None,
-            )
-
-        await_people(self._guard, find)
+        seat = self._seated(calls[0]) if calls else None
+        if seat is not None:
+            configurable = config.get("configurable", {})
+            await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
 
     def _source(self, input: Any, form: str, configurable: Mapping[str, Any]) -> str:
         if form != "tool_calls":
@@ -309,22 +317,12 @@ class _Gate:
         self, call: Mapping[str, Any], configurable: Mapping[str, Any], source: str
     ) -> Call | None:
         name = str(call.get("name"))
-        tool = self._node.tools_by_name.get(name)
-        seat = seat_of(tool) if tool is not None else None
-        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
-        if seat is None or seat.tool.name != name or not readable or not call["id"]:
+        seat = self._seated(call)
+        if seat is None:
             self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
             return None
         try:
-            return make_call(
-                self._guard,
-                seat.bound,
-                agent=seat.agent,
-                arguments=seat.model_arguments(call["args"]),
-                call_id=call["id"],
-                configurable=configurable,
-                source=source,
-            )
+            return self._made(seat, call, configurable, source)
         except Refused as refusal:
             self._guard.ledger.refuse(
                 {"tool": name, "policy": refusal.policy, "reason": refusal.reason}

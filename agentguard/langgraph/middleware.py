@@ -81,19 +81,19 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             BindingError: an unbound tool, or one that the provider would run by itself.
         """
         response = handler(self._request(request))
-        return self._response(response, request)
+        return self._response(response)
 
     async def awrap_model_call(self, request: Any, handler: Callable[..., Awaitable[Any]]) -> Any:
         """See `wrap_model_call`."""
         shown = await asyncio.to_thread(self._request, request)
         response = await handler(shown)
-        return await asyncio.to_thread(self._response, response, request)
+        return await asyncio.to_thread(self._response, response)
 
     def _request(self, request: Any) -> Any:
         messages = self._taken_in(request.messages)
         return request.override(tools=self._shown(request.tools), messages=messages)
 
-    def _response(self, response: Any, request: Any) -> Any:
+    def _response(self, response: Any) -> Any:
         if isinstance(response, AIMessage):
             return self._taken_in([response])[0]
         if isinstance(response, ModelResponse):

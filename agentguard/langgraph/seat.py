@@ -217,7 +217,7 @@ class Seat:
             return self._unrecorded(claim)
         if not self.media:
             return result
-        return self._content(claim, collected.text, [made.id for made in collected.made])
+        return self._content(collected.text, [made.id for made in collected.made])
 
     def fail(self, claim: Claim, reason: str) -> Any:
         """Record a failure and return it as an error message."""
@@ -327,7 +327,7 @@ class Seat:
             )
         return self._pair(items if isinstance(result, list) or len(items) > 1 else items[0])
 
-    def _content(self, claim: Claim, text: str, assets: list[str]) -> Any:
+    def _content(self, text: str, assets: list[str]) -> Any:
         if self.tool.response_format == "content_and_artifact":
             return text, {"assets": assets}
         return text

@@ -238,8 +238,8 @@ def test_I12_swapped_bytes_are_not_handed_to_a_tool(
     sha256, _ = store.add(io.BytesIO(picture()))
     (tmp_path / "store" / sha256[:2] / sha256).write_bytes(picture(colour="red"))
     for reads in (lambda: scratch.input(sha256, ".png"),
-                  lambda: scratch.input_bytes(sha256, ".png"),
-                  lambda: scratch.data_url(sha256, ".png", "image/png")):  # fmt: skip
+                  lambda: scratch.input_bytes(sha256),
+                  lambda: scratch.data_url(sha256, "image/png")):  # fmt: skip
         with pytest.raises(AssetError, match="not what was decided on"):
             reads()
 
@@ -265,7 +265,7 @@ def test_an_input_is_private_and_copied_once(scratch: Scratch, store: Store) -> 
     assert scratch.input(sha256, ".png") == str(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(scratch.folder.stat().st_mode) == 0o700
-    assert scratch.data_url(sha256, ".png", "image/png").startswith("data:image/png;base64,iVBOR")
+    assert scratch.data_url(sha256, "image/png").startswith("data:image/png;base64,iVBOR")
 
 
 # --- the store on other file systems, and full disks ----------------------------------------------
