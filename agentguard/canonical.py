@@ -8,6 +8,7 @@ tagged strings, NaN, infinities and lone surrogates are refused.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence, Set
 from enum import Enum
@@ -22,77 +23,17 @@ _MAX_DEPTH = 64
 _INTEGER = "$int"
 
 
-def plain(value: object, *, path: str = "$", depth: int = 0) -> Any:
+def plain(value: object) -> Any:
     """The JSON form of a value: dict, list, str, int, float, bool or None.
 
     Args:
-        value: JSON-like data; mappings need string keys, sets are sorted by canonical form.
-        path: where the value stands, for the error message.
-        depth: how deep the value stands; beyond 64 it is refused.
+        value: JSON-like data, at most 64 levels deep; mappings need string keys, sets are sorted
+            by canonical form.
 
     Raises:
         CanonicalError: the value, or something in it, has no canonical form.
     """
-    if depth > _MAX_DEPTH:
-        raise CanonicalError(f"{path}: nested deeper than {_MAX_DEPTH} levels; flatten it")
-    match value:
-        case None | bool():
-            return value
-        case Enum():
-            return plain(value.value, path=path, depth=depth)
-        case int():
-            if abs(value) > _MAX_SAFE_INTEGER:
-                return {_INTEGER: _digits(value, path)}  # image seeds; no IEEE double is exact
-            return int(value)
-        case float():
-            if math.isnan(value) or math.isinf(value):
-                raise CanonicalError(f"{path}: got {value!r}, expected a finite number")
-            return float(value)
-        case str():
-            return _text(value, path)
-        case Mapping():
-            result: dict[str, Any] = {}
-            for name, item in value.items():
-                key = _key(name, path)
-                if key in result:
-                    raise CanonicalError(f"{path}: two keys are written alike; rename one")
-                result[key] = plain(item, path=f"{path}.{key:.40}", depth=depth + 1)
-            return result
-        case Set():
-            members = [plain(item, path=f"{path}{{}}", depth=depth + 1) for item in value]
-            return sorted(members, key=rfc8785.dumps)
-        case bytes() | bytearray() | memoryview():
-            raise CanonicalError(f"{path}: got bytes, expected JSON data; pass their SHA-256")
-        case Sequence():
-            return [plain(v, path=f"{path}[{i}]", depth=depth + 1) for i, v in enumerate(value)]
-        case _:
-            raise CanonicalError(f"{path}: got {type(value).__name__}, expected JSON data")
-
-
-def _key(name: object, path: str) -> str:
-    if isinstance(name, Enum):
-        name = name.value
-    if not isinstance(name, str):
-        raise CanonicalError(f"{path}: got a {type(name).__name__} as key, expected a string")
-    key = _text(name, path)
-    if key == _INTEGER:
-        raise CanonicalError(f"{path}: the key {key!r} is reserved for large integers")
-    return key
-
-
-def _text(value: str, path: str) -> str:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise CanonicalError(f"{path}: text holds a lone surrogate; send valid Unicode") from None
-    return str.__str__(value)  # not what a subclass makes of itself
-
-
-def _digits(value: int, path: str) -> str:
-    try:
-        return int.__repr__(value)
-    except ValueError:  # Python writes 4300 digits at most
-        raise CanonicalError(f"{path}: got an integer of thousands of digits") from None
+    return _Plain().of(value, ("$",), 0)
 
 
 def canonical(value: object) -> bytes:
@@ -101,7 +42,118 @@ def canonical(value: object) -> bytes:
     Raises:
         CanonicalError: the value has no canonical form.
     """
-    return rfc8785.dumps(plain(value))
+    form = _Plain()
+    return form.write(form.of(value, ("$",), 0))
+
+
+_Path = tuple[Any, ...]
+"""Where a value stands: its parent's path and the step to it, joined only for an error."""
+
+
+class _Plain:
+    """Makes a plain form, and notices whether only the rfc8785 package can write it."""
+
+    def __init__(self) -> None:
+        self.unusual = False
+
+    def write(self, made: Any) -> bytes:
+        # The standard library's C encoder writes the same bytes forty times faster, but not
+        # floats (ECMAScript's digits), nor keys whose UTF-16 order is not their code points'.
+        return rfc8785.dumps(made) if self.unusual else _ENCODER.encode(made).encode("utf-8")
+
+    def of(self, value: Any, path: _Path, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise CanonicalError(f"{_at(path)}: nested deeper than {_MAX_DEPTH} levels; flatten it")
+        kind = type(value)
+        if value is None or kind is bool or (kind is str and value.isascii()):
+            return value
+        match value:
+            case Enum():
+                return self.of(value.value, path, depth)
+            case str():
+                return _text(value, path)
+            case int():
+                if abs(value) > _MAX_SAFE_INTEGER:
+                    return {_INTEGER: _digits(value, path)}  # image seeds; no double is exact
+                return int(value)
+            case float():
+                if math.isnan(value) or math.isinf(value):
+                    raise CanonicalError(f"{_at(path)}: got {value!r}, expected a finite number")
+                self.unusual = True
+                return float(value)
+            case Mapping():
+                return self._mapping(value, path, depth)
+            case Set():
+                members = [self.of(item, (path, "{}"), depth + 1) for item in value]
+                return sorted(members, key=self.write)
+            case bytes() | bytearray() | memoryview():
+                raise CanonicalError(f"{_at(path)}: got bytes, expected JSON; pass their SHA-256")
+            case Sequence():
+                return [self.of(item, (path, i), depth + 1) for i, item in enumerate(value)]
+            case _:
+                raise CanonicalError(f"{_at(path)}: got {kind.__name__}, expected JSON data")
+
+    def _mapping(self, value: Mapping[Any, Any], path: _Path, depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name, item in value.items():
+            key = _key(name, path)
+            if key in result:
+                raise CanonicalError(f"{_at(path)}: two keys are written alike; rename one")
+            if not key.isascii() and max(key) > _BMP:
+                self.unusual = True
+            result[key] = self.of(item, (path, key), depth + 1)
+        return result
+
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False,
+    sort_keys=True,
+    separators=(",", ":"),
+    allow_nan=False,
+    check_circular=False,  # the depth is bounded
+)
+_BMP = "\uffff"
+
+
+def _at(path: _Path) -> str:
+    steps: list[Any] = []
+    while path:
+        steps.append(path[-1])
+        path = path[0] if len(path) > 1 else ()
+    first, *rest = reversed(steps)
+    return first + "".join(
+        f"[{s}]" if isinstance(s, int) else s if s == "{}" else f".{s:.40}" for s in rest
+    )
+
+
+def _key(name: object, path: _Path) -> str:
+    if isinstance(name, Enum):
+        name = name.value
+    if not isinstance(name, str):
+        raise CanonicalError(f"{_at(path)}: got a {type(name).__name__} as key, expected a string")
+    key = _text(name, path)
+    if key == _INTEGER:
+        raise CanonicalError(f"{_at(path)}: the key {key!r} is reserved for large integers")
+    return key
+
+
+def _text(value: str, path: _Path) -> str:
+    if value.isascii():
+        return str.__str__(value)  # not what a subclass makes of itself
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CanonicalError(
+            f"{_at(path)}: text holds a lone surrogate; send valid Unicode"
+        ) from None
+    return str.__str__(value)
+
+
+def _digits(value: int, path: _Path) -> str:
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python writes 4300 digits at most
+        raise CanonicalError(f"{_at(path)}: got an integer of thousands of digits") from None
 
 
 def digest(domain: str, value: object) -> str:

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,3 +197,36 @@ _DOMAINS = st.text(st.characters(codec="ascii", exclude_characters="\0"), max_si
 def test_domains_never_meet(one: str, two: str, first: str, second: str) -> None:
     if one != two:
         assert digest(one, [first]) != digest(two, [second])
+
+
+_WORDS = st.text(st.characters(exclude_categories=["Cs"]))
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _WORDS,
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(_WORDS.filter(lambda key: key != "$int"), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(_JSON)
+def test_the_bytes_are_those_of_the_rfc8785_package(value: Any) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"\U0001f600": 1, "\uffee": 2},  # UTF-16 order is not code point order
+        {"\U0001f600": 1, "a": {"b": "\U0001f600"}},
+        ["\x00\x08\x09\x0a\x0c\x0d\x1f\x7f\x80\u2028\u2029\ufeff\"\\/"],
+        [1e21, 1e-7, -0.0, 1.0, 333333333.33333329, 4.50, 2e-3],
+        {"": "", " ": " ", "\u00e9": "e\u0301"},
+    ],
+)  # fmt: skip
+def test_the_bytes_are_those_of_the_rfc8785_package_at_its_corners(value: Any) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
