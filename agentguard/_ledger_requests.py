@@ -142,9 +142,11 @@ def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
 
 
 class Reads(Protocol):
-    """What a Ledger and a Tx have in common for one read."""
+    """Rows to read: of a Ledger as it is now, of a snapshot of it, or inside a transition."""
 
     def one(self, sql: str, *parameters: Any) -> Row | None: ...
+
+    def all(self, sql: str, *parameters: Any) -> list[Row]: ...
 
 
 def is_open_question(tx: Reads, request: str) -> bool:

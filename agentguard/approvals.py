@@ -16,7 +16,7 @@ from agentguard.canonical import canonical
 from agentguard.config import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
 from agentguard.identity import Signers, key_id
-from agentguard.ledger import Ledger
+from agentguard.ledger import Ledger, Reads
 from agentguard.model import Answer, Effect, Needs, Verdict, request_digest
 from agentguard.storage import Row
 
@@ -231,9 +231,9 @@ class Approvals:
         self._ledger.answer(answer, outcome=_outcome(approval, answer))
         return self.show(answer.request)
 
-    def verified(self, request: str) -> tuple[Answer, ...]:
+    def verified(self, request: str, reads: Reads) -> tuple[Answer, ...]:
         """The Answers to a Request whose signatures hold with the keys known now."""
-        answers = self._ledger.answers(request)
+        answers = self._ledger.answers(request, reads)
         if not answers:
             return ()
         try:

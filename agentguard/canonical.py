@@ -121,7 +121,7 @@ def _at(path: _Path) -> str:
         steps.append(path[-1])
         path = path[0] if len(path) > 1 else ()
     first, *rest = reversed(steps)
-    return first + "".join(
+    return str(first) + "".join(
         f"[{s}]" if isinstance(s, int) else s if s == "{}" else f".{s:.40}" for s in rest
     )
 

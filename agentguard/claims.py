@@ -29,6 +29,7 @@ class Claim:
 
     Args:
         prepared: the Request and asset rows it was claimed for.
+        contributors: people who had a hand in its assets (I1).
         scratch: the call's private folder.
         arguments: what the tool runs with.
         outputs: output argument → its path.
@@ -39,6 +40,7 @@ class Claim:
 
     call: Call
     prepared: Prepared
+    contributors: frozenset[str]
     credential: str
     scratch: Scratch
     arguments: dict[str, Any]

@@ -14,7 +14,7 @@ from agentguard.broker import Broker, Receipt
 from agentguard.claims import Claim, Replay
 from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
 from agentguard.formats import Limits
-from agentguard.gate import Gate
+from agentguard.gate import Gate, asked_of
 from agentguard.gather import Call, Prepared, Refused, terms_of
 from agentguard.ledger import Outcome, Relied
 from agentguard.model import Effect, GrantState, OutsideEffect, Stage
@@ -50,12 +50,12 @@ class Execution:
             LedgerUnavailable: nothing was claimed.
         """
         for _ in range(_ATTEMPTS):
-            call, prepared, row = self.gate.recorded(call)
-            request = prepared.request
-            grant = self.ledger.one("SELECT * FROM grants WHERE request = ?", request.digest)
-            approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
-            if grant is None:
-                raise self.gate.ungranted(call, prepared, row, approval)
+            with self.ledger.snapshot() as reads:
+                call, prepared, row = self.gate.recorded(call, reads)
+                request = prepared.request
+                grant = reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
+                if grant is None:
+                    raise self.gate.ungranted(call, prepared, row, reads)
             retry = grant["effect"] == OutsideEffect.NONE
             if grant["state"] == GrantState.EXECUTED or (
                 grant["state"] == GrantState.FAILED and not retry
@@ -68,7 +68,9 @@ class Execution:
                     policy="outcome-unknown",
                 )
             credential = self.gate.credential(call)
-            decision = self.gate.decide_asked(call, prepared, approval)
+            with self.ledger.snapshot() as reads:  # it sees a credential that was minted just now
+                approval = asked_of(row, reads)
+                decision, known = self.gate.decide_asked(call, prepared, approval, reads)
             if decision.effect is not Effect.PERMIT:
                 raise Refused(decision.reason, policy="decided-again")
             relied = Relied(
@@ -91,6 +93,7 @@ class Execution:
                 return Claim(
                     call=call,
                     prepared=prepared,
+                    contributors=frozenset().union(*(a.contributors for a in known.assets)),
                     credential=credential,
                     scratch=scratch,
                     arguments=arguments,
@@ -109,14 +112,6 @@ class Execution:
         """
         request = claim.prepared.request
         owner = self.workspace.agents[request.agent].owner
-        people = {owner}
-        for use in request.assets:
-            people |= {
-                row["person"]
-                for row in self.ledger.all(
-                    "SELECT person FROM contributors WHERE sha256 = ?", use.sha256
-                )
-            }
         return collect(
             result,
             binding=claim.call.bound.binding,
@@ -127,7 +122,7 @@ class Execution:
                 terms=tuple(
                     terms_of(claim.prepared.rows[use.asset]["terms"]) for use in request.assets
                 ),
-                contributors=frozenset(people),
+                contributors=claim.contributors | {owner},
                 classes=frozenset(self.workspace.classes),
             ),
         )

@@ -16,8 +16,8 @@ from agentguard.config import Workspace
 from agentguard.decide import decide
 from agentguard.errors import JobError, LedgerError
 from agentguard.gather import Call, Prepared, Refused, call_name, facts, prepare, sayable, stage_of
-from agentguard.ledger import Judged, Ledger
-from agentguard.model import Decision, Effect
+from agentguard.ledger import Judged, Ledger, Reads
+from agentguard.model import Decision, Effect, Facts
 from agentguard.policy import Policy
 from agentguard.storage import Row
 
@@ -72,28 +72,23 @@ class Gate:
         Raises:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
-        results: list[Authorized] = []
-        judged: list[Judged] = []
+        credentials = [self._credential_or_refusal(call) for call in calls]
         seen: dict[str | None, Authorized] = {}
-        epoch = 0
-        for call in calls:
-            try:
-                result, item = self._judge(call, seen)
-            except Refused as refusal:
-                results.append(self._refused(call, refusal))
-                continue
-            results.append(result)
-            seen[call.key] = result
-            if item is not None:
-                judged.append(item)
-                epoch = call.job.epoch
-        if judged:
-            try:
-                self.ledger.record_decisions(judged, epoch=epoch)
-            except JobError as error:
-                closed = Refused(str(error), policy="job")
-                return [self._refused(call, closed) for call in calls]
-        return results
+        judged: list[Judged] = []
+        results: list[Authorized | Refused] = []
+        with self.ledger.snapshot() as reads:  # the credentials are minted: it sees them
+            for call, credential in zip(calls, credentials, strict=True):
+                try:
+                    if isinstance(credential, Refused):
+                        raise credential
+                    result, item = self._judge(call, credential, seen, reads)
+                except Refused as refusal:
+                    results.append(refusal)
+                    continue
+                results.append(result)
+                seen[call.key] = result
+                judged += [item] if item is not None else []
+        return self._record(calls, results, judged)
 
     def waiting(self, call: Call) -> Waiting:
         """What an asked call waits for now; issues its Grant once the ledger says PERMIT.
@@ -101,15 +96,17 @@ class Gate:
         Raises:
             Refused: no such request, or it is not asked.
         """
-        call, prepared, row = self.recorded(call)
+        with self.ledger.snapshot() as reads:
+            call, prepared, row = self.recorded(call, reads)
         if row["effect"] != Effect.ASK.value:
             raise Refused(row["reason"], policy="not-asked")
         request = prepared.request
-        approval = self.ledger.one("SELECT * FROM approvals WHERE request = ?", request.digest)
-        if approval is None:
-            raise Refused("no approval was asked for this call", policy="not-asked")
         credential = self.credential(call)
-        decision = self.decide_asked(call, prepared, approval)
+        with self.ledger.snapshot() as reads:
+            approval = asked_of(row, reads)
+            if approval is None:
+                raise Refused("no approval was asked for this call", policy="not-asked")
+            decision, _ = self.decide_asked(call, prepared, approval, reads)
         if decision.effect is Effect.PERMIT:
             item = self._judged(call, prepared, decision, credential)
             try:
@@ -126,20 +123,20 @@ class Gate:
             expires_at=approval["expires_at"],
         )
 
-    def recorded(self, call: Call) -> tuple[Call, Prepared, Row]:
+    def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, Row]:
         """The call with its agent, the Request as it would run now, and the row that decided it.
 
         The row is found by (job, thread, call id), and must have decided exactly what would run:
         a call id may come again, a Request may not (I5, I6).
         """
-        rows = self.ledger.all(
+        rows = reads.all(
             "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
             " ORDER BY ordinal DESC LIMIT 1000",
             call.job.id,
             call.thread,
             call_name(call.call_id),
         )
-        prepared = prepare(call, self.workspace, self.ledger)
+        prepared = prepare(call, self.workspace, reads)
         for row in rows:
             if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
                 continue
@@ -164,24 +161,33 @@ class Gate:
             policy="call-changed",
         )
 
-    def decide_asked(self, call: Call, prepared: Prepared, approval: Row | None) -> Decision:
-        """Decide on the facts of now; a closed or expired approval request is a DENY (S22)."""
-        if approval is not None:
-            closed = approval["state"] in ("expired", "revoked", "superseded", "denied")
-            if closed or self.ledger.clock() >= approval["expires_at"]:
-                why = {"denied": "a person said no", "revoked": "its job ended"}.get(
-                    approval["state"], "the review window closed; no answer is a no"
-                )
-                return Decision(
-                    effect=Effect.DENY, policies=("agentguard.approval",), reason=f"refused: {why}"
-                )
-        return self._decide(call, prepared)
+    def decide_asked(
+        self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
+    ) -> tuple[Decision, Facts]:
+        """Decide on the facts of now; a closed or expired approval request is a DENY (S22).
 
-    def ungranted(self, call: Call, prepared: Prepared, row: Row, approval: Row | None) -> Refused:
+        Args:
+            approval: the approval request of this call, None if nobody was asked.
+        """
+        now = self.ledger.clock()
+        known = facts(call, prepared, self.workspace, reads, now=now)
+        request = prepared.request
+        if approval is None:  # nobody was asked, so nobody answered
+            return decide(self.policy, request, known, (), now), known
+        if approval["state"] in _CLOSED or now >= approval["expires_at"]:
+            why = _CLOSED.get(approval["state"]) or _TOO_LATE
+            return Decision(
+                effect=Effect.DENY, policies=("agentguard.approval",), reason=f"refused: {why}"
+            ), known
+        answers = self.approvals.verified(request.digest, reads)
+        return decide(self.policy, request, known, answers, now), known
+
+    def ungranted(self, call: Call, prepared: Prepared, row: Row, reads: Reads) -> Refused:
         """Why a recorded call has no Grant: the Decision's reason, or how it stands now."""
+        approval = asked_of(row, reads)
         if approval is None:
             return Refused(row["reason"], policy="not-granted")
-        decision = self.decide_asked(call, prepared, approval)
+        decision, _ = self.decide_asked(call, prepared, approval, reads)
         if decision.effect is Effect.PERMIT:
             reason = "it is approved; resume the call where it waits, it has no grant elsewhere"
             return Refused(reason, policy="not-granted")
@@ -213,20 +219,25 @@ class Gate:
     def record_refusal(self, call: Call, refusal: Refused) -> None:
         """Record that a call was refused where it would have run (I5)."""
         with contextlib.suppress(LedgerError):  # refused either way
-            self._refused(call, refusal)
+            self.ledger.refuse(_refusal(call, refusal))
+
+    def _credential_or_refusal(self, call: Call) -> str | Refused:
+        try:
+            return self.credential(call)
+        except Refused as refusal:
+            return refusal
 
     def _judge(
-        self, call: Call, seen: Mapping[str | None, Authorized]
+        self, call: Call, credential: str, seen: Mapping[str | None, Authorized], reads: Reads
     ) -> tuple[Authorized, Judged | None]:
-        credential = self.credential(call)
-        prepared = prepare(call, self.workspace, self.ledger)
+        prepared = prepare(call, self.workspace, reads)
         digest = prepared.request.digest
         earlier = seen.get(call.key)
         if earlier is not None:
             if earlier.request != digest:
                 raise Refused("two calls of one message share an id", policy="call-id")
             return earlier, None
-        known = self.ledger.one(
+        known = reads.one(
             "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
         )
         if known is not None:
@@ -237,9 +248,31 @@ class Gate:
                     policy="call-changed",
                 )
             return Authorized(decision=_recorded_decision(known), request=digest), None
-        decision = self._decide(call, prepared)
+        decision, _ = self.decide_asked(call, prepared, None, reads)
         item = self._judged(call, prepared, decision, credential)
         return Authorized(decision=decision, request=digest), item
+
+    def _record(
+        self,
+        calls: Sequence[Call],
+        results: Sequence[Authorized | Refused],
+        judged: Sequence[Judged],
+    ) -> list[Authorized]:
+        """Write down what one message came to, in one transaction."""
+        refused = [
+            _refusal(call, result)
+            for call, result in zip(calls, results, strict=True)
+            if isinstance(result, Refused)
+        ]
+        if judged or refused:
+            try:
+                self.ledger.record_decisions(judged, epoch=calls[0].job.epoch, refused=refused)
+            except JobError as error:
+                closed = Refused(str(error), policy="job")
+                results = [closed] * len(calls)
+                bodies = [_refusal(call, closed) for call in calls]
+                self.ledger.record_decisions((), epoch=0, refused=bodies)
+        return [_denied(result) if isinstance(result, Refused) else result for result in results]
 
     def _judged(
         self, call: Call, prepared: Prepared, decision: Decision, credential: str
@@ -258,23 +291,38 @@ class Gate:
             expires_at=self.ledger.clock() + lasts,
         )
 
-    def _decide(self, call: Call, prepared: Prepared) -> Decision:
-        answers = self.approvals.verified(prepared.request.digest)
-        known = facts(call, prepared, self.workspace, self.ledger)
-        return decide(self.policy, prepared.request, known, answers, self.ledger.clock())
 
-    def _refused(self, call: Call, refusal: Refused) -> Authorized:
-        body = {
-            "job": call.job.id,
-            "agent": call.agent,
-            "tool": call.bound.name,
-            "call": call.key,
-            "policy": refusal.policy,
-            "reason": refusal.reason[:500],
-        }
-        self.ledger.refuse(body)
-        decision = Decision(effect=Effect.DENY, policies=(refusal.policy,), reason=refusal.reason)
-        return Authorized(decision=decision)
+_TOO_LATE = "the review window closed; no answer is a no"
+_CLOSED = {
+    "denied": "a person said no",
+    "revoked": "its job ended",
+    "expired": _TOO_LATE,
+    "superseded": _TOO_LATE,
+}
+
+
+def asked_of(row: Row, reads: Reads) -> Row | None:
+    """The approval request of a recorded call, None if its decision asked nobody."""
+    if row["effect"] != Effect.ASK.value:
+        return None
+    return reads.one("SELECT * FROM approvals WHERE request = ?", row["digest"])
+
+
+def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
+    return {
+        "job": call.job.id,
+        "agent": call.agent,
+        "tool": call.bound.name,
+        "call": call.key,
+        "policy": refusal.policy,
+        "reason": refusal.reason[:500],
+    }
+
+
+def _denied(refusal: Refused) -> Authorized:
+    return Authorized(
+        decision=Decision(effect=Effect.DENY, policies=(refusal.policy,), reason=refusal.reason)
+    )
 
 
 def _recorded_decision(row: Row) -> Decision:

@@ -19,7 +19,7 @@ from agentguard.classify import MAX_TEXT, scan
 from agentguard.config import Workspace
 from agentguard.errors import CanonicalError
 from agentguard.jobs import Job
-from agentguard.ledger import Ledger
+from agentguard.ledger import Reads
 from agentguard.model import (
     AssetFacts,
     AssetUse,
@@ -113,20 +113,23 @@ class Prepared:
     rows: Mapping[str, Row]
 
 
-def prepare(call: Call, workspace: Workspace, ledger: Ledger) -> Prepared:
+def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     """Build the Request of a call.
+
+    Args:
+        reads: the ledger's rows of now.
 
     Raises:
         Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
     """
     binding = call.bound.binding
     frozen = freeze(call.bound, call.arguments)
-    rows, uses = _assets(call, frozen, ledger)
+    rows, uses = _assets(call, frozen, reads)
     labels, redacted = _texts(call, frozen)
     if call.bound.carries_text:
         labels |= {
             row["label"]
-            for row in ledger.all("SELECT label FROM revealed WHERE job = ?", call.job.id)
+            for row in reads.all("SELECT label FROM revealed WHERE job = ?", call.job.id)
         }
     destination = _destination(call, frozen, workspace)
     request = Request(
@@ -176,19 +179,23 @@ def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise Refused(str(error), policy="arguments") from None
 
 
-def facts(call: Call, prepared: Prepared, workspace: Workspace, ledger: Ledger) -> Facts:
-    """What is true now of a Request, from the ledger and the configuration."""
+def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *, now: int) -> Facts:
+    """What is true of a Request, from the ledger and the configuration.
+
+    Args:
+        reads: the ledger's rows of now.
+        now: the ledger's time (ms).
+    """
     request = prepared.request
-    job = ledger.one("SELECT state, epoch, requested_by FROM jobs WHERE id = ?", request.job)
-    live = ledger.one(
-        "SELECT 1 FROM credentials WHERE job = ? AND agent = ? AND state = 'live'"
-        " AND epoch = ? AND expires_at > ? AND (stage = ? OR ? IS NULL)",
-        request.job, request.agent, call.job.epoch, ledger.clock(), request.stage, request.stage,
-    )  # fmt: skip
-    rejected = ledger.one(
-        "SELECT 1 FROM approvals JOIN requests ON digest = request WHERE approvals.job = ?"
-        " AND content_digest = ? AND approvals.state = 'denied' AND digest <> ?",
-        request.job, request.content_digest, request.digest,
+    job = reads.one(
+        "SELECT state, requested_by, EXISTS (SELECT 1 FROM credentials WHERE job = jobs.id"
+        " AND agent = ? AND state = 'live' AND epoch = ? AND expires_at > ?"
+        " AND (stage = ? OR ? = '')) AS live,"
+        " EXISTS (SELECT 1 FROM requests JOIN approvals ON request = digest"
+        " WHERE requests.job = jobs.id AND content_digest = ? AND approvals.state = 'denied'"
+        " AND digest <> ?) AS rejected FROM jobs WHERE id = ?",
+        request.agent, call.job.epoch, now, request.stage or "", request.stage or "",
+        request.content_digest, request.digest, request.job,
     )  # fmt: skip
     agent = workspace.agents.get(request.agent)
     binding = call.bound.binding
@@ -196,18 +203,18 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, ledger: Ledger) 
         agent=agent,
         tool_stage=binding.stage,
         job_state=JobState(job["state"]) if job is not None else JobState.ENDED,
-        credential_live=live is not None,
+        credential_live=job is not None and bool(job["live"]),
         requester=job["requested_by"] if job is not None else "",
         people=tuple(workspace.people.values()),
         destination=workspace.destinations.get(request.destination or ""),
         assets=tuple(
-            _asset_facts(use, prepared.rows[use.asset], request, workspace, ledger)
+            _asset_facts(use, prepared.rows[use.asset], request, workspace, reads)
             for use in request.assets
         ),
         text_sensitivity=workspace.sensitivity(request.text_labels),
         chat_ceiling=workspace.chat_ceiling,
         reveals=binding.reveals,
-        rejected=rejected is not None,
+        rejected=job is not None and bool(job["rejected"]),
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=any(True for path in binding.texts for _ in values_at(request.args, path)),
@@ -227,7 +234,7 @@ def terms_of(text: str) -> Terms:
 
 
 def _assets(
-    call: Call, frozen: Mapping[str, Any], ledger: Ledger
+    call: Call, frozen: Mapping[str, Any], reads: Reads
 ) -> tuple[dict[str, Row], tuple[AssetUse, ...]]:
     named = [
         (path, value) for path in call.bound.binding.assets for value in values_at(frozen, path)
@@ -247,7 +254,7 @@ def _assets(
                 policy="not-an-asset",
             )
         if value not in rows:
-            row = ledger.one(
+            row = reads.one(
                 "SELECT assets.* FROM assets JOIN asset_jobs USING (sha256)"
                 " WHERE id = ? AND job = ?",
                 value,
@@ -345,16 +352,16 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
 
 
 def _asset_facts(
-    use: AssetUse, row: Row, request: Request, workspace: Workspace, ledger: Ledger
+    use: AssetUse, row: Row, request: Request, workspace: Workspace, reads: Reads
 ) -> AssetFacts:
-    marks = ledger.one(
+    marks = reads.one(
         "SELECT EXISTS (SELECT 1 FROM queued WHERE job = ? AND sha256 = ? AND destination = ?)"
         # A finding stays with these bytes: no later review, of whatever tool, takes it back.
         " AS queued, (SELECT min(clean) FROM reviews WHERE job = ? AND sha256 = ?) AS clean",
         request.job, use.sha256, request.destination, request.job, use.sha256,
     )  # fmt: skip
-    people = ledger.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
-    line = ledger.one(_LINE, use.sha256)
+    people = reads.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
+    line = reads.one(_LINE, use.sha256)
     return AssetFacts(
         use=use,
         sensitivity=workspace.sensitivity(use.labels),

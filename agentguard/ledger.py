@@ -7,7 +7,9 @@ rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agentguard import _ledger_grants as grants
@@ -15,13 +17,13 @@ from agentguard import _ledger_requests as requests
 from agentguard._ledger_assets import Made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
 from agentguard._ledger_jobs import end_job, job_obstacle, leave, require_open, sweep
-from agentguard._ledger_requests import Judged, record_decision
+from agentguard._ledger_requests import Judged, Reads, record_decision
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
 from agentguard.storage import Row, Storage, Tx, new_id, to_json
 
 __all__ = [
-    "Judged", "Ledger", "Made", "Outcome", "Relied", "end_job", "new_id", "register",
+    "Judged", "Ledger", "Made", "Outcome", "Reads", "Relied", "end_job", "new_id", "register",
     "require_open", "to_json",
 ]  # fmt: skip
 
@@ -188,15 +190,25 @@ class Ledger:
 
     # --- requests, answers, grants -----------------------------------------------------------
 
-    def record_decisions(self, judged: Sequence[Judged], *, epoch: int) -> None:
+    def record_decisions(
+        self, judged: Sequence[Judged], *, epoch: int, refused: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Record the decisions of one message: a Grant each for PERMIT, an approval for ASK.
 
         A Request that is already recorded keeps its first decision.
+
+        Args:
+            refused: calls of the message that never became a Request, as `refuse` takes them.
+
+        Raises:
+            JobError: the job is not open under this epoch; nothing was recorded.
         """
 
         def transition(tx: Tx) -> None:
             for item in judged:
                 record_decision(tx, item, epoch=epoch)
+            for body in refused:
+                tx.record("refused", body)
 
         self._run(transition)
 
@@ -312,16 +324,26 @@ class Ledger:
     def one(self, sql: str, *parameters: Any) -> Row | None:
         """The first committed row of a query, or None."""
         with self.storage.read() as connection:
-            row: Row | None = connection.execute(sql, parameters).fetchone()
-            return row
+            return _Snapshot(connection).one(sql, *parameters)
 
     def all(self, sql: str, *parameters: Any) -> list[Row]:
         """All committed rows of a query."""
         with self.storage.read() as connection:
-            return connection.execute(sql, parameters).fetchall()
+            return _Snapshot(connection).all(sql, *parameters)
 
-    def answers(self, request: str) -> tuple[Answer, ...]:
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Reads]:
+        """Reads that all see one and the same committed state.
+
+        What is written meanwhile is not seen: mint credentials first.
+        """
+        with self.storage.read() as connection:
+            connection.execute("BEGIN")
+            yield _Snapshot(connection)
+
+    def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
         """Every recorded Answer to a Request; whoever uses them verifies the signatures."""
+        rows = (reads or self).all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
         return tuple(
             Answer(
                 request=row["request"],
@@ -332,8 +354,22 @@ class Ledger:
                 key_id=row["key_id"],
                 signature=row["signature"],
             )
-            for row in self.all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
+            for row in rows
         )
 
     def _run(self, transition: Callable[[Tx], Any], *, durable: bool = False) -> Any:
         return self.storage.submit(transition, durable=durable).result()
+
+
+class _Snapshot:
+    """Reads over one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def one(self, sql: str, *parameters: Any) -> Row | None:
+        row: Row | None = self._connection.execute(sql, parameters).fetchone()
+        return row
+
+    def all(self, sql: str, *parameters: Any) -> list[Row]:
+        return self._connection.execute(sql, parameters).fetchall()

@@ -156,7 +156,7 @@ def _decisions(guard: Guard, job: Job, rounds: int) -> tuple[float, float]:
     )
     guard.gate.credential(call)
     prepared = prepare(call, guard.workspace, guard.ledger)
-    known = facts(call, prepared, guard.workspace, guard.ledger)
+    known = facts(call, prepared, guard.workspace, guard.ledger, now=guard.ledger.clock())
     now = guard.ledger.clock()
     times = [
         _timed(lambda: decide(guard.policy, prepared.request, known, (), now)) * 1000

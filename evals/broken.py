@@ -40,8 +40,8 @@ def _no_claim() -> Any:
         call = replace(call, agent=call.agent or HOME[call.bound.name])
         prepared = prepare(call, self.workspace, self.ledger)
         scratch, arguments, outputs = self._prepare_files(call, prepared)
-        return Claim(call=call, prepared=prepared, credential="", scratch=scratch,
-                     arguments=arguments, outputs=outputs)  # fmt: skip
+        return Claim(call=call, prepared=prepared, contributors=frozenset(), credential="",
+                     scratch=scratch, arguments=arguments, outputs=outputs)  # fmt: skip
 
     return _patched((Execution, "claim", claim))
 
