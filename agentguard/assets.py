@@ -125,10 +125,25 @@ class Scratch:
         self._inputs: dict[str, str] = {}
         self._names: set[str] = set()
         self._outputs: set[str] = set()
-        try:
-            self.folder, self._descriptor = _private_folder(parent)
-        except OSError as error:
-            raise AssetError(f"no private folder can be made: {_why(error)}") from error
+        self._parent = parent
+        self._made: tuple[Path, int] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder; made when it is first needed, for many calls touch no file.
+
+        Raises:
+            AssetError: it can't be made.
+        """
+        return self._folder()[0]
+
+    def _folder(self) -> tuple[Path, int]:
+        if self._made is None:
+            try:
+                self._made = _private_folder(self._parent)
+            except OSError as error:
+                raise AssetError(f"no private folder can be made: {_why(error)}") from error
+        return self._made
 
     def __enter__(self) -> Self:
         return self
@@ -143,24 +158,25 @@ class Scratch:
 
     def close(self) -> None:
         """Remove the folder and all in it; idempotent."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if os.path.lexists(self.folder):
-                self._remove_stubborn()
+        made, self._made = self._made, None
+        if made is not None:
+            folder, descriptor = made
+            os.close(descriptor)
+            shutil.rmtree(folder, ignore_errors=True)
+            if os.path.lexists(folder):
+                self._remove_stubborn(folder)
 
-    def _remove_stubborn(self) -> None:
+    def _remove_stubborn(self, folder: Path) -> None:
         """What a tool left so that it can't be removed: closed folders, a link in its place."""
         with suppress(OSError):
-            self.folder.unlink()
+            folder.unlink()
         with suppress(OSError):
-            self.folder.chmod(0o700)
-        for folder, inner, _ in os.walk(self.folder):  # listed top down, so opened on the way
+            folder.chmod(0o700)
+        for place, inner, _ in os.walk(folder):  # listed top down, so opened on the way
             for name in inner:
-                if not os.path.islink(path := os.path.join(folder, name)):
+                if not os.path.islink(path := os.path.join(place, name)):
                     os.chmod(path, 0o700)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def input(self, sha256: str, extension: str) -> str:
         """The path of a private copy of an asset; the same asset is copied once.
@@ -207,14 +223,15 @@ class Scratch:
             AssetError: no such file, not a regular file of this folder, or not media within the
                 limits.
         """
+        folder, inside = self._folder()
         name = os.path.basename(path)
-        if os.path.abspath(path) != str(self.folder / name) or name in ("", ".", ".."):
+        if os.path.abspath(path) != str(folder / name) or name in ("", ".", ".."):
             raise AssetError("an output must be a file directly in the call's scratch folder")
         if name in self._names:
             raise AssetError("an output must be a new file, not the call's own input")
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(name, flags, dir_fd=self._descriptor)
+            descriptor = os.open(name, flags, dir_fd=inside)
         except FileNotFoundError:
             raise AssetError("the tool wrote no output file") from None
         except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate in the name
@@ -238,19 +255,22 @@ class Scratch:
         Also percent-encoded, as a file URL, and inputs and outputs by their bare names. A word
         that still names the folder is left out whole.
         """
+        if self._made is None:
+            return text
+        made, _ = self._made
         names = {*self._names, *self._outputs}
-        if self.folder.name in text:
+        if made.name in text:
             with suppress(OSError):
-                names |= set(os.listdir(self.folder))
+                names |= set(os.listdir(made))
         for name in sorted(names, key=len, reverse=True):
-            whole = str(self.folder / name)
+            whole = str(made / name)
             forms = {f"file://{whole}", f"file://{quote(whole)}", whole, quote(whole),
                      quote(whole, safe="")}  # fmt: skip
             if name in self._names or name in self._outputs:
                 forms |= {name, quote(name)}
             for form in sorted(forms, key=len, reverse=True):
                 text = text.replace(form, shown(name)) if form in text else text
-        folder = self.folder.name.lower()
+        folder = made.name.lower()
         if folder not in text.lower():
             return text
         words = re.split(r"(\s+)", text)

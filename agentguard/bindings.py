@@ -22,7 +22,7 @@ from agentguard._declared import SUFFIX, Arg, Binding, Form, Returned
 from agentguard._drafts import draft
 from agentguard._facing import call_schema, facing_json, facing_model, injected, json_schema
 from agentguard._shapes import Shape, is_binary, is_encoded, jsonable, replace_at, values_at
-from agentguard.canonical import digest, plain
+from agentguard.canonical import canonical, digest, plain
 from agentguard.classify import looks_like_locator
 from agentguard.errors import BindingError, CanonicalError
 from agentguard.model import OutsideEffect, Stage
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _MAX_PLAIN = 256
+_REMEMBERED = 64
 
 
 class Bound:
@@ -64,6 +65,7 @@ class Bound:
         self.args_schema = self._facing_schema()
         self._model = self._argument_model()
         self._validator = self._json_validator()
+        self._frozen: dict[bytes, dict[str, Any]] = {}
         try:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
@@ -103,7 +105,15 @@ class Bound:
             ValueError: off the schema, an extra argument at any level, or a plain value that is
                 a path, URL or base64; the message is safe to show to the model.
         """
-        plain(raw)  # JSON, of bounded depth
+        written = canonical(raw)  # JSON, of bounded depth
+        known = self._frozen.get(written)
+        if known is None:  # the gate, the tool's door and its claim all ask
+            if len(self._frozen) >= _REMEMBERED:
+                self._frozen.clear()
+            known = self._frozen[written] = self._freeze(raw)
+        return copy.deepcopy(known)
+
+    def _freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         self._require_own(raw)
         if self._model is None:
             frozen: dict[str, Any] = jsonable(raw)

@@ -202,10 +202,7 @@ class Execution:
         self, call: Call, prepared: Prepared
     ) -> tuple[Scratch, dict[str, Any], dict[str, str]]:
         bound = call.bound
-        try:
-            scratch = Scratch(self.store, limits=self.limits)
-        except AssetError as error:
-            raise Refused(str(error), policy="no-scratch") from None
+        scratch = Scratch(self.store, limits=self.limits)
         try:
             outputs = {name: scratch.output(name, bound.suffix(name))
                        for name in bound.binding.outputs}  # fmt: skip

@@ -136,10 +136,20 @@ class Gate:
             call.thread,
             call_name(call.call_id),
         )
-        prepared = prepare(call, self.workspace, reads)
+        if not rows:
+            prepare(call, self.workspace, reads)  # what is wrong with it is the better answer
+            raise Refused(
+                f"{call.bound.name} did not pass the authorization node with this call; nothing"
+                " runs without a recorded decision",
+                policy="not-authorized",
+            )
+        prepared: Prepared | None = None
         for row in rows:
             if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
                 continue
+            known = replace(call, agent=row["agent"], key=row["call_key"])
+            if prepared is None or prepared.request.agent != row["agent"]:
+                prepared = prepare(known, self.workspace, reads)
             request = replace(
                 prepared.request,
                 agent=row["agent"],
@@ -147,14 +157,7 @@ class Gate:
                 revision=row["revision"],
             )
             if request.digest == row["digest"]:
-                known = replace(call, agent=row["agent"], key=row["call_key"])
                 return known, replace(prepared, request=request), row
-        if not rows:
-            raise Refused(
-                f"{call.bound.name} did not pass the authorization node with this call; nothing"
-                " runs without a recorded decision",
-                policy="not-authorized",
-            )
         raise Refused(
             "what would run now is not what was decided on (arguments, assets, labels or"
             " destination differ); make a new call",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import cedarpy
 
@@ -21,7 +21,19 @@ from agentguard.errors import PolicyError
 from agentguard.model import Agent, Destination, Facts, Request
 
 _SHIPPED = "agentguard/policies/"
-_CACHED = 256
+_REMEMBERED = 1024
+_RESOURCE = {"type": "Media", "id": "0"}
+
+_Base = tuple[Agent, Destination | None, frozenset[str]]
+"""What only configuration changes: the agent, the destination, the open labels."""
+
+
+class _Said(NamedTuple):
+    """What Cedar said of one resource: `ids` are those of the deciding policies."""
+
+    allowed: bool
+    ids: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +88,8 @@ class Policy:
         # Cedar's cost is linear in policies, so each action gets those that can apply to it.
         self._shards = {action: self._shard(action) for action in ACTIONS}
         self._reads = {action: self._read_by(action) for action in ACTIONS}
-        self._known: dict[tuple[Agent, Destination | None, frozenset[str]], cedarpy.Entities] = {}
+        self._known: dict[tuple[_Base, str], cedarpy.Entities] = {}
+        self._said: dict[tuple[str, _Base, str, str], _Said] = {}
 
     @classmethod
     def load(cls, extra: Sequence[Path] = (), *, replace: bool = False) -> Policy:
@@ -121,30 +134,17 @@ class Policy:
             return _erred("the agent is not configured")
         action = request.stage.value if request.stage is not None else "use"
         call = call_of(request, facts, now, approvals, groups, self._reads[action])
-        context = json.dumps(call)
         media = media_of(request, facts)
-        uids = [{"type": "Media", "id": str(index)} for index in range(len(media))]
-        principal = {"type": "Agent", "id": facts.agent.id}
-        asked = [
-            {
-                "principal": principal,
-                "action": {"type": "Action", "id": action},
-                "resource": uid,
-                "context": context,
-            }
-            for uid in uids
-        ]
-        added = json.dumps(
-            [{"uid": u, "attrs": m, "parents": []} for u, m in zip(uids, media, strict=True)]
-        )
+        base = (facts.agent, facts.destination, facts.open_labels)
+        context = json.dumps(call)
+        # The same question has the same answer, unless a policy looks at the time.
+        steady = "now" not in call
         try:
-            # I11: an entity that breaks the schema raises here, before anything is asked.
-            entities = self._base(facts.agent, facts.destination, facts.open_labels)
-            entities = entities.with_added_json_str(added, self._schema)
-            results = cedarpy.is_authorized_batch(asked, self._shards[action], entities)
+            said = [self._ask(action, base, context, self._seen(one, action), steady=steady)
+                    for one in media]  # fmt: skip
         except ValueError as error:  # lone surrogates, and whatever else Cedar can't hold
             return _erred(str(error))
-        return _join(media, results)
+        return _join(media, said)
 
     def monotone_violations(self) -> tuple[str, ...]:
         """Which policies might turn a yes into a no when one more person approves; see DESIGN 5.
@@ -161,20 +161,53 @@ class Policy:
             if not rule.monotone
         )
 
-    def _base(
-        self, agent: Agent, destination: Destination | None, open_labels: frozenset[str]
-    ) -> cedarpy.Entities:
-        """The entities that only configuration changes: parsing costs as much as asking."""
-        key = (agent, destination, open_labels)
-        base = self._known.get(key)
-        if base is None:
-            base = cedarpy.Entities.from_json_str(
-                json.dumps(configured(agent, destination, open_labels)), self._schema
+    def _seen(self, media: Mapping[str, Any], action: str) -> str:
+        """The attributes of a resource, without the names of it that no policy reads."""
+        reads = self._reads[action]
+        unread = {} if reads is None else dict.fromkeys({"id", "argument"} - reads, "")
+        return json.dumps({**media, **unread})
+
+    def _ask(self, action: str, base: _Base, context: str, media: str, *, steady: bool) -> _Said:
+        question = (action, base, context, media)
+        said = self._said.get(question) if steady else None
+        if said is None:
+            said = self._ask_cedar(action, base, context, media)
+            if steady:
+                _remember(self._said, question, said)
+        return said
+
+    def _ask_cedar(self, action: str, base: _Base, context: str, media: str) -> _Said:
+        result = cedarpy.is_authorized(
+            {
+                "principal": {"type": "Agent", "id": base[0].id},
+                "action": {"type": "Action", "id": action},
+                "resource": _RESOURCE,
+                "context": context,
+            },
+            self._shards[action],
+            self._entities(base, media),
+        )
+        diagnostics = result.diagnostics
+        return _Said(
+            allowed=result.decision is cedarpy.Decision.Allow,
+            ids=tuple(sorted(diagnostics.id_annotations_by_reason.values())),
+            errors=tuple(diagnostics.errors),
+        )
+
+    def _entities(self, base: _Base, media: str) -> cedarpy.Entities:
+        """Agent, destination and resource: parsing them costs as much as asking.
+
+        Raises:
+            ValueError: one breaks the schema (I11).
+        """
+        known = self._known.get((base, media))
+        if known is None:
+            resource = {"uid": _RESOURCE, "attrs": json.loads(media), "parents": []}
+            known = cedarpy.Entities.from_json_str(
+                json.dumps([*configured(*base), resource]), self._schema
             )
-            if len(self._known) >= _CACHED:
-                self._known.clear()
-            self._known[key] = base
-        return base
+            _remember(self._known, (base, media), known)
+        return known
 
     def _shard(self, action: str) -> cedarpy.PolicySet:
         chosen = {i: rule.body for i, rule in self.rules.items() if action in rule.actions}
@@ -220,22 +253,17 @@ def _default(name: str) -> str:
     return files("agentguard.policies").joinpath(name).read_text("utf-8")
 
 
-def _join(media: list[dict[str, Any]], results: Sequence[cedarpy.AuthzResult]) -> Ruling:
+def _join(media: Sequence[Mapping[str, Any]], said: Sequence[_Said]) -> Ruling:
     errors: list[str] = []
     permits: list[tuple[str, str]] = []
     forbids: list[tuple[str, str]] = []
     unpermitted = False
-    for one, result in zip(media, results, strict=True):
-        diagnostics = result.diagnostics
+    for one, answer in zip(media, said, strict=True):
         # I11: Cedar skips a forbid that errs and says Allow, so an error is a no.
-        errors.extend(diagnostics.errors)
-        ids = sorted(diagnostics.id_annotations_by_reason.values())
-        if result.decision is cedarpy.Decision.Allow:
-            permits.extend((rule, one["id"]) for rule in ids)
-        else:
-            forbids.extend((rule, one["id"]) for rule in ids)
-            unpermitted = unpermitted or not ids
-    allowed = bool(results) and not errors and not forbids and not unpermitted
+        errors.extend(answer.errors)
+        (permits if answer.allowed else forbids).extend((rule, one["id"]) for rule in answer.ids)
+        unpermitted = unpermitted or not (answer.allowed or answer.ids)
+    allowed = bool(said) and not errors and not forbids and not unpermitted
     where = permits if allowed else forbids
     return Ruling(
         allowed=allowed,
@@ -244,6 +272,16 @@ def _join(media: list[dict[str, Any]], results: Sequence[cedarpy.AuthzResult]) -
         where=tuple(where),
         unpermitted=unpermitted,
     )
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _remember(known: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = value
 
 
 def _erred(why: str) -> Ruling:

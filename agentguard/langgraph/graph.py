@@ -217,13 +217,19 @@ class _Gate:
         configurable = config.get("configurable", {})
         source = self._source(input, form, configurable)
         effects = self._decide(calls, configurable, source)
-        # Only the call goes on: state comes from the channels, not from a payload (trap 9).
-        return Command(
-            goto=[
-                Send(self._ask if effect is Effect.ASK else self._execute, [_plain_call(call)])
-                for call, effect in zip(calls, effects, strict=True)
-            ]
-        )
+        # Only calls go on: state comes from the channels, not from a payload (trap 9). What waits,
+        # for people or by itself, has a task of its own: answers match interrupts by order.
+        together: list[Mapping[str, Any]] = []
+        alone: list[Send] = []
+        for call, effect in zip(calls, effects, strict=True):
+            if effect is Effect.ASK:
+                alone.append(Send(self._ask, [_plain_call(call)]))
+            elif self._pauses_itself(call):
+                alone.append(Send(self._execute, [_plain_call(call)]))
+            else:
+                together.append(_plain_call(call))
+        first = [Send(self._execute, together)] if together else []
+        return Command(goto=[*first, *alone])
 
     async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         return await asyncio.to_thread(self.authorize, input, config)
@@ -244,13 +250,13 @@ class _Gate:
 
     def wait(self, input: Any, config: RunnableConfig) -> Any:
         self._await_people(input, config)
-        if self._pauses_itself(input):
+        if self._any_pauses_itself(input):
             return self._elsewhere(input)
         return self.execute(input, config)
 
     async def await_(self, input: Any, config: RunnableConfig) -> Any:
         await asyncio.to_thread(self._await_people, input, config)
-        if self._pauses_itself(input):
+        if self._any_pauses_itself(input):
             return self._elsewhere(input)
         return await self.aexecute(input, config)
 
@@ -279,9 +285,12 @@ class _Gate:
             source=source,
         )
 
-    def _pauses_itself(self, input: Any) -> bool:
+    def _any_pauses_itself(self, input: Any) -> bool:
         calls, _ = _upstream.parse_calls(self._node, input)
-        seat = self._seated(calls[0]) if calls else None
+        return any(self._pauses_itself(call) for call in calls)
+
+    def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
+        seat = self._seated(call)
         return seat is not None and seat.bound.binding.interrupts
 
     def _elsewhere(self, input: Any) -> Command[Any]:

@@ -349,7 +349,7 @@ def test_a_full_temporary_folder_is_an_asset_error(
     with pytest.raises(AssetError, match="No space"):
         take_in(store, io.BytesIO(picture()), limits=LIMITS)
     with pytest.raises(AssetError, match="private folder"):
-        Scratch(store, limits=LIMITS, parent=tmp_path / "no such folder")
+        Scratch(store, limits=LIMITS, parent=tmp_path / "no such folder").output("file", ".png")
 
 
 def test_many_threads_add_the_same_bytes(store: Store, tmp_path: Path) -> None:
@@ -455,6 +455,7 @@ def test_what_a_dead_process_left_is_swept_and_a_living_call_is_not(
     scratch: Scratch, tmp_path: Path
 ) -> None:
     parent = tmp_path / "scratch"
+    scratch.output("file", ".png")  # makes the folder
     died = subprocess.run(
         [sys.executable, "-c", _DYING, str(parent)],
         env={**os.environ, "PYTHONPATH": os.getcwd()},
