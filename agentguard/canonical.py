@@ -127,6 +127,8 @@ def _at(path: _Path) -> str:
 
 
 def _key(name: object, path: _Path) -> str:
+    if type(name) is str and name.isascii() and name != _INTEGER:
+        return name
     if isinstance(name, Enum):
         name = name.value
     if not isinstance(name, str):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from agentguard._personaldata import LABELS, personal_data
@@ -102,15 +103,15 @@ def _examine(text: Reading, *, depth: int) -> Iterator[_Finding]:
     for seen in (folded,) if unescaped is folded else (folded, unescaped):
         for start, end, name in personal_data(seen.text):
             yield _Finding(*seen.stretch(start, end), name, False)
-        direct = list(_secrets(seen, ((k, k.always) for k in (*OWN_KINDS, *other_kinds()))))
+        direct = list(_secrets(seen, _net("whole")))
         yield from direct
-        yield from _secrets(seen.reversed(), ((k, k.always) for k in OWN_KINDS))
+        yield from _secrets(seen.reversed(), _net("reversed"))
         joined, bare = seen.joined(), seen.bare()
         pieced: list[_Finding] = []
         if joined is not seen:
-            pieced += _secrets(joined, ((k, k.split) for k in OWN_KINDS))
+            pieced += _secrets(joined, _net("joined"))
         if bare is not seen:
-            pieced += _secrets(bare, ((k, k.split) for k in BARE_KINDS))
+            pieced += _secrets(bare, _net("bare"))
         # A key that stands there in one piece is not followed into the prose behind it.
         whole = {finding.start for finding in direct}
         yield from (finding for finding in pieced if finding.start not in whole)
@@ -121,10 +122,39 @@ def _examine(text: Reading, *, depth: int) -> Iterator[_Finding]:
                 yield from _examine(inner, depth=depth - 1)
 
 
-def _secrets(text: Reading, kinds: Iterable[tuple[Kind, float | None]]) -> Iterator[_Finding]:
+class _Net(NamedTuple):
+    """What one reading of a text is searched for: the kinds, each with its least `mixing`.
+
+    Attributes:
+        hints: finds one of the kinds' hints; most texts hold none.
+    """
+
+    hints: re.Pattern[str]
+    kinds: tuple[tuple[Kind, float], ...]
+
+
+@cache
+def _net(reading: Literal["whole", "reversed", "joined", "bare"]) -> _Net:
+    kinds: list[tuple[Kind, float]]
+    match reading:
+        case "whole":
+            kinds = [(kind, kind.always) for kind in (*OWN_KINDS, *other_kinds())]
+        case "reversed":
+            kinds = [(kind, kind.always) for kind in OWN_KINDS]
+        case "joined":
+            kinds = [(kind, kind.split) for kind in OWN_KINDS if kind.split is not None]
+        case "bare":
+            kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]
+    hints = "|".join(sorted({re.escape(kind.hint) for kind, _ in kinds}))
+    return _Net(re.compile(hints), tuple(kinds))
+
+
+def _secrets(text: Reading, net: _Net) -> Iterator[_Finding]:
     lowered = text.text.lower()
-    for kind, least in kinds:
-        if least is None or kind.hint not in lowered:
+    if not net.hints.search(lowered):
+        return
+    for kind, least in net.kinds:
+        if kind.hint not in lowered:
             continue
         for match in kind.pattern.finditer(text.text):
             if not least or mixing(match[1]) >= least:
@@ -173,7 +203,7 @@ def looks_like_locator(value: str) -> str | None:
     if len(value) > MAX_TEXT:
         return f"more than {MAX_TEXT} characters"
     folded = Reading.of(value).folded().text
-    for form in (value, folded, unquote(unquote(folded))):
+    for form in dict.fromkeys((value, folded, unquote(unquote(folded)))):
         for reason, pattern in _LOCATORS:
             if pattern.search(form):
                 return reason
