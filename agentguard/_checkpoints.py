@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard import note
-from agentguard.errors import LedgerUnavailable, VerificationFailed
+from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 
 _TAIL = 64 * 1024
 
@@ -38,9 +38,42 @@ class Checkpoints:
 
     def sign(self, size: int, root: bytes) -> str:
         """Sign a checkpoint of what is on the disk, append it to the file, return the note."""
-        signed = note.sign(
+        signed = self.signed(size, root)
+        self._append(signed)
+        return signed
+
+    def signed(self, size: int, root: bytes) -> str:
+        """A signed checkpoint that is not in the file yet."""
+        return note.sign(
             note.Checkpoint(origin=self.origin, size=size, root=root), self.origin, self._key
         )
+
+    def verified(self, signed: str) -> note.Checkpoint:
+        """The checkpoint of a note that came from elsewhere.
+
+        Raises:
+            LedgerCorrupt: it is not one of this log, signed by its key.
+        """
+        try:
+            found = note.verify(signed, self.verifier_key)
+        except ValueError as error:
+            raise LedgerCorrupt(f"a checkpoint in the ledger: {error}") from error
+        if found.origin != self.origin:
+            raise LedgerCorrupt(f"a checkpoint in the ledger is one of {found.origin!r:.80}")
+        return found
+
+    def adopt(self, signed: str) -> None:
+        """Keep a verified note that another process signed.
+
+        Raises:
+            LedgerUnavailable: the file can't be written.
+        """
+        try:
+            self._append(signed)
+        except OSError as error:
+            raise LedgerUnavailable(f"{self.path.name}: {error.strerror}") from error
+
+    def _append(self, signed: str) -> None:
         with self.path.open("ab+") as file:
             file.seek(0, os.SEEK_END)
             torn = b""
@@ -48,7 +81,6 @@ class Checkpoints:
                 file.seek(-1, os.SEEK_END)
                 torn = b"" if file.read(1) == b"\n" else b"\n"  # a crash cut the last line short
             file.write(torn + json.dumps(signed).encode("ascii") + b"\n")
-        return signed
 
     def read(self) -> Iterator[tuple[note.Checkpoint, str]]:
         """Every checkpoint in the file, verified, with its note.

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from agentguard._configtext import ConfigFile, Problem, near, show
+from agentguard._ledger_url import LedgerUrl
 from agentguard.model import (
     GENERATED,
     SEPARATED_STAGES,
@@ -316,9 +317,13 @@ def storage_problem(name: str, value: str) -> str | None:
         return "expected a folder, or an fsspec URL with ://" if bare else None
     file = value.removeprefix("sqlite:")
     on_disk = file not in (value, "") and not file.startswith("//") and ":memory:" not in file
-    if on_disk or value.startswith("postgresql://"):
+    if on_disk:
         return None
-    return 'expected "sqlite:FILE" (on disk) or "postgresql://..."'
+    try:
+        LedgerUrl.parse(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def holds_secret(url: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,16 @@ class Made:
     parents: tuple[str, ...]
     contributors: frozenset[str]
     name: str
+
+
+def lock_made(tx: Tx, made: Sequence[Made]) -> None:
+    """Take the locks that `register` of these assets needs: the last ones of a transition."""
+    bytes_ = sorted({one.sha256 for one in made})
+    if not bytes_:
+        return
+    tx.lock_bytes(*bytes_)
+    known = any(tx.one("SELECT 1 FROM assets WHERE sha256 = ?", one) for one in bytes_)
+    tx.lock_assets(alone=known)  # what is known may rise, and all that was made from it
 
 
 def register(
@@ -120,6 +130,7 @@ def _join(tx: Tx, sha256: str, made: Made) -> None:
 
 def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
     """Set or clear `held`, or set `recalled`; recorded. False if there was nothing to change."""
+    tx.lock_assets(alone=True)
     changed = tx.update(
         "assets", f"{column} = ?, version = version + 1",
         f"sha256 = ? AND {column} <> ?", int(value), sha256, int(value),

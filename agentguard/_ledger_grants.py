@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentguard._ledger_assets import Made, register
+from agentguard._ledger_assets import Made, lock_made, register
 from agentguard._ledger_jobs import job_obstacle
 from agentguard._ledger_requests import is_approved
 from agentguard.model import GrantState, OutsideEffect, Request
@@ -52,6 +52,8 @@ class Outcome:
 
 def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
+    tx.lock_job(request.job)
+    tx.lock_assets(alone=False)
     obstacle = _obstacle(tx, request, relied)
     if obstacle is not None:
         return obstacle
@@ -85,6 +87,8 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
 
 def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
     """Record what a claimed call came to; see `Ledger.finish`."""
+    tx.lock_job(request.job)
+    lock_made(tx, outcome.made)
     row = tx.one(
         "SELECT id, state, epoch = (SELECT epoch FROM credentials WHERE id = ?) AS ours"
         " FROM grants WHERE request = ?",
@@ -116,7 +120,7 @@ def _obstacle(tx: Tx, request: Request, relied: Relied) -> str | None:
         return obstacle
     credential = tx.one(
         "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?"
-        " AND job = ? AND agent = ? AND epoch = ? AND (stage = ? OR ? IS NULL)",
+        " AND job = ? AND agent = ? AND epoch = ? AND (stage = ? OR CAST(? AS TEXT) IS NULL)",
         relied.credential, tx.now, request.job, request.agent, relied.epoch, request.stage,
         request.stage,
     )  # fmt: skip

@@ -15,6 +15,19 @@ _UNUSED = (
 
 _LAPSED = "coalesce((SELECT until FROM leases WHERE job = jobs.id), 0) <= ?"
 
+_IDLE = (
+    f"state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id AND {_UNUSED})"
+)
+
+_OVER = (
+    f"SELECT id AS job FROM jobs WHERE state = 'open' AND {_LAPSED.replace('?', '?1')}"
+    f" UNION SELECT job FROM approvals WHERE expires_at <= ?1 AND {_UNUSED}"
+    " UNION SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
+    " UNION SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
+    f" UNION SELECT id FROM jobs WHERE {_IDLE} ORDER BY job"
+)
+"""Every job in which something may be over."""
+
 
 def require_open(tx: Tx, job: str, epoch: int) -> None:
     """Raise JobError unless the job is open under this epoch and its lease has not lapsed."""
@@ -69,29 +82,33 @@ def end_job(tx: Tx, job: str, *, reason: str) -> None:
 
 def sweep(tx: Tx) -> dict[str, int]:
     """End what is over; recorded. See `Ledger.sweep`."""
+    jobs = [str(row["job"]) for row in tx.all(_OVER, tx.now)]
+    tx.lock_job(*jobs)  # and look again: a lease may have been renewed, a grant claimed
     done = {"jobs": 0, "approvals": 0, "grants": 0, "credentials": 0}
-    for row in tx.all(f"SELECT id FROM jobs WHERE state = 'open' AND {_LAPSED}", tx.now):
-        end_job(tx, row["id"], reason="its process died: the lease lapsed")
-        done["jobs"] += 1
-    done["approvals"] = tx.update(
-        "approvals", "state = 'expired', ended_at = ?",
-        f"expires_at <= ? AND {_UNUSED}", tx.now, tx.now,
-    )  # fmt: skip
-    done["grants"] = tx.update(
-        "grants", "state = 'expired', ended_at = ?",
-        "state = 'issued' AND claims = 0 AND expires_at <= ?", tx.now, tx.now,
-    )  # fmt: skip
-    done["credentials"] = tx.update(
-        "credentials", "state = 'expired'", "state = 'live' AND expires_at <= ?", tx.now
-    )
+    for job in jobs:
+        if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND state = 'open' AND {_LAPSED}",
+                  job, tx.now):  # fmt: skip
+            end_job(tx, job, reason="its process died: the lease lapsed")
+            done["jobs"] += 1
+    for job in jobs:
+        done["approvals"] += tx.update(
+            "approvals", "state = 'expired', ended_at = ?",
+            f"job = ? AND expires_at <= ? AND {_UNUSED}", tx.now, job, tx.now,
+        )  # fmt: skip
+        done["grants"] += tx.update(
+            "grants", "state = 'expired', ended_at = ?",
+            "job = ? AND state = 'issued' AND claims = 0 AND expires_at <= ?", tx.now, job, tx.now,
+        )  # fmt: skip
+        done["credentials"] += tx.update(
+            "credentials", "state = 'expired'", "job = ? AND state = 'live' AND expires_at <= ?",
+            job, tx.now,
+        )  # fmt: skip
     if any(done[key] for key in ("approvals", "grants", "credentials")):
         tx.record("swept", {"counts": dict(done)})
-    for row in tx.all(
-        "SELECT id FROM jobs WHERE state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals"
-        f" WHERE job = jobs.id AND {_UNUSED})"
-    ):
-        end_job(tx, row["id"], reason="its review windows closed")
-        done["jobs"] += 1
+    for job in jobs:
+        if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND {_IDLE}", job):
+            end_job(tx, job, reason="its review windows closed")
+            done["jobs"] += 1
     return done
 
 

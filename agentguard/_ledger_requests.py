@@ -103,6 +103,7 @@ def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
 
 def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
     """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
+    lock_job_of(tx, given.request)
     approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
     if approval is None or not is_open_question(tx, given.request):
         state = "unknown" if approval is None else approval["state"]
@@ -141,6 +142,12 @@ def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
     )
 
 
+def lock_job_of(tx: Tx, request: str) -> None:
+    """Take the lock of a recorded Request's job, which never changes."""
+    row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
+    tx.lock_job(row["job"] if row is not None else None)
+
+
 class Reads(Protocol):
     """Rows to read: of a Ledger as it is now, of a snapshot of it, or inside a transition."""
 
@@ -168,6 +175,7 @@ def issue_grant(tx: Tx, item: Judged, *, epoch: int) -> None:
         JobError: the job is not open under this epoch.
     """
     request = item.request
+    tx.lock_job(request.job)
     require_open(tx, request.job, epoch)
     if tx.one("SELECT 1 FROM grants WHERE request = ?", request.digest) is not None:
         return

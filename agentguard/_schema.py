@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from importlib import resources
 
+from agentguard._writer import Reader
 from agentguard.errors import LedgerCorrupt
 
 
@@ -18,7 +19,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version, migrations = _version(connection), _migrations()
+        version, migrations = _version(connection), migrations_of("sqlite")
         newest = migrations[-1][0]
         if version > newest:
             raise LedgerCorrupt(
@@ -39,7 +40,7 @@ def migrate(connection: sqlite3.Connection) -> None:
                 connection.execute("ROLLBACK")
 
 
-def verify_schema(connection: sqlite3.Connection) -> None:
+def verify_schema(connection: Reader) -> None:
     """Compare every table, index, view and trigger with what the migrations create.
 
     Raises:
@@ -51,7 +52,7 @@ def verify_schema(connection: sqlite3.Connection) -> None:
         " AND name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
     )
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        for _, script in _migrations():
+        for _, script in migrations_of("sqlite"):
             fresh.executescript(script)
         expected = dict(fresh.execute(query).fetchall())
     actual = {row[0]: row[1] for row in connection.execute(query).fetchall()}
@@ -83,8 +84,9 @@ def _version(connection: sqlite3.Connection) -> int:
         ) from None
 
 
-def _migrations() -> list[tuple[int, str]]:
-    folder = resources.files("agentguard.migrations") / "sqlite"
+def migrations_of(database: str) -> list[tuple[int, str]]:
+    """The numbered migration scripts of `sqlite` or `postgres`, in order."""
+    folder = resources.files("agentguard.migrations") / database
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
     return [(int(file.name.split("_")[0]), file.read_text("utf-8")) for file in files]
 

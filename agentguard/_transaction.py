@@ -1,13 +1,13 @@
-"""One transition inside an open transaction: what it reads, writes and records."""
+"""One transition inside an open transaction: what it reads, locks, writes and records."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from agentguard.canonical import canonical
 from agentguard.errors import IllegalTransition
@@ -32,7 +32,17 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 }
 """Primary key of every table that the log accounts for."""
 
-Row = sqlite3.Row
+
+class Row(Protocol):
+    """One row: by name, by position, or its values in order; `dict(row)` works."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def keys(self) -> Sequence[str]: ...
 
 
 def new_id(kind: str) -> str:
@@ -46,7 +56,7 @@ def to_json(value: object) -> str:
 
 
 def row_digest(row: Row) -> str:
-    """Names a table row's content.
+    """Names a table row's content, the same on every database.
 
     Raises:
         TypeError: a column holds a BLOB; the ledger writes only text, integers and NULL there.
@@ -55,29 +65,59 @@ def row_digest(row: Row) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-class Tx:
+class Tx(ABC):
     """One transition's view of the open transaction.
+
+    SQL is one text for every database: `?` and `?1` stand for parameters, and only what both
+    know may be written. A parameter that is only compared with NULL is cast: `CAST(? AS TEXT)`.
 
     Args:
         now: the ledger's time for this transition (ms).
-        connection: in a transaction.
     """
 
-    def __init__(self, *, now: int, connection: sqlite3.Connection) -> None:
+    def __init__(self, *, now: int) -> None:
         self.now = now
-        self._connection = connection
-        self._expected_changes = connection.total_changes
         self._records: list[bytes] = []
-        self._touched: list[tuple[str, tuple[Any, ...]]] = []
+        self._touched: dict[tuple[str, tuple[Any, ...]], Row] = {}
+
+    @abstractmethod
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        """Every row of a query."""
+
+    @abstractmethod
+    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        """Run a writing statement; the rows that it returns."""
+
+    def lock_job(self, *jobs: str | None) -> None:
+        """Until the transaction ends, nobody else moves rows of these jobs.
+
+        Rows of one job (its credentials, requests, approvals, answers, grants, outcomes) are
+        read and moved under its lock. Take locks in this order: jobs, bytes, assets. In SQLite
+        a transition has the database for itself, and no lock does anything.
+        """
+        return
+
+    def lock_bytes(self, *sha256: str) -> None:
+        """Until the transaction ends, nobody else registers these bytes."""
+        return
+
+    def lock_assets(self, *, alone: bool) -> None:
+        """Keep the asset graph as it is until the transaction ends. The last lock to take.
+
+        Args:
+            alone: nobody else may rely on it meanwhile: for what raises labels, terms,
+                contributors, holds or recalls of assets that are known.
+        """
+        return
 
     def one(self, sql: str, *parameters: Any) -> Row | None:
         """The first row of a query, or None."""
-        row: Row | None = self._connection.execute(sql, parameters).fetchone()
-        return row
+        rows = self._read(sql, parameters)
+        return rows[0] if rows else None
 
     def all(self, sql: str, *parameters: Any) -> list[Row]:
         """Every row of a query."""
-        return self._connection.execute(sql, parameters).fetchall()
+        return self._read(sql, parameters)
 
     def insert(self, table: str, **columns: Any) -> None:
         """Insert a row; a row of that key must not exist."""
@@ -89,32 +129,21 @@ class Tx:
 
     def update(self, table: str, change: str, where: str, *parameters: Any) -> int:
         """A conditional UPDATE; returns how many rows it changed."""
-        keys = ", ".join(KEYS[table])
-        rows = self._connection.execute(
-            f"UPDATE {table} SET {change} WHERE {where} RETURNING {keys}", parameters
-        ).fetchall()
-        self._touched.extend((table, tuple(row)) for row in rows)
-        self._expected_changes += len(rows)
-        return len(rows)
+        return self._keep(
+            table, self._write(f"UPDATE {table} SET {change} WHERE {where} RETURNING *", parameters)
+        )
 
     def lease(self, job: str, *, epoch: int, until: int) -> None:
         """Set a job's lease; leases come and go without records."""
-        self._connection.execute(
+        self._write(
             "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE"
-            " SET epoch = excluded.epoch, until = excluded.until",
+            " SET epoch = excluded.epoch, until = excluded.until RETURNING job",
             (job, epoch, until),
         )
-        self._expected_changes += 1
 
     def record(self, kind: str, body: Mapping[str, Any]) -> None:
         """Append a record that accounts for every row touched since the last one."""
-        rows = []
-        for table, key in dict.fromkeys(self._touched):
-            where = " AND ".join(f"{column} = ?" for column in KEYS[table])
-            row = self.one(f"SELECT * FROM {table} WHERE {where}", *key)
-            if row is None:
-                raise IllegalTransition(f"{table} {key} vanished while it was written")
-            rows.append([table, list(key), row_digest(row)])
+        rows = [[table, list(key), row_digest(row)] for (table, key), row in self._touched.items()]
         self._touched.clear()
         self._records.append(canonical({**body, "kind": kind, "at": self.now, "rows": rows}))
 
@@ -125,18 +154,16 @@ class Tx:
             IllegalTransition: something was written that no record accounts for (I10).
         """
         if self._touched:
-            raise IllegalTransition(f"written without a record: {self._touched[0][0]}")
-        if self._connection.total_changes != self._expected_changes:
-            raise IllegalTransition("written without a record: by a statement of its own")
+            raise IllegalTransition(f"written without a record: {next(iter(self._touched))[0]}")
         return self._records
 
     def _insert(self, table: str, columns: Mapping[str, Any], conflict: str) -> bool:
         names = ", ".join(columns)
         marks = ", ".join("?" * len(columns))
-        cursor = self._connection.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}", tuple(columns.values())
-        )
-        if cursor.rowcount:
-            self._touched.append((table, tuple(columns[key] for key in KEYS[table])))
-            self._expected_changes += 1
-        return bool(cursor.rowcount)
+        sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict} RETURNING *"
+        return bool(self._keep(table, self._write(sql, tuple(columns.values()))))
+
+    def _keep(self, table: str, rows: Sequence[Row]) -> int:
+        for row in rows:
+            self._touched[table, tuple(row[key] for key in KEYS[table])] = row
+        return len(rows)

@@ -165,8 +165,8 @@ class Approvals:
     def list(self, *, state: str | None = "pending") -> tuple[Approval, ...]:
         """The approval requests in a state (None: in any), newest first."""
         rows = self._ledger.all(
-            f"{_SELECT} WHERE ? IS NULL OR approvals.state = ? ORDER BY asked_at DESC",
-            state,
+            f"{_SELECT} WHERE CAST(?1 AS TEXT) IS NULL OR approvals.state = ?1"
+            " ORDER BY asked_at DESC",
             state,
         )
         return tuple(self._approval(row) for row in rows)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agentguard import merkle, note
 from agentguard._checkpoints import Checkpoints
+from agentguard._tail import compare, keep, newest_of
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
-from agentguard.storage import KEYS, Nodes, Storage, row_digest, tree_size, verify_schema
+from agentguard.storage import KEYS, Nodes, Reader, Storage, row_digest, tree_size
 
 __all__ = ["Checkpoints", "Report", "prove", "verify", "verify_proof", "verify_tail"]
 
@@ -41,34 +41,18 @@ def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
             checkpoints is gone.
         LedgerUnavailable: the file of checkpoints can't be read or written.
     """
-    name = checkpoints.path.name
     # In this order: other processes may be writing, first the log, then the file.
-    before = storage.tree_size()
-    try:
-        found = checkpoints.newest()
-    except VerificationFailed as error:
-        raise LedgerCorrupt(str(error)) from error
-    if found is None:
+    with storage.read() as reader:
+        before = tree_size(reader)
+    newest = newest_of(checkpoints)
+    if newest is None:
         if before:
+            name = checkpoints.path.name
             raise LedgerCorrupt(f"{name} holds no checkpoint of this ledger; bring it back")
-        try:
-            checkpoints.sign(0, merkle.EMPTY_ROOT)
-        except OSError as error:
-            raise LedgerUnavailable(f"{name}: {error.strerror}; nothing was done") from error
+        keep(checkpoints, 0, merkle.EMPTY_ROOT)
         return
-    newest, _ = found
-    with storage.read() as connection:
-        connection.execute("BEGIN")
-        size = tree_size(connection)
-        if size < newest.size:
-            raise LedgerCorrupt(
-                f"the ledger holds {size} records, {name} proves {newest.size}: an old copy was"
-                " restored; bring back the newest"
-            )
-        if merkle.root(Nodes(connection), newest.size) != newest.root:
-            raise LedgerCorrupt(
-                f"the log's first {newest.size} records are not those that were signed"
-            )
+    with storage.snapshot() as reader:
+        compare(reader, newest, checkpoints.path.name)
 
 
 def verify(storage: Storage, checkpoints: Checkpoints) -> Report:
@@ -82,24 +66,23 @@ def verify(storage: Storage, checkpoints: Checkpoints) -> Report:
     counted = 0
     for checkpoint, _ in checkpoints.read():
         counted += 1
-        known = wanted.setdefault(checkpoint.size, checkpoint.root)
-        if known != checkpoint.root:
-            raise VerificationFailed(
-                f"two checkpoints of size {checkpoint.size} differ: the log was forked"
-            )
-    with storage.read() as connection:
-        connection.execute("BEGIN")
+        _want(wanted, checkpoint)
+    storage.settle()
+    with storage.snapshot() as connection:
         try:
-            verify_schema(connection)
+            storage.verify_schema(connection)
+            kept = [checkpoints.verified(signed) for signed in storage.notes(connection)]
         except LedgerCorrupt as error:
             raise VerificationFailed(str(error)) from error
+        for checkpoint in kept:
+            _want(wanted, checkpoint)
         tree = _Compared(connection)
         rows: dict[tuple[str, str], tuple[str, int]] = {}
         _require_root(tree, 0, wanted.pop(0, None))
-        for index, body in _records(connection):
+        for index, body in storage.records(connection):
             if index != tree.size:
                 raise VerificationFailed(f"record {tree.size} is missing")
-            tree.append(body.encode("utf-8"))
+            tree.append(body)
             for table, key, digest in _rows_of(index, body):
                 rows[table, key] = (digest, index)
             _require_root(tree, tree.size, wanted.pop(tree.size, None))
@@ -113,7 +96,10 @@ def verify(storage: Storage, checkpoints: Checkpoints) -> Report:
                 f"{checkpoints.path.name} holds no checkpoint of this ledger: it was removed"
             )
         tree.require_nothing_else()
-        _compare_rows(connection, rows)
+        for index, body in enumerate(storage.pending(connection), tree.size):
+            for table, key, digest in _rows_of(index, body):
+                rows[table, key] = (digest, index)
+        _compare_rows(storage, connection, rows)
         return Report(
             records=tree.size, rows=len(rows), checkpoints=counted, root=tree.root(tree.size)
         )
@@ -134,14 +120,13 @@ def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, A
         raise VerificationFailed(f"no record {index}; the log holds 0 to {size - 1}")
     found = checkpoints.newest()
     if found is None or found[0].size <= index:
-        storage.submit(lambda tx: tx.record("checkpoint", {}), durable=True).result()
+        storage.sign()
         found = checkpoints.newest()
         if found is None or found[0].size <= index:
             raise LedgerUnavailable(f"{checkpoints.path.name} can't be written; see the log")
     checkpoint, signed = found
-    with storage.read() as connection:
-        connection.execute("BEGIN")
-        _, body = next(_records(connection, index), (index, ""))
+    with storage.snapshot() as connection:
+        _, body = next(storage.records(connection, index), (index, b""))
         nodes = Nodes(connection)
         try:
             path = merkle.inclusion_proof(nodes, index, checkpoint.size)
@@ -150,7 +135,7 @@ def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, A
     proof = {
         "format": "agentguard/inclusion-proof/v1",
         "index": index,
-        "record": body,
+        "record": _text(index, body),
         "proof": [digest.hex() for digest in path],
         "checkpoint": signed,
         "verifier_key": checkpoints.verifier_key,
@@ -189,7 +174,7 @@ def verify_proof(proof: Mapping[str, Any], verifier_key: str) -> dict[str, Any]:
 class _Compared:
     """Builds the tree again from the records and compares every stored node with it."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Reader) -> None:
         self.size = 0
         self._connection = connection
         self._stored = Nodes(connection)
@@ -232,20 +217,23 @@ def _require_root(tree: _Compared, size: int, signed: bytes | None) -> None:
         )
 
 
-def _records(connection: sqlite3.Connection, first: int = 0) -> Iterator[tuple[int, str]]:
-    cursor = connection.execute(
-        "SELECT idx, CAST(body AS BLOB) FROM records WHERE idx >= ? ORDER BY idx", (first,)
-    )
-    for index, body in cursor:
-        try:
-            yield index, body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise VerificationFailed(f"record {index} is not text: it was changed") from error
+def _want(wanted: dict[int, bytes], checkpoint: note.Checkpoint) -> None:
+    if wanted.setdefault(checkpoint.size, checkpoint.root) != checkpoint.root:
+        raise VerificationFailed(
+            f"two checkpoints of size {checkpoint.size} differ: the log was forked"
+        )
 
 
-def _rows_of(index: int, body: str) -> Iterator[tuple[str, str, str]]:
+def _text(index: int, body: bytes) -> str:
     try:
-        for table, key, digest in json.loads(body)["rows"]:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise VerificationFailed(f"record {index} is not text: it was changed") from error
+
+
+def _rows_of(index: int, body: bytes) -> Iterator[tuple[str, str, str]]:
+    try:
+        for table, key, digest in json.loads(_text(index, body))["rows"]:
             if not isinstance(table, str):
                 raise ValueError("a row names no table")
             yield table, json.dumps(key), digest
@@ -254,19 +242,19 @@ def _rows_of(index: int, body: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _compare_rows(
-    connection: sqlite3.Connection, rows: Mapping[tuple[str, str], tuple[str, int]]
+    storage: Storage, reader: Reader, rows: Mapping[tuple[str, str], tuple[str, int]]
 ) -> None:
     unseen = dict(rows)
     for table, keys in KEYS.items():
-        cursor = connection.execute(f"SELECT * FROM {table}")
+        found = storage.rows(reader, table)
         while True:
             try:
-                row = cursor.fetchone()
+                row = next(found, None)
                 if row is None:
                     break
                 name = json.dumps([row[key] for key in keys])
                 digest = row_digest(row)
-            except (sqlite3.OperationalError, TypeError) as error:  # no text, or a BLOB
+            except TypeError as error:
                 raise VerificationFailed(f"{table} holds what was never written there") from error
             logged = unseen.pop((table, name), None)
             if logged is None:

@@ -31,7 +31,7 @@ from agentguard.formats import Limits
 from agentguard.gate import Gate
 from agentguard.jobs import Job, Jobs
 from agentguard.ledger import Ledger, Made
-from agentguard.ledger_file import checkpoints_of, open_ledger, wall_clock
+from agentguard.ledger_file import checkpoints_of, open_ledger
 from agentguard.model import (
     UNCLASSIFIED,
     Audience,
@@ -95,14 +95,14 @@ class Guard:
         path: Path | str | None = None,
         *,
         bindings: Iterable[Binding] = (),
-        clock: Callable[[], int] = wall_clock,
+        clock: Callable[[], int] | None = None,
     ) -> Guard:
         """Open the workspace of a configuration file; nothing starts unless all of it is sound.
 
         Args:
             path: `agentguard.toml`; None searches the working directory and its parents.
             bindings: one per tool of the graphs that this guard protects.
-            clock: the ledger's time in ms.
+            clock: the ledger's time in ms; None: see `open_ledger`.
 
         Raises:
             ConfigError: the configuration, a policy or a binding can't be used.

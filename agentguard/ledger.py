@@ -8,19 +8,18 @@ rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agentguard import _ledger_grants as grants
 from agentguard import _ledger_requests as requests
-from agentguard._ledger_assets import Made, mark, register
+from agentguard._ledger_assets import Made, lock_made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
 from agentguard._ledger_jobs import end_job, job_obstacle, leave, require_open, sweep
 from agentguard._ledger_requests import Judged, Reads, record_decision
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
-from agentguard.storage import Row, Storage, Tx, new_id, to_json
+from agentguard.storage import Reader, Row, Storage, Tx, new_id, to_json
 
 __all__ = [
     "Judged", "Ledger", "Made", "Outcome", "Reads", "Relied", "end_job", "new_id", "register",
@@ -72,6 +71,7 @@ class Ledger:
         """
 
         def transition(tx: Tx) -> int:
+            tx.lock_job(job)
             row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
             if row is None:
                 raise JobError(f"no job {job} in this ledger")
@@ -89,6 +89,7 @@ class Ledger:
         """Extend a lease; False if the job ended or another holder has it."""
 
         def transition(tx: Tx) -> bool:
+            tx.lock_job(job)
             if job_obstacle(tx, job, epoch) is not None:
                 return False  # a lapsed lease too: whoever sweeps next ends the job
             tx.lease(job, epoch=epoch, until=tx.now + lease)
@@ -106,6 +107,7 @@ class Ledger:
         """
 
         def transition(tx: Tx) -> Credential:
+            tx.lock_job(job)
             require_open(tx, job, epoch)
             credential = Credential(
                 id=new_id("cred"),
@@ -149,6 +151,8 @@ class Ledger:
         """Kill a credential and every unclaimed grant that was issued under it (S23)."""
 
         def transition(tx: Tx) -> None:
+            row = tx.one("SELECT job FROM credentials WHERE id = ?", credential)
+            tx.lock_job(row["job"] if row is not None else None)
             where = "id = ? AND state = 'live'"
             tx.update("credentials", "state = 'revoked'", where, credential)
             tx.update("grants", "state = 'revoked', ended_at = ?",
@@ -161,6 +165,7 @@ class Ledger:
         """Leave a job: `waiting` if it left cleanly with approvals pending, else `ended` (I9)."""
 
         def transition(tx: Tx) -> JobState:
+            tx.lock_job(job)
             return leave(tx, job, epoch=epoch, clean=clean, reason=reason)
 
         return JobState(self._run(transition, durable=True))
@@ -169,6 +174,7 @@ class Ledger:
         """End a job whoever holds it; False if it had ended."""
 
         def transition(tx: Tx) -> bool:
+            tx.lock_job(job)
             row = tx.one("SELECT state FROM jobs WHERE id = ?", job)
             if row is None:
                 raise JobError(f"no job {job} in this ledger")
@@ -205,6 +211,7 @@ class Ledger:
         """
 
         def transition(tx: Tx) -> None:
+            tx.lock_job(*{item.request.job for item in judged})
             for item in judged:
                 record_decision(tx, item, epoch=epoch)
             for body in refused:
@@ -236,6 +243,7 @@ class Ledger:
         """Move a pending approval request to `expired` or `denied`."""
 
         def transition(tx: Tx) -> None:
+            requests.lock_job_of(tx, request)
             if tx.update("approvals", "state = ?, ended_at = ?",
                          "request = ? AND state = 'pending'", state, tx.now, request):  # fmt: skip
                 tx.record("approval.settled", {"request": request, "as": state, "reason": reason})
@@ -278,6 +286,7 @@ class Ledger:
         """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
 
         def transition(tx: Tx) -> None:
+            tx.lock_job(request.job)
             if tx.update("grants", "state = 'issued', claimed_at = NULL",
                          "request = ? AND state = 'claimed' AND epoch = ?",
                          request.digest, epoch):  # fmt: skip
@@ -295,6 +304,7 @@ class Ledger:
         """
 
         def transition(tx: Tx) -> None:
+            lock_made(tx, [made])
             register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
             tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
 
@@ -337,8 +347,7 @@ class Ledger:
 
         What is written meanwhile is not seen: mint credentials first.
         """
-        with self.storage.read() as connection:
-            connection.execute("BEGIN")
+        with self.storage.snapshot() as connection:
             yield _Snapshot(connection)
 
     def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
@@ -364,7 +373,7 @@ class Ledger:
 class _Snapshot:
     """Reads over one connection."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Reader) -> None:
         self._connection = connection
 
     def one(self, sql: str, *parameters: Any) -> Row | None:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from agentguard._ledger_url import SQLITE
 from agentguard.audit import Checkpoints, verify_tail
 from agentguard.config import Workspace
-from agentguard.errors import ConfigError, LedgerUnavailable
+from agentguard.errors import LedgerUnavailable
 from agentguard.identity import load_log_key
 from agentguard.ledger import Ledger
-from agentguard.storage import Storage
+from agentguard.storage import open_storage, wall_clock
 
-
-def wall_clock() -> int:
-    """Milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
-def ledger_path(workspace: Workspace) -> Path:
-    """The SQLite file of a workspace.
-
-    Raises:
-        ConfigError: the ledger's URL is of a kind this version does not have.
-    """
-    if not workspace.ledger.startswith("sqlite:"):
-        raise ConfigError(
-            f"ledger {workspace.ledger.split(':', 1)[0]}: is not built yet; use sqlite:PATH"
-        )
-    return Path(workspace.ledger.removeprefix("sqlite:"))
+__all__ = ["checkpoints_of", "open_ledger", "wall_clock"]
 
 
 def checkpoints_of(workspace: Workspace) -> Checkpoints:
-    """The file of signed checkpoints beside a workspace's ledger.
+    """The file of signed checkpoints that this machine keeps of a workspace's ledger.
+
+    Beside a SQLite file; for a ledger elsewhere, beside the log key.
 
     Raises:
         ConfigError: the log key is missing or readable by others.
     """
-    path = ledger_path(workspace)
+    path = workspace.log_key.with_name("ledger")
+    if workspace.ledger.startswith(SQLITE):
+        path = Path(workspace.ledger.removeprefix(SQLITE))
     return Checkpoints(
         path=path.with_name(path.name + ".checkpoints"),
         origin=f"agentguard/{workspace.id}",
@@ -46,26 +34,26 @@ def checkpoints_of(workspace: Workspace) -> Checkpoints:
     )
 
 
-def open_ledger(workspace: Workspace, *, clock: Callable[[], int] = wall_clock) -> Ledger:
-    """Open a workspace's ledger and compare its log with the checkpoints kept beside it.
+def open_ledger(workspace: Workspace, *, clock: Callable[[], int] | None = None) -> Ledger:
+    """Open a workspace's ledger and compare its log with the checkpoints kept outside it.
 
     Args:
-        clock: the ledger's time in ms.
+        clock: the ledger's time in ms. None: of this machine for SQLite, of the server for
+            PostgreSQL, whose workers are on many machines.
 
     Raises:
-        ConfigError: see `ledger_path` and `checkpoints_of`.
-        LedgerUnavailable, LedgerCorrupt: see `Storage`.
+        ConfigError: see `open_storage` and `checkpoints_of`.
+        LedgerUnavailable, LedgerCorrupt: see `open_storage`.
     """
-    path = ledger_path(workspace)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerUnavailable(f"{path.parent}: {error.strerror}") from error
     checkpoints = checkpoints_of(workspace)
-    storage = Storage(path, clock=clock, committed=checkpoints.committed)
+    try:
+        checkpoints.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerUnavailable(f"{checkpoints.path.parent}: {error.strerror}") from error
+    storage = open_storage(workspace.ledger, clock=clock, checkpoints=checkpoints)
     try:
         verify_tail(storage, checkpoints)
     except BaseException:
         storage.close()
         raise
-    return Ledger(storage, clock=clock)
+    return Ledger(storage, clock=storage.clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from agentguard._ledger_grants import keep_receipt, set_outcome
+from agentguard._ledger_requests import lock_job_of
 from agentguard.broker import Broker, Receipt
 from agentguard.errors import DestinationError, JobError
 from agentguard.ledger import Ledger
@@ -76,6 +77,7 @@ def _record(
     by: str | None = None,
 ) -> str:
     def transition(tx: Tx) -> bool:
+        lock_job_of(tx, row["request"])
         if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
                          state, tx.now, row["id"]):  # fmt: skip
             return False

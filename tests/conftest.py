@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
 from tests.support import Studio, open_studio
 
 
@@ -13,3 +15,21 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
     made = open_studio(tmp_path)
     yield made
     made.guard.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """The run's PostgreSQL server; see `tests.databases`."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=DATABASES)
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a new ledger, on each database."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'ledger.db'}"
+        return
+    url = postgres_url(request.getfixturevalue("postgres"))
+    yield url
+    drop_ledger(url)

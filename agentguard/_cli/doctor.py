@@ -225,7 +225,7 @@ def _unanswerable(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
 def _ledger(workspace: Workspace) -> Finding:
     try:
         with ledger_of(workspace) as ledger:
-            return ok("ledger", f"{ledger.storage.path}, {ledger.storage.tree_size()} records")
+            return ok("ledger", f"{ledger.storage.name}, {ledger.storage.tree_size()} records")
     except AgentGuardError as error:
         return Finding(state="bad", what="ledger", text=str(error))
 

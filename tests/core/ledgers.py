@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard.audit import Checkpoints, verify_tail
+from agentguard.errors import IllegalTransition
 from agentguard.ledger import Judged, Ledger, Made, Outcome, Relied
 from agentguard.model import (
     Answer,
@@ -25,7 +29,8 @@ from agentguard.model import (
     Stage,
     Verdict,
 )
-from agentguard.storage import Storage
+from agentguard.storage import open_storage
+from tests.databases import shell
 
 T0 = 1_800_000_000_000
 
@@ -51,14 +56,32 @@ class Clock:
         self.now += int(seconds * 1000)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a test's ledger is: a URL, and a folder for the checkpoints of this machine."""
+
+    url: str
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(path=self.folder / "ledger.db.checkpoints", origin="t/log", key=KEY)
+
+
+def place_at(path: Path) -> Place:
+    """A SQLite file, with its checkpoints beside it."""
+    return Place(url=f"sqlite:{path}", folder=path.parent)
+
+
 def checkpoints_beside(path: Path) -> Checkpoints:
     return Checkpoints(path=path.with_name(path.name + ".checkpoints"), origin="t/log", key=KEY)
 
 
-def open_ledger(path: Path, clock: Any = None) -> Ledger:
+def open_ledger(place: Place | Path, clock: Any = None) -> Ledger:
     clock = clock or Clock()
-    checkpoints = checkpoints_beside(path)
-    storage = Storage(path, clock=clock, committed=checkpoints.committed)
+    url = f"sqlite:{place}" if isinstance(place, Path) else place.url
+    checkpoints = checkpoints_beside(place) if isinstance(place, Path) else place.checkpoints
+    storage = open_storage(url, clock=clock, checkpoints=checkpoints)
     try:
         verify_tail(storage, checkpoints)
     except BaseException:
@@ -68,19 +91,50 @@ def open_ledger(path: Path, clock: Any = None) -> Ledger:
 
 
 @contextmanager
-def ledger_at(path: Path, clock: Any = None) -> Iterator[Ledger]:
-    ledger = open_ledger(path, clock)
+def ledger_at(place: Place | Path, clock: Any = None) -> Iterator[Ledger]:
+    ledger = open_ledger(place, clock)
     try:
         yield ledger
     finally:
         ledger.storage.close()
 
 
+class Shell:
+    """A plain connection, as somebody with a shell has it, on either database.
+
+    What a constraint or trigger refuses raises IllegalTransition, and the transaction goes on.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.postgres = not isinstance(connection, sqlite3.Connection)
+
+    def execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> Any:
+        if not self.postgres:
+            try:
+                return self.connection.execute(sql, parameters)
+            except sqlite3.IntegrityError as error:
+                raise IllegalTransition(str(error)) from error
+        try:
+            if not self.connection.info.transaction_status or sql in ("COMMIT", "ROLLBACK"):
+                return self.connection.execute(sql.replace("?", "%s"), parameters or None)
+            with self.connection.transaction():
+                return self.connection.execute(sql.replace("?", "%s"), parameters or None)
+        except psycopg.IntegrityError as error:
+            raise IllegalTransition(str(error)) from error
+
+
 @contextmanager
-def raw(path: Path) -> Iterator[sqlite3.Connection]:
-    """A plain connection, as somebody with a shell has it."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
-        yield connection
+def raw(place: Place | Path) -> Iterator[Shell]:
+    """A shell on a ledger."""
+    url = f"sqlite:{place}" if isinstance(place, Path) else place.url
+    if url.startswith("sqlite:"):
+        path = url.removeprefix("sqlite:")
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
+            yield Shell(connection)
+        return
+    with shell(url) as connected:
+        yield Shell(connected)
 
 
 def made(name: str, *, labels: frozenset[str] = frozenset({"brand"}), **changes: Any) -> Made:
@@ -248,5 +302,10 @@ def live(ledger: Ledger, job: str) -> dict[str, int]:
 
 def kinds(ledger: Ledger) -> list[str]:
     """The kinds of every record, in order."""
-    rows = ledger.all("SELECT json_extract(body, '$.kind') AS kind FROM records ORDER BY idx")
-    return [row["kind"] for row in rows]
+    return [record["kind"] for record in records(ledger)]
+
+
+def records(ledger: Ledger) -> list[Any]:
+    """Every record that was committed before, in order."""
+    ledger.storage.settle()
+    return [json.loads(row["body"]) for row in ledger.all("SELECT body FROM records ORDER BY idx")]

@@ -28,7 +28,7 @@ from tests.core.ledgers import (
     T0,
     Bench,
     Clock,
-    checkpoints_beside,
+    Place,
     kinds,
     ledger_at,
     live,
@@ -41,18 +41,13 @@ EDITOR = Agent(id="editor", owner="kim", stages=frozenset({Stage.EDIT}))
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(path, clock) as opened:
+def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
+    with ledger_at(place, clock) as opened:
         yield opened
 
 
@@ -127,7 +122,7 @@ def require_dead(bench: Bench, asked: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("how", ["left", "failed", "ended", "cancelled", "crashed"])
 async def test_I9_S21_nothing_lives_on_however_a_job_ends(
-    bench: Bench, clock: Clock, how: str, path: Path
+    bench: Bench, clock: Clock, how: str, place: Place
 ) -> None:
     asked = busy(bench)
     ledger, job = bench.ledger, hold(bench.ledger, bench=bench)
@@ -160,16 +155,16 @@ async def test_I9_S21_nothing_lives_on_however_a_job_ends(
         assert ledger.sweep()["jobs"] == 1
     require_dead(bench, asked)
     assert not any(ledger.sweep().values())
-    audit.verify(ledger.storage, checkpoints_beside(path))
+    audit.verify(ledger.storage, place.checkpoints)
 
 
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from tests.core.ledgers import Bench, Clock, open_ledger
+from tests.core.ledgers import Bench, Clock, Place, open_ledger
 from tests.core.test_jobs import busy
 
-ledger = open_ledger(Path(sys.argv[1]), Clock())
+ledger = open_ledger(Place(url=sys.argv[1], folder=Path(sys.argv[2])), Clock())
 bench = Bench(ledger)
 asked = busy(bench)
 print(bench.job, bench.credential, *(f"{k}={v.digest}" for k, v in asked.items()), sep="\\n",
@@ -178,18 +173,18 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_I9_S21_a_killed_process_leaves_nothing_alive_after_its_lease(path: Path) -> None:
+def test_I9_S21_a_killed_process_leaves_nothing_alive_after_its_lease(place: Place) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CRASH, str(path)],
+        [sys.executable, "-c", CRASH, place.url, str(place.folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     job, credential, *lines = done.stdout.splitlines()
     digests = dict(line.split("=", 1) for line in lines)
-    with ledger_at(path, Clock(T0 + LEASE - 1)) as ledger:
+    with ledger_at(place, Clock(T0 + LEASE - 1)) as ledger:
         assert ledger.sweep()["jobs"] == 0  # it may still be alive
         assert live(ledger, job) != {}
-    with ledger_at(path, Clock(T0 + LEASE)) as ledger:
+    with ledger_at(place, Clock(T0 + LEASE)) as ledger:
         assert ledger.sweep()["jobs"] == 1
         assert live(ledger, job) == {}
         states = {
@@ -204,21 +199,21 @@ def test_I9_S21_a_killed_process_leaves_nothing_alive_after_its_lease(path: Path
         row = ledger.one("SELECT state FROM credentials WHERE id = ?", credential)
         assert row is not None
         assert row["state"] == "revoked"
-        audit.verify_tail(ledger.storage, checkpoints_beside(path))
-        audit.verify(ledger.storage, checkpoints_beside(path))
+        audit.verify_tail(ledger.storage, place.checkpoints)
+        audit.verify(ledger.storage, place.checkpoints)
 
 
 def test_an_unreachable_ledger_while_leaving_is_told_and_the_lease_lapses(
-    path: Path, clock: Clock
+    place: Place, clock: Clock
 ) -> None:
     dropped: list[str] = []
-    with ledger_at(path, clock) as ledger:
+    with ledger_at(place, clock) as ledger:
         job = hold(ledger, left=lambda job: dropped.append(job.id))
         with pytest.raises(LedgerUnavailable), job:
             ledger.storage.close()
     assert dropped == [job.id]
     clock.now += LEASE
-    with ledger_at(path, clock) as ledger:
+    with ledger_at(place, clock) as ledger:
         assert ledger.sweep()["jobs"] == 1
 
 

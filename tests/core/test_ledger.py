@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from agentguard import audit
 from agentguard.errors import ApprovalError, IllegalTransition, JobError, LedgerUnavailable
 from agentguard.ledger import Ledger, Relied
 from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage
+from agentguard.storage import KEYS
 from tests.core.ledgers import (
     GRANT,
     LEASE,
@@ -24,20 +23,17 @@ from tests.core.ledgers import (
     REVIEW,
     Bench,
     Clock,
-    checkpoints_beside,
+    Place,
+    Shell,
     kinds,
     ledger_at,
     made,
     raw,
     request,
 )
+from tests.databases import DATABASES, drop_ledger, postgres_url
 
 NONE, OUTSIDE = OutsideEffect.NONE, OutsideEffect.IDEMPOTENT
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
 
 
 @pytest.fixture
@@ -46,8 +42,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(path, clock) as opened:
+def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
+    with ledger_at(place, clock) as opened:
         yield opened
 
 
@@ -72,16 +68,22 @@ WAYS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def move_grant(connection: sqlite3.Connection, grant: str, state: str) -> None:
+def move_grant(connection: Shell, grant: str, state: str) -> None:
     claim = ", claims = claims + 1, claimed_at = issued_at, epoch = 1" if state == "claimed" else ""
     connection.execute(f"UPDATE grants SET state = ?{claim} WHERE id = ?", (state, grant))
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+@pytest.fixture(scope="module", params=DATABASES)
+def rows(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shell]:
     """A ledger with one row of each kind, open as somebody with a shell has it."""
-    path = tmp_path_factory.mktemp("rows") / "ledger.db"
-    with ledger_at(path) as ledger:
+    folder = tmp_path_factory.mktemp("rows")
+    url = f"sqlite:{folder / 'ledger.db'}"
+    if request.param == "postgres":
+        url = postgres_url(request.getfixturevalue("postgres"))
+    place = Place(url=url, folder=folder)
+    with ledger_at(place) as ledger:
         bench = Bench(ledger)
         ledger.register(made("ab"), job=bench.job, by="kim", how="imported")
         bench.permit(call="free", outside=NONE)
@@ -94,18 +96,20 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
         spare = bench.permit(call="spare")
         bench.claim(spare)
         bench.finish(spare, made=(made("ef", parents=(made("ab").sha256,)),))
-    with raw(path) as connection:
+    with raw(place) as connection:
         yield connection
+    if request.param == "postgres":
+        drop_ledger(url)
 
 
 @pytest.fixture
-def shell(rows: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def shell(rows: Shell) -> Iterator[Shell]:
     rows.execute("BEGIN")
     yield rows
     rows.execute("ROLLBACK")
 
 
-def grant_of(connection: sqlite3.Connection, call: str) -> str:
+def grant_of(connection: Shell, call: str) -> str:
     row = connection.execute(
         "SELECT g.id FROM grants g JOIN requests ON digest = request WHERE call_key = ?", (call,)
     ).fetchone()
@@ -116,7 +120,7 @@ def grant_of(connection: sqlite3.Connection, call: str) -> str:
 @pytest.mark.parametrize("old", GRANT_STATES)
 @pytest.mark.parametrize("new", [*GRANT_STATES, "banana"])
 def test_I8_a_grant_moves_only_along_the_edges_of_the_design(
-    shell: sqlite3.Connection, effect: str, old: str, new: str
+    shell: Shell, effect: str, old: str, new: str
 ) -> None:
     grant = grant_of(shell, effect)
     for state in WAYS[old]:
@@ -125,14 +129,14 @@ def test_I8_a_grant_moves_only_along_the_edges_of_the_design(
     if legal:
         move_grant(shell, grant, new)
     else:
-        with pytest.raises(sqlite3.IntegrityError, match=r"transition of a grant|while it lives"):
+        with pytest.raises(IllegalTransition, match=r"transition of a grant|while it lives"):
             move_grant(shell, grant, new)
 
 
 JOB_EDGES = {("open", "waiting"), ("waiting", "open"), ("open", "ended"), ("waiting", "ended")}
 
 
-def move_job(connection: sqlite3.Connection, old: str, new: str) -> None:
+def move_job(connection: Shell, old: str, new: str) -> None:
     ended = ", ended_at = 1, reason = 'x'" if new == "ended" else ""
     epoch = ", epoch = epoch + 1" if (old, new) == ("waiting", "open") else ""
     connection.execute(f"UPDATE jobs SET state = ?{ended}{epoch}", (new,))
@@ -141,14 +145,14 @@ def move_job(connection: sqlite3.Connection, old: str, new: str) -> None:
 @pytest.mark.parametrize("old", ["open", "waiting", "ended"])
 @pytest.mark.parametrize("new", ["open", "waiting", "ended", "banana"])
 def test_I9_a_job_moves_only_along_the_edges_of_the_design(
-    shell: sqlite3.Connection, old: str, new: str
+    shell: Shell, old: str, new: str
 ) -> None:
     if old != "open":
         move_job(shell, "open", old)
     if (old, new) in JOB_EDGES:
         move_job(shell, old, new)
     else:
-        with pytest.raises(sqlite3.IntegrityError, match="transition of a job"):
+        with pytest.raises(IllegalTransition, match="transition of a job"):
             move_job(shell, old, new)
 
 
@@ -161,7 +165,7 @@ APPROVAL_EDGES = {("pending", new) for new in APPROVAL_STATES[1:]} | {
 @pytest.mark.parametrize("old", APPROVAL_STATES)
 @pytest.mark.parametrize("new", [*APPROVAL_STATES, "banana"])
 def test_I9_an_approval_request_moves_only_along_the_edges_of_the_design(
-    shell: sqlite3.Connection, old: str, new: str
+    shell: Shell, old: str, new: str
 ) -> None:
     change = "UPDATE approvals SET state = ?, ended_at = asked_at"
     if old != "pending":
@@ -169,21 +173,19 @@ def test_I9_an_approval_request_moves_only_along_the_edges_of_the_design(
     if (old, new) in APPROVAL_EDGES:
         shell.execute(change, (new,))
     else:
-        with pytest.raises(sqlite3.IntegrityError, match="transition of an approval"):
+        with pytest.raises(IllegalTransition, match="transition of an approval"):
             shell.execute(change, (new,))
 
 
 @pytest.mark.parametrize("old", ["live", "revoked", "expired"])
 @pytest.mark.parametrize("new", ["live", "revoked", "expired", "banana"])
-def test_S14_a_credential_dies_once_and_never_rises(
-    shell: sqlite3.Connection, old: str, new: str
-) -> None:
+def test_S14_a_credential_dies_once_and_never_rises(shell: Shell, old: str, new: str) -> None:
     if old != "live":
         shell.execute("UPDATE credentials SET state = ?", (old,))
     if old == "live" and new in ("revoked", "expired"):
         shell.execute("UPDATE credentials SET state = ?", (new,))
     else:
-        with pytest.raises(sqlite3.IntegrityError, match="transition of a credential"):
+        with pytest.raises(IllegalTransition, match="transition of a credential"):
             shell.execute("UPDATE credentials SET state = ?", (new,))
 
 
@@ -210,12 +212,12 @@ MOVE = {"grants": "state = 'revoked'", "jobs": "state = 'ended', ended_at = 1",
     ("table", "column"), [(table, column) for table in FIXED for column in FIXED[table]]
 )
 def test_what_is_fixed_stays_even_beside_a_legal_move(
-    shell: sqlite3.Connection, table: str, column: str
+    shell: Shell, table: str, column: str
 ) -> None:
     where = "WHERE state = 'issued'" if table == "grants" else ""
-    for change in (f"{column} = {column} || '0'",
-                   ", ".join(filter(None, [MOVE.get(table), f"{column} = 0"]))):  # fmt: skip
-        with pytest.raises(sqlite3.IntegrityError):
+    other = f"{column} = {column}" if shell.postgres else f"{column} = {column} || '0'"
+    for change in (other, ", ".join(filter(None, [MOVE.get(table), other]))):
+        with pytest.raises(IllegalTransition):
             shell.execute(f"UPDATE {table} SET {change} {where}")
 
 
@@ -224,38 +226,14 @@ def test_what_is_fixed_stays_even_beside_a_legal_move(
     ["jobs", "credentials", "requests", "approvals", "answers", "grants", "records", "nodes",
      "contributors", "lineage"],
 )  # fmt: skip
-def test_rows_that_rights_hang_on_are_never_deleted(shell: sqlite3.Connection, table: str) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
+def test_rows_that_rights_hang_on_are_never_deleted(shell: Shell, table: str) -> None:
+    with pytest.raises(IllegalTransition):
         shell.execute(f"DELETE FROM {table}")
 
 
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
-        # INSERT OR REPLACE deletes the old row without any DELETE trigger.
-        ("INSERT OR REPLACE INTO grants SELECT id, request, job, credential, policy_version,"
-         " effect, idempotency_key, 'issued', issued_at, expires_at, 0, NULL, NULL, NULL"
-         " FROM grants", "a grant is born issued, once"),
-        ("INSERT OR REPLACE INTO grants SELECT id || '2', request, job, credential,"
-         " policy_version, effect, idempotency_key, 'issued', issued_at, expires_at, 0, NULL,"
-         " NULL, NULL FROM grants", "a grant is born issued, once"),
-        ("INSERT OR REPLACE INTO answers SELECT request, person, 'deny', answered_as, at, key_id,"
-         " signature, received_at FROM answers", "an answer stands"),
-        ("INSERT OR REPLACE INTO credentials SELECT id, job, agent, 'export', epoch, issued_at,"
-         " expires_at, 'live' FROM credentials", "born live, once"),
-        ("INSERT OR REPLACE INTO approvals SELECT request, job, count, '[]', asked_at,"
-         " expires_at, 'pending', NULL, '{}' FROM approvals", "born pending, once"),
-        ("INSERT OR REPLACE INTO jobs SELECT id, purpose, 'omar', 'open', 1, opened_at, NULL,"
-         " NULL FROM jobs", "born open, once"),
-        ("INSERT OR REPLACE INTO requests SELECT digest, content_digest, call_key, revision, job,"
-         " thread, call_id, agent, stage, tool, destination, '{}', effect, policies,"
-         " policy_version, reason, credential, decided_at, ordinal FROM requests", "decided once"),
-        ("INSERT OR REPLACE INTO records VALUES (0, '{}')", "append-only"),
-        ("INSERT INTO records VALUES (9999, '{}')", "append-only"),
-        ("INSERT OR REPLACE INTO nodes SELECT level, idx, x'00' FROM nodes", "append-only"),
-        ("INSERT OR REPLACE INTO assets SELECT sha256, id, media_type, extension, size, width,"
-         " height, '[]', terms, recalled, held, provenance, 1, created_at FROM assets",
-         "registered once"),
         # born otherwise
         ("INSERT INTO grants VALUES ('g', 'r', 'j', NULL, 'v', 'none', 'k', 'claimed', 1, 2, 1,"
          " 1, 1, NULL)", "born issued"),
@@ -287,25 +265,67 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: sqlite3.Connection, t
         ("UPDATE assets SET labels = '[]'", "illegal transition of an asset"),
         ("UPDATE assets SET labels = '[]', version = version", "illegal transition of an asset"),
         ("UPDATE assets SET id = 'other', version = version + 1", "illegal"),
+        ("INSERT INTO records VALUES (9999, '{}')", "append-only"),
     ],
 )  # fmt: skip
 def test_I8_I10_raw_sql_can_not_bring_back_what_was_used(
-    shell: sqlite3.Connection, statement: str, found: str
+    shell: Shell, statement: str, found: str
 ) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match=found):
+    with pytest.raises(IllegalTransition, match=found):
         shell.execute(statement)
 
 
-def test_a_recall_stays(shell: sqlite3.Connection) -> None:
+@pytest.mark.parametrize("rows", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        # INSERT OR REPLACE deletes the old row without any DELETE trigger.
+        ("INSERT OR REPLACE INTO grants SELECT id, request, job, credential, policy_version,"
+         " effect, idempotency_key, 'issued', issued_at, expires_at, 0, NULL, NULL, NULL"
+         " FROM grants", "a grant is born issued, once"),
+        ("INSERT OR REPLACE INTO grants SELECT id || '2', request, job, credential,"
+         " policy_version, effect, idempotency_key, 'issued', issued_at, expires_at, 0, NULL,"
+         " NULL, NULL FROM grants", "a grant is born issued, once"),
+        ("INSERT OR REPLACE INTO answers SELECT request, person, 'deny', answered_as, at, key_id,"
+         " signature, received_at FROM answers", "an answer stands"),
+        ("INSERT OR REPLACE INTO credentials SELECT id, job, agent, 'export', epoch, issued_at,"
+         " expires_at, 'live' FROM credentials", "born live, once"),
+        ("INSERT OR REPLACE INTO approvals SELECT request, job, count, '[]', asked_at,"
+         " expires_at, 'pending', NULL, '{}' FROM approvals", "born pending, once"),
+        ("INSERT OR REPLACE INTO jobs SELECT id, purpose, 'omar', 'open', 1, opened_at, NULL,"
+         " NULL FROM jobs", "born open, once"),
+        ("INSERT OR REPLACE INTO requests SELECT digest, content_digest, call_key, revision, job,"
+         " thread, call_id, agent, stage, tool, destination, '{}', effect, policies,"
+         " policy_version, reason, credential, decided_at, ordinal FROM requests", "decided once"),
+        ("INSERT OR REPLACE INTO records VALUES (0, '{}')", "append-only"),
+        ("INSERT OR REPLACE INTO nodes SELECT level, idx, x'00' FROM nodes", "append-only"),
+        ("INSERT OR REPLACE INTO assets SELECT sha256, id, media_type, extension, size, width,"
+         " height, '[]', terms, recalled, held, provenance, 1, created_at FROM assets",
+         "registered once"),
+    ],
+)  # fmt: skip
+def test_I8_sqlite_does_not_replace_what_was_used(shell: Shell, statement: str, found: str) -> None:
+    with pytest.raises(IllegalTransition, match=found):
+        shell.execute(statement)
+
+
+@pytest.mark.parametrize("rows", ["postgres"], indirect=True)
+@pytest.mark.parametrize("table", [*KEYS, "records", "nodes", "outbox"])
+def test_I10_postgres_truncates_nothing(shell: Shell, table: str) -> None:
+    with pytest.raises(IllegalTransition, match=f"{table} is kept"):
+        shell.execute(f"TRUNCATE {table}")
+
+
+def test_a_recall_stays(shell: Shell) -> None:
     shell.execute("UPDATE assets SET recalled = 1, version = version + 1")
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(IllegalTransition):
         shell.execute("UPDATE assets SET recalled = 0, version = version + 1")
 
 
-def test_a_waiting_job_is_rejoined_only_under_the_next_epoch(shell: sqlite3.Connection) -> None:
+def test_a_waiting_job_is_rejoined_only_under_the_next_epoch(shell: Shell) -> None:
     shell.execute("UPDATE jobs SET state = 'waiting'")
     for epoch in ("epoch", "epoch + 2", "epoch - 1"):
-        with pytest.raises(sqlite3.IntegrityError):
+        with pytest.raises(IllegalTransition):
             shell.execute(f"UPDATE jobs SET state = 'open', epoch = {epoch}")
 
 
@@ -329,8 +349,8 @@ def test_I8_sixteen_threads_claim_each_grant_exactly_once(bench: Bench) -> None:
     assert kinds(bench.ledger).count("claimed") == 40
 
 
-def claim_all(path: str, now: int, job: str, credential: str, start: Any, queue: Any) -> None:
-    with ledger_at(Path(path), Clock(now)) as ledger:
+def claim_all(place: Place, now: int, job: str, credential: str, start: Any, queue: Any) -> None:
+    with ledger_at(place, Clock(now)) as ledger:
         relied = Relied(epoch=1, credential=credential, versions={}, approved=False,
                         policy_version="v")  # fmt: skip
         start.wait(30)
@@ -341,11 +361,11 @@ def claim_all(path: str, now: int, job: str, credential: str, start: Any, queue:
         queue.put(won)
 
 
-def test_I8_two_processes_claim_each_grant_exactly_once(bench: Bench, path: Path) -> None:
+def test_I8_two_processes_claim_each_grant_exactly_once(bench: Bench, place: Place) -> None:
     asked = [bench.permit(call=f"c{number}") for number in range(60)]
     context = multiprocessing.get_context("spawn")
     start, queue = context.Barrier(2), context.Queue()
-    arguments = (str(path), bench.ledger.clock(), bench.job, bench.credential, start, queue)
+    arguments = (place, bench.ledger.clock(), bench.job, bench.credential, start, queue)
     processes = [context.Process(target=claim_all, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
@@ -356,7 +376,7 @@ def test_I8_two_processes_claim_each_grant_exactly_once(bench: Bench, path: Path
     assert sum(won) == 60
     assert {bench.state(one) for one in asked} == {"claimed"}
     assert kinds(bench.ledger).count("claimed") == 60
-    audit.verify(bench.ledger.storage, checkpoints_beside(path))
+    audit.verify(bench.ledger.storage, place.checkpoints)
 
 
 def test_S14_an_expired_grant_is_refused(bench: Bench, clock: Clock) -> None:
@@ -440,9 +460,9 @@ def test_I9_a_lapsed_lease_is_refused(bench: Bench, clock: Clock) -> None:
         bench.take()
 
 
-def test_a_lease_that_somebody_deleted_is_no_lease(bench: Bench, path: Path) -> None:
+def test_a_lease_that_somebody_deleted_is_no_lease(bench: Bench, place: Place) -> None:
     one = bench.permit()
-    with raw(path) as connection:
+    with raw(place) as connection:
         connection.execute("DELETE FROM leases")
     assert bench.claim(one) == f"the lease on job {bench.job} lapsed"
     assert bench.ledger.sweep()["jobs"] == 1

@@ -31,9 +31,10 @@ from tests.core.ledgers import (
     T0,
     Bench,
     Clock,
-    checkpoints_beside,
+    Place,
     kinds,
     ledger_at,
+    records,
 )
 from tests.support import Clock as WorldClock
 from tests.support import Studio, open_studio, write_workspace
@@ -44,18 +45,13 @@ IDEMPOTENT = OutsideEffect.IDEMPOTENT
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(path, clock) as opened:
+def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
+    with ledger_at(place, clock) as opened:
         yield opened
 
 
@@ -188,7 +184,7 @@ def test_I8_a_crash_while_sending_ends_in_what_really_happened(
 
 
 def test_I8_what_arrived_was_executed_with_its_receipt(
-    bench: Bench, clock: Clock, broker: Broker, tmp_path: Path
+    bench: Bench, clock: Clock, broker: Broker, tmp_path: Path, place: Place
 ) -> None:
     asked = export(bench)
     send(broker, asked, tmp_path)
@@ -199,7 +195,7 @@ def test_I8_what_arrived_was_executed_with_its_receipt(
     assert receipt["sha256"] == asked.assets[0].sha256
     assert len(arrived(tmp_path)) == 1
     assert reconcile(bench.ledger, broker) == []
-    audit.verify(bench.ledger.storage, checkpoints_beside(bench.ledger.storage.path))
+    audit.verify(bench.ledger.storage, place.checkpoints)
 
 
 def test_I8_what_is_not_there_after_the_job_failed(
@@ -249,10 +245,9 @@ def test_I8_what_comes_after_it_was_given_up_is_at_least_recorded(
     receipts = (("site", "site/x", asked.assets[0].sha256),)
     assert not bench.finish(asked, receipts=receipts)
     assert bench.state(asked) == "failed"
-    row = bench.ledger.one("SELECT body FROM records ORDER BY idx DESC LIMIT 1")
-    assert row is not None
-    assert "finished.late" in row["body"]
-    assert "site/x" in row["body"]
+    late = records(bench.ledger)[-1]
+    assert late["kind"] == "finished.late"
+    assert late["receipts"] == [list(receipts[0])]
 
 
 def test_I8_an_opaque_effect_stays_unknown_and_says_so(
@@ -276,8 +271,7 @@ def test_I8_a_person_settles_what_nobody_else_can_find_out(
     reconcile(bench.ledger, broker)
     assert settle(bench.ledger, asked.digest[:16], happened=happened, by="omar") == asked.digest
     assert bench.state(asked) == state
-    (row,) = bench.ledger.all("SELECT body FROM records ORDER BY idx DESC LIMIT 1")
-    assert '"person":"omar"' in row["body"]
+    assert records(bench.ledger)[-1]["person"] == "omar"
     with pytest.raises(JobError, match="0 calls"):  # once
         settle(bench.ledger, asked.digest, happened=not happened, by="omar")
     with pytest.raises(JobError, match="too short"):

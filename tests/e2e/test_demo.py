@@ -18,7 +18,7 @@ import av
 import pytest
 from PIL import Image
 
-from agentguard.storage import Storage
+from agentguard.storage import SqliteStorage
 from graphs.workspace import open_guard
 
 ROOT = Path(__file__).parents[2]
@@ -198,5 +198,5 @@ def test_at_a_terminal_a_person_views_and_says_no_in_a_second_run(out: Path, ran
 def test_the_ledger_of_a_run_opens_again(ran: Ran) -> None:
 
     with open_guard(ran.folder / "agentguard.toml") as guard:
-        assert isinstance(guard.ledger.storage, Storage)
+        assert isinstance(guard.ledger.storage, SqliteStorage)
         assert guard.verify().records > 50

@@ -1,0 +1,431 @@
+"""The ledger in PostgreSQL: many processes on many machines, one writer connection in each.
+
+DESIGN section 10. READ COMMITTED, and advisory locks for what must hold still: rows of one job
+move under the lock of that job; whoever relies on the asset graph shares its lock, whoever raises
+something in it holds it alone. Records go through an outbox (`_postgres_sequencer`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any, cast
+
+import psycopg
+
+from agentguard import merkle
+from agentguard._checkpoints import Checkpoints
+from agentguard._ledger_url import LedgerUrl
+from agentguard._postgres_connections import Connections, Link, as_ours, unavailable
+from agentguard._postgres_schema import prepare, verify_schema
+from agentguard._postgres_sequencer import Sequencer, follow, publish
+from agentguard._transaction import Row, Tx
+from agentguard._writer import Job, Reader, Storage, Transition, tree_size
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailable
+
+_OUTCOME_S = 10.0
+_SETTLE_S = 10.0
+
+_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_WRITES = re.compile(r"^\s*(?!SELECT\b|WITH\b)|\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE)\b", re.I)
+
+
+class _Busy(Exception):
+    """A lock is held by somebody else, and this transition is not the first of its transaction."""
+
+
+class _Lost(Exception):
+    """The connection broke; `committed` says what became of the transaction, None if unknown."""
+
+    def __init__(self, committed: bool | None) -> None:
+        super().__init__(committed)
+        self.committed = committed
+
+
+class PostgresTx(Tx):
+    """A transition in a PostgreSQL transaction.
+
+    Args:
+        link: in a transaction.
+        place: names the locks.
+        clock: the ledger's time; None: the server's.
+        held: locks that this transaction has, by key; True: alone.
+        first: nothing else was done in this transaction, so it may wait for locks.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        place: LedgerUrl,
+        now: int,
+        clock: Callable[[], int] | None,
+        held: dict[int, bool],
+        first: bool,
+    ) -> None:
+        super().__init__(now=now)
+        self._link = link
+        self._place = place
+        self._clock = clock
+        self._held = held
+        self._first = first
+        self.wrote = False
+
+    def lock_job(self, *jobs: str | None) -> None:
+        for key in sorted(self._place.key("job", job) for job in jobs if job is not None):
+            self._lock(key, alone=True)
+
+    def lock_bytes(self, *sha256: str) -> None:
+        for key in sorted({self._place.key("bytes", one) for one in sha256}):
+            self._lock(key, alone=True)
+
+    def lock_assets(self, *, alone: bool) -> None:
+        self._lock(self._place.key("assets"), alone=alone)
+
+    def _lock(self, key: int, *, alone: bool) -> None:
+        if self._held.get(key, False) or (key in self._held and not alone):
+            return
+        shared = "" if alone else "_shared"
+        if self._first:
+            # The time is read after the wait: what expired meanwhile has expired.
+            (row,) = self._read(f"SELECT pg_advisory_xact_lock{shared}(?), {_NOW}", (key,))
+            self.now = self._clock() if self._clock is not None else int(row[1])
+        else:
+            (row,) = self._read(f"SELECT pg_try_advisory_xact_lock{shared}(?)", (key,))
+            if not row[0]:
+                raise _Busy
+        self._held[key] = alone
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        if _writes(sql):
+            raise IllegalTransition("written without a record: by a statement of its own")
+        return self._run(sql, parameters)
+
+    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        self.wrote = True
+        return self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        with unavailable(self._place):
+            return cast("list[Row]", self._link.execute(sql, parameters).fetchall())
+
+
+@functools.lru_cache(maxsize=1024)
+def _writes(sql: str) -> bool:
+    return _WRITES.search(sql) is not None
+
+
+class PostgresStorage(Storage):
+    """A ledger in a schema of a PostgreSQL database: opened, migrated, verified, compared.
+
+    Args:
+        place: where, and how patient.
+        clock: the ledger's time in ms; None: the server's, since machines differ.
+        checkpoints: the log key, and the file that this machine keeps.
+
+    Raises:
+        LedgerUnavailable: the server can't be reached, or refuses.
+        LedgerCorrupt: tables or triggers are not what this version creates, or an old copy was
+            restored.
+    """
+
+    def __init__(
+        self, place: LedgerUrl, *, clock: Callable[[], int] | None, checkpoints: Checkpoints
+    ) -> None:
+        super().__init__()
+        self.name = place.shown
+        self._place = place
+        self._given_clock = clock
+        self._checkpoints = checkpoints
+        self._corrupt: LedgerCorrupt | None = None
+        self._server_time = (0, 0.0)
+        self._writer: Link | None = None
+        self._sequencer: Sequencer | None = None
+        self._connections = Connections(place, forked=self._reset_child)
+        link = self._connections.open(writes=True)
+        try:
+            with unavailable(place):
+                self._expected = prepare(link, place)
+                self._begin_log(link)
+                follow(link, checkpoints)
+                self._read_time(link)
+        finally:
+            self._connections.drop(link)
+        self._start()
+
+    def submit(self, transition: Transition, *, durable: bool = False) -> Future[Any]:
+        self._require_sound()
+        self._start()
+        return super().submit(transition, durable=durable)
+
+    def clock(self) -> int:
+        if self._given_clock is not None:
+            return self._given_clock()
+        server, at = self._server_time
+        return server + int((time.monotonic() - at) * 1000)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Link]:
+        self._require_sound()
+        with self._connections.reading() as link:
+            yield link
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Link]:
+        with self._connections.snapshot() as link:
+            yield link
+
+    def verify_schema(self, reader: Reader) -> None:
+        verify_schema(reader, self._place, self._expected)
+
+    def records(self, reader: Reader, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        sql = "SELECT idx, body FROM records WHERE idx >= ? ORDER BY idx"
+        for row in cast(Link, reader).stream(sql, (first,)):
+            yield row[0], row[1].encode("utf-8")
+
+    def rows(self, reader: Reader, table: str) -> Iterator[Row]:
+        yield from cast(Link, reader).stream(f"SELECT * FROM {table}")
+
+    def pending(self, reader: Reader) -> list[bytes]:
+        # Two transitions that touch one row are in order: the second waited for the first.
+        rows = reader.execute("SELECT body FROM outbox ORDER BY id").fetchall()
+        return [row["body"].encode("utf-8") for row in rows]
+
+    def notes(self, reader: Reader) -> list[str]:
+        rows = reader.execute("SELECT note FROM checkpoints").fetchall()
+        return [row["note"] for row in rows]
+
+    def settle(self) -> None:
+        with self.read() as link:
+            waiting = [row["id"] for row in link.execute("SELECT id FROM outbox").fetchall()]
+        deadline = time.monotonic() + _SETTLE_S
+        pause = 0.001
+        while waiting:
+            self._require_sound()
+            self._start()
+            if self._sequencer is not None:
+                self._sequencer.wake()
+            time.sleep(pause)
+            pause = min(pause * 2, 0.05)
+            with self.read() as link:
+                rows = link.execute("SELECT id FROM outbox WHERE id = ANY(?)", (waiting,))
+                waiting = [row["id"] for row in rows.fetchall()]
+            if waiting and time.monotonic() > deadline:
+                raise LedgerUnavailable(
+                    f"{self.name}: {len(waiting)} records wait to be put into the log; another"
+                    " process leads and does not go on"
+                )
+
+    def sign(self) -> None:
+        size = self.tree_size()
+        deadline = time.monotonic() + _SETTLE_S
+        while True:
+            with self.read() as reader:
+                signed = reader.execute("SELECT coalesce(max(size), 0) FROM checkpoints")
+                if signed.fetchone()[0] >= size:
+                    break
+            if time.monotonic() > deadline:
+                raise LedgerUnavailable(
+                    f"{self._checkpoints.path.name} can't be written; see the log"
+                )
+            time.sleep(0.02)
+        link = self._connections.open(writes=False)
+        try:
+            with unavailable(self._place):
+                follow(link, self._checkpoints)
+        finally:
+            self._connections.drop(link)
+
+    def close(self) -> None:
+        super().close()
+        if self._sequencer is not None:
+            self._sequencer.close()
+        self._connections.drop(self._writer)
+        self._writer = None
+        self._connections.close()
+
+    # --- opening --------------------------------------------------------------------------------
+
+    def _begin_log(self, link: Link) -> None:
+        """A new log begins with a checkpoint of nothing, so that one without any lost them."""
+        if tree_size(link) or link.execute("SELECT 1 FROM checkpoints").fetchone() is not None:
+            return
+        signed = self._checkpoints.signed(0, merkle.EMPTY_ROOT)
+        publish(link, 0, signed)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._sequencer is None and not self._closed:
+                self._sequencer = Sequencer(
+                    self._connections, self._checkpoints, corrupt=self._found_corrupt
+                )
+
+    def _found_corrupt(self, error: LedgerCorrupt) -> None:
+        self._corrupt = error
+
+    def _require_sound(self) -> None:
+        if self._corrupt is not None:
+            raise LedgerCorrupt(str(self._corrupt))
+
+    def _reset_child(self) -> None:
+        self._reset()
+        self._writer = None
+        self._sequencer = None
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _commit(self, jobs: list[Job]) -> None:
+        lost = 0
+        while jobs:
+            try:
+                jobs = jobs[self._transact(jobs) :]
+                lost = 0
+            except _Lost as error:
+                self._forget_writer()
+                if error.committed is None:
+                    self._fail(jobs, LedgerUnavailable(
+                        f"{self.name}: the server went away; whether this was written is unknown"
+                    ))  # fmt: skip
+                    return
+                lost += 1
+                if lost > 1:
+                    self._fail(jobs, LedgerUnavailable(
+                        f"{self.name}: the server went away; nothing was done"
+                    ))  # fmt: skip
+                    return
+            except BaseException as error:  # told to the callers; the writer lives on
+                if len(jobs) > 1 and not _everybodys(error):
+                    for job in jobs:
+                        self._commit([job])
+                    return
+                self._fail(jobs, error)
+                return
+
+    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
+        for job in jobs:
+            job.future.set_exception(error)
+
+    def _transact(self, jobs: list[Job]) -> int:
+        """Run jobs in one transaction, as many as need not wait; returns how many were told."""
+        link = self._writing()
+        durable = any(job.durable for job in jobs)
+        try:
+            results, records, xid = self._run(link, jobs, durable=durable)
+        except BaseException:
+            if link.lost:
+                raise _Lost(False) from None
+            with contextlib.suppress(psycopg.Error):
+                link.script("ROLLBACK")
+            raise
+        try:
+            self._end(link)
+        except psycopg.Error as error:
+            if not link.lost:
+                with contextlib.suppress(psycopg.Error):
+                    link.script("ROLLBACK")
+                raise as_ours(self._place, error) from error
+            if not self._was_committed(xid, link.backend):
+                raise
+            self._forget_writer()
+        if records and self._sequencer is not None and self._sequencer.leads:
+            self._sequencer.wake()
+        for job, result in zip(jobs, results, strict=False):
+            job.future.set_result(result)
+        return len(results)
+
+    def _run(
+        self, link: Link, jobs: Sequence[Job], *, durable: bool
+    ) -> tuple[list[Any], list[bytes], str]:
+        results: list[Any] = []
+        records: list[bytes] = []
+        held: dict[int, bool] = {}
+        with unavailable(self._place):
+            link.script(f"BEGIN; SET LOCAL synchronous_commit = {'on' if durable else 'off'}")
+            xid = self._read_time(link)
+        now = self.clock() if self._given_clock is not None else self._server_time[0]
+        for job in jobs:
+            clock = self._given_clock
+            tx = PostgresTx(link, place=self._place, now=now if clock is None else clock(),
+                            clock=clock, held=held, first=not results)  # fmt: skip
+            try:
+                results.append(job.transition(tx))
+            except _Busy:
+                if tx.wrote:
+                    raise IllegalTransition("locked after it wrote") from None
+                break
+            records.extend(tx.finish())
+            now = max(now, tx.now)
+        if records:
+            with unavailable(self._place):
+                link.execute(
+                    "INSERT INTO outbox (body) SELECT body FROM unnest(?::text[])"
+                    " WITH ORDINALITY AS new (body, nr) ORDER BY nr",
+                    ([body.decode("utf-8") for body in records],),
+                )
+        return results, records, xid
+
+    def _end(self, link: Link) -> None:
+        link.script("COMMIT")
+
+    def _read_time(self, link: Link) -> str:
+        """Take the server's time; returns the transaction's name, to ask later what it came to."""
+        before = time.monotonic()
+        row = link.execute(f"SELECT {_NOW}, pg_current_xact_id()::text").fetchone()
+        self._server_time = (int(row[0]), (before + time.monotonic()) / 2)
+        return str(row[1])
+
+    def _was_committed(self, xid: str, backend: int) -> bool:
+        """What became of a transaction whose COMMIT got no answer (I8, I10).
+
+        Raises:
+            _Lost: it was not, or nobody can tell.
+        """
+        deadline = time.monotonic() + _OUTCOME_S
+        while time.monotonic() < deadline:
+            link: Link | None = None
+            try:
+                link = self._connections.open(writes=True)
+                with unavailable(self._place):
+                    row = link.execute("SELECT pg_xact_status(?::xid8)", (xid,)).fetchone()
+                    if row[0] == "committed":
+                        return True
+                    if row[0] == "aborted":
+                        raise _Lost(False)
+                    if row[0] is None:
+                        break
+                    link.execute(  # it still hangs: nobody listens to it any more
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE pid = ? AND backend_xid = (?::xid8)::xid", (backend, xid),
+                    )  # fmt: skip
+            except LedgerUnavailable:
+                pass  # it is not back yet
+            finally:
+                self._connections.drop(link)
+            time.sleep(0.05)
+        raise _Lost(None)
+
+    def _writing(self) -> Link:
+        if self._writer is None or not self._writer.usable:
+            self._forget_writer()
+            link = self._connections.open(writes=True)
+            try:
+                with unavailable(self._place):
+                    follow(link, self._checkpoints)  # I10: it may be another ledger than before
+            except BaseException:
+                self._connections.drop(link)
+                raise
+            self._writer = link
+        return self._writer
+
+    def _forget_writer(self) -> None:
+        link, self._writer = self._writer, None
+        self._connections.drop(link)
+
+
+def _everybodys(error: BaseException) -> bool:
+    """Whether everyone who is queued would meet the same: nobody waits for each one's patience."""
+    return isinstance(error, (LedgerCorrupt, LedgerUnavailable))

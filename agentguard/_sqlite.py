@@ -1,0 +1,198 @@
+"""The ledger in a SQLite file: one write connection per process, pooled readers, checked schema.
+
+DESIGN section 10. The writer owns the only write connection of its process and commits once for
+what is queued; on an error it rolls back and runs them one by one. Nobody else writes meanwhile,
+so a transition needs no locks of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentguard import merkle
+from agentguard._connections import Connections
+from agentguard._nodes import Nodes
+from agentguard._schema import migrate, verify_schema
+from agentguard._transaction import Row, Tx
+from agentguard._writer import Job, Reader, Storage, tree_size
+from agentguard.errors import IllegalTransition, LedgerCorrupt
+
+_log = logging.getLogger(__name__)
+
+_UNSIGNED = 64
+
+
+class SqliteTx(Tx):
+    """A transition in a SQLite transaction, which has the database for itself.
+
+    Args:
+        connection: in a transaction.
+    """
+
+    def __init__(self, *, now: int, connection: sqlite3.Connection) -> None:
+        super().__init__(now=now)
+        self._connection = connection
+        self._expected_changes = connection.total_changes
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        rows: list[Row] = self._connection.execute(sql, parameters).fetchall()
+        self._expected_changes += len(rows)
+        return rows
+
+    def finish(self) -> list[bytes]:
+        records = super().finish()
+        if self._connection.total_changes != self._expected_changes:
+            raise IllegalTransition("written without a record: by a statement of its own")
+        return records
+
+
+class SqliteStorage(Storage):
+    """A SQLite ledger file: opened, migrated and verified.
+
+    Args:
+        path: the database file; its folder must exist.
+        clock: the ledger's time in ms.
+        committed: called by the writer after a durable commit that appended records, with (size,
+            root), to sign and keep a checkpoint outside the database.
+
+    Raises:
+        LedgerUnavailable: the file can't be opened or written.
+        LedgerCorrupt: tables or triggers are not what this version creates.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], int],
+        committed: Callable[[int, bytes], None],
+    ) -> None:
+        super().__init__()
+        self.path = path
+        self.name = str(path)
+        self._clock = clock
+        self._committed = committed
+        self._unsigned = 0
+        self._connections = Connections(path, forked=self._reset)
+        self._connections.create(migrate)
+
+    def clock(self) -> int:
+        return self._clock()
+
+    def read(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return self._connections.reading()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        with self.read() as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    def verify_schema(self, reader: Reader) -> None:
+        verify_schema(reader)
+
+    def records(self, reader: Reader, first: int = 0) -> Iterator[tuple[int, bytes]]:
+        yield from reader.execute(  # as bytes: what somebody put there need not be text
+            "SELECT idx, CAST(body AS BLOB) FROM records WHERE idx >= ? ORDER BY idx", (first,)
+        )
+
+    def rows(self, reader: Reader, table: str) -> Iterator[Row]:
+        try:
+            yield from super().rows(reader, table)
+        except sqlite3.OperationalError as error:  # broken text
+            raise TypeError(str(error)) from error
+
+    def close(self) -> None:
+        super().close()
+        self._connections.close()
+
+    def _commit(self, jobs: list[Job]) -> None:
+        if not self._transact(jobs):
+            for job in jobs:
+                self._transact([job])
+
+    def _transact(self, jobs: list[Job]) -> bool:
+        """Run jobs in one transaction; False if it was rolled back and nobody was told yet."""
+        durable = self._unsigned >= _UNSIGNED or any(job.durable for job in jobs)
+        begun = False
+        try:
+            with self._connections.writing() as connection:
+                try:
+                    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    connection.execute("BEGIN IMMEDIATE")
+                    begun = True
+                    results, appended = self._run(connection, jobs)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    _rollback(connection)
+                    raise
+        except BaseException as error:  # told to the callers; the writer lives on
+            if isinstance(error.__cause__, sqlite3.OperationalError):
+                self._connections.forget_writer()
+            if begun and len(jobs) > 1:
+                return False
+            for job in jobs:
+                job.future.set_exception(error)
+            return True
+        if appended is not None:
+            self._sign(*appended, durable=durable)
+        for job, result in zip(jobs, results, strict=True):
+            job.future.set_result(result)
+        return True
+
+    def _run(
+        self, connection: sqlite3.Connection, jobs: Sequence[Job]
+    ) -> tuple[list[Any], tuple[int, bytes, int] | None]:
+        results: list[Any] = []
+        records: list[bytes] = []
+        for job in jobs:
+            tx = SqliteTx(now=self._clock(), connection=connection)
+            results.append(job.transition(tx))
+            records.extend(tx.finish())
+        if not records:
+            return results, None
+        size, root = _append(connection, records)
+        return results, (size, root, len(records))
+
+    def _sign(self, size: int, root: bytes, added: int, *, durable: bool) -> None:
+        # Only what is on the disk is signed: a power cut must not leave a checkpoint that is
+        # ahead of the ledger, which would look like a restored old copy.
+        self._unsigned += added
+        if not durable:
+            return
+        try:
+            self._committed(size, root)
+            self._unsigned = 0
+        except Exception:  # the writer lives on
+            _log.exception("a checkpoint could not be written beside the ledger")
+
+
+def _append(connection: sqlite3.Connection, records: Sequence[bytes]) -> tuple[int, bytes]:
+    size = tree_size(connection)
+    nodes = Nodes(connection)
+    try:
+        connection.executemany(
+            "INSERT INTO records VALUES (?, ?)",
+            [(size + offset, body.decode("utf-8")) for offset, body in enumerate(records)],
+        )
+        new_size = merkle.append(nodes, size, [merkle.leaf_hash(body) for body in records])
+    except sqlite3.IntegrityError as error:
+        raise LedgerCorrupt(
+            f"the log's nodes do not fit its {size} records ({error}); run `agentguard audit"
+            " verify` and restore a copy"
+        ) from error
+    return new_size, merkle.root(nodes, new_size)
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

