@@ -85,7 +85,9 @@ Id = Annotated[str, AfterValidator(_name)]
 _Text = Annotated[str, AfterValidator(_line)]
 _Duration = Annotated[int, BeforeValidator(_milliseconds)]
 _Size = Annotated[int, Field(gt=0, le=2**53 - 1)]
-_Host = Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+_Host = Annotated[
+    str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$", max_length=259)
+]
 _WORD = Field(strict=False)  # TOML has no enums; the word itself must match exactly
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 
+from agentguard._located import Located, require_located
 from agentguard.errors import BindingError
 from agentguard.model import GENERATED, OutsideEffect, Stage
 
@@ -18,6 +19,11 @@ Form = Literal["path", "bytes", "data-url"]
 SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,10})?")
 
 _FORMS = ("path", "bytes", "data-url")
+_OUTWARD = (Stage.QUEUE, Stage.EXPORT)
+_SPLIT = (
+    "A tool that converts and publishes at once sends out what nobody reviewed or approved: split"
+    " it into one that renders to a file, and let export_asset (`guard.export_tool()`) send that"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +43,16 @@ class Returned:
         labels: labels that the outputs get in addition; they only raise.
         findings: what a review found: mappings of `severity` (info, warning, error), `message`;
             none of them is a clean review. None: nothing was reviewed.
+        urls: where further outputs are to be fetched from; needs hosts at the Destination.
+        operations: ids of the operations that were started.
     """
 
     text: str
     files: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
     findings: tuple[Mapping[str, Any], ...] | None = None
+    urls: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -72,6 +82,15 @@ class Binding:
         unsafe_routes: let the tool's `Command` route the graph and write any state (I2 is then
             the tool author's to keep).
         returns: makes a `Returned` of the tool's result, where the defaults don't fit.
+        starts: where the result of a tool that starts long work holds the operation's id: a path
+            in its data (`request_id`, `data.id`), or a pattern with one group over its text.
+        operations: arguments that take such an id → the tool, or tools, that started it:
+            `{"request_id": "submit_video"}`. An output may then be missing: it is not there yet.
+        urls: where the result holds URLs of media, as in `starts`. Each is fetched once, from the
+            hosts that the Destination lists; the model does not see it.
+        remembers: the server behind the tool keeps what it was sent, so each output gets the class
+            of everything this job sent to its Destination and by this tool. Names of other tools
+            that share its memory: `["open_canvas"]`.
 
     Raises:
         BindingError: the declaration contradicts itself.
@@ -92,6 +111,10 @@ class Binding:
     interrupts: bool
     unsafe_routes: bool
     returns: Callable[[Any], Returned] | None = field(repr=False)
+    starts: Located | None
+    operations: Mapping[str, tuple[str, ...]]
+    urls: tuple[Located, ...]
+    remembers: tuple[str, ...]
 
     def __init__(
         self,
@@ -111,6 +134,10 @@ class Binding:
         interrupts: bool = False,
         unsafe_routes: bool = False,
         returns: Callable[[Any], Returned] | None = None,
+        starts: Located | None = None,
+        operations: Mapping[str, str | Sequence[str]] | None = None,
+        urls: Sequence[Located] = (),
+        remembers: bool | Sequence[str] = False,
     ) -> None:
         try:
             made = tool if isinstance(tool, BaseTool) else make_tool(tool)
@@ -118,7 +145,8 @@ class Binding:
             raise BindingError(f"{getattr(tool, '__name__', tool)}: no tool: {error}") from error
         name = made.name
         for argument, value in (("assets", assets), ("texts", texts), ("plain", plain),
-                                ("outputs", outputs), ("state", state)):  # fmt: skip
+                                ("outputs", outputs), ("state", state), ("urls", urls),
+                                ("remembers", remembers)):  # fmt: skip
             if isinstance(value, str):
                 raise BindingError(f"{name}: {argument}={value!r} is one string; write [{value!r}]")
         forms = dict(assets) if isinstance(assets, Mapping) else dict.fromkeys(assets, "path")
@@ -154,6 +182,33 @@ class Binding:
                 f"{name}: say reviews=, the one asset argument its findings are about: one of"
                 f" {', '.join(forms) or 'none, for it takes no asset'}"
             )
+        started_by = {path: (tools,) if isinstance(tools, str) else tuple(tools)
+                      for path, tools in (operations or {}).items()}  # fmt: skip
+        others = () if isinstance(remembers, bool) else tuple(remembers)
+        remembered = tuple(dict.fromkeys((name, *others))) if remembers else ()
+        claims = (("starts", starts is not None), ("operations", started_by), ("urls", urls),
+                  ("remembers", remembered))  # fmt: skip
+        long = [word for word, said in claims if said]
+        if long and (known_stage is None or known_stage in _OUTWARD):
+            raise BindingError(
+                f"{name}: {', '.join(long)}= is for tools that make or review media; the"
+                f" {known_stage or 'None'} stage has none. {_SPLIT if outputs or urls else ''}"
+            )
+        if known_stage in _OUTWARD and outputs:  # I7: what left would not be what was approved
+            raise BindingError(
+                f"{name}: the {known_stage} stage makes no media, and {', '.join(paths)} is an"
+                f" output. {_SPLIT}"
+            )
+        for located in (*urls, *((starts,) if starts is not None else ())):
+            require_located(name, located)
+        if urls and not isinstance(destination, str):
+            raise BindingError(
+                f"{name}: urls= needs a destination that is a constant, whose hosts= in the"
+                " configuration say where media may be fetched from"
+            )
+        for path, tools in started_by.items():
+            if not tools:
+                raise BindingError(f"{name}.{path}: name the tool that starts the operation")
         if interrupts and known_effect is not OutsideEffect.NONE:
             raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
         values: dict[str, Any] = {
@@ -172,6 +227,10 @@ class Binding:
             "interrupts": interrupts,
             "unsafe_routes": unsafe_routes,
             "returns": returns,
+            "starts": starts,
+            "operations": MappingProxyType(started_by),
+            "urls": tuple(urls),
+            "remembers": remembered,
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -180,4 +239,9 @@ class Binding:
     def declared(self) -> tuple[str, ...]:
         """Every argument path that this Binding gives a meaning to."""
         to = (self.destination.path,) if isinstance(self.destination, Arg) else ()
-        return (*self.assets, *self.texts, *self.plain, *self.outputs, *to)
+        return (*self.assets, *self.texts, *self.plain, *self.outputs, *self.operations, *to)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it starts, or asks for, work that goes on at a vendor after the call."""
+        return self.starts is not None or bool(self.operations)

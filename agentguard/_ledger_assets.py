@@ -74,7 +74,7 @@ def register(
             width=made.width,
             height=made.height,
             labels=to_json(made.labels),
-            terms=to_json(_strictest({}, made.terms)),
+            terms=to_json(strictest({}, made.terms)),
             recalled=0,
             held=0,
             provenance=made.provenance,
@@ -122,7 +122,7 @@ def _join(tx: Tx, sha256: str, made: Made) -> None:
     if known is None:
         return
     labels = to_json(made.labels | set(json.loads(known["labels"])))
-    terms = to_json(_strictest(json.loads(known["terms"]), made.terms))
+    terms = to_json(strictest(json.loads(known["terms"]), made.terms))
     if joined or (labels, terms) != (known["labels"], known["terms"]):
         tx.update("assets", "labels = ?, terms = ?, version = version + 1", "sha256 = ?",
                   labels, terms, sha256)  # fmt: skip
@@ -142,7 +142,7 @@ def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
     return bool(changed)
 
 
-def _strictest(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def strictest(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Bytes that came by two ways may be used only where both ways allow it (S36)."""
     both = {key: [terms[key] for terms in (known, new) if terms.get(key) is not None]
             for key in {**known, **new}}  # fmt: skip

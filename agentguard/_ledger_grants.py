@@ -8,6 +8,7 @@ from typing import Any
 
 from agentguard._ledger_assets import Made, lock_made, register
 from agentguard._ledger_jobs import job_obstacle
+from agentguard._ledger_operations import Started, as_of_now, start, with_memory
 from agentguard._ledger_requests import is_approved
 from agentguard.model import GrantState, OutsideEffect, Request
 from agentguard.storage import Tx, to_json
@@ -38,6 +39,8 @@ class Outcome:
         updates: declared state keys that the tool wrote.
         findings: what a review found, by asset SHA-256.
         receipts: (destination, location, SHA-256) of what was sent.
+        started: operations that go on at a vendor.
+        remembers: tools that share the memory of the server behind this one.
     """
 
     state: GrantState
@@ -48,6 +51,8 @@ class Outcome:
     queued: tuple[tuple[str, str], ...] = ()
     revealed: frozenset[str] = frozenset()
     receipts: tuple[tuple[str, str, str], ...] = ()
+    started: tuple[Started, ...] = ()
+    remembers: tuple[str, ...] = ()
 
 
 def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
@@ -146,7 +151,9 @@ def _insert_effects(
         assets=[made.id for made in outcome.made],
         updates=outcome.updates or {},
     )
-    for made in outcome.made:
+    start(tx, request, grant, outcome.started)
+    for output in outcome.made:
+        made = as_of_now(tx, with_memory(tx, request, outcome.remembers, output))
         register(
             tx,
             made,

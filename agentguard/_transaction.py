@@ -29,6 +29,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "reviews": ("job", "sha256", "grant_id"),
     "revealed": ("job", "label"),
     "receipts": ("grant_id", "sha256"),
+    "operations": ("job", "name", "grant_id"),
 }
 """Primary key of every table that the log accounts for."""
 

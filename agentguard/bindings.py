@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from agentguard._declared import SUFFIX, Arg, Binding, Form, Returned
 from agentguard._drafts import draft
 from agentguard._facing import call_schema, facing_json, facing_model, injected, json_schema
+from agentguard._located import OPERATION
 from agentguard._shapes import Shape, is_binary, is_encoded, jsonable, replace_at, values_at
 from agentguard.canonical import canonical, digest, plain
 from agentguard.classify import looks_like_locator
@@ -41,6 +42,7 @@ __all__ = [
 
 _MAX_PLAIN = 256
 _REMEMBERED = 64
+_LONGEST = 1 << 20  # a data URL that holds a picture is longer than any address
 
 
 class Bound:
@@ -155,6 +157,11 @@ class Bound:
             return ".mp4" if self.binding.stage is Stage.RENDER else ".png"
         return known
 
+    @property
+    def _is_model(self) -> bool:
+        """Whether pydantic reads the arguments; a JSON schema's `format` is only a remark."""
+        return not isinstance(self.binding.tool.args_schema, dict)
+
     def _meaning(self) -> dict[str, Any]:
         binding = self.binding
         return {
@@ -172,6 +179,10 @@ class Bound:
             "state": set(binding.state),
             "interrupts": binding.interrupts,
             "unsafe_routes": binding.unsafe_routes,
+            "starts": repr(binding.starts),
+            "operations": {path: set(tools) for path, tools in binding.operations.items()},
+            "urls": [repr(where) for where in binding.urls],
+            "remembers": set(binding.remembers),
         }
 
     def _require_declared(self) -> None:
@@ -207,12 +218,34 @@ class Bound:
             if is_binary(leaves[path]) != (form == "bytes"):
                 takes = "bytes" if is_binary(leaves[path]) else "text"
                 raise BindingError(f"{self.name}.{path}: takes {takes}, bound as {form!r}")
+        for path in binding.operations:
+            if leaves[path].get("type") != "string" or is_binary(leaves[path]):
+                raise BindingError(f"{self.name}.{path}: an operation's id is a string")
+        self._require_no_address()
         for path in (*binding.plain, *binding.texts):
             if is_binary(leaves[path]):
                 raise BindingError(f"{self.name}.{path}: bytes are no plain value; bind an asset")
             if leaves[path].get("format") in ("file-path", "directory-path"):
                 raise BindingError(  # pydantic would look for what the model names (I3)
                     f"{self.name}.{path}: a path of this machine is never the model's to name"
+                )
+
+    def _require_no_address(self) -> None:
+        """I3: a URL is never the model's to name; an asset can stand in for one, as a data URL."""
+        binding = self.binding
+        for path, leaf in self._leaves.items():
+            if leaf.get("format") not in ("uri", "url", "uri-reference"):
+                continue
+            form = binding.assets.get(path)
+            if leaf.get("maxLength", _LONGEST) < _LONGEST and form == "data-url":
+                raise BindingError(
+                    f"{self.name}.{path}: takes short web addresses only, and a data URL holds the"
+                    " media itself; let it take a path or bytes"
+                )
+            if form is None or (form == "path" and self._is_model):
+                raise BindingError(
+                    f"{self.name}.{path}: takes a URL, which is never the model's to name; hand it"
+                    f" an asset as data: assets={{{path!r}: 'data-url'}}"
                 )
 
     def _require_own(self, arguments: Mapping[str, Any]) -> None:
@@ -223,6 +256,13 @@ class Bound:
         for path in self.binding.plain:
             for value in values_at(arguments, path):
                 self._require_plain(path, value)
+        for path, tools in self.binding.operations.items():
+            for value in values_at(arguments, path):
+                if not isinstance(value, str) or OPERATION.fullmatch(value) is None:
+                    raise ValueError(
+                        f"{self.name}.{path} takes an operation's id as {' or '.join(tools)}"
+                        " returned it"
+                    )
 
     def _require_plain(self, path: str, value: Any) -> None:
         if not isinstance(value, str):

@@ -128,7 +128,9 @@ def _eligible(facts: Facts) -> dict[str, Person]:
     """I1, S3: neither who asked for the job nor who had a hand in an asset, and each one once."""
     # I1, S3: the acting agent's owner would approve what their own agent asked for.
     owner = {facts.agent.owner} if facts.agent is not None else set()
-    barred = {facts.requester, *owner}.union(*(asset.contributors for asset in facts.assets))
+    barred = {facts.requester, *owner, *facts.contributors}.union(
+        *(asset.contributors for asset in facts.assets)
+    )
     return {person.id: person for person in facts.people if person.id not in barred}
 
 

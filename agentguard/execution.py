@@ -15,9 +15,10 @@ from agentguard.claims import Claim, Replay
 from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
 from agentguard.formats import Limits
 from agentguard.gate import Gate, asked_of
-from agentguard.gather import Call, Prepared, Refused, terms_of
+from agentguard.gather import Call, Prepared, Refused
 from agentguard.ledger import Outcome, Relied
-from agentguard.model import Effect, GrantState, OutsideEffect, Stage
+from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
+from agentguard.operations import terms_of
 from agentguard.outputs import Collected, Sources, collect
 from agentguard.storage import Row
 
@@ -112,6 +113,7 @@ class Execution:
         """
         request = claim.prepared.request
         owner = self.workspace.agents[request.agent].owner
+        carried = claim.prepared.carried
         return collect(
             result,
             binding=claim.call.bound.binding,
@@ -121,9 +123,11 @@ class Execution:
             sources=Sources(
                 terms=tuple(
                     terms_of(claim.prepared.rows[use.asset]["terms"]) for use in request.assets
-                ),
-                contributors=claim.contributors | {owner},
+                )
+                + carried.terms,
+                contributors=claim.contributors | carried.contributors | {owner},
                 classes=frozenset(self.workspace.classes),
+                hosts=self._hosts(request),
             ),
         )
 
@@ -161,6 +165,8 @@ class Execution:
                     (receipt.destination, receipt.location, receipt.sha256)
                     for receipt in claim.receipts
                 ),
+                started=collected.started,
+                remembers=binding.remembers,
             ),
         )
 
@@ -223,6 +229,11 @@ class Execution:
         except BaseException:
             scratch.close()
             raise
+
+    def _hosts(self, request: Request) -> frozenset[str]:
+        """Where what a call returned may be fetched from (I3)."""
+        named = self.workspace.destinations.get(request.destination or "")
+        return named.hosts if named is not None else frozenset()
 
     def _replay(self, grant: Row) -> Replay:
         row = self.ledger.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])

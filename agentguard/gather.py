@@ -29,7 +29,15 @@ from agentguard.model import (
     Provenance,
     Request,
     Stage,
-    Terms,
+)
+from agentguard.operations import (
+    NOTHING,
+    Carried,
+    TooMuch,
+    UnknownOperation,
+    carry,
+    concealed,
+    terms_of,
 )
 from agentguard.storage import Row
 
@@ -106,11 +114,14 @@ class Prepared:
     Args:
         shown: what people and the log see: arguments with texts redacted.
         rows: the asset rows by asset id.
+        carried: what it carries of operations and remembering servers, which is also in the
+            Request.
     """
 
     request: Request
     shown: Mapping[str, Any]
     rows: Mapping[str, Row]
+    carried: Carried = NOTHING
 
 
 def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
@@ -126,6 +137,8 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     frozen = freeze(call.bound, call.arguments)
     rows, uses = _assets(call, frozen, reads)
     labels, redacted = _texts(call, frozen)
+    carried = _carried(call, frozen, workspace, reads)
+    rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
     if call.bound.carries_text:
         labels |= {
             row["label"]
@@ -163,7 +176,21 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         "text_labels": request.text_labels,
         "destination": request.destination,
     }  # fmt: skip
-    return Prepared(request=request, shown=shown, rows=rows)
+    return Prepared(request=request, shown=shown, rows=rows, carried=carried)
+
+
+def _carried(
+    call: Call, frozen: Mapping[str, Any], workspace: Workspace, reads: Reads
+) -> Carried:
+    name = (call.key, call.thread, call_name(call.call_id))
+    try:
+        return carry(
+            call.bound, frozen, job=call.job.id, call=name, workspace=workspace, reads=reads
+        )
+    except UnknownOperation as error:
+        raise Refused(str(error), policy="unknown-operation") from None
+    except TooMuch as error:
+        raise Refused(str(error), policy="arguments") from None
 
 
 def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,18 +245,7 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=any(True for path in binding.texts for _ in values_at(request.args, path)),
-    )
-
-
-def terms_of(text: str) -> Terms:
-    """The Terms in an asset row's JSON column."""
-    value = json.loads(text)
-    channels = value.get("channels")
-    return Terms(
-        until=value.get("until"),
-        release_at=value.get("release_at"),
-        channels=None if channels is None else frozenset(channels),
-        consent=value.get("consent", True),
+        contributors=prepared.carried.contributors,
     )
 
 
@@ -285,6 +301,7 @@ def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, A
 
     for path in (*call.bound.binding.texts, *call.bound.binding.plain):
         replace_at(redacted, path, replace)
+    concealed(call.bound, redacted)
     return labels, redacted
 
 

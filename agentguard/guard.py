@@ -154,6 +154,7 @@ class Guard:
                 f"{bound.name} goes to {named!r}, which is not configured; there are"
                 f" {', '.join(sorted(self.workspace.destinations)) or 'none'}"
             )
+        self._require_hosts(bound)
         unknown = sorted(binding.labels - set(self.workspace.classes))
         if unknown:
             raise BindingError(f"{bound.name}: no class {', '.join(unknown)} is configured")
@@ -184,6 +185,27 @@ class Guard:
                 " stage may. If it converts and publishes at once, split it into two tools"
             )
 
+    def _require_hosts(self, bound: Bound) -> None:
+        """I3: a returned URL is fetched only from hosts that somebody configured."""
+        named = self.workspace.destinations.get(str(bound.binding.destination))
+        if bound.binding.urls and (named is None or not named.hosts):
+            raise BindingError(
+                f"{bound.name} returns URLs of media from {bound.binding.destination!r}, which"
+                " lists no hosts; add the vendor's download hosts, such as"
+                " hosts = ['cdn.vendor.example'], to that destination"
+            )
+
+    def _require_started(self, bound: Bound) -> None:
+        """An operation's id comes from a tool that says where its result holds one."""
+        for path, tools in bound.binding.operations.items():
+            for name in tools:
+                known = self.bound.get(name)
+                if known is None or known.binding.starts is None:
+                    state = "is not bound" if known is None else "says no starts= in its Binding"
+                    raise BindingError(
+                        f"{bound.name}.{path} takes an operation of {name}, which {state}"
+                    )
+
     def bound_for(self, tool: BaseTool) -> Bound:
         """The Binding of a tool object.
 
@@ -198,6 +220,7 @@ class Guard:
             )
         if not same_tool(bound, tool):
             raise BindingError(f"another tool than this one is bound under the name {tool.name}")
+        self._require_started(bound)
         return bound
 
     # --- tools ---------------------------------------------------------------------------------

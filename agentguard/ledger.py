@@ -2,7 +2,8 @@
 
 Every method is one transaction: conditional writes, each covered by a record (DESIGN section 10).
 Judging is elsewhere (decide.py); here a transition either still applies or says what moved. The
-rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `_ledger_assets`.
+rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `_ledger_assets`,
+`_ledger_operations`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from agentguard import _ledger_requests as requests
 from agentguard._ledger_assets import Made, lock_made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
 from agentguard._ledger_jobs import end_job, job_obstacle, leave, require_open, sweep
+from agentguard._ledger_operations import Started, operations_named, sent
 from agentguard._ledger_requests import Judged, Reads, record_decision
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
 from agentguard.storage import Reader, Row, Storage, Tx, new_id, to_json
 
 __all__ = [
-    "Judged", "Ledger", "Made", "Outcome", "Reads", "Relied", "end_job", "new_id", "register",
-    "require_open", "to_json",
+    "Judged", "Ledger", "Made", "Outcome", "Reads", "Relied", "Started", "end_job", "new_id",
+    "operations_named", "register", "require_open", "sent", "to_json",
 ]  # fmt: skip
 
 

@@ -382,3 +382,5 @@ class Facts:
     open_labels: frozenset[str]
     text: bool = field(default=False)
     """Whether the call carries any prompt, caption or other text."""
+    contributors: frozenset[str] = frozenset()
+    """Who stands behind the operations that it names, besides the assets' contributors (I1)."""

@@ -15,12 +15,14 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from agentguard._blocks import block_data, media_in, text_in
+from agentguard._fetch import fetch
+from agentguard._located import OPERATION, Located, located
 from agentguard.assets import Scratch, asset_id
 from agentguard.bindings import Binding, Returned
 from agentguard.classify import scan
 from agentguard.errors import AssetError
 from agentguard.formats import Format
-from agentguard.ledger import Made
+from agentguard.ledger import Made, Started
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
 __all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe"]
@@ -40,6 +42,9 @@ _ENCODED = re.compile(  # media written as base64 or hex would pass the chat mod
     r"data:[\w/+.-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{200,}"
     r"|(?:[A-Za-z0-9+/_=-]{60,}\s{1,2}){3,}[A-Za-z0-9+/_=-]*"
 )
+_URL = re.compile(  # what opens a vendor's result without any key; never a model's to read
+    r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>`]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +55,13 @@ class Collected:
         text: what the model sees.
         made: the new assets.
         findings: what a review said.
+        started: operations that go on at a vendor.
     """
 
     text: str
     made: tuple[Made, ...]
     findings: tuple[Mapping[str, Any], ...]
+    started: tuple[Started, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +72,13 @@ class Sources:
         terms: of every input asset.
         contributors: of every input, and the owner of the agent.
         classes: the configured labels; a tool that names another says `unclassified`.
+        hosts: where a returned URL may be fetched from.
     """
 
     terms: tuple[Terms, ...]
     contributors: frozenset[str]
     classes: frozenset[str]
+    hosts: frozenset[str] = frozenset()
 
 
 def collect(
@@ -88,15 +97,20 @@ def collect(
         outputs: output argument → path it was given.
 
     Raises:
-        AssetError: an output is missing, not media, damaged, or not in the scratch folder.
+        AssetError: an output is missing, not media, damaged, or not in the scratch folder; a URL
+            can't be fetched; or an operation was to be started and the result names none.
     """
     content, artifact = _split(result, binding)
     returned = _returned(result, content, artifact, binding)
     media = list(media_in(content, max_bytes=scratch.limits.max_bytes))
     if media and binding.stage is None:
         raise AssetError("a tool bound without a stage returned media; give it a stage")
+    pending = [argument for argument, path in outputs.items()
+               if binding.operations and not os.path.lexists(path)]  # fmt: skip
     taken: list[tuple[str, str, int, Format]] = [
-        (argument, *scratch.take(path)) for argument, path in outputs.items()
+        (argument, *scratch.take(path))
+        for argument, path in outputs.items()
+        if argument not in pending
     ]
     known = set(outputs.values())
     further = [path for path in dict.fromkeys(returned.files) if path not in known]
@@ -104,7 +118,10 @@ def collect(
         taken.append((f"file {number + 1}", *scratch.take(path)))
     for number, data in enumerate(media):
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
+    for number, url in enumerate(returned.urls):
+        taken.append((f"url {number + 1}", *_fetched(url, scratch, sources.hosts)))
     labels = _labels(binding, request, returned, sources.classes)
+    parents = tuple(sorted({use.sha256 for use in request.assets}))
     made = tuple(
         Made(
             sha256=sha256,
@@ -117,18 +134,36 @@ def collect(
             labels=labels,
             terms=_terms(sources.terms),
             provenance=Provenance.UNKNOWN,
-            parents=tuple(sorted({use.sha256 for use in request.assets})),
+            parents=parents,
             contributors=sources.contributors,
             name=argument,
         )
         for argument, sha256, size, format_ in taken
     )
     by_name = {asset.name: asset.id for asset in made}
-    shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()}
-    text = clean(scratch.conceal(returned.text, lambda name: shown.get(name, "[file]")))
+    shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
+             if name in by_name}  # fmt: skip
+    said = scratch.conceal(returned.text, lambda name: shown.get(name, "[file]"))
+    if binding.is_long or returned.urls:
+        said = _URL.sub("[url]", said)
+    text = clean(said)
     lines = [text] if text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
-    return Collected(text="\n".join(lines), made=made, findings=returned.findings or ())
+    lines += [f"{argument}: not there yet" for argument in pending]
+    lines += [f"operation: {id}" for id in returned.operations]
+    started = tuple(
+        Started(
+            id=id,
+            labels=labels,
+            terms=_terms(sources.terms),
+            contributors=sources.contributors,
+            assets=parents,
+        )
+        for id in returned.operations
+    )
+    return Collected(
+        text="\n".join(lines), made=made, findings=returned.findings or (), started=started
+    )
 
 
 def describe(made: Made) -> str:
@@ -178,9 +213,19 @@ def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Ret
         try:
             told = binding.returns(result)
             text = told.text
-            said = {"files": told.files, "labels": told.labels, "findings": told.findings}
+            said = {"files": told.files, "labels": told.labels, "findings": told.findings,
+                    "urls": told.urls, "operations": told.operations}  # fmt: skip
         except Exception as error:  # the developer's code, over data that a hostile tool chose
             raise AssetError(f"its Binding's returns= failed: {type(error).__name__}") from error
+    else:  # an artifact may name files; ids and URLs stand only where the Binding says
+        said = {name: said.get(name) for name in ("files", "labels", "findings")}
+
+    def at(*places: Located | None) -> list[str]:
+        text = text_in(content)
+        found = (located(where, content=content, artifact=artifact, text=text)
+                 for where in places if where is not None)  # fmt: skip
+        return [value for values in found for value in values]
+
     findings = said.get("findings")
     if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
         findings = [{"code": "no-findings", "message": "the review left no findings"}]
@@ -189,7 +234,42 @@ def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Ret
         files=tuple(map(_path, _list(said.get("files")))),
         labels=frozenset(map(_label, _list(said.get("labels")))),
         findings=_findings(_list(findings)),
+        urls=tuple(dict.fromkeys(map(_text, _list(said.get("urls")) or at(*binding.urls)))),
+        operations=_operations(
+            tuple(map(_text, _list(said.get("operations")) or at(binding.starts))), binding
+        ),
     )
+
+
+def _operations(ids: Sequence[str], binding: Binding) -> tuple[str, ...]:
+    """The ids of what a call started: words that the model can give back, and nothing else."""
+    if binding.starts is None and ids:
+        raise AssetError("it returned an operation, which its Binding does not declare (starts=)")
+    if binding.starts is not None and not ids:
+        raise AssetError("its result names no operation where its Binding says it does")
+    for id in ids:
+        if OPERATION.fullmatch(id) is None or scan(id).secrets:
+            raise AssetError(
+                "the id of its operation is no short word, or a URL or secret; let the tool keep"
+                " that and return an id"
+            )
+    return tuple(dict.fromkeys(ids))
+
+
+def _fetched(url: str, scratch: Scratch, hosts: frozenset[str]) -> tuple[str, int, Format]:
+    path = scratch.output("url", "")
+    try:
+        with open(path, "xb") as file:
+            fetch(url, hosts=hosts, target=file, max_bytes=scratch.limits.max_bytes)
+    except OSError as error:  # the disk is full, or the tool took its folder away
+        raise AssetError(f"what it returned can't be kept: {type(error).__name__}") from None
+    return scratch.take(path)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise AssetError("the tool returned an id or URL that is no text")
+    return value
 
 
 def _path(file: Any) -> str:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agentguard import audit, merkle, note
 from agentguard.audit import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
-from agentguard.ledger import Ledger
+from agentguard.ledger import Ledger, Started
 from agentguard.model import Effect, GrantState, OutsideEffect
 from agentguard.storage import KEYS
 from tests.core.ledgers import KEY, Bench, checkpoints_beside, ledger_at, made, raw
@@ -45,7 +45,11 @@ def live_through(ledger: Ledger) -> Bench:
             queued=((source.sha256, "site"),),
             revealed=frozenset({"brand"}),
             updates={"key": 1},
-        )
+            started=(
+                Started(id="op-1", labels=frozenset({"brand"}), terms={},
+                        contributors=frozenset({"kim"}), assets=(source.sha256,)),
+            ),
+        )  # fmt: skip
         sent = bench.ask(assets=(source.sha256,), destination="site")
         bench.answer(sent, "omar", Effect.PERMIT)
         bench.grant(sent, outside=OutsideEffect.IDEMPOTENT)
