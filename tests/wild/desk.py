@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import wave
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -178,3 +180,26 @@ def png(colour: str = "navy", size: int = 16) -> bytes:
 
 def rows(desk: Desk, sql: str, *parameters: Any) -> list[Mapping[str, Any]]:
     return [dict(row) for row in desk.studio.guard.ledger.all(sql, *parameters)]
+
+
+def mp4(colour: str = "navy", frames: int = 4) -> bytes:
+    data = io.BytesIO()
+    with av.open(data, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(frames):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (32, 32), colour))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return data.getvalue()
+
+
+def wav() -> bytes:
+    data = io.BytesIO()
+    with wave.open(data, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(b"\x00\x10" * 800)
+    return data.getvalue()
