@@ -20,7 +20,7 @@ SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,10})?")
 
 _FORMS = ("path", "bytes", "data-url")
 _OUTWARD = (Stage.QUEUE, Stage.EXPORT)
-_SPLIT = (
+SPLIT = (
     "A tool that converts and publishes at once sends out what nobody reviewed or approved: split"
     " it into one that renders to a file, and let export_asset (`guard.export_tool()`) send that"
 )
@@ -192,12 +192,12 @@ class Binding:
         if long and (known_stage is None or known_stage in _OUTWARD):
             raise BindingError(
                 f"{name}: {', '.join(long)}= is for tools that make or review media; the"
-                f" {known_stage or 'None'} stage has none. {_SPLIT if outputs or urls else ''}"
+                f" {known_stage or 'None'} stage has none. {SPLIT if outputs or urls else ''}"
             )
         if known_stage in _OUTWARD and outputs:  # I7: what left would not be what was approved
             raise BindingError(
                 f"{name}: the {known_stage} stage makes no media, and {', '.join(paths)} is an"
-                f" output. {_SPLIT}"
+                f" output. {SPLIT}"
             )
         for located in (*urls, *((starts,) if starts is not None else ())):
             require_located(name, located)

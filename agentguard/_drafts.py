@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 from langchain_core.tools import BaseTool
 
-from agentguard._declared import SUFFIX
+from agentguard._declared import SPLIT, SUFFIX
 from agentguard._facing import json_schema
 from agentguard._shapes import Shape
+from agentguard.errors import BindingError
 from agentguard.model import Stage
 
 _STAGE_HINTS: Mapping[Stage, tuple[str, ...]] = {
@@ -17,12 +19,31 @@ _STAGE_HINTS: Mapping[Stage, tuple[str, ...]] = {
     Stage.QUEUE: ("queue", "schedule"),
     Stage.REVIEW: ("review", "inspect", "moderat", "quality"),
     Stage.GENERATE: ("generate", "create", "paint", "draw", "make", "synthes"),
-    Stage.RENDER: ("render", "transcode", "encode", "video", "thumbnail"),
+    Stage.RENDER: ("render", "transcode", "encode", "video", "thumbnail", "assemble", "concat"),
 }
+_OPERATION = re.compile(
+    r"(?:request|job|task|operation|prediction|generation|run|ticket)_?(?:id|name)?|operation"
+)
+_STARTS = re.compile(
+    r"\b(?:request|job|task|operation|prediction|generation)[ _]id\b|\bpoll\b", re.IGNORECASE
+)
+_URL_OUT = re.compile(r"\burls?\b|\blink\b", re.IGNORECASE)
+_PUBLISHES = re.compile(r"publish|upload|export", re.IGNORECASE)
+_CONVERTS = re.compile(
+    r"convert|transcod|encod|resiz|crop|compress|render|trim|watermark|scale", re.IGNORECASE
+)
+_SETTINGS = frozenset(
+    {"width", "height", "fps", "codec", "bitrate", "crf", "resolution", "scale", "quality"}
+)
+_OUTPUT_WORDS = frozenset(
+    {"output", "out", "target", "result", "dest", "saved", "save", "outfile", "filename"}
+)
 
 
 def draft(tool: BaseTool) -> str:
     """A Binding for a tool as Python source, guessed from its schema, for a person to correct.
+
+    `"?"` stands for what only a person can decide.
 
     Args:
         tool: any LangChain tool with a schema.
@@ -31,11 +52,17 @@ def draft(tool: BaseTool) -> str:
         BindingError: the tool can't be bound as it is; the message says why.
     """
     groups: dict[str, list[str]] = {"assets": [], "texts": [], "plain": [], "outputs": []}
+    forms: dict[str, str] = {}
+    operations: dict[str, str] = {}
     destination = ""
+    names: set[str] = set()
     for path, leaf in Shape(json_schema(tool), tool.name).leaves.items():
         name = path.rsplit(".", 1)[-1].removesuffix("[]").lower()
+        names.add(name)
         if name in ("to", "destination", "channel", "account"):
             destination = f", destination=Arg({path!r})"
+        elif _OPERATION.fullmatch(name) and leaf.get("type") == "string":
+            operations[path] = "?"
         elif _is_output(name, leaf):
             groups["outputs"].append(path)
         elif leaf.get("type") == "string" and any(
@@ -44,25 +71,53 @@ def draft(tool: BaseTool) -> str:
             groups["texts"].append(path)
         elif leaf.get("type") == "string" and "enum" not in leaf and "const" not in leaf:
             groups["assets"].append(path)
+            if name.split("_")[-1] in ("url", "uri", "urls") or leaf.get("format") == "uri":
+                forms[path] = "data-url"
         else:
             groups["plain"].append(path)
     words = f"{tool.name} {tool.description}".lower()
+    starts = bool(_STARTS.search(words)) and not operations
+    _require_one_thing(tool, words, names, bool(groups["outputs"]))
     guesses = [stage for stage, hints in _STAGE_HINTS.items() if any(h in words for h in hints)]
     makes = bool(groups["texts"] and groups["outputs"]) and not groups["assets"]
     stage = guesses[0] if guesses else Stage.GENERATE if makes else Stage.EDIT
-    if stage is Stage.EXPORT and not destination:
+    long = ""
+    if starts or operations:  # long work is a vendor's, whatever its words sound like
+        stage = Stage.GENERATE
         destination = ', destination="?"'
-    lists = "".join(f", {key}={paths!r}" for key, paths in groups.items() if paths)
-    effect = ', effect="opaque"' if destination else ""
-    return f'Binding({tool.name}, stage="{stage}"{lists}{destination}{effect})'
+        long = ', starts="?"' if starts else f", operations={operations!r}"
+        if operations and _URL_OUT.search(words):
+            long += ', urls=["?"]'
+    elif stage is Stage.EXPORT and not destination:
+        destination = ', destination="?"'
+    lists = "".join(
+        f", {key}={_named(paths, forms if key == 'assets' else {})}"
+        for key, paths in groups.items()
+        if paths
+    )
+    effect = ', effect="opaque"' if destination and not long else ""
+    return f'Binding({tool.name}, stage="{stage}"{lists}{destination}{long}{effect})'
+
+
+def _require_one_thing(tool: BaseTool, words: str, names: set[str], writes: bool) -> None:
+    converts = writes or bool(names & _SETTINGS) or _CONVERTS.search(tool.name) is not None
+    if (
+        converts
+        and _PUBLISHES.search(words)
+        and names & {"to", "destination", "channel", "account"}
+    ):
+        raise BindingError(f"{tool.name} seems to convert and to publish. {SPLIT}")
+
+
+def _named(paths: list[str], forms: Mapping[str, str]) -> str:
+    if not forms:
+        return repr(paths)
+    return repr({path: forms.get(path, "path") for path in paths})
 
 
 def _is_output(name: str, leaf: Mapping[str, object]) -> bool:
     """A file name to write to: by its name, or by a default such as "picture.png"."""
     default = leaf.get("default")
-    words = set(name.split("_"))
-    return (
-        bool(words & {"output", "out", "target", "result", "dest", "saved"})
-        or name == "file"
-        or (isinstance(default, str) and SUFFIX.fullmatch(os.path.splitext(default)[1]) is not None)
-    )
+    suffix = os.path.splitext(default)[1] if isinstance(default, str) else ""
+    named = bool(set(name.split("_")) & _OUTPUT_WORDS) or name == "file"
+    return named or (suffix != "" and SUFFIX.fullmatch(suffix) is not None)

@@ -145,7 +145,8 @@ class Execution:
         queued = binding.stage is Stage.QUEUE and request.destination is not None
         revealed: set[str] = set()
         if binding.reveals:
-            for labels in (*(use.labels for use in request.assets),
+            for labels in (claim.prepared.carried.labels,
+                           *(use.labels for use in request.assets),
                            *(made.labels for made in collected.made)):  # fmt: skip
                 revealed |= labels - self.workspace.open_labels
         reviewed = {use.sha256 for use in request.assets if use.argument == binding.reviews}
@@ -176,6 +177,7 @@ class Execution:
         state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if claim.started and claim.call.bound.binding.reveals:
+            revealed |= claim.prepared.carried.labels - self.workspace.open_labels
             for use in claim.prepared.request.assets:
                 revealed |= use.labels - self.workspace.open_labels
         self._finish(claim, Outcome(state=state, text=text, revealed=revealed))

@@ -147,13 +147,13 @@ class Guard:
         bound = Bound(binding)
         if bound.name in self.bound:
             raise BindingError(f"{bound.name} is bound twice; tool names are unique")
-        self._require_no_way_out(bound)
         named = binding.destination
         if isinstance(named, str) and named not in self.workspace.destinations:
             raise BindingError(
                 f"{bound.name} goes to {named!r}, which is not configured; there are"
                 f" {', '.join(sorted(self.workspace.destinations)) or 'none'}"
             )
+        self._require_no_way_out(bound)
         self._require_hosts(bound)
         unknown = sorted(binding.labels - set(self.workspace.classes))
         if unknown:

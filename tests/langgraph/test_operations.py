@@ -205,6 +205,20 @@ def test_a_result_above_the_chat_models_ceiling_is_not_described(
     assert service.asked == []
 
 
+def test_I2_what_a_result_reveals_of_a_prompt_is_in_the_jobs_later_texts(
+    tmp_path: Path, service: Service
+) -> None:
+    config = CONFIG.replace('workspace = "acme"', 'workspace = "acme"\nchat_model = "videos"')
+    with desk(tmp_path, config=config, ceiling=["personal-data"]) as at:
+        bind(at, service, reveals=True)
+        with at.studio.guard.open_job("film", requested_by=KIM) as job:
+            id = started(at, job, prompt="A card for jane.doe@gmail.com")
+            assert at.act(job, GET, request_id=id).content.startswith("still running")
+            assert [row["label"] for row in rows(at, "SELECT label FROM revealed")] == [
+                "personal-data"
+            ]
+
+
 # --- whose id it is --------------------------------------------------------------------------
 
 

@@ -67,6 +67,7 @@ class Desk:
     def act(self, job: Job, tool: str, **arguments: Any) -> ToolMessage:
         """What the model reads after one call."""
         said = says(call(tool, arguments))
+        self.studio.clock.turn(seconds=0.001)  # so that what comes later is later
         state = self.graphs[tool].invoke({"messages": [said]}, job.config(thread_id="t"))
         return results(state)[-1]
 
