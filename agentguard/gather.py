@@ -179,9 +179,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     return Prepared(request=request, shown=shown, rows=rows, carried=carried)
 
 
-def _carried(
-    call: Call, frozen: Mapping[str, Any], workspace: Workspace, reads: Reads
-) -> Carried:
+def _carried(call: Call, frozen: Mapping[str, Any], workspace: Workspace, reads: Reads) -> Carried:
     name = (call.key, call.thread, call_name(call.call_id))
     try:
         return carry(
