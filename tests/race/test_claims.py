@@ -1,0 +1,143 @@
+"""I8: sixteen racing claimers of one Grant, in threads and in real processes: one claims."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from agentguard import audit
+from agentguard.errors import LedgerUnavailable
+from agentguard.ledger import Ledger, Outcome, Relied
+from agentguard.model import GrantState, OutsideEffect, Request
+from tests.core.ledgers import Bench, Clock, checkpoints_beside, ledger_at, request
+from tests.race.racers import RACERS, in_processes, race
+
+THREADED = 500
+PROCESSES = 300
+GROUP = 8
+DONE = Outcome(state=GrantState.EXECUTED, text="done")
+
+T = TypeVar("T")
+
+
+def permitted(bench: Bench, count: int) -> list[Request]:
+    """Requests with a Grant each, some of them for an effect outside; named by their number."""
+    asked = [request(bench.job, agent=bench.agent, stage=bench.stage, call=f"n-{number}")
+             for number in range(count)]  # fmt: skip
+    kinds = itertools.cycle([OutsideEffect.NONE, OutsideEffect.IDEMPOTENT, OutsideEffect.OPAQUE])
+    judged = [bench.judged(one, outside=kind) for one, kind in zip(asked, kinds, strict=False)]
+    bench.ledger.record_decisions(judged, epoch=bench.epoch)
+    return asked
+
+
+def act(effects: Path, asked: Request, who: str) -> None:
+    """The effect: a file that nobody else writes, so that a second one is seen beside it."""
+    (effects / f"{asked.digest}.{who}").touch(exist_ok=False)
+
+
+def require_one_each(ledger: Ledger, path: Path, effects: Path, asked: list[Request]) -> None:
+    done = Counter(file.name.split(".")[0] for file in effects.iterdir())
+    assert done == dict.fromkeys((one.digest for one in asked), 1)
+    rows = ledger.all("SELECT request, state, claims FROM grants")
+    assert {(row["state"], row["claims"]) for row in rows} == {("executed", 1)}
+    assert len(rows) == len(asked)
+    for kind in ("claimed", "finished"):
+        recorded = ledger.all(
+            "SELECT json_extract(body, '$.request') AS request FROM records"
+            " WHERE json_extract(body, '$.kind') = ?",
+            kind,
+        )
+        assert Counter(row["request"] for row in recorded) == done
+    audit.verify_tail(ledger.storage, checkpoints_beside(path))
+    audit.verify(ledger.storage, checkpoints_beside(path))
+
+
+def test_I8_sixteen_threads_race_for_each_grant_and_one_claims_it(tmp_path: Path) -> None:
+    path, effects = tmp_path / "ledger.db", tmp_path / "effects"
+    effects.mkdir()
+    with ledger_at(path) as ledger:
+        bench = Bench(ledger)
+        asked = permitted(bench, THREADED)
+
+        def racer(number: int) -> Counter[str]:
+            said: Counter[str] = Counter()
+            for one in asked:
+                obstacle = bench.claim(one)
+                said[str(obstacle)] += 1
+                if obstacle is None:
+                    act(effects, one, str(number))
+                    assert bench.finish(one)
+            return said
+
+        said = race(*(lambda number=number: racer(number) for number in range(RACERS)))
+        assert not [error for error in said if isinstance(error, Exception)]
+        total = sum(said, Counter())
+        assert total["None"] == THREADED
+        assert set(total) <= {"None", "its grant is claimed", "its grant is executed"}
+        assert sum(total.values()) == RACERS * THREADED
+        assert sum(bool(counts["None"]) for counts in said) > 1, "one racer won all: no race"
+        require_one_each(ledger, path, effects, asked)
+
+
+# --- real processes ---------------------------------------------------------------------------
+
+
+@contextmanager
+def ready(path: str, *_: str) -> Iterator[Ledger]:
+    with ledger_at(Path(path), Clock()) as ledger:
+        yield ledger
+
+
+def claim_all(ledger: Ledger, number: int, path: str, told: str, effects: str) -> dict[str, int]:
+    """One process: claims every Grant, a few at a time, as a busy program would; in its own order
+    within a group, so that each is first sometimes."""
+    known = json.loads(told)
+    asked = [request(known["job"], agent="editor", call=f"n-{n}") for n in range(known["count"])]
+    relied = Relied(epoch=1, credential=known["credential"], versions={}, approved=False,
+                    policy_version="v")  # fmt: skip
+    order = random.Random(number)
+    said: Counter[str] = Counter()
+    for start in range(0, len(asked), GROUP):
+        group = asked[start : start + GROUP]
+        order.shuffle(group)
+        for one in group:
+            obstacle = patient(lambda one=one: ledger.claim(one, relied, durable=False))
+            said[str(obstacle)] += 1
+            if obstacle is None:
+                act(Path(effects), one, str(number))
+                assert patient(lambda one=one: ledger.finish(
+                    one, DONE, credential=known["credential"]))  # fmt: skip
+    return dict(said)
+
+
+def patient(work: Callable[[], T]) -> T:
+    """Sixteen processes starve each other now and then: what says "nothing was done" is redone."""
+    while True:
+        try:
+            return work()
+        except LedgerUnavailable as error:
+            if "locked" not in str(error):
+                raise
+
+
+def test_I8_sixteen_processes_race_for_each_grant_and_one_claims_it(tmp_path: Path) -> None:
+    path, effects = tmp_path / "ledger.db", tmp_path / "effects"
+    effects.mkdir()
+    with ledger_at(path) as ledger:
+        bench = Bench(ledger)
+        asked = permitted(bench, PROCESSES)
+        told = json.dumps({"job": bench.job, "credential": bench.credential, "count": PROCESSES})
+    said = in_processes("tests.race.test_claims:claim_all", str(path), told, str(effects))
+    total = sum(map(Counter, said), Counter())
+    assert total["None"] == PROCESSES
+    assert set(total) <= {"None", "its grant is claimed", "its grant is executed"}
+    assert sum(total.values()) == RACERS * PROCESSES
+    assert sum("None" in counts for counts in said) > 1, "one process won all: no race"
+    with ledger_at(path) as ledger:
+        require_one_each(ledger, path, effects, asked)
