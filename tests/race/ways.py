@@ -41,7 +41,7 @@ class Scripted(GenericFakeChatModel):
         return self
 
 
-def make_send(studio: Studio, *, both: bool = True) -> BaseTool:
+def make_send(studio: Studio) -> BaseTool:
     """A bound tool with an opaque effect outside: `send(source, to)`, sync and async by itself."""
 
     def send(source: str, to: str) -> str:
@@ -55,7 +55,7 @@ def make_send(studio: Studio, *, both: bool = True) -> BaseTool:
         studio.world.effects.append(("send", to))
         return f"sent to {to}"
 
-    made = StructuredTool.from_function(send, asend if both else None)
+    made = StructuredTool.from_function(send, asend)
     studio.guard.bind(
         Binding(made, stage="export", assets=["source"], destination=Arg("to"), effect="opaque")
     )
@@ -68,6 +68,7 @@ def graph_of(
     tool: BaseTool,
     script: list[AIMessage],
     *,
+    agent: str = "publisher",
     stop_before: bool = False,
     saver: Any = None,
 ) -> Any:
@@ -83,11 +84,11 @@ def graph_of(
         return create_agent(
             Scripted(script=script),
             studio.guard.tools([tool]),
-            middleware=[GuardMiddleware(studio.guard, agent="publisher")],
+            middleware=[GuardMiddleware(studio.guard, agent=agent)],
             **compiled,
         )
     if way == "inline":
-        (tool,) = studio.guard.tools([tool], agent="publisher", gate="inline")
+        (tool,) = studio.guard.tools([tool], agent=agent, gate="inline")
     builder = StateGraph(State)
     builder.add_node("model", scripted(script))
     builder.add_node("tools", ToolNode([tool]))
@@ -95,7 +96,7 @@ def graph_of(
     builder.add_conditional_edges("model", tools_condition)
     builder.add_edge("tools", "model")
     if way == "protect":
-        builder = protect(builder, studio.guard, agents={"tools": "publisher"})
+        builder = protect(builder, studio.guard, agents={"tools": agent})
     return builder.compile(**compiled)
 
 
