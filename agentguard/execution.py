@@ -195,6 +195,7 @@ class Execution:
         if request.destination is None:
             raise DestinationError("this call names no destination", outcome_unknown=False)
         row = next(row for row in claim.prepared.rows.values() if row["sha256"] == sha256)
+        self._require_held(claim)
         receipt = self.broker.send(
             destination=request.destination,
             key=request.content_digest,
@@ -205,6 +206,24 @@ class Execution:
         )
         claim.receipts.append(receipt)
         return receipt
+
+    def _require_held(self, claim: Claim) -> None:
+        """Look once more right before sending: who slept past its lease may be given up by now.
+
+        I8: an effect that was reconciled as "it did not happen" must not happen afterwards.
+        """
+        request = claim.prepared.request
+        try:
+            held = self.ledger.one(
+                "SELECT 1 FROM grants WHERE request = ? AND state = 'claimed' AND epoch = ?",
+                request.digest, claim.call.job.epoch,
+            )  # fmt: skip
+        except LedgerUnavailable as error:
+            reason = "the ledger is unavailable; nothing was sent"
+            raise DestinationError(reason, outcome_unknown=False) from error
+        if held is None:
+            reason = "its job ended meanwhile; nothing was sent"
+            raise DestinationError(reason, outcome_unknown=False)
 
     def _prepare_files(
         self, call: Call, prepared: Prepared
