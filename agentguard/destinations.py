@@ -177,27 +177,34 @@ class Folder:
 def _create_local(path: str, data: bytes) -> None:
     folder, name = os.path.split(path)
     partial = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
+    descriptor = os.open(folder, os.O_RDONLY)  # first: what fails after the link is no refusal
     try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            os.link(partial, path)  # unlike rename, it replaces nothing
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, "exists") from None
-            os.rename(partial, path)  # a file system without links
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
+            with open(partial, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _link(partial, path)
+        finally:
+            with suppress(OSError):
+                os.unlink(partial)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:  # I8: it is there, whatever the reason why that is not on the disk
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
     finally:
         os.close(descriptor)
+
+
+def _link(partial: str, path: str) -> None:
+    try:
+        os.link(partial, path)  # unlike rename, it replaces nothing
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "exists") from None
+        os.rename(partial, path)  # a file system without links
 
 
 def adapter_for(destination: Destination) -> Adapter:

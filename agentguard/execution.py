@@ -268,8 +268,12 @@ class Execution:
         )
 
     def _finish(self, claim: Claim, outcome: Outcome) -> None:
+        request = claim.prepared.request
         try:
-            held = self.ledger.finish(claim.prepared.request, outcome, credential=claim.credential)
+            held = self.ledger.finish(request, outcome, credential=claim.credential)
+        except LedgerUnavailable:
+            claim.call.job.owe(request, outcome, credential=claim.credential)
+            raise
         finally:
             claim.scratch.close()
         if not held:

@@ -6,17 +6,20 @@ process's credentials; they are never in graph state or `configurable`, where on
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from agentguard.errors import AgentGuardError, JobError
-from agentguard.ledger import Ledger
-from agentguard.model import Agent, Credential, JobState, Stage
+from agentguard.errors import AgentGuardError, JobError, LedgerError, LedgerUnavailable
+from agentguard.ledger import Ledger, Outcome
+from agentguard.model import Agent, Credential, GrantState, JobState, Request, Stage
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -59,6 +62,7 @@ class Job:
         self._left = left
         self._lock = threading.Lock()
         self._credentials: dict[tuple[str, Stage], Credential] = {}
+        self._owed: list[tuple[Request, Outcome, str]] = []
         self._token: Token[Job | None] | None = None
 
     def config(
@@ -102,8 +106,42 @@ class Job:
                 known = self._mint(agent.id, stage)
             return known
 
+    def owe(self, request: Request, outcome: Outcome, *, credential: str) -> None:
+        """Keep what a claimed call came to while the ledger can't take it.
+
+        It is recorded as soon as the ledger is back, at the latest when the job is left: a ledger
+        that was away for a moment costs nobody a look at the destination (I8).
+        """
+        with self._lock:
+            self._owed.append((request, outcome, credential))
+
+    def settle(self) -> None:
+        """Record what is owed.
+
+        Raises:
+            LedgerUnavailable: the ledger is still away; it stays owed.
+        """
+        while self._owed:
+            with self._lock:
+                if not self._owed:
+                    return
+                request, outcome, credential = owed = self._owed.pop(0)
+            try:
+                row = self._ledger.one("SELECT state FROM grants WHERE request = ?", request.digest)
+                state = None if row is None else row["state"]
+                # A commit whose answer got lost may have been one.
+                if state in (GrantState.CLAIMED, GrantState.UNKNOWN) or state != outcome.state:
+                    self._ledger.finish(request, outcome, credential=credential)
+            except LedgerUnavailable:
+                with self._lock:
+                    self._owed.insert(0, owed)
+                raise
+            except LedgerError as error:  # it will never be taken: `reconcile` finds out
+                _log.error("an outcome in %s is lost: %s", self.id, error)
+
     def renew(self) -> bool:
         """Keep the lease, and replace credentials past half of their life; False if it is lost."""
+        self.settle()  # also if the lease is lost: what was done outside is known then
         if not self._ledger.renew_lease(self.id, epoch=self.epoch, lease=self._lifetimes.lease):
             return False
         now = self._ledger.clock()
@@ -141,6 +179,8 @@ class Job:
         self._credentials.clear()
         reason = "left" if kind is None else f"failed: {kind.__name__}"
         try:
+            with contextlib.suppress(LedgerUnavailable):  # what stays owed is unknown from now on
+                self.settle()
             self.state = self._ledger.leave_job(
                 self.id, epoch=self.epoch, clean=kind is None, reason=reason
             )
@@ -166,19 +206,38 @@ class Jobs:
     def __init__(self, *, interval: float) -> None:
         self._held: dict[str, Job] = {}
         self._interval = interval
+        self._reset()
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            this = weakref.ref(self)  # hooks stay for good, so they must not keep this alive
+            os.register_at_fork(after_in_child=lambda: _forked(this))
+
+    def _reset(self) -> None:
+        """Begin without a thread: at first, and in a forked child, where it is not.
+
+        A child may find locks that a thread of its parent held when it was forked, for ever.
+        """
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        for job in self._held.values():
+            job._lock = threading.Lock()
 
     def hold(self, job: Job) -> None:
-        """Start keeping a job's lease."""
+        """Start keeping a job's lease.
+
+        Raises:
+            JobError: no thread can be started; nothing would renew the lease, so nothing runs.
+        """
         with self._lock:
             self._held[job.id] = job
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._renew, name="agentguard-leases", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._renew, name="agentguard-leases", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    del self._held[job.id]
+                    raise JobError(f"its lease can't be kept: {error}; the job lapses") from error
+                self._thread = thread
 
     def drop(self, job: Job) -> None:
         """Stop keeping a job's lease."""
@@ -228,3 +287,11 @@ class Jobs:
                         self.drop(job)
                 except AgentGuardError as error:
                     _log.warning("the lease on %s could not be renewed: %s", job.id, error)
+                except Exception:  # this thread keeps every other job's lease, too
+                    _log.exception("the lease on %s could not be renewed", job.id)
+
+
+def _forked(reference: weakref.ref[Jobs]) -> None:
+    jobs = reference()
+    if jobs is not None:
+        jobs._reset()
