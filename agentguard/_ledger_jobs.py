@@ -6,6 +6,9 @@ from agentguard.errors import JobError
 from agentguard.model import JobState
 from agentguard.storage import Tx
 
+DIED = "its process died: the lease lapsed"
+"""Why a job ended that nobody left."""
+
 _UNUSED = (
     "(state = 'pending' OR (state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
     " WHERE grants.request = approvals.request AND grants.state NOT IN"
@@ -88,7 +91,7 @@ def sweep(tx: Tx) -> dict[str, int]:
     for job in jobs:
         if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND state = 'open' AND {_LAPSED}",
                   job, tx.now):  # fmt: skip
-            end_job(tx, job, reason="its process died: the lease lapsed")
+            end_job(tx, job, reason=DIED)
             done["jobs"] += 1
     for job in jobs:
         done["approvals"] += tx.update(

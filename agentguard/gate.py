@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentguard._repeats import begun_before
 from agentguard.approvals import Approvals
 from agentguard.config import Workspace
 from agentguard.decide import decide
 from agentguard.errors import JobError, LedgerError
 from agentguard.gather import Call, Prepared, Refused, call_name, facts, prepare, sayable, stage_of
 from agentguard.ledger import Judged, Ledger, Reads
-from agentguard.model import Decision, Effect, Facts
+from agentguard.model import Decision, Effect, Facts, OutsideEffect
 from agentguard.policy import Policy
 from agentguard.storage import Row
 
@@ -175,13 +176,15 @@ class Gate:
         now = self.ledger.clock()
         known = facts(call, prepared, self.workspace, reads, now=now)
         request = prepared.request
+        if call.bound.binding.effect is not OutsideEffect.NONE:
+            why = begun_before(request, thread=call.thread, reads=reads)
+            if why is not None:  # I8: whoever retries blindly is told, not obeyed
+                return _deny("agentguard.repeat", f"refused: {why}"), known
         if approval is None:  # nobody was asked, so nobody answered
             return decide(self.policy, request, known, (), now), known
         if approval["state"] in _CLOSED or now >= approval["expires_at"]:
             why = _CLOSED.get(approval["state"]) or _TOO_LATE
-            return Decision(
-                effect=Effect.DENY, policies=("agentguard.approval",), reason=f"refused: {why}"
-            ), known
+            return _deny("agentguard.approval", f"refused: {why}"), known
         answers = self.approvals.verified(request.digest, reads)
         return decide(self.policy, request, known, answers, now), known
 
@@ -311,6 +314,10 @@ def asked_of(row: Row, reads: Reads) -> Row | None:
     return reads.one("SELECT * FROM approvals WHERE request = ?", row["digest"])
 
 
+def _deny(policy: str, reason: str) -> Decision:
+    return Decision(effect=Effect.DENY, policies=(policy,), reason=reason)
+
+
 def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
     return {
         "job": call.job.id,
@@ -323,9 +330,7 @@ def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
 
 
 def _denied(refusal: Refused) -> Authorized:
-    return Authorized(
-        decision=Decision(effect=Effect.DENY, policies=(refusal.policy,), reason=refusal.reason)
-    )
+    return Authorized(decision=_deny(refusal.policy, refusal.reason))
 
 
 def _recorded_decision(row: Row) -> Decision:

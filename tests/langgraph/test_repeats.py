@@ -1,0 +1,166 @@
+"""What was begun before is not begun again: by another call, or by a program started again (I8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+
+from agentguard import Arg, Binding
+from agentguard.recovery import settle
+from tests.support import Clock, Studio, build, call, open_studio, results, says
+
+LEASE_S = 30
+
+
+def publish(studio: Studio, job: Any, thread: str, *, to: str = "team", **more: Any) -> str:
+    """A message of its own asks for the one picture to be uploaded; what the model reads of it."""
+    asset = job.import_asset(studio.folder / "in.png", ["brand"])
+    args = {"source": asset, "to": to, **more}
+    graph = build(studio, [says(call("publish", args))])
+    state = graph.invoke({"messages": [("user", "go")]}, job.config(thread_id=thread))
+    (said,) = results(state)
+    return f"{said.status}: {said.text}"
+
+
+class Killed(BaseException):
+    """Stands in for a signal: nothing catches it, and the outcome is not recorded."""
+
+
+def begin(studio: Studio, monkeypatch: pytest.MonkeyPatch, thread: str = "t") -> Any:
+    """An upload that happened and whose outcome nobody recorded; its job is open."""
+    job = studio.guard.open_job("poster", requested_by="kim@acme.example")
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studio.guard.execution, "collect", die)
+        with pytest.raises(Killed):
+            publish(studio, job, thread)
+    assert studio.grants() == ["claimed"]
+    return job
+
+
+@pytest.fixture
+def place(studio: Studio) -> Studio:
+    studio.picture()
+    return studio
+
+
+@pytest.mark.parametrize("thread", ["t", "another"])
+def test_I8_what_is_unknown_is_not_done_again_by_a_new_job(
+    place: Studio, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    begin(place, monkeypatch)
+    place.clock.turn(seconds=LEASE_S)
+    with place.guard.open_job("again", requested_by="kim@acme.example") as job:
+        assert "its outcome is not known" in publish(place, job, thread)
+    assert place.world.count("publish") == 1
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_I8_once_it_is_known_whoever_wants_it_may_ask_in_a_new_thread(
+    place: Studio, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    begin(place, monkeypatch)
+    place.clock.turn(seconds=LEASE_S)
+    place.guard.ledger.sweep()
+    ((request, _),) = place.guard.reconcile()
+    settle(place.guard.ledger, request, happened=happened, by="omar@acme.example")
+    with place.guard.open_job("again", requested_by="kim@acme.example") as job:
+        same = publish(place, job, "t")
+        if happened:  # its thread never knew; nobody asked for a second one
+            assert "it is done" in same
+            assert place.world.count("publish") == 1
+            same = publish(place, job, "new")
+        assert same.startswith("success")
+    assert place.world.count("publish") == 2
+
+
+def test_I8_a_thread_that_starts_again_before_its_lease_lapsed_does_not_repeat_what_is_begun(
+    place: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(place, monkeypatch)
+    with place.guard.open_job("again", requested_by="kim@acme.example") as job:
+        assert "has begun the same and not ended" in publish(place, job, "t")
+    assert place.world.count("publish") == 1
+
+
+def test_another_place_or_other_media_are_not_the_same(
+    place: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(place, monkeypatch)
+    place.clock.turn(seconds=LEASE_S)
+    with place.guard.open_job("again", requested_by="kim@acme.example") as job:
+        place.picture(colour="red")
+        assert publish(place, job, "t").startswith("success")
+    assert place.world.count("publish") == 2
+
+
+def test_a_job_that_was_left_does_not_stand_in_the_way_of_the_next(place: Studio) -> None:
+    for count in (1, 2):
+        with place.guard.open_job("poster", requested_by="kim@acme.example") as job:
+            assert publish(place, job, "t").startswith("success")
+        assert place.world.count("publish") == count
+
+
+def test_I8_a_question_that_waits_is_closed_by_what_became_unknown_meanwhile(
+    place: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An approval, too, does not repeat what may have happened; once it is known it holds."""
+    with place.guard.open_job("again", requested_by="kim@acme.example") as job:
+        picture = place.picture("face.png", "red")
+        asset = job.import_asset(picture, ["likeness"])
+        graph = build(place, [says(call("publish", {"source": asset, "to": "team"}))])
+        config = job.config(thread_id="asked")
+        assert "__interrupt__" in graph.invoke({"messages": [("user", "go")]}, config)
+        place.answer(place.pending().request, "omar@acme.example")
+        row = place.guard.ledger.one("SELECT * FROM requests")
+        assert row is not None
+        monkeypatch.setattr("agentguard.gate.begun_before", lambda *_, **__: "it is unknown")
+        state = graph.invoke(None, config)
+        assert results(state)[0].text == "refused: it is unknown"
+    assert place.world.count("publish") == 0
+    assert place.grants() == []
+
+
+def test_I8_nor_by_another_call_of_its_job_and_a_text_is_known_by_its_words(
+    tmp_path: Path,
+) -> None:
+    sent: list[str] = []
+
+    @tool
+    def post(text: str, to: str) -> str:
+        """Post a text."""
+        sent.append(text)
+        raise KeyboardInterrupt  # stopped after it was sent
+
+    studio = open_studio(tmp_path, clock=Clock())
+    try:
+        studio.guard.bind(
+            Binding(post, stage="export", texts=["text"], destination=Arg("to"), effect="opaque")
+        )
+        studio.tools["post"] = post
+
+        job = studio.guard.open_job("post", requested_by="kim@acme.example")
+
+        def say(text: str) -> Any:
+            nodes = {"export_tools": ("publisher", ["post"])}
+            graph = build(studio, [says(call("post", {"text": text, "to": "team"}))], nodes)
+            return graph.invoke(
+                {"messages": [("user", "go")]}, job.config(thread_id=str(len(sent)) + text)
+            )
+
+        with pytest.raises(KeyboardInterrupt):
+            say("good morning")
+        assert studio.grants() == ["unknown"]
+        assert "its outcome is not known" in results(say("good morning"))[0].text
+        assert sent == ["good morning"]
+        with pytest.raises(KeyboardInterrupt):
+            say("good evening")
+        assert sent == ["good morning", "good evening"]
+    finally:
+        studio.guard.close()
