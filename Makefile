@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 VECTORS := $(wildcard ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance evals bench clean
+.PHONY: help demo test check lint types layers conformance evals bench crash clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ evals: .venv/.dev  ## attacks and their benign twins through guards side by side
 
 bench: .venv/.dev  ## what a guarded call costs next to an unguarded one
 	@$(BIN)/python -m bench
+
+crash: .venv/.dev  ## kill a process at every step of a call, and see what becomes of it
+	@$(BIN)/python -m tests.crash
 
 clean:  ## remove what the other commands made
 	@rm -rf .venv build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,49 @@
+"""The whole matrix with a summary: `make crash`, or `python -m tests.crash [WORD...]`.
+
+Words choose cells by what is in their names (`opaque`, `exit`, `finish.in`). The exit code is 1 if
+any cell is not what it must be.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.crash.cells import cells
+from tests.crash.second import Outcome, Processes, Uploads, differences, play
+from tests.crash.table import table
+
+
+def main(*words: str) -> int:
+    chosen = [cell for cell in cells(whole=True) if all(word in cell.name for word in words)]
+    print(f"{len(chosen)} cells, no random choices", flush=True)
+    uploads, processes, began = Uploads(), Processes(), time.monotonic()
+    outcomes: list[Outcome] = []
+    bad = 0
+    try:
+        for number, cell in enumerate(chosen):
+            with tempfile.TemporaryDirectory(prefix="agentguard-crash-") as folder:
+                outcome = play(cell, Path(folder), uploads, processes)
+            found = differences(outcome)
+            bad += bool(found)
+            outcomes.append(outcome)
+            if found:
+                print(f"FAILED {cell.name}: {'; '.join(found)}", flush=True)
+            elif number % 100 == 99:
+                print(f"{number + 1} done", flush=True)
+    finally:
+        uploads.close()
+    for line in table(outcomes):
+        print(line)
+    effects = Counter(len(o.effects) for o in outcomes if o.cell.kind != "none")
+    took = time.monotonic() - began
+    print(f"{len(outcomes)} processes killed in {took:.0f} s, {bad} cells failed")
+    print(f"effects per cell with an effect outside: {dict(sorted(effects.items()))}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

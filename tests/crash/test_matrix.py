@@ -1,0 +1,40 @@
+"""Every step of a call x kind of tool x durability x database: a real SIGKILL, then the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.cells import DATABASES, DURABILITIES, KINDS, STEPS, Cell, cells, expected
+from tests.crash.second import Processes, Uploads, differences, play
+
+
+@pytest.fixture(scope="module")
+def uploads() -> Iterator[Uploads]:
+    made = Uploads()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def processes() -> Processes:
+    return Processes()
+
+
+@pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.name)
+def test_I8_I9_a_killed_process_has_one_effect_at_most_and_nothing_is_lost(
+    cell: Cell, tmp_path: Path, uploads: Uploads, processes: Processes
+) -> None:
+    assert differences(play(cell, tmp_path, uploads, processes)) == []
+
+
+def test_the_matrix_holds_every_combination() -> None:
+    """Each step, kind, durability and database meet; an edit asks nobody."""
+    held = {(c.step, c.kind, c.durability, c.database) for c in cells(whole=True)}
+    asked = sum(step.asks for step in STEPS.values())
+    each = len(DURABILITIES) * len(DATABASES)
+    assert len(held) == (len(STEPS) * len(KINDS) - asked) * each
+    assert {c.name for c in cells()} < {c.name for c in cells(whole=True)}
+    assert len({expected(c) for c in cells()}) > 6
