@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentguard.bindings import Arg, Binding, Returned
+    from agentguard.bindings import Arg, Binding, McpTool, Returned
     from agentguard.guard import Guard
 
-__all__ = ["Arg", "Binding", "Guard", "Returned"]
+__all__ = ["Arg", "Binding", "Guard", "McpTool", "Returned"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Arg", "Binding", "Returned"):
+    if name in ("Arg", "Binding", "McpTool", "Returned"):
         from agentguard import bindings
 
         return getattr(bindings, name)

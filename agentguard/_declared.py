@@ -12,13 +12,14 @@ from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 
 from agentguard._located import Located, require_located
+from agentguard._mcp import McpTool, origin
 from agentguard.errors import BindingError
 from agentguard.model import GENERATED, OutsideEffect, Stage
 
-Form = Literal["path", "bytes", "data-url"]
+Form = Literal["path", "bytes", "data-url", "base64"]
 SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,10})?")
 
-_FORMS = ("path", "bytes", "data-url")
+_FORMS = ("path", "bytes", "data-url", "base64")
 _OUTWARD = (Stage.QUEUE, Stage.EXPORT)
 SPLIT = (
     "A tool that converts and publishes at once sends out what nobody reviewed or approved: split"
@@ -61,9 +62,11 @@ class Binding:
 
     Args:
         tool: a LangChain tool, or a function that becomes one.
-        stage: the stage it belongs to; None for a tool without media or effect.
+        stage: the stage it belongs to; None for a tool without media or effect, such as notes,
+            plans and a deep agent's own files and sub-agents.
         assets: argument paths that hold media: the model gives asset ids, the tool gets private
-            copies as `path` (default), `bytes` or `data-url`: `["source"]`, `{"img": "bytes"}`.
+            copies as `path` (default), `bytes`, `data-url` or `base64`: `["source"]`,
+            `{"img": "bytes"}`.
         texts: argument paths of prompts and captions: scanned, labelled, logged redacted.
         plain: argument paths of numbers, booleans, enums and bounded strings.
         outputs: arguments that the guard fills with fresh paths, hidden from the model:
@@ -91,6 +94,8 @@ class Binding:
         remembers: the server behind the tool keeps what it was sent, so each output gets the class
             of everything this job sent to its Destination and by this tool. Names of other tools
             that share its memory: `["open_canvas"]`.
+        mcp: for a tool of an MCP server, and required there: which tool this is. Any object that
+            langchain-mcp-adapters makes of that tool is then taken, and no other.
 
     Raises:
         BindingError: the declaration contradicts itself.
@@ -115,6 +120,7 @@ class Binding:
     operations: Mapping[str, tuple[str, ...]]
     urls: tuple[Located, ...]
     remembers: tuple[str, ...]
+    mcp: McpTool | None
 
     def __init__(
         self,
@@ -138,6 +144,7 @@ class Binding:
         operations: Mapping[str, str | Sequence[str]] | None = None,
         urls: Sequence[Located] = (),
         remembers: bool | Sequence[str] = False,
+        mcp: McpTool | None = None,
     ) -> None:
         try:
             made = tool if isinstance(tool, BaseTool) else make_tool(tool)
@@ -164,9 +171,9 @@ class Binding:
         known_effect = OutsideEffect(effect)
         if labels is None:
             labels = {GENERATED} if known_stage is Stage.GENERATE else ()
-        if known_stage is None and (forms or outputs or destination or texts):
+        if known_stage is None and (forms or outputs or destination):
             raise BindingError(
-                f"{name}: stage=None is for tools without media, texts or effect; name its stage"
+                f"{name}: stage=None is for tools without media or effect; name its stage"
             )
         if known_stage is Stage.EXPORT and known_effect is OutsideEffect.NONE:
             raise BindingError(
@@ -209,6 +216,7 @@ class Binding:
         for path, tools in started_by.items():
             if not tools:
                 raise BindingError(f"{name}.{path}: name the tool that starts the operation")
+        _require_pinned(made, mcp, sends=bool(forms or texts), destination=destination)
         if interrupts and known_effect is not OutsideEffect.NONE:
             raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
         values: dict[str, Any] = {
@@ -231,6 +239,7 @@ class Binding:
             "operations": MappingProxyType(started_by),
             "urls": tuple(urls),
             "remembers": remembered,
+            "mcp": mcp,
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -245,3 +254,25 @@ class Binding:
     def is_long(self) -> bool:
         """Whether it starts, or asks for, work that goes on at a vendor after the call."""
         return self.starts is not None or bool(self.operations)
+
+
+def _require_pinned(
+    tool: BaseTool, mcp: McpTool | None, *, sends: bool, destination: str | Arg | None
+) -> None:
+    """A tool of an MCP server names what it is pinned to, and where a remote one sends."""
+    if mcp is not None:
+        mcp.require(tool)
+    came = origin(tool)
+    if came is None:
+        return
+    if mcp is None:
+        raise BindingError(
+            f"{tool.name} is {came.name!r} of the MCP server {came.server!r}, which may change it"
+            " at any time; pin what you read: mcp=McpTool(server=..., name=..., schema=...)"
+            " (`agentguard bind MODULE:TOOLS` drafts it)"
+        )
+    if came.remote and sends and destination is None:
+        raise BindingError(
+            f"{tool.name}: the MCP server {came.server!r} is called over HTTP, so its media and"
+            " texts leave this machine; say where to: destination='...', a configured vendor"
+        )

@@ -10,7 +10,8 @@ from langchain_core.tools import BaseTool
 
 from agentguard._declared import SPLIT, SUFFIX
 from agentguard._facing import json_schema
-from agentguard._shapes import Shape
+from agentguard._mcp import origin
+from agentguard._shapes import Shape, is_encoded
 from agentguard.errors import BindingError
 from agentguard.model import Stage
 
@@ -40,19 +41,22 @@ _OUTPUT_WORDS = frozenset(
 )
 
 
-def draft(tool: BaseTool) -> str:
+def draft(tool: BaseTool, called: str = "") -> str:
     """A Binding for a tool as Python source, guessed from its schema, for a person to correct.
 
     `"?"` stands for what only a person can decide.
 
     Args:
         tool: any LangChain tool with a schema.
+        called: the Python expression that names it; its own name without one.
 
     Raises:
         BindingError: the tool can't be bound as it is; the message says why.
     """
-    groups: dict[str, list[str]] = {"assets": [], "texts": [], "plain": [], "outputs": []}
+    if not called:  # an MCP server chose the name: it must not become code
+        called = tool.name if tool.name.isidentifier() else "tool"
     forms: dict[str, str] = {}
+    groups: dict[str, list[str]] = {"assets": [], "texts": [], "plain": [], "outputs": []}
     operations: dict[str, str] = {}
     destination = ""
     names: set[str] = set()
@@ -71,8 +75,7 @@ def draft(tool: BaseTool) -> str:
             groups["texts"].append(path)
         elif leaf.get("type") == "string" and "enum" not in leaf and "const" not in leaf:
             groups["assets"].append(path)
-            if name.split("_")[-1] in ("url", "uri", "urls") or leaf.get("format") == "uri":
-                forms[path] = "data-url"
+            forms[path] = _form(name, leaf)
         else:
             groups["plain"].append(path)
     words = f"{tool.name} {tool.description}".lower()
@@ -90,13 +93,18 @@ def draft(tool: BaseTool) -> str:
             long += ', urls=["?"]'
     elif stage is Stage.EXPORT and not destination:
         destination = ', destination="?"'
+    media = forms if set(forms.values()) - {"path"} else groups["assets"]
     lists = "".join(
-        f", {key}={_named(paths, forms if key == 'assets' else {})}"
-        for key, paths in groups.items()
-        if paths
+        f", {key}={media if key == 'assets' else paths!r}" for key, paths in groups.items() if paths
     )
     effect = ', effect="opaque"' if destination and not long else ""
-    return f'Binding({tool.name}, stage="{stage}"{lists}{destination}{long}{effect})'
+    came = origin(tool)
+    if came is not None and came.remote and (groups["assets"] or groups["texts"]):
+        destination = destination or ', destination="?"'
+    pin = "" if came is None else (
+        f", mcp=McpTool(server={came.server!r}, name={came.name!r}, schema={came.schema!r})"
+    )  # fmt: skip
+    return f'Binding({called}, stage="{stage}"{lists}{destination}{long}{effect}{pin})'
 
 
 def _require_one_thing(tool: BaseTool, words: str, names: set[str], writes: bool) -> None:
@@ -109,10 +117,24 @@ def _require_one_thing(tool: BaseTool, words: str, names: set[str], writes: bool
         raise BindingError(f"{tool.name} seems to convert and to publish. {SPLIT}")
 
 
-def _named(paths: list[str], forms: Mapping[str, str]) -> str:
-    if not forms:
-        return repr(paths)
-    return repr({path: forms.get(path, "path") for path in paths})
+def told(tool: BaseTool) -> list[str]:
+    """What an MCP server's tool tells the chat model, line by line; empty for any other tool."""
+    came = origin(tool)
+    if came is None:
+        return []
+    lines = [f"{came.name} of the MCP server {came.server} says:", *tool.description.splitlines()]
+    for path, leaf in Shape(json_schema(tool), tool.name).leaves.items():
+        if "description" in leaf:
+            lines.append(f"{path}: {leaf['description']}")
+    return lines
+
+
+def _form(name: str, leaf: Mapping[str, object]) -> str:
+    words = set(name.split("_"))
+    if is_encoded(leaf) or words & {"base64", "b64"}:
+        return "base64"
+    named = words & {"url", "urls", "uri", "dataurl"} or leaf.get("format") == "uri"
+    return "data-url" if named else "path"
 
 
 def _is_output(name: str, leaf: Mapping[str, object]) -> bool:

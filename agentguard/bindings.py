@@ -19,9 +19,10 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ValidationError
 
 from agentguard._declared import SUFFIX, Arg, Binding, Form, Returned
-from agentguard._drafts import draft
+from agentguard._drafts import draft, told
 from agentguard._facing import call_schema, facing_json, facing_model, injected, json_schema
 from agentguard._located import OPERATION
+from agentguard._mcp import McpTool
 from agentguard._shapes import Shape, is_binary, is_encoded, jsonable, replace_at, values_at
 from agentguard.canonical import canonical, digest, plain
 from agentguard.classify import looks_like_locator
@@ -33,10 +34,12 @@ __all__ = [
     "Binding",
     "Bound",
     "Form",
+    "McpTool",
     "Returned",
     "draft",
     "replace_at",
     "same_tool",
+    "told",
     "values_at",
 ]
 
@@ -164,7 +167,10 @@ class Bound:
 
     def _meaning(self) -> dict[str, Any]:
         binding = self.binding
+        mcp = binding.mcp
+        pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}
         return {
+            **pinned,
             "tool": self.name,
             "schema": self._shape.steady(self._json_schema),
             "stage": binding.stage,
@@ -213,8 +219,10 @@ class Bound:
             if leaves[path].get("type") not in ("string", None):
                 raise BindingError(f"{self.name}.{path}: takes no path or bytes, but numbers")
         for path, form in binding.assets.items():
-            if is_encoded(leaves[path]):
-                raise BindingError(f"{self.name}.{path}: takes base64; let it take a path or bytes")
+            if is_encoded(leaves[path]) and form != "base64":
+                raise BindingError(f"{self.name}.{path}: takes base64, bound as {form!r}")
+            if form == "base64" and leaves[path].get("format") != "binary":
+                continue
             if is_binary(leaves[path]) != (form == "bytes"):
                 takes = "bytes" if is_binary(leaves[path]) else "text"
                 raise BindingError(f"{self.name}.{path}: takes {takes}, bound as {form!r}")
@@ -339,7 +347,14 @@ class Bound:
 
 
 def same_tool(bound: Bound, tool: BaseTool) -> bool:
-    """Whether a tool object is the one that was bound, or a copy with the same code and schema."""
+    """Whether a tool object is the one that was bound, or a copy with the same code and schema.
+
+    Raises:
+        BindingError: an MCP tool other than the one that was pinned, saying what differs.
+    """
+    if bound.binding.mcp is not None:
+        bound.binding.mcp.require(tool)
+        return True
     original = bound.binding.tool
     if tool is original:
         return True

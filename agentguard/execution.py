@@ -5,6 +5,7 @@ Claim → run → record (DESIGN section 4, 3). The decision to run is gate.py's
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -241,6 +242,8 @@ class Execution:
                     return scratch.input_bytes(row["sha256"])
                 if form == "data-url":
                     return scratch.data_url(row["sha256"], row["media_type"])
+                if form == "base64":
+                    return base64.b64encode(scratch.input_bytes(row["sha256"])).decode("ascii")
                 return scratch.input(row["sha256"], row["extension"])
 
             return scratch, bound.fill(prepared.request.args, private, outputs), outputs

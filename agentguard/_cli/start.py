@@ -27,6 +27,7 @@ _HEADER = """\
 # - outputs: arguments the tool writes a file to (the guard fills them in)
 # - destination: where bytes or texts go if they leave this machine, image APIs included
 # - effect: idempotent, probeable or opaque, for whatever has an effect outside
+# - mcp: pins what an MCP server says of its tool, which the chat model will read: read it first
 """
 
 
@@ -143,7 +144,7 @@ def bind(
     Next: correct bindings.py, give `bindings` to Guard.from_config(..., bindings=bindings),
     and run `agentguard doctor --bindings bindings:bindings`.
     """
-    from agentguard.bindings import draft
+    from agentguard.bindings import draft, told
 
     module, found = import_object(named)
     rows: list[dict[str, Any]] = []
@@ -151,12 +152,12 @@ def bind(
         expression = _expression(module, named, tool, index, found)
         row: dict[str, Any] = {"tool": tool.name, "expression": expression}
         try:
-            source = draft(tool)
+            source = draft(tool, expression)
         except BindingError as error:
             rows.append({**row, "error": str(error)})
             continue
-        # `draft` calls it by its tool name, which need not be its name in the module.
-        rows.append({**row, "source": f"Binding({expression},{source.split(',', 1)[1]}"})
+        says = told(tool)
+        rows.append({**row, "source": source, **({"says": says} if says else {})})
     if json_:
         print_json(rows)
     else:
@@ -210,15 +211,17 @@ def _print_source(named: str, rows: list[dict[str, Any]]) -> None:
     module = named.partition(":")[0]
     drafted = [row for row in rows if "source" in row]
     names = sorted({re.split(r"[.\[]", row["expression"])[0] for row in drafted})
-    lines = [_HEADER, "from agentguard import Arg, Binding" if _uses_arg(drafted) else
-             "from agentguard import Binding"]  # fmt: skip
+    used = ["Binding", *(name for name in ("Arg", "McpTool") if _uses(drafted, name))]
+    lines = [_HEADER, f"from agentguard import {', '.join(sorted(used))}"]
     if names:
         lines += [f"from {module} import {', '.join(names)}"]
     lines += ["", "bindings = ["]
-    lines += [f"    {row['source']}," for row in drafted]
+    for row in drafted:
+        lines += [f"    # {visible(line, 2000)}" for line in row.get("says", ())]
+        lines += [f"    {row['source']},"]
     lines += [f"    # {visible(row['error'])}" for row in rows if "error" in row]
     typer.echo("\n".join([*lines, "]"]))
 
 
-def _uses_arg(rows: list[dict[str, Any]]) -> bool:
-    return any("Arg(" in row["source"] for row in rows)
+def _uses(rows: list[dict[str, Any]], name: str) -> bool:
+    return any(f"{name}(" in row["source"] for row in rows)
