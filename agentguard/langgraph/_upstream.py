@@ -33,6 +33,7 @@ __all__ = [
     "parse_calls",
     "task_id",
     "to_arguments",
+    "wrappers_of",
 ]
 
 
@@ -62,6 +63,11 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
 def task_id(configurable: Mapping[str, Any]) -> str:
     """The id of the running task, stable when its checkpoint is run again."""
     return str(configurable.get(CONFIG_KEY_TASK_ID, ""))
+
+
+def wrappers_of(node: ToolNode) -> tuple[Any, Any]:
+    """The wrappers that a ToolNode was given for its calls: synchronous, asynchronous."""
+    return node._wrap_tool_call, node._awrap_tool_call
 
 
 def messages_key(node: ToolNode) -> str:

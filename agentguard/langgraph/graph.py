@@ -21,7 +21,6 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
-from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 
 from agentguard.errors import BindingError, LedgerError
@@ -30,6 +29,7 @@ from agentguard.guard import Guard
 from agentguard.jobs import CONFIG_KEY
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import Agents, agent_for, await_people, known_agents, make_call
+from agentguard.langgraph.inner import tool_nodes, unguarded
 from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Effect, Stage
@@ -101,29 +101,13 @@ def _require_named(
             f" {', '.join(sorted(nodes)) or 'none'}"
         )
     for name, spec in builder.nodes.items():
-        for path, node in _inner_nodes(spec.runnable, name):
-            plain = [tool for tool in node.tools_by_name if not _is_guarded(node, tool)]
+        for path, node in tool_nodes(spec.runnable, name):
+            plain = unguarded(node, seat_of)
             if plain:
                 raise BindingError(
-                    f"subgraph {path} holds a ToolNode with unguarded tools"
-                    f" ({', '.join(sorted(plain))}); protect() the subgraph's own builder first"
+                    f"subgraph {path} holds a ToolNode with unguarded tools ({', '.join(plain)});"
+                    " protect() the subgraph's own builder first, or give its agent GuardMiddleware"
                 )
-
-
-def _inner_nodes(runnable: Any, path: str) -> list[tuple[str, ToolNode]]:
-    if not isinstance(runnable, Pregel):
-        return []
-    found: list[tuple[str, ToolNode]] = []
-    inner = getattr(runnable, "builder", None)
-    for name, spec in getattr(inner, "nodes", {}).items():
-        if isinstance(spec.runnable, ToolNode):
-            found.append((f"{path}.{name}", spec.runnable))
-        found.extend(_inner_nodes(spec.runnable, f"{path}.{name}"))
-    return found
-
-
-def _is_guarded(node: ToolNode, tool: str) -> bool:
-    return seat_of(node.tools_by_name[tool]) is not None
 
 
 def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:

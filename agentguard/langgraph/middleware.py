@@ -30,6 +30,8 @@ from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Stage
 
+_MOST_COPIES = 512
+
 
 class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     """Authorizes every tool call of an agent made by `create_agent`.
@@ -112,6 +114,13 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _shown(self, tools: list[Any]) -> list[BaseTool]:
         shown = []
+        names = sorted(tool.name for tool in tools if isinstance(tool, BaseTool))
+        unbound = [name for name in names if name not in self._guard.bound]
+        if len(unbound) > 1:
+            raise BindingError(
+                f"{', '.join(unbound)} are not bound; add a Binding for each (stage=None for tools"
+                " without media or effect), or take them out of this agent"
+            )
         for tool in tools:
             if not isinstance(tool, BaseTool):
                 kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
@@ -127,6 +136,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         known = self._copies.get(id(tool))
         if known is None or known[0] is not tool:
             known = (tool, guarded(self._guard, tool, agents=self._agents))
+            if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
+                self._copies.pop(next(iter(self._copies)), None)
             self._copies[id(tool)] = known
         return known[1]
 

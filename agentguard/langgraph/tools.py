@@ -16,14 +16,15 @@ import typing
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.claims import Claim, Replay
-from agentguard.errors import LedgerError
+from agentguard.errors import BindingError, LedgerError
 from agentguard.gather import Call
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import Agents, Gate, authorize_inline, make_call
+from agentguard.langgraph.inner import unguarded_inside
 from agentguard.langgraph.seat import Incoming, Seat, current
 
 
@@ -37,11 +38,17 @@ def guarded(
         gate: see `Seat`.
 
     Raises:
-        BindingError: the tool is not bound, or bound as another tool.
+        BindingError: the tool is not bound, bound as another tool, or runs unguarded agents.
     """
     known = seat_of(tool)
     original = known.tool if known is not None else tool
     bound = guard.bound_for(original)
+    inside = unguarded_inside(original, seat_of)
+    if inside:
+        raise BindingError(
+            f"{tool.name} runs agents whose tools are not guarded ({'; '.join(inside)}); give each"
+            " of them GuardMiddleware in its own middleware, or guarded tools only"
+        )
     seat = Seat(guard, original, bound, agents=agents, gate=gate)
     update: dict[str, Any] = {"args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
@@ -86,6 +93,8 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
         incoming = _take_incoming(seat)
         if incoming is None:
             return seat.refusal(_DIRECT.format(seat.tool.name), None)
+        if seat.media and _is_async_only(seat.tool):  # before the claim: nothing was tried
+            return seat.refusal(_ASYNC_ONLY.format(seat.tool.name), incoming.call_id)
         _authorize_inline(seat, incoming)
         opened = seat.open(incoming)
         if not isinstance(opened, Claim):
@@ -127,7 +136,12 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
     return made
 
 
+_ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"
+
+
+def _is_async_only(tool: BaseTool) -> bool:
+    return isinstance(tool, StructuredTool) and tool.func is None
 
 
 def _take_incoming(seat: Seat) -> Incoming | None:

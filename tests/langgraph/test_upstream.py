@@ -89,6 +89,15 @@ def test_toolnode_parse_input_names_its_forms() -> None:
     assert _upstream.parse_calls(node, forged) == ([one], "tool_calls")
 
 
+def test_toolnode_keeps_both_wrappers_of_its_calls() -> None:
+    def wrap(request: Any, execute: Any) -> Any: ...
+
+    async def awrap(request: Any, execute: Any) -> Any: ...
+
+    node = ToolNode([plain_tool], wrap_tool_call=wrap, awrap_tool_call=awrap)
+    assert _upstream.wrappers_of(node) == (wrap, awrap)
+
+
 def test_toolnode_tools_by_name_is_the_dictionary_that_it_runs_from() -> None:
     node = ToolNode([plain_tool])
     node.tools_by_name["plain_tool"] = swapped = plain_tool.model_copy()
