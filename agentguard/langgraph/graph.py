@@ -101,12 +101,12 @@ def _require_named(
             f" {', '.join(sorted(nodes)) or 'none'}"
         )
     for name, spec in builder.nodes.items():
-        for path, node in tool_nodes(spec.runnable, name):
+        for path, node in tool_nodes(spec.runnable, name) if name not in nodes else ():
             plain = unguarded(node, seat_of)
             if plain:
                 raise BindingError(
-                    f"subgraph {path} holds a ToolNode with unguarded tools ({', '.join(plain)});"
-                    " protect() the subgraph's own builder first, or give its agent GuardMiddleware"
+                    f"{path} is a ToolNode with unguarded tools ({', '.join(plain)}); protect() the"
+                    " builder of that subgraph first, or give its agent GuardMiddleware"
                 )
 
 

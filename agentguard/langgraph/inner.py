@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables import RunnableLambda, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
@@ -29,26 +30,28 @@ def unguarded_inside(tool: BaseTool, is_guarded: Any) -> list[str]:
     Args:
         is_guarded: says of a tool object whether it is a guarded copy.
     """
-    found: list[str] = []
-    for graph in _reached((getattr(tool, "func", None), getattr(tool, "coroutine", None)), Pregel):
-        for path, node in tool_nodes(graph, graph.get_name()):
+    found: dict[int, str] = {}
+    for start in (getattr(tool, "func", None), getattr(tool, "coroutine", None)):
+        for path, node in tool_nodes(start, ""):
             plain = unguarded(node, is_guarded)
-            line = f"{path.removesuffix('.tools')}: {', '.join(plain)}"
-            if plain and line not in found:
-                found.append(line)
-    return found
+            if plain and id(node) not in found:
+                found[id(node)] = f"{path.removesuffix('.tools')}: {', '.join(plain)}"
+    return list(found.values())
 
 
 def tool_nodes(runnable: Any, path: str) -> list[tuple[str, ToolNode]]:
-    """Every ToolNode of a compiled graph and of its subgraphs, with its path."""
-    if not isinstance(runnable, Pregel):
-        return []
+    """Every ToolNode that a node or function holds, in graphs within graphs too, with its path."""
     found: list[tuple[str, ToolNode]] = []
-    inner = getattr(runnable, "builder", None)
-    for name, spec in getattr(inner, "nodes", {}).items():
-        if isinstance(spec.runnable, ToolNode):
-            found.append((f"{path}.{name}", spec.runnable))
-        found.extend(tool_nodes(spec.runnable, f"{path}.{name}"))
+    for item in _reached((runnable,), (Pregel, ToolNode)):
+        if isinstance(item, ToolNode):
+            found.append((path or item.get_name(), item))
+            continue
+        nodes = getattr(getattr(item, "builder", None), "nodes", {})
+        own_first = sorted(
+            nodes.items(), key=lambda each: not isinstance(each[1].runnable, ToolNode)
+        )
+        for name, spec in own_first:  # an agent's model node holds its ToolNode, too
+            found.extend(tool_nodes(spec.runnable, f"{path or item.get_name()}.{name}"))
     return found
 
 
@@ -62,8 +65,8 @@ def unguarded(node: ToolNode, is_guarded: Any) -> list[str]:
     return sorted(name for name, tool in node.tools_by_name.items() if not is_guarded(tool))
 
 
-def _reached(start: tuple[Any, ...], kind: type[Any]) -> Iterator[Any]:
-    """The objects of a kind that a function holds: in its closure, or bound to it."""
+def _reached(start: tuple[Any, ...], kind: type[Any] | tuple[type[Any], ...]) -> Iterator[Any]:
+    """The objects of a kind that a runnable or function holds: in its closure, or bound to it."""
     pending, seen = list(start), set[int]()
     while pending and len(seen) < _MOST:
         item = pending.pop()
@@ -72,8 +75,12 @@ def _reached(start: tuple[Any, ...], kind: type[Any]) -> Iterator[Any]:
         seen.add(id(item))
         if isinstance(item, kind):
             yield item
-        elif isinstance(item, RunnableBinding):
+        elif isinstance(item, RunnableBindingBase):
             pending.append(item.bound)
+        elif isinstance(item, RunnableSequence):
+            pending += item.steps
+        elif isinstance(item, (RunnableLambda, _upstream.RunnableCallable)):
+            pending += [getattr(item, "func", None), getattr(item, "afunc", None)]
         elif isinstance(item, functools.partial):
             pending += [item.func, *item.args, *item.keywords.values()]
         elif inspect.ismethod(item):

@@ -29,7 +29,7 @@ from mcp.shared.memory import create_connected_server_and_client_session as conn
 
 from agentguard import Arg, Binding, McpTool
 from agentguard._mcp import origin
-from agentguard.bindings import draft, told
+from agentguard.bindings import Bound, draft, told
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph import mcp_images
@@ -302,6 +302,9 @@ async def test_another_servers_tool_of_the_same_name_and_words_is_refused(
 ) -> None:
     bind(studio, (await listed(served.client()))["sketch"])
     other = (await listed(served.client("elsewhere")))["sketch"]
+    moved = Binding(other, stage="generate", texts=["prompt"], plain=["colour"],
+                    destination="images", mcp=pin(other))  # fmt: skip
+    assert Bound(moved).digest != studio.guard.bound["sketch"].digest  # so no approval carries over
     with pytest.raises(BindingError, match=r"got 'sketch' of the MCP server 'elsewhere', expected"):
         studio.guard.tools([other])
 
