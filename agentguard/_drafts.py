@@ -65,7 +65,7 @@ def draft(tool: BaseTool, called: str = "") -> str:
         names.add(name)
         if name in ("to", "destination", "channel", "account"):
             destination = f", destination=Arg({path!r})"
-        elif _OPERATION.fullmatch(name) and leaf.get("type") == "string":
+        elif _OPERATION.fullmatch(name) and leaf.get("type") in ("string", "integer"):
             operations[path] = "?"
         elif _is_output(name, leaf):
             groups["outputs"].append(path)

@@ -271,7 +271,8 @@ class Approvals:
     def _involved(self, approval: Approval) -> set[str]:
         """Contributors of the media, and the owner of the agent that asks (I1, S3)."""
         agent = self._workspace.agents.get(str(approval.shown["agent"]))
-        return {agent.owner if agent is not None else ""} | {
+        carried = set(approval.shown.get("contributors", ()))
+        return {agent.owner if agent is not None else "", *carried} | {
             row["person"]
             for asset in approval.shown["assets"]
             for row in self._ledger.all(

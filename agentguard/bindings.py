@@ -227,8 +227,8 @@ class Bound:
                 takes = "bytes" if is_binary(leaves[path]) else "text"
                 raise BindingError(f"{self.name}.{path}: takes {takes}, bound as {form!r}")
         for path in binding.operations:
-            if leaves[path].get("type") != "string" or is_binary(leaves[path]):
-                raise BindingError(f"{self.name}.{path}: an operation's id is a string")
+            if leaves[path].get("type") not in ("string", "integer") or is_binary(leaves[path]):
+                raise BindingError(f"{self.name}.{path}: an operation's id is a string or integer")
         self._require_no_address()
         for path in (*binding.plain, *binding.texts):
             if is_binary(leaves[path]):
@@ -266,7 +266,7 @@ class Bound:
                 self._require_plain(path, value)
         for path, tools in self.binding.operations.items():
             for value in values_at(arguments, path):
-                if not isinstance(value, str) or OPERATION.fullmatch(value) is None:
+                if isinstance(value, bool) or OPERATION.fullmatch(str(value)) is None:
                     raise ValueError(
                         f"{self.name}.{path} takes an operation's id as {' or '.join(tools)}"
                         " returned it"

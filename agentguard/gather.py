@@ -176,6 +176,8 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         "text_labels": request.text_labels,
         "destination": request.destination,
     }  # fmt: skip
+    if carried.contributors:
+        shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
     return Prepared(request=request, shown=shown, rows=rows, carried=carried)
 
 

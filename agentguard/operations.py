@@ -133,7 +133,7 @@ def _operations(
 ) -> Iterable[tuple[str, Row]]:
     for path, tools in bound.binding.operations.items():
         for value in values_at(frozen, path):
-            rows = operations_named(reads, job, tools, value)
+            rows = operations_named(reads, job, tools, str(value))
             if not rows:
                 raise UnknownOperation(
                     f"{bound.name}.{path} is no operation that this job got from"

@@ -25,10 +25,11 @@ from agentguard.formats import Format
 from agentguard.ledger import Made, Started
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
-__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe"]
+__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "unlinked"]
 
 _MAX_SHOWN = 8_000
 _MAX_FINDINGS = 100
+_MAX_ERROR = 500
 _LABEL = re.compile(r"[\w.:-]{1,64}")
 
 _ESCAPE = re.compile(  # terminal sequences: a person reads these texts in a terminal, too
@@ -45,6 +46,7 @@ _ENCODED = re.compile(  # media written as base64 or hex would pass the chat mod
 _URL = re.compile(  # what opens a vendor's result without any key; never a model's to read
     r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>`]*", re.IGNORECASE
 )
+_PATH = re.compile(r"(?<![\w:/])/(?:[^\s/\"'`]+/)+[^\s/\"'`]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +109,16 @@ def collect(
         raise AssetError("a tool bound without a stage returned media; give it a stage")
     pending = [argument for argument, path in outputs.items()
                if binding.operations and not os.path.lexists(path)]  # fmt: skip
-    taken: list[tuple[str, str, int, Format]] = [
-        (argument, *scratch.take(path))
-        for argument, path in outputs.items()
-        if argument not in pending
-    ]
+    if binding.urls and not (binding.operations or returned.urls):
+        raise AssetError(_failed("its result holds no URL of media", returned, scratch, binding))
+    taken: list[tuple[str, str, int, Format]] = []
+    for argument, path in outputs.items():
+        if argument in pending:
+            continue
+        if not os.path.lexists(path):
+            why = _failed("the tool wrote no output file", returned, scratch, binding)
+            raise AssetError(why)
+        taken.append((argument, *scratch.take(path)))
     known = set(outputs.values())
     further = [path for path in dict.fromkeys(returned.files) if path not in known]
     for number, path in enumerate(further):
@@ -144,9 +151,7 @@ def collect(
     shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
              if name in by_name}  # fmt: skip
     said = scratch.conceal(returned.text, lambda name: shown.get(name, "[file]"))
-    if binding.is_long or returned.urls:
-        said = _URL.sub("[url]", said)
-    text = clean(said)
+    text = clean(unlinked(said, binding) if not returned.urls else _URL.sub("[url]", said))
     lines = [text] if text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
     lines += [f"{argument}: not there yet" for argument in pending]
@@ -173,6 +178,11 @@ def describe(made: Made) -> str:
         f"{made.id} ({made.media_type}{dimensions}, {max(1, made.size // 1024)} kB,"
         f" class {' + '.join(sorted(made.labels))})"
     )
+
+
+def unlinked(text: str, binding: Binding) -> str:
+    """A text of a tool that deals in URLs without any: who holds one needs no other key."""
+    return _URL.sub("[url]", text) if binding.is_long or binding.urls else text
 
 
 def clean(text: str) -> str:
@@ -254,6 +264,13 @@ def _operations(ids: Sequence[str], binding: Binding) -> tuple[str, ...]:
                 " that and return an id"
             )
     return tuple(dict.fromkeys(ids))
+
+
+def _failed(why: str, returned: Returned, scratch: Scratch, binding: Binding) -> str:
+    """Why an output is missing: the tool's own text often says it, as an answer like any other."""
+    said = unlinked(scratch.conceal(returned.text, lambda name: "[file]"), binding)
+    text = clean(_PATH.sub("[file]", said))[:_MAX_ERROR]
+    return f"{why}; it said: {text}" if text else why
 
 
 def _fetched(url: str, scratch: Scratch, hosts: frozenset[str]) -> tuple[str, int, Format]:

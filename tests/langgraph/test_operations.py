@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.tools import tool
+from langchain_core.tools import ToolException, tool
 from PIL import Image
 
 from agentguard import Binding, Guard, Returned
-from agentguard.errors import BindingError, LedgerUnavailable
-from tests.support import CONFIG
+from agentguard.errors import ApprovalError, BindingError, LedgerUnavailable
+from tests.support import CONFIG, call, says
 from tests.wild.desk import KIM, Desk, desk, rows
 
 SUBMIT = "submit_video"
@@ -219,6 +219,40 @@ def test_I2_what_a_result_reveals_of_a_prompt_is_in_the_jobs_later_texts(
             ]
 
 
+HOUSE = """
+@id("house.look")
+forbid (principal, action == Action::"generate", resource)
+when { context.tool == "video_result" }
+unless { context.approvals >= 1 };
+"""
+
+
+def test_I1_who_stands_behind_a_submit_stands_behind_its_result_and_can_not_approve_it(
+    tmp_path: Path, service: Service
+) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "house.cedar").write_text(HOUSE)
+    fetcher = '[agents]\nfetcher = { stages = ["generate"], owner = "lee@acme.example" }'
+    with desk(tmp_path, config=CONFIG.replace("[agents]", fetcher)) as at:
+        bind(at, service)
+        at.place(at.studio.guard.bound[SUBMIT].binding.tool, "fetcher")
+        with at.studio.guard.open_job("film", requested_by="ines@acme.example") as job:
+            id = started(at, job)  # by an agent of Lee; an agent of Kim asks for the result
+            service.done.add(id)
+            said = {"messages": [says(call(GET, {"request_id": id}))]}
+            config = job.config(thread_id="t2")
+            assert "__interrupt__" in at.graphs[GET].invoke(said, config)
+            pending = at.studio.pending()
+            for person in ("lee@acme.example", KIM):
+                with pytest.raises(ApprovalError):
+                    at.studio.answer(pending.request, person)
+            at.studio.answer(pending.request, "omar@acme.example")
+            at.graphs[GET].invoke(None, config)
+        (video,) = at.made()
+        people = rows(at, "SELECT person FROM contributors WHERE sha256 = ?", video["sha256"])
+        assert {p["person"] for p in people} == {"lee@acme.example", KIM}
+
+
 # --- whose id it is --------------------------------------------------------------------------
 
 
@@ -421,6 +455,41 @@ def test_a_submit_without_a_usable_id_failed_whatever_it_says(
     assert said in message.content
     assert rows(at, "SELECT * FROM operations") == []
     assert at.studio.grants() == ["failed"]
+
+
+def test_an_integer_id_stays_one(tmp_path: Path) -> None:
+    got: list[Any] = []
+
+    @tool
+    def start(prompt: str) -> dict[str, int]:
+        """Start."""
+        return {"id": 41}
+
+    @tool
+    def look_up(job_id: int) -> str:
+        """Look."""
+        got.append(job_id)
+        return "still running"
+
+    with desk(tmp_path) as at:
+        at.bind(Binding(start, stage="generate", texts=["prompt"], starts="id"),
+                Binding(look_up, stage="generate", operations={"job_id": "start"}))  # fmt: skip
+        with at.studio.guard.open_job("film", requested_by=KIM) as job:
+            at.act(job, "start", prompt="waves")
+            assert at.act(job, "look_up", job_id=41).status == "success"
+            for other in (42, -41, True):
+                assert at.act(job, "look_up", job_id=other).status == "error"
+    assert got == [41]
+
+
+def test_an_error_of_a_tool_that_deals_in_urls_holds_none(at: Desk, service: Service) -> None:
+    def fails(_: str) -> Any:
+        raise ToolException("GET https://vendor.example/x?sig=5d41 answered 500")
+
+    service.answer = fails
+    with at.studio.guard.open_job("film", requested_by=KIM) as job:
+        answer = at.act(job, SUBMIT, prompt="waves")
+    assert answer.content == "submit_video failed: GET [url] answered 500"
 
 
 # --- declaring it ----------------------------------------------------------------------------

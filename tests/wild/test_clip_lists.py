@@ -132,5 +132,9 @@ def test_an_error_told_as_text_is_a_failure_for_its_output_is_missing(tmp_path: 
                 answer = at.act(job, name, clips=backwards)
                 assert answer.status == "error", name
                 assert answer.content.startswith(f"{name} failed: ")
+                if name == "give_up":  # no text makes an output of nothing
+                    assert "wrote no output file; it said: Success!" in answer.content
+                assert str(tmp_path) not in answer.content
+                assert "/tmp" not in answer.content
             assert at.made() == []
         assert {row["state"] for row in rows(at, "SELECT state FROM grants")} == {"failed"}

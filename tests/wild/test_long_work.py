@@ -145,6 +145,24 @@ def test_a_url_of_a_host_that_is_not_listed_is_not_opened(tmp_path: Path, servic
     assert not [line for line in service.seen if "/files/" in line]
 
 
+def test_a_url_that_is_missing_is_a_failure_unless_it_is_a_poll(tmp_path: Path) -> None:
+    @tool
+    def generate_clip(prompt: str) -> str:
+        """Generate a clip."""
+        return "Error: no credits, see https://vendor.example/billing?key=5d41"
+
+    with desk(tmp_path, "cdn.vendor.example") as at:
+        at.bind(Binding(generate_clip, stage="generate", texts=["prompt"], destination="videos",
+                        urls=["url"]))  # fmt: skip
+        with at.studio.guard.open_job("film", requested_by=KIM) as job:
+            answer = at.act(job, "generate_clip", prompt="waves")
+    assert answer.status == "error"
+    assert answer.content == (
+        "generate_clip failed: its result holds no URL of media; it said: Error: no credits, see"
+        " [url]"
+    )
+
+
 def test_a_tool_that_returns_urls_needs_hosts_to_fetch_from(
     tmp_path: Path, service: Vendor
 ) -> None:
