@@ -106,12 +106,17 @@ def as_of_now(tx: Tx, made: Made) -> Made:
 
     Later rises reach it along the lineage.
     """
-    labels, terms, people = set(made.labels), dict(made.terms), set(made.contributors)
-    for parent in made.parents:
-        row = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", parent)
-        if row is not None:
-            labels |= set(json.loads(row["labels"]))
-            terms = strictest(terms, json.loads(row["terms"]))
-        rows = tx.all("SELECT person FROM contributors WHERE sha256 = ?", parent)
-        people |= {row["person"] for row in rows}
-    return replace(made, labels=frozenset(labels), terms=terms, contributors=frozenset(people))
+    if not made.parents:
+        return made
+    labels, terms = set(made.labels), dict(made.terms)
+    marks = ", ".join("?" * len(made.parents))
+    for row in tx.all(f"SELECT labels, terms FROM assets WHERE sha256 IN ({marks})", *made.parents):
+        labels |= set(json.loads(row["labels"]))
+        terms = strictest(terms, json.loads(row["terms"]))
+    people = tx.all(f"SELECT person FROM contributors WHERE sha256 IN ({marks})", *made.parents)
+    return replace(
+        made,
+        labels=frozenset(labels),
+        terms=terms,
+        contributors=made.contributors | {row["person"] for row in people},
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,9 @@ from agentguard._cli.show import ERROR, Json, Say, fields, print_json, say, visi
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
 
 if TYPE_CHECKING:
+    from agentguard.bindings import Bound
     from agentguard.config import Workspace
+    from agentguard.guard import Guard
     from agentguard.policy import Policy
 
 _STYLES = {"ok": "green", "look": "yellow", "bad": "red"}
@@ -245,10 +247,13 @@ def _bindings(
     stages = set()
     try:
         with ledger_of(workspace) as ledger:
-            bind = _binder(workspace, policy, ledger)
-            for item in items:
+            guard = _guard(workspace, policy, ledger)
+            tried = [_bound(guard, item) for item in items]
+            for bound in tried:
                 try:
-                    bound = bind(item)
+                    if isinstance(bound, BindingError):
+                        raise bound
+                    guard.bound_for(bound.binding.tool)  # what they say of each other holds, too
                 except BindingError as error:
                     yield Finding(state="bad", what="bindings", text=str(error))
                     continue
@@ -265,13 +270,23 @@ def _bindings(
         )
 
 
-def _binder(workspace: Workspace, policy: Policy, ledger: Any) -> Callable[[Any], Any]:
-    from agentguard.assets import Store
+def _bound(guard: Guard, item: object) -> Bound | BindingError:
     from agentguard.bindings import Binding
+
+    if not isinstance(item, Binding):
+        return BindingError(f"got a {type(item).__name__}, expected Bindings")
+    try:
+        return guard.bind(item)
+    except BindingError as error:
+        return error
+
+
+def _guard(workspace: Workspace, policy: Policy, ledger: Any) -> Guard:
+    from agentguard.assets import Store
     from agentguard.broker import Broker
     from agentguard.guard import Guard
 
-    guard = Guard(
+    return Guard(
         workspace=workspace,
         policy=policy,
         bindings=(),
@@ -279,13 +294,6 @@ def _binder(workspace: Workspace, policy: Policy, ledger: Any) -> Callable[[Any]
         store=Store(workspace.store),
         broker=Broker(workspace.destinations),
     )
-
-    def bind(item: Any) -> Any:
-        if not isinstance(item, Binding):
-            raise BindingError(f"got a {type(item).__name__}, expected Bindings")
-        return guard.bind(item)
-
-    return bind
 
 
 def _some(cases: list[str]) -> str:

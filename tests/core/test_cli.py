@@ -358,6 +358,16 @@ def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
     assert "expected Bindings" in found[2]["text"]
 
 
+def test_a_drafted_operation_that_nobody_decided_on_is_red(workspace: Shell) -> None:
+    (workspace.folder / "clitools_long.py").write_text(
+        "from langchain_core.tools import tool\nfrom agentguard import Binding\n"
+        "@tool\ndef get_clip(job_id: str) -> str:\n    'Get a clip.'\n    return ''\n"
+        'B = [Binding(get_clip, stage="generate", operations={"job_id": "?"})]\n'
+    )
+    (said,) = findings(workspace, "--bindings", "clitools_long:B", code=1)["bad bindings"]
+    assert "get_clip.job_id takes an operation of ?, which is not bound" in said
+
+
 # --- explain and matrix --------------------------------------------------------------------------
 
 

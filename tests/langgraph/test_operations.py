@@ -14,7 +14,7 @@ from PIL import Image
 
 from agentguard import Binding, Guard, Returned
 from agentguard.errors import ApprovalError, BindingError, LedgerUnavailable
-from tests.support import CONFIG, call, says
+from tests.support import CONFIG, call, results, says
 from tests.wild.desk import KIM, Desk, desk, rows
 
 SUBMIT = "submit_video"
@@ -344,18 +344,17 @@ def test_I9_an_operation_ends_with_its_job_and_is_kept_by_one_that_waits(
     assert len(service.asked) == 1
 
 
+def broken(*_: Any, **__: Any) -> bool:
+    raise LedgerUnavailable("disk full")
+
+
 def test_I8_an_id_that_was_not_recorded_is_lost_and_its_call_unknown(
     at: Desk, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard = at.studio.guard
-    with guard.open_job("film", requested_by=KIM) as job:
-
-        def broken(*_: Any, **__: Any) -> bool:
-            raise LedgerUnavailable("disk full")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(guard.ledger, "finish", broken)
-            answer = at.act(job, SUBMIT, prompt="waves")
+    with monkeypatch.context() as patch, guard.open_job("film", requested_by=KIM) as job:
+        patch.setattr(guard.ledger, "finish", broken)  # until its process is over
+        answer = at.act(job, SUBMIT, prompt="waves")
         assert answer.status == "error"
         assert "vid_000" not in answer.content
         service.done.add("vid_000")
@@ -364,6 +363,24 @@ def test_I8_an_id_that_was_not_recorded_is_lost_and_its_call_unknown(
     ((_, said),) = guard.reconcile()
     assert "a person must look" in said
     assert service.asked == []
+    assert rows(at, "SELECT * FROM operations") == []
+
+
+def test_an_id_that_the_ledger_could_not_take_is_told_when_it_is_back(
+    at: Desk, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = at.studio.guard
+    with guard.open_job("film", requested_by=KIM) as job:
+        said = {"messages": [says(call(SUBMIT, {"prompt": "waves"}))]}
+        config = job.config(thread_id="t2")
+        with monkeypatch.context() as patch:
+            patch.setattr(guard.ledger, "finish", broken)
+            assert results(at.graphs[SUBMIT].invoke(said, config))[-1].status == "error"
+        assert job.renew()
+        again = results(at.graphs[SUBMIT].invoke(said, config))[-1]
+        assert again.status == "success"
+        assert "operation: vid_000" in again.content
+        assert at.act(job, GET, request_id="vid_000").status == "success"
 
 
 def test_an_id_is_in_no_record_of_the_log(at: Desk, service: Service) -> None:
