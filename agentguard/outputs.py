@@ -17,6 +17,7 @@ from langchain_core.messages import ToolMessage
 from agentguard._blocks import block_data, media_in, text_in
 from agentguard._fetch import fetch
 from agentguard._located import OPERATION, Located, located
+from agentguard._said import clean, unlinked, without_paths, without_urls
 from agentguard.assets import Scratch, asset_id
 from agentguard.bindings import Binding, Returned
 from agentguard.classify import scan
@@ -27,26 +28,9 @@ from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
 __all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "unlinked"]
 
-_MAX_SHOWN = 8_000
 _MAX_FINDINGS = 100
 _MAX_ERROR = 500
 _LABEL = re.compile(r"[\w.:-]{1,64}")
-
-_ESCAPE = re.compile(  # terminal sequences: a person reads these texts in a terminal, too
-    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,512}(?:\x07|\x1b\\)?|\x1b."
-)
-_INVISIBLE = re.compile(  # control, direction and tag characters, lone surrogates; joiners stay
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
-    "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
-)
-_ENCODED = re.compile(  # media written as base64 or hex would pass the chat model's ceiling
-    r"data:[\w/+.-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{200,}"
-    r"|(?:[A-Za-z0-9+/_=-]{60,}\s{1,2}){3,}[A-Za-z0-9+/_=-]*"
-)
-_URL = re.compile(  # what opens a vendor's result without any key; never a model's to read
-    r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>`]*", re.IGNORECASE
-)
-_PATH = re.compile(r"(?<![\w:/])/(?:[^\s/\"'`]+/)+[^\s/\"'`]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +135,7 @@ def collect(
     shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
              if name in by_name}  # fmt: skip
     said = scratch.conceal(returned.text, lambda name: shown.get(name, "[file]"))
-    text = clean(unlinked(said, binding) if not returned.urls else _URL.sub("[url]", said))
+    text = clean(unlinked(said, binding) if not returned.urls else without_urls(said))
     lines = [text] if text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
     lines += [f"{argument}: not there yet" for argument in pending]
@@ -178,32 +162,6 @@ def describe(made: Made) -> str:
         f"{made.id} ({made.media_type}{dimensions}, {max(1, made.size // 1024)} kB,"
         f" class {' + '.join(sorted(made.labels))})"
     )
-
-
-def unlinked(text: str, binding: Binding) -> str:
-    """A text of a tool that deals in URLs without any: who holds one needs no other key."""
-    return _URL.sub("[url]", text) if binding.is_long or binding.urls else text
-
-
-def clean(text: str) -> str:
-    """A tool's text as the model and people may see it.
-
-    Capped between two words, so that no secret is cut in half; without secrets (S16), without
-    media written as text, and without characters that a terminal or a model reads unseen.
-    """
-    seen = _cut(text, 4 * _MAX_SHOWN).replace("\u2028", "\n").replace("\u2029", "\n")
-    seen = _INVISIBLE.sub("", _ESCAPE.sub("", seen))
-    seen = _cut(_ENCODED.sub("[data]", seen), _MAX_SHOWN)
-    if not seen:
-        return ""
-    scanned = scan(seen)
-    return scanned.redacted if scanned.secrets else seen
-
-
-def _cut(text: str, limit: int) -> str:
-    if len(text) <= limit:
-        return text
-    return re.sub(r"[!-~]{1,512}\Z", "", text[:limit]) + "[cut]"
 
 
 def _split(result: Any, binding: Binding) -> tuple[Any, Any]:
@@ -269,7 +227,7 @@ def _operations(ids: Sequence[str], binding: Binding) -> tuple[str, ...]:
 def _failed(why: str, returned: Returned, scratch: Scratch, binding: Binding) -> str:
     """Why an output is missing: the tool's own text often says it, as an answer like any other."""
     said = unlinked(scratch.conceal(returned.text, lambda name: "[file]"), binding)
-    text = clean(_PATH.sub("[file]", said))[:_MAX_ERROR]
+    text = clean(without_paths(said))[:_MAX_ERROR]
     return f"{why}; it said: {text}" if text else why
 
 

@@ -1,0 +1,62 @@
+"""A tool's text as the model and people may see it (private to outputs.py)."""
+
+from __future__ import annotations
+
+import re
+
+from agentguard._declared import Binding
+from agentguard.classify import scan
+
+_MAX_SHOWN = 8_000
+
+_ESCAPE = re.compile(  # terminal sequences: a person reads these texts in a terminal, too
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,512}(?:\x07|\x1b\\)?|\x1b."
+)
+_INVISIBLE = re.compile(  # control, direction and tag characters, lone surrogates; joiners stay
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
+)
+_ENCODED = re.compile(  # media written as base64 or hex would pass the chat model's ceiling
+    r"data:[\w/+.-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{200,}"
+    r"|(?:[A-Za-z0-9+/_=-]{60,}\s{1,2}){3,}[A-Za-z0-9+/_=-]*"
+)
+_URL = re.compile(  # what opens a vendor's result without any key; never a model's to read
+    r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>`]*", re.IGNORECASE
+)
+_PATH = re.compile(r"(?<![\w:/])/(?:[^\s/\"'`]+/)+[^\s/\"'`]*")
+
+
+def without_urls(text: str) -> str:
+    """A text without URLs, in any of their spellings."""
+    return _URL.sub("[url]", text)
+
+
+def without_paths(text: str) -> str:
+    """A text without absolute paths of this machine."""
+    return _PATH.sub("[file]", text)
+
+
+def unlinked(text: str, binding: Binding) -> str:
+    """A text of a tool that deals in URLs without any: who holds one needs no other key."""
+    return without_urls(text) if binding.is_long or binding.urls else text
+
+
+def clean(text: str) -> str:
+    """A tool's text as the model and people may see it.
+
+    Capped between two words, so that no secret is cut in half; without secrets (S16), without
+    media written as text, and without characters that a terminal or a model reads unseen.
+    """
+    seen = _cut(text, 4 * _MAX_SHOWN).replace("\u2028", "\n").replace("\u2029", "\n")
+    seen = _INVISIBLE.sub("", _ESCAPE.sub("", seen))
+    seen = _cut(_ENCODED.sub("[data]", seen), _MAX_SHOWN)
+    if not seen:
+        return ""
+    scanned = scan(seen)
+    return scanned.redacted if scanned.secrets else seen
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return re.sub(r"[!-~]{1,512}\Z", "", text[:limit]) + "[cut]"
