@@ -691,3 +691,52 @@ def test_I10_a_ledger_that_is_gone_denies(bench: Bench) -> None:
     bench.ledger.storage.close()
     with pytest.raises(LedgerUnavailable):
         bench.claim(one)
+
+
+# --- what a parent became while its child was being made ---------------------------------------
+
+
+@pytest.mark.parametrize("how", ["parent", "grandparent"])
+def test_I4_a_child_takes_what_its_parents_are_when_it_is_registered(
+    bench: Bench, how: str
+) -> None:
+    """Its labels were computed when its tool began; a class that rose meanwhile counts (I1, I4)."""
+    ledger = bench.ledger
+    first, parent = made("aa"), made("ab", parents=(made("aa").sha256,))
+    ledger.register(first, job=bench.job, by="kim", how="imported")
+    edit = bench.permit(assets=(first.sha256,))
+    assert bench.claim(edit) is None
+    assert bench.finish(edit, made=(parent,))
+    one = bench.permit(assets=(parent.sha256,))
+    assert bench.claim(one, versions={parent.sha256: 1}) is None
+    raised = made("aa" if how == "grandparent" else "ab", labels=frozenset({"likeness"}),
+                  terms={"until": 5}, contributors=frozenset({"omar"}))  # fmt: skip
+    ledger.register(raised, job=None, by="omar", how="imported")
+    child = made("cd", parents=(parent.sha256,), terms={"until": 9})
+    assert bench.finish(one, made=(child,))
+    row = ledger.one("SELECT labels, terms FROM assets WHERE sha256 = ?", child.sha256)
+    assert row is not None
+    assert row["labels"] == '["brand","likeness"]'
+    assert row["terms"] == '{"until":5}'
+    people = ledger.all("SELECT person FROM contributors WHERE sha256 = ?", child.sha256)
+    assert {row["person"] for row in people} == {"kim", "omar"}
+
+
+def test_I4_a_known_child_joins_its_new_parents_and_so_do_its_own_children(bench: Bench) -> None:
+    ledger = bench.ledger
+    child, grandchild = made("cd"), made("ef", parents=(made("cd").sha256,))
+    ledger.register(child, job=bench.job, by="kim", how="imported")
+    edit = bench.permit(assets=(child.sha256,))
+    assert bench.claim(edit) is None
+    assert bench.finish(edit, made=(grandchild,))
+    parent = made("ab", labels=frozenset({"likeness"}), contributors=frozenset({"omar"}))
+    ledger.register(parent, job=bench.job, by="omar", how="imported")
+    one = bench.permit(assets=(parent.sha256,))
+    assert bench.claim(one) is None
+    assert bench.finish(one, made=(made("cd", parents=(parent.sha256,)),))
+    for sha256 in (child.sha256, grandchild.sha256):
+        row = ledger.one("SELECT labels, version FROM assets WHERE sha256 = ?", sha256)
+        assert row is not None
+        assert (row["labels"], row["version"]) == ('["brand","likeness"]', 2)
+        people = ledger.all("SELECT person FROM contributors WHERE sha256 = ?", sha256)
+        assert {row["person"] for row in people} == {"kim", "omar"}
