@@ -44,6 +44,7 @@ def postgres_server(name: str = _RUN) -> Iterator[Any]:
 def postgres_url(server: Any, schema: str | None = None, **parameters: Any) -> str:
     """The URL of a ledger that is not there yet, for this process or another."""
     schema = schema or f"t_{secrets.token_hex(6)}"
+    parameters["application_name"] = schema  # so that a test finds its own connections
     given = "".join(f"&{name}={value}" for name, value in parameters.items())
     uri = str(server.get_uri())
     return f"{uri}{'&' if '?' in uri else '?'}schema={schema}{given}"

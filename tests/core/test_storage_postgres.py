@@ -1,0 +1,455 @@
+"""_postgres.py under attack: lost connections, commits without an answer, races, takeovers, edits.
+
+Two ledgers of one test stand for two processes: each has its own connections and threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentguard import _ledger_grants, audit
+from agentguard._postgres import PostgresStorage
+from agentguard.errors import (
+    LedgerUnavailable,
+)
+from agentguard.ledger import Ledger
+from agentguard.storage import Tx
+from tests.core.ledgers import LEASE, Bench, Clock, Place, kinds, ledger_at, made
+from tests.core.test_storage import Stopper, names, noted
+from tests.databases import drop_ledger, postgres_server, postgres_url, shell
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def place(postgres: Any, tmp_path: Path) -> Iterator[Place]:
+    url = postgres_url(postgres)
+    yield Place(url=url, folder=tmp_path)
+    drop_ledger(url)
+
+
+@pytest.fixture
+def ledger(place: Place) -> Iterator[Ledger]:
+    with ledger_at(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(place: Place) -> Iterator[Ledger]:
+    with ledger_at(place) as opened:
+        yield opened
+
+
+def backends(place: Place) -> list[int]:
+    """The server's processes that serve this ledger."""
+    with shell(place.url) as connection:
+        rows = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'agentguard'"
+            " AND pid <> pg_backend_pid() AND pid <> %s", (but,)
+        ).fetchall()  # fmt: skip
+    return [row[0] for row in rows]
+
+
+def kill(place: Place, *pids: int) -> None:
+    with shell(place.url) as connection:
+        for pid in pids:
+            connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+            wait_for(lambda pid=pid: pid not in backends(place))  # type: ignore[misc]
+
+
+def storage_of(ledger: Ledger) -> PostgresStorage:
+    assert isinstance(ledger.storage, PostgresStorage)
+    return ledger.storage
+
+
+def wait_for(true: Callable[[], Any], seconds: float = 15) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found
+
+
+class Paused:
+    """Stops whoever calls a function after its first call returned, until told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        self.inside, self.go = threading.Event(), threading.Event()
+        known = getattr(module, name)
+
+        def pausing(*args: Any, **more: Any) -> Any:
+            found = known(*args, **more)
+            if not self.inside.is_set():
+                self.inside.set()
+                assert self.go.wait(20)
+            return found
+
+        monkeypatch.setattr(module, name, pausing)
+
+
+def background(work: Callable[[], Any]) -> Future[Any]:
+    with contextlib.closing(_Pool()) as pool:
+        return pool.submit(work)
+
+
+class _Pool(ThreadPoolExecutor):
+    def close(self) -> None:
+        self.shutdown(wait=False)
+
+
+# --- races: what a claim relied on holds until it is committed ---------------------------------
+
+ASSET = made("ab")
+
+ENDS: dict[str, Callable[[Ledger, Bench], Any]] = {
+    "recall": lambda ledger, bench: ledger.mark_asset(
+        ASSET.sha256, column="recalled", value=True, by="kim"
+    ),
+    "hold": lambda ledger, bench: ledger.mark_asset(
+        ASSET.sha256, column="held", value=True, by="kim"
+    ),
+    "label": lambda ledger, bench: ledger.register(
+        made("ab", labels=frozenset({"likeness"})), job=None, by="kim", how="imported"
+    ),
+    "job": lambda ledger, bench: ledger.end_job(bench.job, reason="over"),
+    "credential": lambda ledger, bench: ledger.revoke_credential(bench.credential, reason="seen"),
+    "leaving": lambda ledger, bench: ledger.leave_job(
+        bench.job, epoch=1, clean=False, reason="left"
+    ),
+}
+SAID = {
+    "recall": "moved", "hold": "moved", "label": "moved", "job": "is ended",
+    "credential": "not live", "leaving": "is ended",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_I8_what_would_stop_a_claim_waits_for_one_that_was_judged(
+    ledger: Ledger, other: Ledger, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(ledger)
+    ledger.register(ASSET, job=bench.job, by="kim", how="imported")
+    one = bench.permit(assets=(ASSET.sha256,))
+    pause = Paused(monkeypatch, _ledger_grants, "_obstacle")
+    claim = background(lambda: bench.claim(one, versions={ASSET.sha256: 1}))
+    assert pause.inside.wait(20)
+    end = background(lambda: ENDS[how](other, bench))
+    time.sleep(0.3)
+    assert not end.done()
+    pause.go.set()
+    assert claim.result(20) is None
+    end.result(20)
+    seen = kinds(ledger)
+    assert seen.index("claimed") == len(seen) - 2  # and what ended it came after
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_I8_no_claim_after_what_stops_it_was_committed(
+    ledger: Ledger, other: Ledger, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(ledger)
+    ledger.register(ASSET, job=bench.job, by="kim", how="imported")
+    one = bench.permit(assets=(ASSET.sha256,))
+    pause = Paused(monkeypatch, PostgresStorage, "_run")  # it was done, and is not committed yet
+    end = background(lambda: ENDS[how](other, bench))
+    assert pause.inside.wait(20)
+    claim = background(lambda: bench.claim(one, versions={ASSET.sha256: 1}))
+    time.sleep(0.3)
+    assert not claim.done()
+    pause.go.set()
+    end.result(20)
+    assert SAID[how] in str(claim.result(20))
+    assert bench.state(one) != "claimed"
+
+
+def test_I4_a_parent_raised_while_its_child_is_registered_raises_the_child(
+    ledger: Ledger, other: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(ledger)
+    ledger.register(ASSET, job=bench.job, by="kim", how="imported")
+    one = bench.permit(assets=(ASSET.sha256,))
+    bench.claim(one)
+    child = made("cd", parents=(ASSET.sha256,))
+    pause = Paused(monkeypatch, _ledger_grants, "inherit")
+    finish = background(lambda: bench.finish(one, made=(child,)))
+    assert pause.inside.wait(20)
+    rise = background(lambda: ENDS["label"](other, bench))
+    time.sleep(0.3)
+    assert not rise.done()
+    pause.go.set()
+    assert finish.result(20)
+    rise.result(20)
+    row = ledger.one("SELECT labels FROM assets WHERE sha256 = ?", child.sha256)
+    assert row is not None
+    assert row["labels"] == '["brand","likeness"]'
+
+
+def test_I4_the_same_new_bytes_from_two_processes_join(
+    ledger: Ledger, other: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = Paused(monkeypatch, PostgresStorage, "_run")
+    first = background(lambda: ledger.register(ASSET, job=None, by="kim", how="imported"))
+    assert pause.inside.wait(20)
+    again = made("ab", labels=frozenset({"likeness"}))
+    second = background(lambda: other.register(again, job=None, by="omar", how="imported"))
+    time.sleep(0.2)
+    assert not second.done()
+    pause.go.set()
+    first.result(20)
+    second.result(20)
+    row = ledger.one("SELECT labels, version FROM assets")
+    assert row is not None
+    assert (row["labels"], row["version"]) == ('["brand","likeness"]', 2)
+
+
+def test_I9_a_lease_renewed_while_the_sweep_waits_saves_its_job(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep finds a lapsed lease, then waits for the job, and looks again."""
+    clock = Clock()
+    with ledger_at(place, clock) as ledger, ledger_at(place, Clock(clock.now + LEASE)) as ahead:
+        bench = Bench(ledger)
+        pause = Paused(monkeypatch, PostgresStorage, "_run")
+        renewed = background(lambda: ledger.renew_lease(bench.job, epoch=1, lease=10 * LEASE))
+        assert pause.inside.wait(20)
+        swept = background(ahead.sweep)
+        time.sleep(0.3)
+        assert not swept.done()
+        pause.go.set()
+        assert renewed.result(20)
+        assert swept.result(20)["jobs"] == 0
+        assert bench.job_state() == "open"
+
+
+def test_I8_many_processes_claim_each_grant_once(place: Place) -> None:
+    with contextlib.ExitStack() as stack:
+        ledgers = [stack.enter_context(ledger_at(place)) for _ in range(6)]
+        bench = Bench(ledgers[0])
+        asked = [bench.permit() for _ in range(30)]
+        relied = bench.relied()
+        barrier = threading.Barrier(len(ledgers))
+
+        def race(ledger: Ledger) -> list[str | None]:
+            barrier.wait(20)
+            return [ledger.claim(one, relied, durable=False) for one in asked]
+
+        with ThreadPoolExecutor(len(ledgers)) as pool:
+            answers = list(pool.map(race, ledgers))
+        for column in zip(*answers, strict=True):
+            assert sorted(map(str, column)) == ["None"] + ["its grant is claimed"] * 5
+        assert kinds(ledgers[0]).count("claimed") == 30
+        audit.verify(ledgers[0].storage, place.checkpoints)
+
+
+# --- groups: who must wait does not hold up the others -----------------------------------------
+
+
+def test_what_need_not_wait_is_committed_before_what_must(ledger: Ledger, other: Ledger) -> None:
+    held, inside = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        tx.lock_job("job-held")
+        inside.set()
+        assert held.wait(20)
+
+    def wait(tx: Tx) -> str:
+        tx.lock_job("job-held")
+        return "waited"
+
+    holding = other.storage.submit(hold)
+    assert inside.wait(20)
+    stop = Stopper(ledger)
+    before = [ledger.storage.submit(noted(f"a{i}")) for i in range(3)]
+    waiting = ledger.storage.submit(wait)
+    after = ledger.storage.submit(noted("b"))
+    stop.release()
+    assert [one.result(20) for one in before] == ["a0", "a1", "a2"]
+    time.sleep(0.1)
+    assert not waiting.done()
+    held.set()
+    holding.result(20)
+    assert (waiting.result(20), after.result(20)) == ("waited", "b")
+
+
+def test_I11_who_waits_too_long_is_denied_and_the_next_is_not(
+    postgres: Any, tmp_path: Path
+) -> None:
+    place = Place(url=postgres_url(postgres, lock_timeout=1), folder=tmp_path)
+    with ledger_at(place) as ledger, ledger_at(place) as other:
+        go = threading.Event()
+
+        def hold(tx: Tx) -> None:
+            tx.lock_job("job-held")
+            assert go.wait(20)
+
+        def wait(tx: Tx) -> None:
+            tx.lock_job("job-held")
+
+        holding = other.storage.submit(hold)
+        time.sleep(0.2)
+        with pytest.raises(LedgerUnavailable, match="lock timeout; nothing was done"):
+            ledger.storage.submit(wait).result(20)
+        assert ledger.storage.submit(noted("next")).result(20) == "next"
+        go.set()
+        holding.result(20)
+        ledger.storage.submit(wait).result(20)
+    drop_ledger(place.url)
+
+
+def test_I11_a_pool_that_is_used_up_denies_and_recovers(postgres: Any, tmp_path: Path) -> None:
+    url = postgres_url(postgres, pool=2, connect_timeout=2)
+    place = Place(url=url, folder=tmp_path)
+    with ledger_at(place) as ledger:
+        used_up = pytest.raises(LedgerUnavailable, match="2 connections are in use")
+        with ledger.storage.read(), ledger.storage.read(), used_up:
+            names(ledger)
+        assert names(ledger) == set()
+    drop_ledger(url)
+
+
+# --- connections that break ---------------------------------------------------------------------
+
+
+def test_a_server_that_hung_up_on_idle_connections_is_not_noticed(
+    ledger: Ledger, place: Place
+) -> None:
+    ledger.storage.submit(noted("before")).result(20)
+    assert names(ledger) == {"before"}
+    kill(place, *backends(place))
+    assert names(ledger) == {"before"}
+    assert ledger.storage.submit(noted("after")).result(20) == "after"
+    assert kinds(ledger) == ["noted", "noted"]
+    audit.verify(ledger.storage, place.checkpoints)
+
+
+def test_a_connection_lost_inside_a_transition_is_tried_once_more(
+    ledger: Ledger, place: Place
+) -> None:
+    tries: list[int] = []
+
+    def breaking(tx: Tx) -> None:
+        noted(f"try{len(tries)}")(tx)
+        tries.append(1)
+        if len(tries) == 1:
+            kill(place, storage_of(ledger)._writer.backend)  # type: ignore[union-attr]
+            noted("more")(tx)
+
+    ledger.storage.submit(breaking).result(20)
+    assert names(ledger) == {"try1"}
+    assert kinds(ledger) == ["noted"]
+
+
+def test_I11_a_connection_lost_again_and_again_denies(ledger: Ledger, place: Place) -> None:
+    def breaking(tx: Tx) -> None:
+        kill(place, storage_of(ledger)._writer.backend)  # type: ignore[union-attr]
+        noted("x")(tx)
+
+    with pytest.raises(LedgerUnavailable, match="nothing was done"):
+        ledger.storage.submit(breaking).result(20)
+    assert names(ledger) == set()
+    assert ledger.storage.submit(noted("after")).result(20) == "after"
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_I8_I10_a_commit_without_an_answer_is_found_out_and_never_done_twice(
+    ledger: Ledger, place: Place, reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks after, or before, the server got the COMMIT."""
+    ended: list[int] = []
+
+    def end(self: PostgresStorage, link: Any) -> None:
+        ended.append(link.backend)
+        if len(ended) > 1 or reached:
+            link.script("COMMIT")
+        if len(ended) == 1:
+            kill(place, link.backend)
+            link.script("COMMIT")  # nobody answers
+
+    monkeypatch.setattr(PostgresStorage, "_end", end)
+    ran: list[int] = []
+
+    def once(tx: Tx) -> int:
+        ran.append(1)
+        noted(f"run{len(ran)}")(tx)
+        return len(ran)
+
+    result = ledger.storage.submit(once).result(20)
+    assert result == (1 if reached else 2)
+    assert names(ledger) == {f"run{result}"}
+    assert kinds(ledger) == ["noted"]
+    assert len(ended) == result
+    audit.verify(ledger.storage, place.checkpoints)
+
+
+def test_I8_a_commit_whose_fate_nobody_knows_is_not_tried_again(
+    ledger: Ledger, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentguard._postgres._OUTCOME_S", 0.3)
+
+    def end(self: PostgresStorage, link: Any) -> None:
+        link.script("COMMIT")
+        kill(place, link.backend)
+        monkeypatch.setattr("agentguard._postgres_connections.Connections.open", away)
+        link.script("SELECT 1")
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise LedgerUnavailable("nobody answers")
+
+    ran: list[int] = []
+
+    def once(tx: Tx) -> None:
+        ran.append(1)
+        noted("once")(tx)
+
+    monkeypatch.setattr(PostgresStorage, "_end", end)
+    with pytest.raises(LedgerUnavailable, match="whether this was written is unknown"):
+        ledger.storage.submit(once).result(20)
+    monkeypatch.undo()
+    assert ran == [1]
+    assert names(ledger) == {"once"}
+
+
+def test_I11_a_server_that_is_restarted_denies_meanwhile_and_is_found_again(
+    tmp_path: Path,
+) -> None:
+    with postgres_server(f"own-{os.getpid()}") as server:
+        place = Place(url=postgres_url(server, connect_timeout=2), folder=tmp_path)
+        with ledger_at(place) as ledger:
+            bench = Bench(ledger)
+            one = bench.permit()
+            server.stop()
+            with pytest.raises(LedgerUnavailable):
+                bench.claim(one)
+            with pytest.raises(LedgerUnavailable):
+                names(ledger)
+            server.start()
+            assert bench.claim(one) is None
+            assert kinds(ledger)[-1] == "claimed"  # the sequencer came back, too
+            # A COMMIT that waits for a standby that is not there is committed, and never answered.
+            with shell(place.url) as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+                connection.execute("SELECT pg_reload_conf()")
+            time.sleep(0.3)
+            hanging = ledger.storage.submit(noted("hanging"), durable=True)
+            with shell(place.url) as connection:
+                connection.execute("SET synchronous_commit = local")
+                (pid,) = wait_for(lambda: connection.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                    " AND pid = %s", (storage_of(ledger)._writer.backend,),  # type: ignore[union-attr]
+                ).fetchone())  # fmt: skip
+                connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+                connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
+                connection.execute("SELECT pg_reload_conf()")
+            assert hanging.result(20) == "hanging"
+            assert names(ledger) == {"hanging"}
+            assert kinds(ledger).count("noted") == 1
+            audit.verify(ledger.storage, place.checkpoints)
