@@ -240,6 +240,8 @@ def reconcile(
         return
     for request, what in found:
         say(f"{short(request)}  {visible(what)}")
+        if "a person must look" in what:
+            say(f"agentguard reconcile {short(request)} --happened|--did-not --by PERSON")
     if not found:
         say("No call has an unknown outcome.")
 
