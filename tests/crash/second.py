@@ -75,12 +75,18 @@ class Processes:
 
     def run(self, target: Any, *args: Any) -> int:
         """Run a function to its end; returns the exit code, negative for a signal."""
+        with self.running(target, *args) as process:
+            process.join(60)
+            assert process.exitcode is not None, "it hangs"
+            return int(process.exitcode)
+
+    @contextmanager
+    def running(self, target: Any, *args: Any) -> Iterator[Any]:
+        """A process that runs a function; it is killed on the way out if it still does."""
         process = self._context.Process(target=target, args=args)
         process.start()
-        process.join(60)
         try:
-            assert process.exitcode is not None, "it hangs"
-            return process.exitcode
+            yield process
         finally:
             process.kill()
             process.join()

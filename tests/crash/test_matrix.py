@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.cells import DATABASES, DURABILITIES, KINDS, STEPS, Cell, cells, expected
 from tests.crash.second import Processes, Uploads, differences, play
-
-
-@pytest.fixture(scope="module")
-def uploads() -> Iterator[Uploads]:
-    made = Uploads()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def processes() -> Processes:
-    return Processes()
 
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.name)

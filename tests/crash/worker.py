@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import os
 import signal
 import sqlite3
@@ -58,13 +59,20 @@ def die() -> None:
 
 
 class Mark:
-    """The step at which the process dies; tools and wrappers say where they are."""
+    """The step at which the process dies; tools and wrappers say where they are.
 
-    def __init__(self, step: str | None) -> None:
+    Args:
+        step: None: it lives.
+        times: how often it comes there before.
+    """
+
+    def __init__(self, step: str | None, *, times: int = 0) -> None:
         self._step = step
+        self._before = itertools.count(1)
+        self._times = times
 
     def __call__(self, step: str) -> None:
-        if step == self._step:
+        if step == self._step and next(self._before) > self._times:
             die()
 
     def at(self, step: str) -> bool:
@@ -114,7 +122,7 @@ def uploader(url: str, mark: Mark) -> BaseTool:
     def publish(source: str, to: str) -> str:
         """Upload a picture by the developer's own code."""
         data = Path(source).read_bytes()
-        key = hashlib.sha256(data + to.encode()).hexdigest()
+        key = key_of(data, to)
         mark("body.before")
         address = urlsplit(url)
         with closing(http.client.HTTPConnection(address.hostname or "", address.port)) as server:
@@ -125,6 +133,11 @@ def uploader(url: str, mark: Mark) -> BaseTool:
         return f"published, {status}"
 
     return publish
+
+
+def key_of(data: bytes, to: str) -> str:
+    """The uploader's own idempotency key: what goes where."""
+    return hashlib.sha256(data + to.encode()).hexdigest()
 
 
 def cropper(mark: Mark) -> BaseTool:
@@ -146,7 +159,9 @@ def cropper(mark: Mark) -> BaseTool:
     return crop
 
 
-def open_guard(folder: Path, kind: Kind, url: str, clock: Clock, mark: Mark) -> tuple[Guard, Any]:
+def open_guard(
+    folder: Path, kind: Kind, url: str, clock: Callable[[], int], mark: Mark
+) -> tuple[Guard, Any]:
     """The guard of a workspace, and the one tool of the cell."""
     if kind == "none":
         edit = cropper(mark)
@@ -169,15 +184,25 @@ def wanted(kind: Kind, asset: str) -> dict[str, Any]:
 
 
 def build(
-    guard: Guard, kind: Kind, made: BaseTool, asset: str, saver: Any, mark: Mark, who: str
+    guard: Guard,
+    kind: Kind,
+    made: BaseTool,
+    asset: str,
+    saver: Any,
+    mark: Mark,
+    who: str,
+    *more: str,
 ) -> Any:
-    """A guarded graph whose model makes one call and then says that it is done.
+    """A guarded graph whose model makes one call for each asset and then says that it is done.
 
     Args:
         who: begins the ids of messages and calls: a model that is asked again gives new ones.
     """
-    wants = says(call(made.name, wanted(kind, asset), id=f"{who}-call"), id=f"{who}-ai")
-    answer = scripted([wants])
+    calls = [
+        call(made.name, wanted(kind, one), id=f"{who}-call-{number}")
+        for number, one in enumerate((asset, *more))
+    ]
+    answer = scripted([says(*calls, id=f"{who}-ai")])
 
     def model(state: State) -> dict[str, Any]:
         if any(isinstance(message, AIMessage) for message in state["messages"]):
@@ -209,6 +234,11 @@ def approve(guard: Guard, key: Ed25519PrivateKey) -> None:
         sign_answer(key, request=pending.request, verdict=Verdict.APPROVE, person=APPROVER,
                     group=None, at=guard.ledger.clock())
     )  # fmt: skip
+
+
+def key_in(folder: Path) -> Ed25519PrivateKey:
+    """The approver's key, where a test has left it."""
+    return Ed25519PrivateKey.from_private_bytes((folder / "approver").read_bytes())
 
 
 # --- where it dies ----------------------------------------------------------------------------
