@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.crash.cells import cells
 from tests.crash.second import Outcome, Processes, Uploads, differences, play
 from tests.crash.table import table
+from tests.databases import drop_ledger, postgres_server, postgres_url
 
 
 def main(*words: str) -> int:
@@ -23,10 +25,18 @@ def main(*words: str) -> int:
     uploads, processes, began = Uploads(), Processes(), time.monotonic()
     outcomes: list[Outcome] = []
     bad = 0
-    try:
+    stack = ExitStack()
+    stack.callback(uploads.close)
+    server = None
+    if any(cell.database == "postgres" for cell in chosen):
+        server = stack.enter_context(postgres_server())
+    with stack:
         for number, cell in enumerate(chosen):
             with tempfile.TemporaryDirectory(prefix="agentguard-crash-") as folder:
-                outcome = play(cell, Path(folder), uploads, processes)
+                url = postgres_url(server) if cell.database == "postgres" else None
+                outcome = play(cell, Path(folder), uploads, processes, url)
+                if url is not None:
+                    drop_ledger(url)
             found = differences(outcome)
             bad += bool(found)
             outcomes.append(outcome)
@@ -34,8 +44,6 @@ def main(*words: str) -> int:
                 print(f"FAILED {cell.name}: {'; '.join(found)}", flush=True)
             elif number % 100 == 99:
                 print(f"{number + 1} done", flush=True)
-    finally:
-        uploads.close()
     for line in table(outcomes):
         print(line)
     effects = Counter(len(o.effects) for o in outcomes if o.cell.kind != "none")

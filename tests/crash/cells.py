@@ -13,7 +13,7 @@ KINDS: tuple[Kind, ...] = ("broker", "idempotent", "probeable", "opaque", "none"
 """`broker`: the guard's own export tool; `none`: an edit. The others are a developer's uploader."""
 
 DURABILITIES: tuple[Durability, ...] = ("sync", "async", "exit")
-DATABASES = ("sqlite",)
+DATABASES = ("sqlite", "postgres")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from agentguard import Guard
 from agentguard.recovery import settle
 from tests.crash import worker
 from tests.crash.cells import STEPS, Cell, expected
-from tests.support import CONFIG, T0, Clock, write_workspace
+from tests.support import T0, Clock, write_workspace
 
 LEASE_S = 30
 
@@ -134,10 +134,8 @@ class Place:
         self.url = uploads.url(cell.name)
         self._uploads = uploads
         self.clock = Clock(now=T0)
-        config = CONFIG
-        if ledger is not None:
-            config = CONFIG.replace("[people]", f'ledger = "{ledger}"\n\n[people]', 1)
-        self.keys = write_workspace(folder, config)
+        self.ledger = ledger
+        self.keys = write_workspace(folder)
         Image.new("RGB", (32, 32), "navy").save(folder / "in.png")
         self.tmp = folder / "tmp"
         self.tmp.mkdir()
@@ -160,7 +158,7 @@ class Place:
     def guard(self) -> Iterator[tuple[Guard, Any]]:
         """The workspace as another process opens it, with its own tools."""
         guard, tool = worker.open_guard(
-            self.folder, self.cell.kind, self.url, self.clock, worker.Mark(None)
+            self.folder, self.cell.kind, self.url, self.clock, worker.Mark(None), self.ledger
         )
         try:
             yield guard, tool
@@ -224,7 +222,9 @@ def play(
     """Run a cell: a process dies, others take over; returns what came of it."""
     place = Place(folder, cell, uploads, ledger)
     key = place.approver.private_bytes_raw()
-    outcome = Outcome(cell=cell, exit_code=processes.run(worker.run, cell, folder, place.url, key))
+    outcome = Outcome(
+        cell=cell, exit_code=processes.run(worker.run, cell, folder, place.url, key, ledger)
+    )
     if outcome.exit_code != -signal.SIGKILL:
         outcome.error = worker.last_words(folder)
         return outcome

@@ -160,20 +160,44 @@ def cropper(mark: Mark) -> BaseTool:
 
 
 def open_guard(
-    folder: Path, kind: Kind, url: str, clock: Callable[[], int], mark: Mark
+    folder: Path,
+    kind: Kind,
+    url: str,
+    clock: Callable[[], int],
+    mark: Mark,
+    ledger: str | None = None,
 ) -> tuple[Guard, Any]:
-    """The guard of a workspace, and the one tool of the cell."""
+    """The guard of a workspace, and the one tool of the cell.
+
+    Args:
+        url: where the uploader sends to.
+        ledger: the ledger's URL; None: the file that the configuration names.
+    """
     if kind == "none":
-        edit = cropper(mark)
-        bound = Binding(edit, stage="edit", assets=["source"], plain=["width", "height"],
-                        outputs=["file"])  # fmt: skip
-        return Guard.from_config(folder / "agentguard.toml", bindings=[bound], clock=clock), edit
-    if kind == "broker":
-        guard = Guard.from_config(folder / "agentguard.toml", clock=clock)
-        return guard, guard.export_tool()
-    upload = uploader(url, mark)
-    bound = Binding(upload, stage="export", assets=["source"], destination=Arg("to"), effect=kind)
-    return Guard.from_config(folder / "agentguard.toml", bindings=[bound], clock=clock), upload
+        plain = cropper(mark)
+        bindings = [Binding(plain, stage="edit", assets=["source"], plain=["width", "height"],
+                            outputs=["file"])]  # fmt: skip
+    elif kind == "broker":
+        plain, bindings = None, []
+    else:
+        plain = uploader(url, mark)
+        bindings = [Binding(plain, stage="export", assets=["source"], destination=Arg("to"),
+                            effect=kind)]  # fmt: skip
+    with _environment("AGENTGUARD_LEDGER", ledger):
+        guard = Guard.from_config(folder / "agentguard.toml", bindings=bindings, clock=clock)
+    return guard, plain or guard.export_tool()
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    if value is None:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def wanted(kind: Kind, asset: str) -> dict[str, Any]:
@@ -289,24 +313,24 @@ def last_words(folder: Path) -> str:
     return path.read_text("utf-8") if path.exists() else ""
 
 
-def run(cell: Cell, folder: Path, url: str, key: bytes) -> None:
+def run(cell: Cell, folder: Path, url: str, key: bytes, ledger: str | None = None) -> None:
     """Run the cell until it dies; whoever lives leaves last words.
 
     Args:
         key: the approver's private key.
     """
     try:
-        _run(cell, folder, url, key)
+        _run(cell, folder, url, key, ledger)
     except BaseException:
         (folder / "last-words").write_text(traceback.format_exc(), "utf-8")
         raise
     (folder / "last-words").write_text(f"{cell.step} was never reached", "utf-8")
 
 
-def _run(cell: Cell, folder: Path, url: str, key: bytes) -> None:
+def _run(cell: Cell, folder: Path, url: str, key: bytes, ledger: str | None) -> None:
     tempfile.tempdir = str(folder / "tmp")
     mark = Mark(cell.step)
-    guard, made = open_guard(folder, cell.kind, url, Clock(now=T0), mark)
+    guard, made = open_guard(folder, cell.kind, url, Clock(now=T0), mark, ledger)
     saver = Saver(folder / "threads.db", mark, late=False)
     plant(cell, mark, saver.finished)
     with in_job(guard, folder, asked=cell.asked) as (job, asset):
