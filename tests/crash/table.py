@@ -18,8 +18,8 @@ _COLUMNS: dict[Kind, str] = {
 def _said(at_death: int, grant: str, reconciled: str, final: str) -> str:
     sent = "sent" if at_death else "not sent"
     if grant != "unknown":
-        return f"{sent}; {grant}"
-    found = f"reconcile: {final}" if reconciled == final else f"a person: {final}"
+        return sent if grant == "none" else f"{sent}; {grant}"
+    found = f"reconcile: {final}" if reconciled == final else f"person: {final}"
     return f"{sent}; unknown → {found}"
 
 
@@ -35,7 +35,7 @@ def table(outcomes: Iterable[Outcome]) -> list[str]:
         said = _said(outcome.at_death, outcome.grant, outcome.reconciled, outcome.final)
         row = found.setdefault((outcome.cell.step, kind), [])
         if kind == "none":
-            said = said.removeprefix("not sent; ")
+            said = "not run" if said == "not sent" else said.removeprefix("not sent; ")
         if said not in row:
             row.append(said)
     return _lines(found)

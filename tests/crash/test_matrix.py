@@ -8,6 +8,7 @@ import pytest
 
 from tests.crash.cells import DATABASES, DURABILITIES, KINDS, STEPS, Cell, cells, expected
 from tests.crash.second import Processes, Uploads, differences, play
+from tests.crash.table import expected_table
 from tests.databases import drop_ledger, postgres_url
 
 
@@ -27,6 +28,11 @@ def test_I8_I9_a_killed_process_has_one_effect_at_most_and_nothing_is_lost(
         assert differences(play(cell, tmp_path, uploads, processes, url)) == []
     finally:
         drop_ledger(url)
+
+
+def test_the_table_of_the_documentation_is_what_the_matrix_must_find() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "crashes.md").read_text("utf-8")
+    assert "\n".join(expected_table(cells(whole=True))) in text
 
 
 def test_the_matrix_holds_every_combination() -> None:
