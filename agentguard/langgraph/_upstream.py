@@ -61,7 +61,7 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
 
 
 def task_id(configurable: Mapping[str, Any]) -> str:
-    """The id of the running task, stable when its checkpoint is run again."""
+    """The id of the running task: the same when it is resumed, another from an old checkpoint."""
     return str(configurable.get(CONFIG_KEY_TASK_ID, ""))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from langgraph.types import interrupt
@@ -110,6 +111,21 @@ def make_call(
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
     )
+
+
+def as_recorded(guard: Guard, call: Call) -> Call:
+    """A call that only its task names, under the key it was decided by before, if it was.
+
+    A checkpoint that is run again gives its tasks other ids; what ran must not run again (I8).
+
+    Raises:
+        LedgerError: the ledger can't be read.
+    """
+    try:
+        known, _, _ = guard.gate.recorded(replace(call, key=None))
+    except Refused:
+        return call  # it is new, and is judged as such
+    return known
 
 
 def await_people(guard: Guard, find: Callable[[], Call]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,11 +29,20 @@ from agentguard.gather import Call, Refused
 from agentguard.guard import Guard
 from agentguard.jobs import CONFIG_KEY
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import Agents, agent_for, await_people, known_agents, make_call
+from agentguard.langgraph.calls import (
+    Agents,
+    agent_for,
+    as_recorded,
+    await_people,
+    known_agents,
+    make_call,
+)
 from agentguard.langgraph.inner import tool_nodes, unguarded
 from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of
 from agentguard.model import Effect, Stage
+
+_log = logging.getLogger(__name__)
 
 Graph = TypeVar("Graph", bound="StateGraph[Any, Any, Any, Any]")
 
@@ -191,15 +201,17 @@ class _Gate:
     def __init__(self, guard: Guard, node: ToolNode, *, execute: str, ask: str) -> None:
         self._guard = guard
         self._node = node
+        self._tools = dict(node.tools_by_name)
         self._execute = execute
         self._ask = ask
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        self._keep_guarded()
         calls, form = _upstream.parse_calls(self._node, input)
         if not calls:  # upstream adds no message and follows the edges
             return Command(goto=Send(self._execute, input))
         configurable = config.get("configurable", {})
-        source = self._source(input, form, configurable)
+        source = self._source(input, form)
         effects = self._decide(calls, configurable, source)
         # Only calls go on: state comes from the channels, not from a payload (trap 9). What waits,
         # for people or by itself, has a task of its own: answers match interrupts by order.
@@ -219,10 +231,22 @@ class _Gate:
         return await asyncio.to_thread(self.authorize, input, config)
 
     def execute(self, input: Any, config: RunnableConfig) -> Any:
+        self._keep_guarded()
         return self._node.invoke(self._calls_only(input), config)
 
     async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
+        self._keep_guarded()
         return await self._node.ainvoke(self._calls_only(input), config)
+
+    def _keep_guarded(self) -> None:
+        """Put back what was guarded if somebody changed the ToolNode since (I5, trap 10)."""
+        table = self._node.tools_by_name
+        for name in [name for name, tool in table.items() if seat_of(tool) is None]:
+            _log.error("%s: %s is not guarded and was put out of its ToolNode", self._execute, name)
+            if name in self._tools:
+                table[name] = self._tools[name]
+            else:
+                del table[name]
 
     def _calls_only(self, input: Any) -> Any:
         """The calls of a payload without the state it may have brought (trap 9).
@@ -289,15 +313,19 @@ class _Gate:
             configurable = config.get("configurable", {})
             await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
 
-    def _source(self, input: Any, form: str, configurable: Mapping[str, Any]) -> str:
+    def _source(self, input: Any, form: str) -> str | None:
+        """The id of the message that holds the calls; None if only the task names them."""
         if form != "tool_calls":
             for message in reversed(_upstream.messages_of(self._node, input)):
                 if isinstance(message, AIMessage) and message.id:
                     return message.id
-        return _upstream.task_id(configurable)
+        return None
 
     def _decide(
-        self, calls: Sequence[Mapping[str, Any]], configurable: Mapping[str, Any], source: str
+        self,
+        calls: Sequence[Mapping[str, Any]],
+        configurable: Mapping[str, Any],
+        source: str | None,
     ) -> list[Effect]:
         try:
             made = [self._call(call, configurable, source) for call in calls]
@@ -307,7 +335,7 @@ class _Gate:
         return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
 
     def _call(
-        self, call: Mapping[str, Any], configurable: Mapping[str, Any], source: str
+        self, call: Mapping[str, Any], configurable: Mapping[str, Any], source: str | None
     ) -> Call | None:
         name = str(call.get("name"))
         seat = self._seated(call)
@@ -315,7 +343,10 @@ class _Gate:
             self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
             return None
         try:
-            return self._made(seat, call, configurable, source)
+            if source is not None:
+                return self._made(seat, call, configurable, source)
+            task = _upstream.task_id(configurable)
+            return as_recorded(self._guard, self._made(seat, call, configurable, task))
         except Refused as refusal:
             self._guard.ledger.refuse(
                 {"tool": name, "policy": refusal.policy, "reason": refusal.reason}

@@ -23,7 +23,7 @@ from agentguard.errors import BindingError, LedgerError
 from agentguard.gather import Call
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import Agents, Gate, authorize_inline, make_call
+from agentguard.langgraph.calls import Agents, Gate, as_recorded, authorize_inline, make_call
 from agentguard.langgraph.inner import unguarded_inside
 from agentguard.langgraph.seat import Incoming, Seat, current
 
@@ -162,7 +162,7 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
         return
 
     def find() -> Call:
-        return make_call(
+        made = make_call(
             seat.guard,
             seat.bound,
             agent=seat.agent,
@@ -171,6 +171,7 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
             configurable=incoming.configurable,
             source=_upstream.task_id(incoming.configurable),
         )
+        return as_recorded(seat.guard, made)
 
     authorize_inline(seat.guard, find)
 
