@@ -254,9 +254,35 @@ class Gate:
                     policy="call-changed",
                 )
             return Authorized(decision=_recorded_decision(known), request=digest), None
-        decision, _ = self.decide_asked(call, prepared, None, reads)
+        decision = self._done_before(call, prepared, reads)
+        if decision is None:
+            decision, _ = self.decide_asked(call, prepared, None, reads)
         item = self._judged(call, prepared, decision, credential)
         return Authorized(decision=decision, request=digest), item
+
+    def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
+        """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
+        if not call.unanswered or call.bound.outside is OutsideEffect.NONE:
+            return None
+        names = {call_name(id) for id in call.unanswered}
+        rows = reads.all(
+            "SELECT requests.call_id, outcomes.text FROM requests"
+            " JOIN grants ON grants.request = requests.digest"
+            " JOIN outcomes ON outcomes.grant_id = grants.id"
+            " WHERE requests.job = ? AND requests.thread = ? AND requests.content_digest = ?"
+            " AND grants.state = 'executed'",
+            call.job.id,
+            call.thread,
+            prepared.request.content_digest,
+        )
+        for row in rows:
+            if row["call_id"] in names:
+                reason = (
+                    "this was done by an earlier call, whose answer was lost when a message came"
+                    f" in between; it is not done twice. Its answer: {row['text']}"
+                )
+                return _deny("agentguard.done-before", reason)
+        return None
 
     def _record(
         self,

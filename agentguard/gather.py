@@ -81,6 +81,8 @@ class Call:
         thread: the LangGraph thread id, empty without a checkpointer.
         key: names this call for good, see `call_key`; None where the recorded Request says it.
         can_ask: an interrupt of this run can be resumed.
+        unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
+            message in between drops what a finished sibling said.
     """
 
     bound: Bound
@@ -91,6 +93,7 @@ class Call:
     thread: str
     key: str | None
     can_ask: bool
+    unanswered: frozenset[str] = frozenset()
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.types import interrupt
 
 from agentguard.bindings import Bound
@@ -81,11 +82,13 @@ def make_call(
     call_id: str,
     configurable: Mapping[str, Any],
     source: str | None,
+    messages: Sequence[Any] = (),
 ) -> Call:
     """A Call from what a run's config says.
 
     Args:
         source: the message id, or else task id; None where the recorded Request says it.
+        messages: the conversation, where it is known.
 
     Raises:
         Refused: the run belongs to no job that this process holds.
@@ -110,7 +113,19 @@ def make_call(
         thread=thread,
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
+        unanswered=_unanswered(messages, call_id),
     )
+
+
+def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
+    """The calls of a conversation, this message's excepted, that no ToolMessage answers."""
+    asked: set[str] = set()
+    for message in messages:
+        if isinstance(message, AIMessage):
+            ids = {call["id"] for call in message.tool_calls if isinstance(call["id"], str)}
+            asked |= ids if call_id not in ids else set()
+    answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    return frozenset(asked - answered - {call_id})
 
 
 def as_recorded(guard: Guard, call: Call) -> Call:

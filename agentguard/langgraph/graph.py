@@ -212,7 +212,8 @@ class _Gate:
             return Command(goto=Send(self._execute, input))
         configurable = config.get("configurable", {})
         source = self._source(input, form)
-        effects = self._decide(calls, configurable, source)
+        messages = self._messages(input, form, config)
+        effects = self._decide(calls, configurable, source, messages)
         # Only calls go on: state comes from the channels, not from a payload (trap 9). What waits,
         # for people or by itself, has a task of its own: answers match interrupts by order.
         together: list[Mapping[str, Any]] = []
@@ -282,6 +283,7 @@ class _Gate:
         call: Mapping[str, Any],
         configurable: Mapping[str, Any],
         source: str | None,
+        messages: Sequence[Any] = (),
     ) -> Call:
         return make_call(
             self._guard,
@@ -291,6 +293,7 @@ class _Gate:
             call_id=call["id"],
             configurable=configurable,
             source=source,
+            messages=messages,
         )
 
     def _any_pauses_itself(self, input: Any) -> bool:
@@ -321,21 +324,33 @@ class _Gate:
                     return message.id
         return None
 
+    def _messages(self, input: Any, form: str, config: RunnableConfig) -> Sequence[Any]:
+        """The conversation that the calls belong to; a list of calls brings none."""
+        if form == "tool_calls":
+            state = _upstream.state_of(config) or {}
+            return list(state.get(_upstream.messages_key(self._node)) or ())
+        return _upstream.messages_of(self._node, input)
+
     def _decide(
         self,
         calls: Sequence[Mapping[str, Any]],
         configurable: Mapping[str, Any],
         source: str | None,
+        messages: Sequence[Any],
     ) -> list[Effect]:
         try:
-            made = [self._call(call, configurable, source) for call in calls]
+            made = [self._call(call, configurable, source, messages) for call in calls]
             decided = iter(self._guard.gate.authorize([call for call in made if call is not None]))
         except LedgerError:
             return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
         return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
 
     def _call(
-        self, call: Mapping[str, Any], configurable: Mapping[str, Any], source: str | None
+        self,
+        call: Mapping[str, Any],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any],
     ) -> Call | None:
         name = str(call.get("name"))
         seat = self._seated(call)
@@ -344,9 +359,9 @@ class _Gate:
             return None
         try:
             if source is not None:
-                return self._made(seat, call, configurable, source)
+                return self._made(seat, call, configurable, source, messages)
             task = _upstream.task_id(configurable)
-            return as_recorded(self._guard, self._made(seat, call, configurable, task))
+            return as_recorded(self._guard, self._made(seat, call, configurable, task, messages))
         except Refused as refusal:
             self._guard.ledger.refuse(
                 {"tool": name, "policy": refusal.policy, "reason": refusal.reason}

@@ -178,6 +178,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             call_id=call_id,
             configurable=configurable,
             source=source or _upstream.task_id(configurable),
+            messages=_messages(request.state),
         )
         return made if source else as_recorded(self._guard, made)
 
@@ -190,9 +191,12 @@ def _with_own_state(request: ToolCallRequest) -> ToolCallRequest:
     return replace(request, state=found, runtime=replace(request.runtime, state=found))
 
 
+def _messages(state: Any) -> Sequence[Any]:
+    return state.get("messages", ()) if isinstance(state, Mapping) else ()
+
+
 def _source(state: Any, call_id: str) -> str | None:
-    messages = state.get("messages", ()) if isinstance(state, Mapping) else ()
-    for message in reversed(messages):
+    for message in reversed(_messages(state)):
         if isinstance(message, AIMessage) and message.id:
             if any(call["id"] == call_id for call in message.tool_calls):
                 return message.id

@@ -24,6 +24,7 @@ from agentguard.gather import Call
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import Agents, Gate, as_recorded, authorize_inline, make_call
+from agentguard.langgraph.commands import MESSAGES
 from agentguard.langgraph.inner import unguarded_inside
 from agentguard.langgraph.seat import Incoming, Seat, current
 
@@ -161,6 +162,9 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
     if seat.gate != "inline" or call_id is None:
         return
 
+    state = _upstream.state_of({"configurable": dict(incoming.configurable)}) or {}
+    messages = state.get(MESSAGES) or ()
+
     def find() -> Call:
         made = make_call(
             seat.guard,
@@ -170,6 +174,7 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
             call_id=call_id,
             configurable=incoming.configurable,
             source=_upstream.task_id(incoming.configurable),
+            messages=messages,
         )
         return as_recorded(seat.guard, made)
 

@@ -69,8 +69,6 @@ def _between_gate_and_tool(change: Change, name: str) -> Callable[[Way], None]:
         way.start(way.publish(free), right=False)
         way.between(lambda: None)
         assert done
-        for old in [old for old in way.history() if old.next][:2]:
-            way.rerun(old)
         way.ground.restore()
 
     run.__name__ = f"{name}_changes_between_gate_and_tool"

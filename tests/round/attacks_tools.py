@@ -175,6 +175,8 @@ def the_original_put_back_into_the_tool_node(way: Way) -> None:
     way.graph  # noqa: B018  protected and compiled
     table = way.builder.nodes["export_tools"].runnable.tools_by_name
     plain = way.ground.tools.by_name["publish"]
+    if not way.guarded:
+        way.labels.clear()
     table["publish"] = plain
     table["publish_too"] = plain.model_copy(update={"name": "publish_too"})
     way.ground.tools.home["publish_too"] = "export"
@@ -293,7 +295,7 @@ def repeats(way: Way, wanted: dict[str, Any], says_again: dict[str, Any]) -> Non
     way.listens = listens
 
 
-@attack("trap-15", "user-message", gates=("protect", "middleware", "inline"))
+@attack("trap-15", "user-message", bare=("middleware", "inline"))
 def a_user_message_while_a_sibling_waits(way: Way) -> None:
     """The finished sibling's answer must not be lost: the model would do it again."""
     free, mine = way.asset(), way.face()

@@ -35,6 +35,13 @@ review = "10m"
 """
 
 
+TWO_PEOPLE = """
+@id("acme.regulated") @advice("regulated media is looked at twice")
+forbid (principal, action == Action::"export", resource)
+  when { resource.labels.contains("regulated") }
+  unless { context.approvals >= 2 };
+"""
+
 NO_ASSET = "asset-" + "0" * 20
 
 
@@ -183,6 +190,8 @@ class Ground:
 def open_ground(folder: Path) -> Ground:
     """A new workspace in a folder, and a guard over it."""
     keys = write_workspace(folder, TWO_COURIERS)
+    (folder / "policies").mkdir()
+    (folder / "policies" / "two.cedar").write_text(TWO_PEOPLE, "utf-8")
     clock, tools = Clock(), Tools()
     return Ground(
         folder=folder, guard=open_guard(folder, tools, clock), clock=clock, keys=keys, tools=tools

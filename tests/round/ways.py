@@ -396,6 +396,9 @@ class Way:
         """The thread goes on: a good call runs, once, and the model is told so."""
         self.scene.driver, self.inside, self.extra_configurable = "after", None, {}
         self.scene.after_effect = lambda: None
+        if self.outer or self.inner:
+            self.outer, self.inner = [], []
+            self.rebuild()
         good = self.asset("brand")
         state = self.start(self.publish(good))
         assert self.published(good) == 1, state
