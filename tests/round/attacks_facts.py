@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.round.attacks_time import paused
 from tests.round.ground import INES
-from tests.round.matrix import GATES, attack
+from tests.round.matrix import GATES, SAVERS, attack
 
 if TYPE_CHECKING:
     from tests.round.ways import Way
@@ -106,9 +106,7 @@ def _between_approval_and_tool(change: Change, name: str) -> Callable[[Way], Non
 for _name, _change in CHANGES.items():
     for _made in (_between_gate_and_tool, _between_question_and_approval,
                   _between_approval_and_tool):  # fmt: skip
-        attack(f"{_name}-changes", "facts", gates=GATES, savers=("memory",))(
-            _made(_change, _name)
-        )
+        attack(f"{_name}-changes", "facts", gates=GATES)(_made(_change, _name))
 
 
 @attack("window", gates=GATES, own=True)
@@ -126,7 +124,7 @@ def an_approval_used_after_its_window(way: Way) -> None:
     way.resume()
 
 
-@attack("restart", gates=GATES, own=True)
+@attack("restart", gates=GATES, own=True, savers=SAVERS)
 def a_restart_with_a_moved_destination(way: Way) -> None:
     """The process ends while it waits; the next one has another configuration."""
     mine = way.face()

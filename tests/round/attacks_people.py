@@ -1,4 +1,4 @@
-"""Answers: what a resume can say, whom it can name, and for which call (the interrupt mechanics)."""
+"""Answers: what a resume can say, whom it can name, and for which call (interrupt mechanics)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from agentguard.errors import ApprovalError
 from agentguard.model import Verdict
 from tests.round.attacks_time import paused
 from tests.round.ground import INES, KIM, LEE, OMAR
-from tests.round.matrix import GATES, GRAPHS, attack
-from tests.round.ways import NO, YES
+from tests.round.matrix import GATES, GRAPHS, SAVERS, attack
+from tests.round.ways import YES
 
 if TYPE_CHECKING:
     from tests.round.ways import Way
@@ -52,7 +52,7 @@ PAYLOADS: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-@attack("payloads", "bad-answer", "re-run", gates=GATES, savers=("memory", "sqlite"))
+@attack("payloads", "bad-answer", "re-run", gates=GATES)
 def resumes_of_every_shape(way: Way) -> None:
     """None of them approves, none of them poisons the thread, and a good answer is taken after."""
     mine = way.face()
@@ -73,9 +73,9 @@ def resumes_of_every_shape(way: Way) -> None:
         assert way.published(mine) == 1
 
 
-@attack("bad-answer", "re-run", gates=GATES)
+@attack("bad-answer", "re-run", gates=GATES, savers=SAVERS)
 def the_question_asked_again_and_again(way: Way) -> None:
-    """The gate runs from its start at each resume; what it wrote before must not be written twice."""
+    """The gate runs from its start at each resume; what it wrote must not be written twice."""
     mine = way.face()
     paused(way, mine)
     for _ in range(3):
@@ -89,16 +89,16 @@ def the_question_asked_again_and_again(way: Way) -> None:
     except ValueError:
         way.wrong("the bad answer is kept, and every good one fails")
     if way.guarded:
-        questions = way.ground.guard.ledger.all(
-            "SELECT * FROM approvals WHERE job = ?", way.job.id
-        )
+        questions = way.ground.guard.ledger.all("SELECT * FROM approvals WHERE job = ?", way.job.id)
         assert len(questions) == 1
         assert way.published(mine) == 1
     elif way.asked > 1:
         way.wrong("it was asked more than once")
 
 
-@attack("order", "another-request", bare=("protect", "inline", "functional"), gates=GATES)
+@attack(
+    "order", "another-request", bare=("protect", "inline", "functional"), gates=GATES, savers=SAVERS
+)
 def one_of_two_is_approved(way: Way) -> None:
     """An answer belongs to a call, not to the first one that is asked."""
     first, second = way.face(), way.face()
@@ -217,7 +217,7 @@ def a_no_is_a_no_for_the_same_content(way: Way) -> None:
     assert not way.pending
 
 
-@attack("user-message", "dangling", gates=GRAPHS, bare=())
+@attack("user-message", "dangling", gates=GRAPHS, bare=(), savers=SAVERS)
 def a_user_message_drops_the_question(way: Way) -> None:
     """An approval that comes later runs the call where it waits, if at all, and once."""
     mine = way.face()
@@ -230,7 +230,7 @@ def a_user_message_drops_the_question(way: Way) -> None:
         way.rerun(old)
 
 
-@attack("wakes-all", gates=("protect", "middleware"))
+@attack("wakes-all", gates=("protect", "middleware"), savers=SAVERS)
 def every_question_is_woken_by_one_invoke(way: Way) -> None:
     """After answers are in the ledger a plain invoke goes on; a bare graph asks again."""
     first, second = way.face(), way.face()
@@ -241,9 +241,9 @@ def every_question_is_woken_by_one_invoke(way: Way) -> None:
         way.wrong("it still waits")
 
 
-@attack("no-checkpointer", gates=GATES, savers=("memory",))
+@attack("no-checkpointer", gates=GATES)
 def a_question_that_nobody_can_answer(way: Way) -> None:
-    """Without a checkpointer an interrupt is returned, and nothing says that it can't be resumed."""
+    """Without a checkpointer an interrupt is returned, and nobody can resume it."""
     saver, way.saver = way.saver, None
     mine = way.face()
     state = way.start(way.publish(mine, id="x1"), id="m1")
@@ -251,6 +251,3 @@ def a_question_that_nobody_can_answer(way: Way) -> None:
         way.wrong("it waits for good")
     way.saver = saver
     way.rebuild()
-
-
-assert NO

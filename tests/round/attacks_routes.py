@@ -10,7 +10,7 @@ from langgraph.types import Command, Send
 from agentguard.jobs import CONFIG_KEY
 from tests.round.attacks_time import forged, paused
 from tests.round.ground import LEE
-from tests.round.matrix import GATES, GRAPHS, NODES, attack
+from tests.round.matrix import GATES, NODES, SAVERS, attack
 from tests.round.savers import copy_thread
 from tests.round.ways import NO, YES
 from tests.support import call, says
@@ -36,7 +36,7 @@ def the_waiting_call_sent_to_each_node(way: Way) -> None:
         way.goto(way.node(role))
 
 
-@attack("trap-2", "goto")
+@attack("trap-2", "goto", savers=SAVERS)
 def another_call_sent_under_the_approved_call_s_id(way: Way) -> None:
     mine, other = way.face(), way.face()
     paused(way, mine)
@@ -66,7 +66,7 @@ def sends(way: Way, *targets: Any, **update: Any) -> None:
     way.scene.plugin = answer
 
 
-@attack("trap-5", "trap-13", bare=("protect", "inline", "middleware"))
+@attack("trap-5", "trap-13", bare=("protect", "inline", "middleware"), savers=SAVERS)
 def a_tool_sends_a_call_into_another_agent_s_node(way: Way) -> None:
     mine = way.face()
     way.approved_ids.add("forged")
@@ -149,7 +149,7 @@ def a_payload_brings_its_own_state(way: Way) -> None:
         way.wrong("a tool saw forged state")
 
 
-@attack("trap-9", "forged-state", bare=("protect", "inline"))
+@attack("trap-9", "forged-state", bare=("protect", "inline"), savers=SAVERS)
 def a_state_sent_instead_of_the_state(way: Way) -> None:
     mine, other = way.face(), way.face()
     paused(way, mine)
@@ -162,7 +162,7 @@ def a_state_sent_instead_of_the_state(way: Way) -> None:
     way.resume()
 
 
-@attack("shared-thread", gates=GATES)
+@attack("shared-thread", gates=GATES, savers=SAVERS)
 def another_graph_without_the_gate_goes_on_with_the_thread(way: Way) -> None:
     """A second graph of the same job shares the thread; its agent is another."""
     mine = way.face()
@@ -182,7 +182,7 @@ def another_graph_without_the_gate_goes_on_with_the_thread(way: Way) -> None:
     way.scene.driver = "first"
 
 
-@attack("copied-checkpoint", gates=GATES)
+@attack("copied-checkpoint", gates=GATES, savers=SAVERS)
 def a_waiting_checkpoint_copied_to_another_thread(way: Way) -> None:
     mine = way.face()
     paused(way, mine)
@@ -196,7 +196,7 @@ def a_waiting_checkpoint_copied_to_another_thread(way: Way) -> None:
     way.thread = original
 
 
-@attack("copied-checkpoint", "other-job", gates=GATES)
+@attack("copied-checkpoint", "other-job", gates=GATES, savers=SAVERS)
 def a_waiting_thread_taken_into_another_job(way: Way) -> None:
     """Approved in one job, driven in another one, of another requester."""
     mine = way.face()
@@ -248,7 +248,7 @@ def the_other_mode_s_hook_is_the_only_gate(way: Way) -> None:
         assert way.pending
 
 
-@attack("trap-11", gates=GATES)
+@attack("trap-11", gates=GATES, savers=SAVERS)
 def the_run_s_caller_is_named_as_the_approver(way: Way) -> None:
     mine = way.face()
     paused(way, mine)
@@ -283,7 +283,7 @@ def a_child_graph_with_a_thread_of_its_own(way: Way) -> None:
     way.start(call("plugin", {"note": "hi"}))
 
 
-@attack("trap-17", gates=GATES)
+@attack("trap-17", gates=GATES, savers=SAVERS)
 def the_checkpoint_is_read_for_a_credential(way: Way) -> None:
     """A bare graph carries its right to publish in the config, as many do."""
     free = way.asset()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, RemoveMessage
 from langgraph.types import Command, RetryPolicy, Send
 
-from tests.round.matrix import GATES, GRAPHS, NODES, attack
+from tests.round.matrix import GATES, GRAPHS, NODES, SAVERS, attack
 from tests.support import says
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ def forged(way: Way, source: str, *, id: str = "m1") -> dict[str, Any]:
     return {"messages": [says(way.publish(source, id="x1"), id=id)]}
 
 
-@attack("trap-1", "update-state")
+@attack("trap-1", "update-state", savers=SAVERS)
 def arguments_updated_with_the_resume(way: Way) -> None:
     mine, other = way.face(), way.face()
     paused(way, mine)
     way.approve()
-    way.resume(update=forged(way, other), goto=Send(way.node("execute"), [way.publish(other, id="x1")]))
+    way.resume(
+        update=forged(way, other), goto=Send(way.node("execute"), [way.publish(other, id="x1")])
+    )
 
 
 @attack("trap-1", "update-state", bare=("protect", "inline"))
@@ -55,7 +58,7 @@ def arguments_updated_before_the_approval(way: Way) -> None:
     way.resume()
 
 
-@attack("trap-1", "update-state", "fork", "time-travel")
+@attack("trap-1", "update-state", "fork", "time-travel", savers=SAVERS)
 def arguments_updated_after_the_approved_call_ran(way: Way) -> None:
     mine, other = way.face(), way.face()
     paused(way, mine)
@@ -81,7 +84,7 @@ def a_call_put_into_the_state_as_every_node_in_turn(way: Way) -> None:
                 way.invoke(None)
 
 
-@attack("trap-3", "update-state", "as-node")
+@attack("trap-3", "update-state", "as-node", savers=SAVERS)
 def the_state_written_as_the_gate_while_it_waits(way: Way) -> None:
     mine = way.face()
     paused(way, mine)
@@ -97,7 +100,7 @@ def the_state_written_as_the_gate_while_it_waits(way: Way) -> None:
         way.invoke(None)
 
 
-@attack("update-state", "message-edits")
+@attack("update-state", "message-edits", savers=SAVERS)
 def the_message_renamed_so_that_its_call_runs_twice(way: Way) -> None:
     mine = way.face()
     paused(way, mine)
@@ -136,7 +139,7 @@ def the_message_removed_while_it_waits(way: Way) -> None:
     way.resume()
 
 
-@attack("trap-4", "time-travel", gates=GATES)
+@attack("trap-4", "time-travel", gates=GATES, savers=SAVERS)
 def every_old_checkpoint_run_again(way: Way) -> None:
     mine, free = way.face(), way.asset()
     way.start(way.publish(free))
@@ -175,7 +178,7 @@ def a_fork_of_the_checkpoint_before_the_question(way: Way) -> None:
     way.rerun(first)
 
 
-@attack("trap-4", "concurrent-resumes", modes=("invoke",), gates=GATES)
+@attack("trap-4", "concurrent-resumes", modes=("invoke",), gates=GATES, savers=SAVERS)
 def five_resumes_at_once(way: Way) -> None:
     mine = way.face()
     paused(way, mine)
@@ -203,16 +206,14 @@ def crash() -> None:
     raise Crash
 
 
-@attack("trap-6", gates=GATES)
+@attack("trap-6", gates=GATES, savers=SAVERS)
 def a_crash_after_the_effect_then_a_retry(way: Way) -> None:
     for durability in ("sync", "async", "exit"):
         way.durability = durability
         free = way.asset()
         way.scene.after_effect = crash
-        try:
+        with contextlib.suppress(Crash):
             way.start(way.publish(free))
-        except Crash:
-            pass
         way.scene.after_effect = lambda: None
         for old in way.history()[:2]:
             way.rerun(old)
@@ -242,7 +243,7 @@ def a_retry_policy_runs_a_tool_again(way: Way) -> None:
         assert not way.guarded
 
 
-@attack("interrupt-before", gates=NODES)
+@attack("interrupt-before", gates=NODES, savers=SAVERS)
 def the_state_edited_between_the_gate_and_the_tool(way: Way) -> None:
     """A breakpoint stops the graph where the gate has decided and the tool has not run."""
     way.compile_with = {"interrupt_before": [way.node("execute")]}

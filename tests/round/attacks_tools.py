@@ -1,4 +1,4 @@
-"""What stands around the tools: other middleware, swapped tools, a tool's own ways (7, 10, 14-16)."""
+"""What stands around the tools: other middleware, swapped tools, a tool's own ways."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import BaseTool, tool
+from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from tests.round import shapes
 from tests.round.attacks_time import paused
 from tests.round.ground import NO_ASSET
-from tests.round.matrix import GATES, NODES, attack
-from tests.round.ways import YES
+from tests.round.matrix import GATES, NODES, SAVERS, attack
 from tests.support import call, says
 
 if TYPE_CHECKING:
@@ -112,12 +110,12 @@ class Rewrites(AgentMiddleware[Any, Any, Any]):
             return None
         return {"messages": [self._message], "jump_to": "tools"}
 
-    before_model.__can_jump_to__ = ["tools"]  # type: ignore[attr-defined]
+    before_model.__can_jump_to__ = ["tools"]  # type: ignore[attr-defined]  # noqa: RUF012
 
     def after_model(self, state: Any, runtime: Any) -> Any:
         return self._forged("after_model", state)
 
-    after_model.__can_jump_to__ = ["tools"]  # type: ignore[attr-defined]
+    after_model.__can_jump_to__ = ["tools"]  # type: ignore[attr-defined]  # noqa: RUF012
 
     def wrap_model_call(self, request: Any, handler: Any) -> Any:
         return self._answer(request, handler(request))
@@ -217,8 +215,7 @@ def another_tool_under_a_known_name(way: Way) -> None:
 def a_copy_of_the_tool_node_in_a_graph_of_its_own(way: Way) -> None:
     mine = way.face()
     way.graph  # noqa: B018  protected and compiled
-    node = next(spec.runnable for spec in way.builder.nodes.values()
-                if isinstance(spec.runnable, ToolNode) and "publish" in spec.runnable.tools_by_name)  # fmt: skip
+    node = way.builder.nodes["export_tools"].runnable
     builder: StateGraph[Any] = StateGraph(shapes.State)
     builder.add_node("tools", copy.copy(node))
     builder.add_edge(START, "tools")
@@ -295,7 +292,7 @@ def repeats(way: Way, wanted: dict[str, Any], says_again: dict[str, Any]) -> Non
     way.listens = listens
 
 
-@attack("trap-15", "user-message", bare=("middleware", "inline"))
+@attack("trap-15", "user-message", bare=("middleware", "inline"), savers=SAVERS)
 def a_user_message_while_a_sibling_waits(way: Way) -> None:
     """The finished sibling's answer must not be lost: the model would do it again."""
     free, mine = way.asset(), way.face()
@@ -348,8 +345,3 @@ def a_replayed_command_writes_its_state_again(way: Way) -> None:
         " WHERE requests.job = ?", way.job.id if way.job else "",
     )  # fmt: skip
     assert [row["most"] for row in rows] == [1]
-
-
-assert BaseTool
-assert Binding
-assert YES

@@ -26,13 +26,16 @@ from tests.support import CONFIG, Clock, write_workspace
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 
-TWO_COURIERS = CONFIG.replace(
-    "[destinations.team]",
-    'courier = { stages = ["export"], owner = "kim@acme.example" }\n\n[destinations.team]',
-) + """
+TWO_COURIERS = (
+    CONFIG.replace(
+        "[destinations.team]",
+        'courier = { stages = ["export"], owner = "kim@acme.example" }\n\n[destinations.team]',
+    )
+    + """
 [lifetimes]
 review = "10m"
 """
+)
 
 
 TWO_PEOPLE = """

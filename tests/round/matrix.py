@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 GATES = ("protect", "middleware", "inline", "functional")
 GRAPHS = ("protect", "middleware", "inline")
+SAVERS = get_args(Saver)
 NODES = ("protect", "middleware")
 
 
@@ -26,7 +27,7 @@ class Attack:
         bare: the gates whose bare graph it harms, which is how it is known to be an attack.
         own: it changes a whole workspace, and needs one of its own.
         modes: where it differs between `invoke` and `ainvoke`, else both.
-        savers: every checkpointer, unless none is used.
+        savers: the checkpointers it is tried on: all where what it does goes through one.
     """
 
     name: str
@@ -48,7 +49,7 @@ def attack(
     bare: tuple[str, ...] | None = None,
     own: bool = False,
     modes: tuple[Mode, ...] = get_args(Mode),
-    savers: tuple[Saver, ...] = get_args(Saver),
+    savers: tuple[Saver, ...] = ("memory",),
 ) -> Callable[[Callable[[Way], None]], Callable[[Way], None]]:
     """Enter a function into the table of attacks; it is named after the function."""
 

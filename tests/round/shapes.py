@@ -76,8 +76,7 @@ def _protect(way: Way) -> Any:
         builder = protect(
             builder,
             way.ground.guard,
-            agents=way.agents
-            or {f"{home}_tools": agent for home, agent in AGENTS.items()},
+            agents=way.agents or {f"{home}_tools": agent for home, agent in AGENTS.items()},
         )
     way.built = builder
     return builder.compile(checkpointer=way.saver, **way.compile_with)

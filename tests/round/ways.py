@@ -294,9 +294,7 @@ class Way:
         named = self.labels.get(str(one.get("args", {}).get("source")), ())
         return bool(set(named) & {"likeness", "regulated"})
 
-    def approve(
-        self, *people: str, only: str | None = None, group: str | None = None
-    ) -> None:
+    def approve(self, *people: str, only: str | None = None, group: str | None = None) -> None:
         """People look at what waits and say yes; that is the right to do exactly this once."""
         for shown in self._shown():
             if only is None or shown["source"] == only:
