@@ -7,7 +7,9 @@ its data to its own user.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import secrets
 import tempfile
@@ -48,6 +50,20 @@ def postgres_url(server: Any, schema: str | None = None, **parameters: Any) -> s
     given = "".join(f"&{name}={value}" for name, value in parameters.items())
     uri = str(server.get_uri())
     return f"{uri}{'&' if '?' in uri else '?'}schema={schema}{given}"
+
+
+@functools.cache
+def threads_url() -> str:
+    """The URL of a database of this process's own, for checkpointers; it goes with the process."""
+    server = _open_until_exit.enter_context(postgres_server())
+    name = f"threads_{secrets.token_hex(6)}"
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+    return str(server.get_uri(database=name))
+
+
+_open_until_exit = contextlib.ExitStack()
+atexit.register(_open_until_exit.close)
 
 
 def drop_ledger(url: str) -> None:

@@ -15,7 +15,7 @@ from agentguard.gather import Call, Refused, call_key
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.payloads import approval_payload
-from agentguard.model import Effect, Stage
+from agentguard.model import Effect, OutsideEffect, Stage
 
 Agents = str | Mapping[Stage, str]
 Gate = Literal["graph", "inline"]
@@ -104,6 +104,7 @@ def make_call(
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
+    outward = bound.outside is not OutsideEffect.NONE
     return Call(
         bound=bound,
         agent=agent,
@@ -113,7 +114,7 @@ def make_call(
         thread=thread,
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
-        unanswered=_unanswered(messages, call_id),
+        unanswered=_unanswered(messages, call_id) if outward else frozenset(),
     )
 
 
@@ -137,7 +138,8 @@ def as_recorded(guard: Guard, call: Call) -> Call:
         LedgerError: the ledger can't be read.
     """
     try:
-        known, _, _ = guard.gate.recorded(replace(call, key=None))
+        with guard.ledger.snapshot() as reads:
+            known, _, _ = guard.gate.recorded(replace(call, key=None), reads)
     except Refused:
         return call  # it is new, and is judged as such
     return known

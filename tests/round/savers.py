@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from langgraph.checkpoint.memory import InMemorySaver
 
-from tests.databases import postgres_url
+from tests.databases import threads_url
 
 Saver = Literal["memory", "sqlite", "postgres"]
 Mode = Literal["invoke", "ainvoke"]
@@ -45,7 +45,7 @@ def _synchronous(saver: Saver, folder: Path) -> Iterator[Any]:
         return
     from langgraph.checkpoint.postgres import PostgresSaver
 
-    url = postgres_url()
+    url = threads_url()
     with PostgresSaver.from_conn_string(url) as opened:
         if url not in _ready:
             opened.setup()
@@ -63,7 +63,7 @@ async def _asynchronous(saver: Saver, folder: Path) -> Any:
         return
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-    url = postgres_url()
+    url = threads_url()
     async with AsyncPostgresSaver.from_conn_string(url) as opened:
         if url not in _ready:
             await opened.setup()
