@@ -304,7 +304,12 @@ def _private_folder(parent: Path | None) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
         with suppress(FileNotFoundError, BlockingIOError):  # swept before it was locked
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError:  # no descriptor is left
+                with suppress(OSError):
+                    folder.rmdir()
+                raise
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.stat(folder)
