@@ -1,0 +1,112 @@
+"""Calls as the ledger sees them: decided, claimed, finished, each with a record."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from agentguard import _ledger_grants as grants
+from agentguard import _ledger_requests as requests
+from agentguard.guard import Guard
+from agentguard.jobs import Job
+from agentguard.ledger import Judged, Ledger, Outcome, Relied
+from agentguard.model import Decision, Effect, GrantState, OutsideEffect, Request, Stage
+from agentguard.storage import Tx
+
+RECORDS = 3
+"""Records of one call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Makes permitted calls of one job and takes them through the ledger.
+
+    Args:
+        outside: the effect that the calls' tool has; one outside the machine commits durably.
+    """
+
+    ledger: Ledger
+    job: Job
+    credential: str
+    policy_version: str
+    outside: OutsideEffect = OutsideEffect.NONE
+
+    def judged(self, name: str) -> Judged:
+        """A permitted call under a name of its own, with its digests computed."""
+        key = hashlib.sha256(name.encode()).hexdigest()
+        request = Request(
+            workspace="bench",
+            job=self.job.id,
+            agent="editor",
+            stage=Stage.EDIT,
+            tool="crop",
+            binding=key,
+            args={"source": f"asset-{key[:20]}", "width": 640, "height": 480},
+            text_labels=frozenset(),
+            assets=(),
+            destination=None,
+            destination_digest=None,
+            call_key=key,
+            revision=0,
+        )
+        permitted = Decision(effect=Effect.PERMIT, policies=("workspace.make",), reason="permitted")
+        shown = {"tool": request.tool, "agent": request.agent, "args": request.args}
+        assert request.digest and request.content_digest
+        return Judged(
+            request=request,
+            decision=permitted,
+            shown=shown,
+            thread=name,
+            call_id=key[:32],
+            credential=self.credential,
+            policy_version=self.policy_version,
+            outside=self.outside,
+            expires_at=self.ledger.clock() + 3_600_000,
+        )
+
+    def decide(self, item: Judged) -> None:
+        self.ledger.record_decisions([item], epoch=self.job.epoch)
+
+    def claim(self, item: Judged) -> None:
+        """Take its Grant.
+
+        Raises:
+            RuntimeError: it could not be had.
+        """
+        durable = self.outside is not OutsideEffect.NONE
+        obstacle = self.ledger.claim(item.request, self._relied(), durable=durable)
+        if obstacle is not None:
+            raise RuntimeError(obstacle)
+
+    def finish(self, item: Judged) -> None:
+        outcome = Outcome(state=GrantState.EXECUTED, text="cropped into crop.png")
+        self.ledger.finish(item.request, outcome, credential=self.credential)
+
+    def write(self, tx: Tx, item: Judged) -> None:
+        """All three transitions in one transaction: the fastest way to a long log."""
+        requests.record_decision(tx, item, epoch=self.job.epoch)
+        obstacle = grants.claim(tx, item.request, self._relied())
+        if obstacle is not None:
+            raise RuntimeError(obstacle)
+        outcome = Outcome(state=GrantState.EXECUTED, text="cropped into crop.png")
+        grants.finish(tx, item.request, outcome, credential=self.credential)
+
+    def _relied(self) -> Relied:
+        return Relied(
+            epoch=self.job.epoch,
+            credential=self.credential,
+            versions={},
+            approved=False,
+            policy_version=self.policy_version,
+        )
+
+
+def caller(guard: Guard, job: Job, outside: OutsideEffect = OutsideEffect.NONE) -> Caller:
+    """A Caller as the workspace's editor."""
+    return Caller(
+        ledger=guard.ledger,
+        job=job,
+        credential=job.credential(guard.workspace.agents["editor"], Stage.EDIT).id,
+        policy_version=guard.policy.digest,
+        outside=outside,
+    )

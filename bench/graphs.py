@@ -1,0 +1,145 @@
+"""A permitted call through the guard, next to the same call without it: `protect`, middleware.
+
+Both sides keep a checkpoint per step in SQLite; the guarded one decides twice, claims once and
+records every step in a ledger on disk. The tool does nothing (or, `crop`, crops a small picture),
+so that the ratio is the worst there is: a media tool's own work makes it smaller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from langchain.agents import create_agent
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from agentguard.jobs import Job
+from agentguard.langgraph import GuardMiddleware, protect
+from bench.figures import Figure
+from bench.rounds import Scale, alternate, p
+from bench.studio import GO, KIM, Studio, crop, graph, note, says, studio, succeeded, turns
+
+_AIMS = {1: 1.6, 8: 2.6}
+_TEXT = {"text": "a calm sea"}
+
+
+def measure(scale: Scale) -> list[Figure]:
+    """Ratios of the medians, one run in turn with the other."""
+    figures = []
+    with studio() as place, place.guard.open_job("bench", requested_by=KIM) as job:
+        for calls in (1, 8):
+            for name, make in (("protect", _protected), ("GuardMiddleware", _agents)):
+                figures.append(_compare(scale, place, job, name, make, calls))
+        for calls in (1, 8):
+            for name, make in (("protect", _protected), ("GuardMiddleware", _agents)):
+                figures.append(asyncio.run(_acompare(scale, place, job, name, make, calls)))
+        figures.append(_cropping(scale, place, job))
+    return figures
+
+
+Make = Callable[[Studio, int, Any, Any], tuple[Any, Any]]
+
+
+def _protected(place: Studio, calls: int, one: Any, two: Any) -> tuple[Any, Any]:
+    """A bare and a protected graph, each with a saver of its own."""
+    bare = graph([note], lambda: says("note", _TEXT, calls)).compile(checkpointer=one)
+    builder = graph([note], lambda: says("note", _TEXT, calls))
+    sealed = protect(builder, place.guard, agents={"tools": "editor"})
+    return bare, sealed.compile(checkpointer=two)
+
+
+def _agents(place: Studio, calls: int, one: Any, two: Any) -> tuple[Any, Any]:
+    """A bare `create_agent`, and one with GuardMiddleware."""
+    bare = create_agent(turns(lambda: says("note", _TEXT, calls)), [note], checkpointer=one)
+    guarded = create_agent(
+        turns(lambda: says("note", _TEXT, calls)),
+        place.guard.tools([note]),
+        middleware=[GuardMiddleware(place.guard, agent="editor")],
+        checkpointer=two,
+    )
+    return bare, guarded
+
+
+def _saver(folder: Path, name: str) -> Any:
+    return SqliteSaver.from_conn_string(str(folder / f"{name}.db"))
+
+
+def _asaver(folder: Path, name: str) -> Any:
+    return AsyncSqliteSaver.from_conn_string(str(folder / f"{name}.db"))
+
+
+def _compare(
+    scale: Scale, place: Studio, job: Job, name: str, make: Make, calls: int
+) -> Figure:
+    what = _what(name, calls)
+    scale.say(f"graphs: {what}")
+    with _saver(place.folder, f"{what} 1") as one, _saver(place.folder, f"{what} 2") as two:
+        sides = make(place, calls, one, two)
+
+        def run(compiled: Any, number: int) -> None:
+            config = job.config(thread_id=f"{what} {number}")
+            succeeded(compiled.invoke(GO, config), calls)
+
+        times = alternate(scale.rounds, *(lambda n, g=g: run(g, n) for g in sides))  # type: ignore[misc]
+    return _ratio(what, times, _AIMS[calls])
+
+
+async def _acompare(
+    scale: Scale, place: Studio, job: Job, name: str, make: Make, calls: int
+) -> Figure:
+    what = _what(f"{name}, async", calls)
+    scale.say(f"graphs: {what}")
+    folder = place.folder
+    async with _asaver(folder, f"{what} 1") as one, _asaver(folder, f"{what} 2") as two:
+        sides = make(place, calls, one, two)
+        loop = asyncio.get_running_loop()
+
+        async def run(compiled: Any, number: int) -> None:
+            config = job.config(thread_id=f"{what} {number}")
+            succeeded(await compiled.ainvoke(GO, config), calls)
+
+        times: list[list[float]] = [[], []]
+        for number in range(scale.rounds // 2 + 3):
+            for side, taken in zip(sides, times, strict=True):
+                began = loop.time()
+                await run(side, number)
+                if number >= 3:
+                    taken.append((loop.time() - began) * 1000)
+    return _ratio(what, times, None)
+
+
+def _cropping(scale: Scale, place: Studio, job: Job) -> Figure:
+    """A tool that takes a file and makes one; unguarded it works on the same files in place."""
+    what = "protect, 1 call that crops a picture"
+    scale.say(f"graphs: {what}")
+    picture = place.picture()
+    asset = job.import_asset(picture, ["brand"])
+    sizes = {"width": 64, "height": 64}
+    out = str(place.folder / "crop.png")
+    plain = {"source": str(picture), "file": out, **sizes}
+    with _saver(place.folder, "crop 1") as one, _saver(place.folder, "crop 2") as two:
+        bare = graph([crop], lambda: says("crop", plain)).compile(checkpointer=one)
+        builder = graph([crop], lambda: says("crop", {"source": asset, **sizes}))
+        sealed = protect(builder, place.guard, agents={"tools": "editor"})
+        guarded = sealed.compile(checkpointer=two)
+
+        def run(compiled: Any, number: int) -> None:
+            succeeded(compiled.invoke(GO, job.config(thread_id=f"{what} {number}")), 1)
+
+        times = alternate(scale.rounds, lambda n: run(bare, n), lambda n: run(guarded, n))
+    return _ratio(what, times, None)
+
+
+def _what(name: str, calls: int) -> str:
+    return f"{name}, {calls} call{'s' * (calls > 1)} a message"
+
+
+def _ratio(what: str, times: list[list[float]], aim: float | None) -> Figure:
+    bare, guarded = (p(50, each) for each in times)
+    return Figure(
+        subject="graphs", what=what, value=guarded / bare, unit="×", aim=aim,
+        detail=f"{bare:.1f} → {guarded:.1f} ms",
+    )  # fmt: skip

@@ -1,0 +1,220 @@
+"""Where a permitted call's time goes, part by part, next to the same call unguarded."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from agentguard.langgraph import protect
+from bench.figures import Figure
+from bench.rounds import Scale
+from bench.studio import GO, KIM, graph, note, says, studio, succeeded
+
+WHOLE = "the whole run"
+REST = "LangGraph and LangChain, and waiting for their saver"
+SAVER = "the saver, on threads of its own"
+WRITER = "the ledger's writer, on a thread of its own"
+PARTS: dict[str, tuple[str, ...]] = {
+    "reading the call: arguments, texts, secrets": (
+        "agentguard.gather:prepare",
+        "agentguard.gather:freeze",
+    ),
+    "facts for the decision": ("agentguard.gather:facts",),
+    "deciding (Cedar), twice": ("agentguard.decide:decide",),
+    "ledger: reads": ("agentguard.ledger:Ledger.one", "agentguard.ledger:Ledger.all"),
+    "ledger: waiting for commits": (
+        "agentguard.ledger:Ledger.record_decisions",
+        "agentguard.ledger:Ledger.claim",
+        "agentguard.ledger:Ledger.finish",
+    ),
+    "files: the private folder": (
+        "agentguard.assets:Scratch.__init__",
+        "agentguard.assets:Scratch.close",
+        "agentguard.assets:Scratch.input",
+        "agentguard.assets:Scratch.take",
+    ),
+    "the rest of the guard": (
+        "agentguard.gate:Gate.authorize",
+        "agentguard.execution:Execution.claim",
+        "agentguard.execution:Execution.collect",
+        "agentguard.execution:Execution.executed",
+        "agentguard.langgraph.seat:Seat.incoming",
+        "agentguard.langgraph.seat:Seat.unreadable",
+        "agentguard.langgraph.seat:Seat.open",
+        "agentguard.langgraph.seat:Seat.arguments",
+        "agentguard.langgraph.seat:Seat.close",
+    ),
+    SAVER: (
+        "langgraph.checkpoint.sqlite:SqliteSaver.put",
+        "langgraph.checkpoint.sqlite:SqliteSaver.put_writes",
+    ),
+}
+"""The functions whose own time, without that of other parts, makes up a part."""
+
+
+def measure(scale: Scale) -> list[Figure]:
+    """Time the parts of one run with one permitted call."""
+    figures = []
+    rounds = scale.of(max(scale.rounds, 100), 10)
+    with (
+        studio() as place,
+        SqliteSaver.from_conn_string(str(place.folder / "saver.db")) as saver,
+        place.guard.open_job("bench", requested_by=KIM) as job,
+    ):
+        scale.say("profile: a permitted call, part by part")
+        plain = graph([note], lambda: says("note", {"text": "a calm sea"}))
+        bare = plain.compile(checkpointer=saver)
+        guarded = protect(
+            graph([note], lambda: says("note", {"text": "a calm sea"})),
+            place.guard,
+            agents={"tools": "editor"},
+        ).compile(checkpointer=saver)
+
+        def run(number: int, name: str, compiled: Any) -> None:
+            config = job.config(thread_id=f"{name}{number}")
+            succeeded(compiled.invoke(GO, config), 1)
+
+        for number in range(5):
+            run(number, "w", bare)
+            run(number, "v", guarded)
+        with _spans() as spans:
+            for number in range(rounds):
+                spans.run("bare", lambda n=number: run(n, "b", bare))  # type: ignore[misc]
+                spans.run("guarded", lambda n=number: run(n, "g", guarded))  # type: ignore[misc]
+    return _figures(spans, rounds)
+
+
+def _figures(spans: Spans, rounds: int) -> list[Figure]:
+    bare, guarded = (spans.parts(side, rounds) for side in ("bare", "guarded"))
+    figures = []
+    for part, two in guarded.items():
+        one = bare[part]
+        detail = f"{two.cpu:.2f} ms CPU" + (f", {two.calls:.0f} times" if two.calls else "")
+        if one.wall:
+            detail += f"; unguarded {one.wall:.2f} ms, {one.cpu:.2f} ms CPU"
+        figures.append(
+            Figure(subject="profile", what=part, value=two.wall, unit="ms", detail=detail)
+        )
+    return figures
+
+
+class _Sum:
+    """Own time of a part: wall and CPU in s, and how often it was entered."""
+
+    def __init__(self, wall: float = 0.0, cpu: float = 0.0, calls: float = 0) -> None:
+        self.wall, self.cpu, self.calls = wall, cpu, calls
+
+
+class Spans:
+    """Own time by (side, part), on every thread. What a part calls in another part is that one's."""
+
+    def __init__(self) -> None:
+        self.side = ""
+        self.total: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+        self._sums: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
+        self._local = threading.local()
+        self._lock = threading.Lock()
+
+    def parts(self, side: str, rounds: int) -> dict[str, _Sum]:
+        """Each part's own time per run, in ms, the whole run first."""
+        wall, cpu, writer = (value * 1000 / rounds for value in self.total[side])
+        own = {
+            part: _Sum(found.wall * 1000 / rounds, found.cpu * 1000 / rounds, found.calls / rounds)
+            for part in PARTS
+            for found in [self._sums[side, part]]
+        }
+        # A task may run on another thread while the main one waits; a saver's wait is no part.
+        rest = _Sum(
+            wall - sum(each.wall for part, each in own.items() if part != SAVER),
+            cpu - writer - sum(each.cpu for each in own.values()),
+        )
+        return {WHOLE: _Sum(wall, cpu), REST: rest, **own, WRITER: _Sum(writer, writer)}
+
+    def run(self, side: str, run: Callable[[], object]) -> None:
+        """Run one side, and add up what it took."""
+        self.side = side
+        began = time.perf_counter(), time.process_time(), _writer_cpu()
+        run()
+        ended = time.perf_counter(), time.process_time(), _writer_cpu()
+        for at, (before, after) in enumerate(zip(began, ended, strict=True)):
+            self.total[side][at] += after - before
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What runs inside is this part's, on this thread."""
+        stack: list[list[float]] = self._local.__dict__.setdefault("stack", [])
+        inner = [0.0, 0.0]
+        stack.append(inner)
+        began = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            wall, cpu = time.perf_counter() - began[0], time.thread_time() - began[1]
+            stack.pop()
+            if stack:
+                stack[-1][0] += wall
+                stack[-1][1] += cpu
+            with self._lock:
+                found = self._sums[self.side, name]
+                found.wall += wall - inner[0]
+                found.cpu += cpu - inner[1]
+                found.calls += 1
+
+
+@contextmanager
+def _spans() -> Iterator[Spans]:
+    """Put every function of PARTS inside its part, wherever a module has taken it by name."""
+    spans = Spans()
+    undo: list[tuple[Any, str, Any]] = []
+    try:
+        for part, names in PARTS.items():
+            for name in names:
+                module, _, path = name.partition(":")
+                owner: Any = importlib.import_module(module)
+                *outer, last = path.split(".")
+                for step in outer:
+                    owner = getattr(owner, step)
+                original = getattr(owner, last)
+                inside = _inside(spans, part, original)
+                holders = [owner] if outer else _holders(last, original)
+                for holder in holders:
+                    undo.append((holder, last, original))
+                    setattr(holder, last, inside)
+        yield spans
+    finally:
+        for holder, last, original in undo:
+            setattr(holder, last, original)
+
+
+def _holders(name: str, function: object) -> list[Any]:
+    return [
+        module
+        for known, module in list(sys.modules.items())
+        if known.startswith("agentguard") and getattr(module, name, None) is function
+    ]
+
+
+def _inside(spans: Spans, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with spans.part(part):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _writer_cpu() -> float:
+    """CPU time of the ledger's writer thread so far, in s; 0 where the system can't tell."""
+    for thread in threading.enumerate():
+        if thread.name == "agentguard-ledger" and hasattr(time, "pthread_getcpuclockid"):
+            return time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+    return 0.0

@@ -1,0 +1,178 @@
+"""What the subjects measure with: a workspace on disk, small tools, and graphs over them.
+
+The tools do next to nothing, so that what is left is what it costs to get to them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from PIL import Image
+
+from agentguard import Arg, Binding, Guard
+from agentguard.config import template
+from agentguard.identity import append_signer, create_log_key
+
+KIM, OMAR = "kim@acme.example", "omar@acme.example"
+_ids = itertools.count()
+
+_MORE = """
+[destinations.archive]
+url = "file:out/archive"
+audience = "internal"
+environment = "draft"
+ceiling = ["brand", "customer-data"]
+[destinations.press]
+url = "file:out/press"
+audience = "public"
+environment = "draft"
+"""
+
+
+@tool
+def note(text: str) -> str:
+    """Do nothing with a text."""
+    return "noted"
+
+
+@tool
+def crop(source: str, width: int, height: int, file: str = "crop.png") -> str:
+    """Crop a picture from its top left corner."""
+    with Image.open(source) as picture:
+        picture.crop((0, 0, width, height)).save(file)
+    return "cropped"
+
+
+@tool
+def publish(source: str, to: str) -> str:
+    """Send a picture somewhere."""
+    return "published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Studio:
+    """A guard over a workspace of its own.
+
+    Args:
+        omar: the key of the one person who may approve; KIM asks for the jobs.
+    """
+
+    folder: Path
+    guard: Guard
+    omar: Ed25519PrivateKey
+
+    def picture(self, name: str = "in.png") -> Path:
+        path = self.folder / name
+        Image.linear_gradient("L").convert("RGB").save(path)
+        return path
+
+
+def write_workspace(folder: Path, ledger: str | None = None) -> Ed25519PrivateKey:
+    """A configuration with its keys; returns OMAR's.
+
+    Args:
+        ledger: the ledger's URL; None is a SQLite file in the folder.
+    """
+    text = template("bench", [KIM, OMAR]) + _MORE
+    if ledger is not None:
+        text = f"ledger = {ledger!r}\n{text}"
+    (folder / "agentguard.toml").write_text(text, "utf-8")
+    (folder / ".agentguard").mkdir()
+    create_log_key(folder / ".agentguard" / "log.key")
+    omar = Ed25519PrivateKey.generate()
+    append_signer(folder / "agentguard.signers", OMAR, omar.public_key())
+    return omar
+
+
+def open_guard(folder: Path) -> Guard:
+    """A guard of the workspace in a folder, with a Binding for each tool."""
+    return Guard.from_config(
+        folder / "agentguard.toml",
+        bindings=[
+            Binding(note, stage="edit", plain=["text"]),
+            Binding(
+                crop, stage="edit", assets=["source"], plain=["width", "height"], outputs=["file"]
+            ),
+            Binding(
+                publish, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"
+            ),
+        ],
+    )
+
+
+@contextmanager
+def studio(ledger: str | None = None) -> Iterator[Studio]:
+    """A workspace in a temporary folder, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="agentguard-bench-") as name:
+        folder = Path(name)
+        omar = write_workspace(folder, ledger)
+        with open_guard(folder) as guard:
+            yield Studio(folder=folder, guard=guard, omar=omar)
+
+
+class Model(GenericFakeChatModel):
+    """A chat model that says what it was told to, whatever tools it is given."""
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+
+def says(name: str, arguments: Any, calls: int = 1) -> AIMessage:
+    """A message with so many calls of one tool, each under an id of its own."""
+    made = [
+        {"name": name, "args": dict(arguments), "id": f"c{next(_ids)}", "type": "tool_call"}
+        for _ in range(calls)
+    ]
+    return AIMessage("", tool_calls=made, id=f"m{next(_ids)}")
+
+
+def graph(tools: Sequence[Any], say: Callable[[], AIMessage]) -> StateGraph[Any, Any, Any, Any]:
+    """One model node and one ToolNode, uncompiled; the model calls once, then is done.
+
+    Args:
+        say: makes the model's message.
+    """
+
+    def model(state: MessagesState) -> dict[str, Any]:
+        answered = isinstance(state["messages"][-1], ToolMessage)
+        return {"messages": [AIMessage("done") if answered else say()]}
+
+    builder: StateGraph[Any, Any, Any, Any] = StateGraph(MessagesState)
+    builder.add_node("model", model)
+    builder.add_node("tools", ToolNode(tools))
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges("model", tools_condition)
+    builder.add_edge("tools", "model")
+    return builder
+
+
+def turns(say: Callable[[], AIMessage]) -> Model:
+    """A chat model for `create_agent` that calls and is done, in turn."""
+    script = itertools.cycle((say, lambda: AIMessage("done")))
+    return Model(messages=(each() for each in script))
+
+
+GO = {"messages": [("user", "go")]}
+
+
+def succeeded(state: Any, calls: int) -> None:
+    """Stops the benchmark unless every call really ran: a refusal is fast.
+
+    Raises:
+        RuntimeError: one did not.
+    """
+    done = [m for m in state["messages"] if isinstance(m, ToolMessage) and m.status == "success"]
+    if len(done) != calls:
+        raise RuntimeError(f"expected {calls} calls to succeed, got {state['messages'][-2:]}")
