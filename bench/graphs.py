@@ -19,7 +19,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from agentguard.jobs import Job
 from agentguard.langgraph import GuardMiddleware, protect
 from bench.figures import Figure
-from bench.rounds import Scale, alternate, p
+from bench.rounds import Scale, Times, alternate, ratio, timing
 from bench.studio import GO, KIM, Studio, crop, graph, note, says, studio, succeeded, turns
 
 _AIMS = {1: 1.6, 8: 2.6}
@@ -71,9 +71,7 @@ def _asaver(folder: Path, name: str) -> Any:
     return AsyncSqliteSaver.from_conn_string(str(folder / f"{name}.db"))
 
 
-def _compare(
-    scale: Scale, place: Studio, job: Job, name: str, make: Make, calls: int
-) -> Figure:
+def _compare(scale: Scale, place: Studio, job: Job, name: str, make: Make, calls: int) -> Figure:
     what = _what(name, calls)
     scale.say(f"graphs: {what}")
     with _saver(place.folder, f"{what} 1") as one, _saver(place.folder, f"{what} 2") as two:
@@ -84,7 +82,7 @@ def _compare(
             succeeded(compiled.invoke(GO, config), calls)
 
         times = alternate(scale.rounds, *(lambda n, g=g: run(g, n) for g in sides))  # type: ignore[misc]
-    return _ratio(what, times, _AIMS[calls])
+    return ratio("graphs", what, *times, _AIMS[calls])
 
 
 async def _acompare(
@@ -95,20 +93,17 @@ async def _acompare(
     folder = place.folder
     async with _asaver(folder, f"{what} 1") as one, _asaver(folder, f"{what} 2") as two:
         sides = make(place, calls, one, two)
-        loop = asyncio.get_running_loop()
 
         async def run(compiled: Any, number: int) -> None:
             config = job.config(thread_id=f"{what} {number}")
             succeeded(await compiled.ainvoke(GO, config), calls)
 
-        times: list[list[float]] = [[], []]
+        times = [Times(), Times()]
         for number in range(scale.rounds // 2 + 3):
             for side, taken in zip(sides, times, strict=True):
-                began = loop.time()
-                await run(side, number)
-                if number >= 3:
-                    taken.append((loop.time() - began) * 1000)
-    return _ratio(what, times, None)
+                with timing(taken if number >= 3 else Times()):
+                    await run(side, number)
+    return ratio("graphs", what, *times)
 
 
 def _cropping(scale: Scale, place: Studio, job: Job) -> Figure:
@@ -130,16 +125,8 @@ def _cropping(scale: Scale, place: Studio, job: Job) -> Figure:
             succeeded(compiled.invoke(GO, job.config(thread_id=f"{what} {number}")), 1)
 
         times = alternate(scale.rounds, lambda n: run(bare, n), lambda n: run(guarded, n))
-    return _ratio(what, times, None)
+    return ratio("graphs", what, *times)
 
 
 def _what(name: str, calls: int) -> str:
     return f"{name}, {calls} call{'s' * (calls > 1)} a message"
-
-
-def _ratio(what: str, times: list[list[float]], aim: float | None) -> Figure:
-    bare, guarded = (p(50, each) for each in times)
-    return Figure(
-        subject="graphs", what=what, value=guarded / bare, unit="×", aim=aim,
-        detail=f"{bare:.1f} → {guarded:.1f} ms",
-    )  # fmt: skip

@@ -14,10 +14,12 @@ from typing import Any
 
 from langgraph.checkpoint.sqlite import SqliteSaver
 
+from agentguard.jobs import Job
 from agentguard.langgraph import protect
+from bench.asking import approve_call, asking_graph, by_payload, by_person, stock
 from bench.figures import Figure
-from bench.rounds import Scale
-from bench.studio import GO, KIM, graph, note, says, studio, succeeded
+from bench.rounds import Scale, Times
+from bench.studio import GO, KIM, Studio, graph, note, says, studio, succeeded
 
 WHOLE = "the whole run"
 REST = "LangGraph and LangChain, and waiting for their saver"
@@ -29,12 +31,14 @@ PARTS: dict[str, tuple[str, ...]] = {
         "agentguard.gather:freeze",
     ),
     "facts for the decision": ("agentguard.gather:facts",),
-    "deciding (Cedar), twice": ("agentguard.decide:decide",),
-    "ledger: reads": ("agentguard.ledger:Ledger.one", "agentguard.ledger:Ledger.all"),
+    "deciding (Cedar)": ("agentguard.decide:decide",),
+    "ledger: reads": ("agentguard.ledger:_Snapshot.one", "agentguard.ledger:_Snapshot.all"),
     "ledger: waiting for commits": (
         "agentguard.ledger:Ledger.record_decisions",
         "agentguard.ledger:Ledger.claim",
         "agentguard.ledger:Ledger.finish",
+        "agentguard.ledger:Ledger.answer",
+        "agentguard.ledger:Ledger.issue_grant",
     ),
     "files: the private folder": (
         "agentguard.assets:Scratch.__init__",
@@ -44,6 +48,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "the rest of the guard": (
         "agentguard.gate:Gate.authorize",
+        "agentguard.gate:Gate.waiting",
+        "agentguard.approvals:Approvals.answer",
         "agentguard.execution:Execution.claim",
         "agentguard.execution:Execution.collect",
         "agentguard.execution:Execution.executed",
@@ -62,38 +68,59 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Time the parts of one run with one permitted call."""
+    """Time the parts of a permitted call, and of one that is asked about and approved."""
+    rounds = scale.of(max(scale.rounds, 100), 5)
     figures = []
-    rounds = scale.of(max(scale.rounds, 100), 10)
     with (
         studio() as place,
         SqliteSaver.from_conn_string(str(place.folder / "saver.db")) as saver,
         place.guard.open_job("bench", requested_by=KIM) as job,
     ):
-        scale.say("profile: a permitted call, part by part")
-        plain = graph([note], lambda: says("note", {"text": "a calm sea"}))
-        bare = plain.compile(checkpointer=saver)
-        guarded = protect(
-            graph([note], lambda: says("note", {"text": "a calm sea"})),
-            place.guard,
-            agents={"tools": "editor"},
-        ).compile(checkpointer=saver)
-
-        def run(number: int, name: str, compiled: Any) -> None:
-            config = job.config(thread_id=f"{name}{number}")
-            succeeded(compiled.invoke(GO, config), 1)
-
-        for number in range(5):
-            run(number, "w", bare)
-            run(number, "v", guarded)
-        with _spans() as spans:
-            for number in range(rounds):
-                spans.run("bare", lambda n=number: run(n, "b", bare))  # type: ignore[misc]
-                spans.run("guarded", lambda n=number: run(n, "g", guarded))  # type: ignore[misc]
-    return _figures(spans, rounds)
+        for subject, sides in (
+            ("profile", _permitted(place, saver)),
+            ("profile-asked", _asked(place, saver, job)),
+        ):
+            scale.say(f"{subject}: part by part")
+            for number in range(5):
+                for name, run in sides.items():
+                    run(job.config(thread_id=f"{subject} {name} w{number}"))
+            with _spans() as spans:
+                for number in range(rounds):
+                    for name, run in sides.items():
+                        config = job.config(thread_id=f"{subject} {name} {number}")
+                        spans.run(name, functools.partial(run, config))
+            figures += _figures(subject, spans, rounds)
+    return figures
 
 
-def _figures(spans: Spans, rounds: int) -> list[Figure]:
+Run = Callable[[Any], object]
+
+
+def _permitted(place: Studio, saver: Any) -> dict[str, Run]:
+    def say() -> Any:
+        return says("note", {"text": "a calm sea"})
+
+    bare = graph([note], say).compile(checkpointer=saver)
+    sealed = protect(graph([note], say), place.guard, agents={"tools": "editor"})
+    guarded = sealed.compile(checkpointer=saver)
+    return {
+        "bare": lambda config: succeeded(bare.invoke(GO, config), 1),
+        "guarded": lambda config: succeeded(guarded.invoke(GO, config), 1),
+    }
+
+
+def _asked(place: Studio, saver: Any, job: Job) -> dict[str, Run]:
+    asset = job.import_asset(place.picture(), ["customer-data"])
+    bare = stock(lambda: says("publish", {"source": asset, "to": "press"}), saver, "per_call")
+    guarded = asking_graph(place, asset).compile(checkpointer=saver)
+    by_stock, ask = by_payload(approve_call), by_person(place)
+    return {
+        "bare": lambda config: by_stock(bare, config, Times()),
+        "guarded": lambda config: ask(guarded, config, Times()),
+    }
+
+
+def _figures(subject: str, spans: Spans, rounds: int) -> list[Figure]:
     bare, guarded = (spans.parts(side, rounds) for side in ("bare", "guarded"))
     figures = []
     for part, two in guarded.items():
@@ -101,9 +128,7 @@ def _figures(spans: Spans, rounds: int) -> list[Figure]:
         detail = f"{two.cpu:.2f} ms CPU" + (f", {two.calls:.0f} times" if two.calls else "")
         if one.wall:
             detail += f"; unguarded {one.wall:.2f} ms, {one.cpu:.2f} ms CPU"
-        figures.append(
-            Figure(subject="profile", what=part, value=two.wall, unit="ms", detail=detail)
-        )
+        figures.append(Figure(subject=subject, what=part, value=two.wall, unit="ms", detail=detail))
     return figures
 
 
@@ -115,7 +140,7 @@ class _Sum:
 
 
 class Spans:
-    """Own time by (side, part), on every thread. What a part calls in another part is that one's."""
+    """Own time by (side, part), on every thread; what it calls of another part is that one's."""
 
     def __init__(self) -> None:
         self.side = ""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bench.figures import TIMES, Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +30,16 @@ class Scale:
         return quick if self.quick else full
 
 
-def alternate(
-    rounds: int, *sides: Callable[[int], object], warm: int = 3, clock: Callable[[], float] = time.perf_counter
-) -> list[list[float]]:
-    """The times in ms of each side; a round of one follows a round of the other.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """What the rounds of one side took, each in ms: by the clock, and in CPU of this process."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def alternate(rounds: int, *sides: Callable[[int], object], warm: int = 3) -> list[Times]:
+    """The times of each side; a round of one follows a round of the other.
 
     Machines are noisy, and get slower or faster while something else runs on them: what both sides
     went through in turn can be compared.
@@ -38,19 +47,28 @@ def alternate(
     Args:
         sides: called with the number of the round, from 0; rounds before `warm` are not counted.
     """
-    times: list[list[float]] = [[] for _ in sides]
+    times = [Times() for _ in sides]
     for number in range(rounds + warm):
         for side, taken in zip(sides, times, strict=True):
-            began = clock()
-            side(number)
-            if number >= warm:
-                taken.append((clock() - began) * 1000)
+            with timing(taken if number >= warm else Times()):
+                side(number)
     return times
 
 
-def timed(run: Callable[[], object]) -> float:
-    """How long one call takes, in ms."""
-    return alternate(1, lambda _: run(), warm=0)[0][0]
+@contextmanager
+def timing(times: Times) -> Iterator[None]:
+    """Add what runs inside to the times of its side."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    times.wall.append((time.perf_counter() - wall) * 1000)
+    times.cpu.append((time.process_time() - cpu) * 1000)
+
+
+def ratio(subject: str, what: str, base: Times, guarded: Times, aim: float | None = None) -> Figure:
+    """The medians of two sides as one Figure."""
+    one, two = p(50, base.wall), p(50, guarded.wall)
+    detail = f"{one:.1f} → {two:.1f} ms; CPU {p(50, base.cpu):.1f} → {p(50, guarded.cpu):.1f} ms"
+    return Figure(subject=subject, what=what, value=two / one, unit=TIMES, aim=aim, detail=detail)
 
 
 def p(percent: int, times: Sequence[float]) -> float:
