@@ -29,6 +29,7 @@ SUBJECTS = {
     "commits": "commits and fsyncs per call",
     "ledger": "claims and records per second, by how many wait",
     "workers": "many processes over one ledger",
+    "log": "proofs and verification of a long log",
     "jobs": "ten thousand open jobs",
     "importing": "the first import",
     "profile": "where a permitted call's time goes",

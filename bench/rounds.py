@@ -64,6 +64,14 @@ def timing(times: Times) -> Iterator[None]:
     times.cpu.append((time.process_time() - cpu) * 1000)
 
 
+def timed(run: Callable[[], object]) -> float:
+    """How long one run takes, in ms."""
+    times = Times()
+    with timing(times):
+        run()
+    return times.wall[0]
+
+
 def ratio(subject: str, what: str, base: Times, guarded: Times, aim: float | None = None) -> Figure:
     """The medians of two sides as one Figure."""
     one, two = p(50, base.wall), p(50, guarded.wall)

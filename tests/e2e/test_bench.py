@@ -19,6 +19,7 @@ EXPECTED = {
     "commits": {"an export that is asked about and approved: commits"},
     "ledger": {"SQLite, 64 clients: records"},
     "workers": {"SQLite, 2 workers: permitted calls"},
+    "log": {"root of 4,000 records, p50", "audit verify, 4,000 records"},
     "jobs": {"threads that renew leases"},
     "importing": {"import agentguard"},
     "profile": {"deciding (Cedar)", "ledger: waiting for commits", "the whole run"},
