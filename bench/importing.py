@@ -20,10 +20,10 @@ _GUARD = "from agentguard import Arg, Binding, Guard"
 # (what, imported before, timed, aim)
 _CASES = (
     ("import agentguard", "", "import agentguard", _AIM),
-    (f"{_GUARD}, what LangChain takes left out", "import langchain_core.tools", _GUARD, _AIM),
+    (f"{_GUARD}, what LangChain takes left out", "from langchain_core.tools import BaseTool, tool", _GUARD, _AIM),
     (_GUARD, "", _GUARD, None),
     ("agentguard.langgraph, what LangGraph takes left out",
-     "import langgraph.graph, langgraph.prebuilt, langchain_core.tools",
+     "import langgraph.prebuilt; from langchain_core.tools import BaseTool, tool",
      "import agentguard.langgraph.graph", None),
     ("the command line: agentguard.cli", "", "import agentguard.cli", None),
 )  # fmt: skip
