@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -13,6 +16,7 @@ from agentguard import note
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 
 _TAIL = 64 * 1024
+_SIZE = re.compile("[0-9]{1,18}")
 
 
 class Checkpoints:
@@ -89,19 +93,24 @@ class Checkpoints:
             VerificationFailed: a line is damaged or not signed by the log key.
             LedgerUnavailable: the file can't be read.
         """
-        yield from self._parse(0)
+        for where, signed in self._lines(0):
+            yield self._verified(where, signed)
 
     def newest(self) -> tuple[note.Checkpoint, str] | None:
         """The checkpoint of the largest log among the last lines of the file, and its note.
 
-        Processes that append at the same time may do so out of order, but not by much.
+        Processes that append at the same time may do so out of order, but not by much. Only its
+        own signature is verified: opening a ledger must not wait for hundreds.
 
         Raises:
-            VerificationFailed, LedgerUnavailable: as `read`.
+            VerificationFailed: it is not signed by the log key, or a line near it is damaged.
+            LedgerUnavailable: as `read`.
         """
-        return max(self._parse(_TAIL), key=lambda found: found[0].size, default=None)
+        found = max(self._lines(_TAIL), key=lambda line: _claimed_size(line[1]), default=None)
+        return None if found is None else self._verified(*found)
 
-    def _parse(self, tail: int) -> Iterator[tuple[note.Checkpoint, str]]:
+    def _lines(self, tail: int) -> Iterator[tuple[str, Any]]:
+        """Each line of the file, or of its last `tail` bytes: where it is, and what it holds."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -117,14 +126,26 @@ class Checkpoints:
                 text = line.rstrip(b"\n")
                 if text[:1] in (b"", b'"') and (len(text) < 2 or not text.endswith(b'"')):
                     continue  # a crash or a full disk cut it short
+                where = f"line {number}" + (" of the last ones" if tail else "")
                 try:
-                    signed = json.loads(text)
-                    checkpoint = note.verify(signed, self.verifier_key)
-                    if checkpoint.origin != self.origin:
-                        raise ValueError(f"got a checkpoint of {checkpoint.origin!r}")
-                except (ValueError, TypeError, RecursionError) as error:
-                    where = f"line {number}" + (" of the last ones" if tail else "")
-                    raise VerificationFailed(
-                        f"{self.path.name} {where}: {error}; the file was changed"
-                    ) from error
-                yield checkpoint, signed
+                    yield where, json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise self._changed(where, error) from error
+
+    def _verified(self, where: str, signed: Any) -> tuple[note.Checkpoint, str]:
+        try:
+            checkpoint = note.verify(signed, self.verifier_key)
+            if checkpoint.origin != self.origin:
+                raise ValueError(f"got a checkpoint of {checkpoint.origin!r}")
+        except (ValueError, TypeError) as error:
+            raise self._changed(where, error) from error
+        return checkpoint, signed
+
+    def _changed(self, where: str, error: Exception) -> VerificationFailed:
+        return VerificationFailed(f"{self.path.name} {where}: {error}; the file was changed")
+
+
+def _claimed_size(signed: Any) -> float:
+    """The size that a line's second line claims; of a line that claims none, more than any."""
+    lines = signed.split("\n", 2) if isinstance(signed, str) else ()
+    return int(lines[1]) if len(lines) > 1 and _SIZE.fullmatch(lines[1]) else math.inf

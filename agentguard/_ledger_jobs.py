@@ -54,6 +54,15 @@ def job_obstacle(tx: Tx, job: str, epoch: int) -> str | None:
     return None
 
 
+def renew(tx: Tx, job: str, *, epoch: int, lease: int) -> bool:
+    """Extend the lease of a job's holder by `lease` ms from now; False if it is not its holder."""
+    tx.lock_job(job)
+    if job_obstacle(tx, job, epoch) is not None:
+        return False  # a lapsed lease too: whoever sweeps next ends the job
+    tx.lease(job, epoch=epoch, until=tx.now + lease)
+    return True
+
+
 def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
     """Leave a job: `waiting` if it left cleanly while approvals may still come, else `ended`.
 

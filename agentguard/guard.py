@@ -88,6 +88,7 @@ class Guard:
         for binding in bindings:
             self.bind(binding)
         self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
+        self._swept = 0
 
     @classmethod
     def from_config(
@@ -281,7 +282,7 @@ class Guard:
         """
         if requested_by not in self.workspace.people:
             raise JobError(f"{requested_by} is no configured person; add them to [people]")
-        self.ledger.sweep()
+        self._sweep()
         job, epoch = self.ledger.open_job(
             purpose=purpose, requested_by=requested_by, lease=self.workspace.lifetimes.lease
         )
@@ -415,6 +416,13 @@ class Guard:
         self.close()
 
     # --- inside --------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """End what is over, at most once a second: it looks at every open job."""
+        now = self.ledger.clock()
+        if not self._swept <= now < self._swept + 1000:
+            self._swept = now
+            self.ledger.sweep()
 
     def _hold(self, job: str, epoch: int, requested_by: str) -> Job:
         held = Job(

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
@@ -139,10 +139,15 @@ class Job:
             except LedgerError as error:  # it will never be taken: `reconcile` finds out
                 _log.error("an outcome in %s is lost: %s", self.id, error)
 
-    def renew(self) -> bool:
-        """Keep the lease, and replace credentials past half of their life; False if it is lost."""
+    def renew(self, *, leased: bool = False) -> bool:
+        """Keep the lease, and replace credentials past half of their life; False if it is lost.
+
+        Args:
+            leased: the lease was renewed a moment ago, with those of other jobs.
+        """
         self.settle()  # also if the lease is lost: what was done outside is known then
-        if not self._ledger.renew_lease(self.id, epoch=self.epoch, lease=self._lifetimes.lease):
+        lease = self._lifetimes.lease
+        if not (leased or self._ledger.renew_lease(self.id, epoch=self.epoch, lease=lease)):
             return False
         now = self._ledger.clock()
         with self._lock:
@@ -276,19 +281,37 @@ class Jobs:
         if self._thread is not None:
             self._thread.join()
 
+    def renew(self) -> None:
+        """Keep the lease of every held job, all at once, and drop those whose lease is lost."""
+        with self._lock:
+            held = list(self._held.values())
+        leased = _leased(held)
+        for job in held:
+            try:
+                if not job.renew(leased=job.id in leased):
+                    _log.error("the lease on %s is lost; its calls are refused", job.id)
+                    self.drop(job)
+            except AgentGuardError as error:
+                _log.warning("the lease on %s could not be renewed: %s", job.id, error)
+            except Exception:  # this thread keeps every other job's lease, too
+                _log.exception("the lease on %s could not be renewed", job.id)
+
     def _renew(self) -> None:
         while not self._stop.wait(self._interval):
-            with self._lock:
-                held = list(self._held.values())
-            for job in held:
-                try:
-                    if not job.renew():
-                        _log.error("the lease on %s is lost; its calls are refused", job.id)
-                        self.drop(job)
-                except AgentGuardError as error:
-                    _log.warning("the lease on %s could not be renewed: %s", job.id, error)
-                except Exception:  # this thread keeps every other job's lease, too
-                    _log.exception("the lease on %s could not be renewed", job.id)
+            self.renew()
+
+
+def _leased(held: Sequence[Job]) -> frozenset[str]:
+    """Renew leases together, one commit for many; whoever is not in the result is asked alone."""
+    if not held:
+        return frozenset()
+    one = held[0]  # the jobs of a guard share its ledger
+    epochs = {job.id: job.epoch for job in held}
+    try:
+        return one._ledger.renew_leases(epochs, lease=one._lifetimes.lease)
+    except Exception as error:  # one job's trouble must not be that of all
+        _log.debug("leases are renewed one by one: %s", error)
+        return frozenset()
 
 
 def _forked(reference: weakref.ref[Jobs]) -> None:

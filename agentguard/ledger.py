@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from agentguard import _ledger_grants as grants
 from agentguard import _ledger_requests as requests
 from agentguard._ledger_assets import Made, lock_made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
-from agentguard._ledger_jobs import end_job, job_obstacle, leave, require_open, sweep
+from agentguard._ledger_jobs import end_job, leave, renew, require_open, sweep
 from agentguard._ledger_operations import Started, operations_named, sent
 from agentguard._ledger_requests import Judged, Reads, record_decision
 from agentguard.errors import JobError
@@ -27,6 +28,8 @@ __all__ = [
     "Judged", "Ledger", "Made", "Outcome", "Reads", "Relied", "Started", "end_job", "new_id",
     "operations_named", "register", "require_open", "sent", "to_json",
 ]  # fmt: skip
+
+_AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
 
 
 class Ledger:
@@ -89,15 +92,27 @@ class Ledger:
 
     def renew_lease(self, job: str, *, epoch: int, lease: int) -> bool:
         """Extend a lease; False if the job ended or another holder has it."""
+        return bool(self._run(lambda tx: renew(tx, job, epoch=epoch, lease=lease)))
 
-        def transition(tx: Tx) -> bool:
-            tx.lock_job(job)
-            if job_obstacle(tx, job, epoch) is not None:
-                return False  # a lapsed lease too: whoever sweeps next ends the job
-            tx.lease(job, epoch=epoch, until=tx.now + lease)
-            return True
+    def renew_leases(self, held: Mapping[str, int], *, lease: int) -> frozenset[str]:
+        """Extend many leases, sharing commits; see `renew_lease`.
 
-        return bool(self._run(transition))
+        Args:
+            held: job id → the epoch of its holder.
+
+        Returns:
+            The jobs whose lease was extended.
+        """
+
+        def renewal(job: str, epoch: int) -> Callable[[Tx], bool]:
+            return lambda tx: renew(tx, job, epoch=epoch, lease=lease)
+
+        renewed: set[str] = set()
+        waiting = iter(held.items())
+        while some := list(islice(waiting, _AT_ONCE)):
+            futures = [(job, self.storage.submit(renewal(job, epoch))) for job, epoch in some]
+            renewed.update(job for job, future in futures if future.result())
+        return frozenset(renewed)
 
     def take_credential(
         self, job: str, *, epoch: int, agent: str, stage: Stage, lifetime: int

@@ -17,13 +17,14 @@ from bench.rounds import Scale, p
 _AIM = 0.3
 _HEAVIEST = 10
 _GUARD = "from agentguard import Arg, Binding, Guard"
+_TOOLS = "from langchain_core.tools import BaseTool, tool"
 # (what, imported before, timed, aim)
 _CASES = (
     ("import agentguard", "", "import agentguard", _AIM),
-    (f"{_GUARD}, what LangChain takes left out", "from langchain_core.tools import BaseTool, tool", _GUARD, _AIM),
+    (f"{_GUARD}, what LangChain takes left out", _TOOLS, _GUARD, _AIM),
     (_GUARD, "", _GUARD, None),
     ("agentguard.langgraph, what LangGraph takes left out",
-     "import langgraph.prebuilt; from langchain_core.tools import BaseTool, tool",
+     f"import langgraph.prebuilt; {_TOOLS}",
      "import agentguard.langgraph.graph", None),
     ("the command line: agentguard.cli", "", "import agentguard.cli", None),
 )  # fmt: skip

@@ -465,6 +465,7 @@ def test_the_thread_outlives_a_ledger_that_is_away_for_a_while(
             raise LedgerUnavailable("away")
 
         with monkeypatch.context() as patched:
+            patched.setattr(ledger, "renew_leases", away)
             patched.setattr(ledger, "renew_lease", away)
             jobs.hold(job)
             assert failed.wait(20)
@@ -518,3 +519,65 @@ def test_a_sweep_with_nothing_to_do_writes_nothing(ledger: Ledger) -> None:
     before = len(kinds(ledger))
     ledger.sweep()
     assert len(kinds(ledger)) == before
+
+
+def test_leases_are_renewed_together_and_a_lost_one_stops_nobody(
+    ledger: Ledger, clock: Clock
+) -> None:
+    jobs = Jobs(interval=60)
+    try:
+        held = [hold(ledger, left=jobs.drop) for _ in range(5)]
+        for job in held:
+            jobs.hold(job)
+        ledger.end_job(held[2].id, reason="by a person")
+        clock.now += LEASE - 1
+        jobs.renew()
+        assert set(jobs._held) == {job.id for job in held} - {held[2].id}
+        rows = ledger.all("SELECT job, until FROM leases")
+        kept = {row["job"] for row in rows if row["until"] == clock.now + LEASE}
+        assert kept == set(jobs._held)
+    finally:
+        jobs.close()
+
+
+def test_many_leases_share_a_few_commits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, ten thousand jobs would lose their leases while others are renewed."""
+    jobs = [hold(ledger) for _ in range(40)]
+    submit, seen = ledger.storage.submit, list[str]()
+
+    def counted(transition: Any, **options: Any) -> Any:
+        seen.append("submitted")
+        future = submit(transition, **options)
+        result = future.result
+        future.result = lambda *a: (seen.append("waited"), result(*a))[1]  # type: ignore[method-assign]
+        return future
+
+    monkeypatch.setattr(ledger.storage, "submit", counted)
+    kept = ledger.renew_leases({job.id: job.epoch for job in jobs}, lease=LEASE)
+    assert kept == {job.id for job in jobs}
+    assert seen == ["submitted"] * 40 + ["waited"] * 40
+    assert ledger.renew_leases({jobs[0].id: jobs[0].epoch + 1}, lease=LEASE) == frozenset()
+
+
+@pytest.mark.parametrize("how", ["all", "one"])
+def test_when_leases_can_not_be_renewed_together_each_is_asked_alone(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    jobs = Jobs(interval=60)
+    try:
+        job = hold(ledger, left=jobs.drop)
+        jobs.hold(job)
+        clock.now += 1000
+
+        def fails(*_: Any, **__: Any) -> frozenset[str]:
+            if how == "one":
+                return frozenset()
+            raise LedgerUnavailable("away")
+
+        monkeypatch.setattr(ledger, "renew_leases", fails)
+        jobs.renew()
+        row = ledger.one("SELECT until FROM leases WHERE job = ?", job.id)
+        assert row is not None
+        assert row["until"] == clock.now + LEASE
+    finally:
+        jobs.close()
