@@ -60,8 +60,8 @@ class _AsRecorded(Request):
         return _KNOWN[self.call_key]
 
 
-def _recorded_by_id(self: Gate, call: Any) -> Any:
-    row = self.ledger.one(
+def _recorded_by_id(self: Gate, call: Any, reads: Any) -> Any:
+    row = reads.one(
         "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
         " ORDER BY ordinal DESC LIMIT 1",
         call.job.id, call.thread, call_name(call.call_id),
@@ -69,28 +69,50 @@ def _recorded_by_id(self: Gate, call: Any) -> Any:
     if row is None:
         raise Refused("nothing is known of it", policy="not-authorized")
     known = replace(call, agent=row["agent"], key=row["call_key"])
-    prepared = prepare(known, self.workspace, self.ledger)
+    prepared = prepare(known, self.workspace, reads)
     said = {field.name: getattr(prepared.request, field.name) for field in fields(Request)}
     _KNOWN[row["call_key"]] = row["digest"]
     return known, replace(prepared, request=_AsRecorded(**said)), row
 
 
 def _claim_anything(self: Execution, call: Any) -> Claim:
-    call, prepared, _ = self.gate.recorded(call)
+    with self.ledger.snapshot() as reads:
+        call, prepared, _ = self.gate.recorded(call, reads)
     scratch, arguments, outputs = self._prepare_files(call, prepared)
     return Claim(
-        call=call, prepared=prepared, credential=self.gate.credential(call), scratch=scratch,
-        arguments=arguments, outputs=outputs,
-    )  # fmt: skip
+        call=call,
+        prepared=prepared,
+        contributors=frozenset(),
+        credential=self.gate.credential(call),
+        scratch=scratch,
+        arguments=arguments,
+        outputs=outputs,
+    )
 
 
-def _permit(*_: Any, **__: Any) -> Decision:
-    return Decision(effect=Effect.PERMIT, policies=("mutant",), reason="anything goes")
+_decide_asked = Gate.decide_asked
+
+
+def _permit_what_was_asked(
+    self: Gate, call: Any, prepared: Any, approval: Any, reads: Any
+) -> tuple[Decision, Any]:
+    decision, known = _decide_asked(self, call, prepared, approval, reads)
+    if approval is None:
+        return decision, known
+    return Decision(effect=Effect.PERMIT, policies=("mutant",), reason="anything goes"), known
 
 
 def _everything(result: Any, binding: Any, call_id: str) -> Any:
     items = tuple(result) if isinstance(result, list) else (result,)
     return commands.OwnPart(items=items, content=[], updates={}, routed=False)
+
+
+def _everybody(facts: Any) -> dict[str, Any]:
+    return {person.id: person for person in facts.people}
+
+
+def _taken_from_anybody(self: Any, answer: Any) -> None:
+    self._ledger.answer(answer, outcome=Effect.PERMIT)
 
 
 def _first_found(self: Jobs, configurable: Any) -> Any:
@@ -114,7 +136,7 @@ MUTANTS = {
     ),
     "decide-again": Mutant(
         without="the second decision, and the people it waits for",
-        patches=lambda: [patch.object(Gate, "decide_asked", _permit)],
+        patches=lambda: [patch.object(Gate, "decide_asked", _permit_what_was_asked)],
         aimed="shape|delivered_twice|caller_is_named|rejecting_resume|requester_and|another_request",
     ),
     "routes": Mutant(
@@ -164,8 +186,8 @@ MUTANTS = {
     "eligible": Mutant(
         without="who may not approve",
         patches=lambda: [
-            patch("agentguard.approvals.Approvals.eligible", lambda self, _: ["kim@acme.example"]),
-            patch("agentguard.approvals.Approvals._involved", lambda self, _: set()),
+            patch("agentguard.approvals.Approvals.answer", _taken_from_anybody),
+            patch("agentguard.decide._eligible", _everybody),
         ],
         aimed="requester_and",
     ),
