@@ -404,6 +404,20 @@ def test_canary_the_adapter_still_says_which_server_a_tool_calls() -> None:
         origin(odd)
 
 
+def test_an_argument_that_says_it_is_base64_is_bound_as_base64() -> None:
+    picture = {"type": "string", "contentEncoding": "base64"}
+    tool = StructuredTool(
+        name="look",
+        description="Look.",
+        args_schema={"type": "object", "properties": {"picture": picture}},
+        func=lambda **_: "seen",
+    )
+    assert Bound(Binding(tool, stage="edit", assets={"picture": "base64"})).name == "look"
+    for form in ("path", "data-url", "bytes"):
+        with pytest.raises(BindingError, match=f"takes base64, bound as '{form}'"):
+            Bound(Binding(tool, stage="edit", assets={"picture": form}))  # type: ignore[dict-item]
+
+
 def _hidden(coroutine: Any) -> Any:
     async def call_tool(**given: Any) -> Any:
         return await coroutine(**given)
@@ -492,11 +506,13 @@ async def test_an_async_only_tool_run_synchronously_is_refused_before_its_claim(
      ("die", "unknown", "whether it took effect is not known")],
 )  # fmt: skip
 async def test_I8_an_export_by_a_server_that_errs_or_dies_is_unknown_and_not_repeated(
-    studio: Studio, how: str, grant: str, said: str
+    studio: Studio, served: Served, monkeypatch: pytest.MonkeyPatch, how: str, grant: str, said: str
 ) -> None:
     posted = studio.folder / "posted.txt"
-    stdio = {**STDIO, "env": {"POSTED": str(posted)}}
-    tool = (await listed(MultiServerMCPClient({"images": stdio})))["post"]  # type: ignore[dict-item]
+    monkeypatch.setenv("POSTED", str(posted))
+    stdio = {**STDIO, "env": {"POSTED": str(posted)}}  # a process of its own may die
+    client = MultiServerMCPClient({"images": stdio}) if how == "die" else served.client()  # type: ignore[dict-item]
+    tool = (await listed(client))["post"]
     bind(studio, tool)
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])

@@ -15,10 +15,12 @@ from deepagents.backends import StateBackend
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_mcp_adapters.client import MultiServerMCPClient
+from langchain_mcp_adapters.tools import load_mcp_tools
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from mcp.shared.memory import create_connected_server_and_client_session as connected
 
 from agentguard import Binding, McpTool
 from agentguard._mcp import origin
@@ -122,13 +124,16 @@ def test_the_functional_api(studio: Studio) -> None:
         assert flow.invoke(None, config) == "published"
 
 
+async def origin_of(name: str) -> Any:
+    async with connected(mcp_images.make()._mcp_server) as session:
+        tools = await load_mcp_tools(session, server_name="images")
+    return next(origin(tool) for tool in tools if tool.name == name)
+
+
 def test_mcp_servers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(Path(mcp_images.__file__), studio.folder / "images_server.py")
     monkeypatch.chdir(studio.folder)
-    connection = {"transport": "stdio", "command": sys.executable, "args": ["images_server.py"]}
-    client = MultiServerMCPClient({"images": connection})  # type: ignore[dict-item]
-    (sketch,) = [t for t in asyncio.run(client.get_tools()) if t.name == "sketch"]
-    known = origin(sketch)
+    known = asyncio.run(origin_of("sketch"))
     assert known is not None
     model = says_then_done(says(call("sketch", {"prompt": "a boat"})))
     block = code("MCP servers").replace("sha256:…", known.schema)
