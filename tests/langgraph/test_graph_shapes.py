@@ -497,6 +497,25 @@ async def test_a_waiting_edge_waits_for_a_person_too(studio: Studio, mode: str) 
     assert studio.world.count("publish") == 2
 
 
+def test_conditional_edges_behind_the_tools_follow_an_answer_too(studio: Studio) -> None:
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["likeness"])
+        builder = loop([says(call("publish", {"source": asset, "to": "team"}))],
+                       [studio.tools["publish"]])  # fmt: skip
+        builder.edges.discard(("tools", "model"))
+        builder.add_node("far", logs("far"))
+        builder.add_conditional_edges("tools", lambda state: "far", ["far", END])
+        graph = protect(builder, studio.guard, agents={"tools": "publisher"}).compile(
+            InMemorySaver()
+        )
+        config = job.config(thread_id="t")
+        state = graph.invoke({"messages": [("user", "go")], "log": []}, config)
+        assert (state["log"], bool(state["__interrupt__"])) == ([], True)
+        studio.answer(studio.pending().request, OMAR)
+        state = graph.invoke(None, config)
+    assert state["log"] == ["far"]
+
+
 @pytest.mark.parametrize("checkpointer", [None, True], ids=["the parent's", "its own"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_a_question_inside_a_subgraph_is_answered_from_the_top(
