@@ -119,15 +119,28 @@ def test_a_recalled_source_is_in_every_later_output(at: Desk, column: str) -> No
         assert answer.status == ("error" if column == "recalled" else "success")
 
 
-def test_a_call_that_is_asked_again_returns_what_it_returned(at: Desk, canvas: Canvas) -> None:
+def test_I8_a_call_that_is_asked_again_does_not_remember_itself(at: Desk, canvas: Canvas) -> None:
+    runs: list[str] = []
+
+    @tool
+    def blend(image: str, file: str = "b.png") -> str:
+        """Blend a picture into the canvas, and save it."""
+        runs.append(image)
+        Path(file).write_bytes(png(size=20 + len(runs)))
+        return "blended"
+
+    at.bind(Binding(blend, stage="edit", assets=["image"], outputs=["file"], remembers=["place"]))
     with at.studio.guard.open_job("poster", requested_by=KIM) as job:
         at.act(job, "place", image=job.import_asset(at.studio.picture(), ["brand"]))
-        said = says(call("snapshot", {"size": 1}))
+        other = job.import_asset(at.studio.picture("b.png", "red"), ["likeness"])
+        asked = call("blend", {"image": other})
         config = job.config(thread_id="t")
-        first = results(at.graphs["snapshot"].invoke({"messages": [said]}, config))[-1]
-        again = results(at.graphs["snapshot"].invoke({"messages": [said]}, config))[-1]
-        assert again.content == first.content
-    assert len(at.made()) == 1
+        first = results(at.graphs["blend"].invoke({"messages": [says(asked)]}, config))[-1]
+        (guarded,) = at.studio.guard.tools([blend])
+        again = guarded.invoke(asked, config)  # as a task that is run again after a crash
+        assert (again.status, again.content) == ("success", first.content)
+        assert labels(at) == {"brand", "likeness"}
+    assert len(runs) == 1
 
 
 def test_I4_what_is_sent_while_an_output_is_made_is_in_it(at: Desk, canvas: Canvas) -> None:
