@@ -20,9 +20,8 @@ from tests.crash.cells import DURABILITIES, Durability
 from tests.crash.second import Processes, Uploads, dangling
 from tests.support import CONFIG, Clock, open_studio, write_workspace
 
-LEASE_S = 2.0
+LEASE_S = 3.0
 OMAR = worker.APPROVER
-SHORT_LIVED = CONFIG + '\n[lifetimes]\nlease = "500ms"\n'
 SHORT = CONFIG + f'\n[lifetimes]\nlease = "{LEASE_S:.0f}s"\n'
 
 
@@ -111,13 +110,13 @@ def test_I9_a_re_entered_job_that_dies_is_over_and_its_approval_with_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shell = Shell(tmp_path)
-    workspace(tmp_path, SHORT_LIVED)
+    workspace(tmp_path, SHORT)
     shell("people", "add", OMAR)
     assert processes.run(roles.ask_and_leave, tmp_path, "sync") == 0
     (asked,) = shell.json("approvals", "list")
     shell("approvals", "approve", asked["request"][:16], "--as", OMAR, "--yes")
     assert processes.run(roles.rejoin, tmp_path, "sync", "ask.woken") == -signal.SIGKILL
-    time.sleep(0.6)
+    time.sleep(LEASE_S + 0.1)
     assert seen(tmp_path)["state"] == "ended"
     assert shell.json("approvals", "list", "--all")[0]["state"] == "revoked"
     assert processes.run(roles.rejoin, tmp_path, "sync", None) == 0
@@ -130,11 +129,11 @@ def test_I8_a_person_settles_an_opaque_call_by_the_command_that_reconcile_prints
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shell = Shell(tmp_path)
-    workspace(tmp_path, SHORT_LIVED)
+    workspace(tmp_path, SHORT)
     Image.new("RGB", (32, 32), "red").save(tmp_path / "in-0.png")
     url = uploads.url("settled")
     assert processes.run(roles.upload, tmp_path, url, "sync", 0) == -signal.SIGKILL
-    time.sleep(0.6)
+    time.sleep(LEASE_S + 0.1)
     said = shell("reconcile")
     assert "a person must look" in said
     (command,) = [line for line in said.splitlines() if line.startswith("agentguard ")]
