@@ -79,10 +79,12 @@ class Storage(ABC):
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._drain, name="agentguard-ledger", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._drain, name="agentguard-ledger", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # and nobody waits for one that never began
+                    raise LedgerUnavailable(f"the ledger has no writer: {error}") from error
+                self._thread = thread
             try:
                 self._queue.put_nowait(Job(transition=transition, durable=durable, future=future))
             except queue.Full:

@@ -15,11 +15,11 @@ from agentguard import audit
 from agentguard.errors import LedgerUnavailable
 from agentguard.ledger import Ledger, Outcome, Relied
 from agentguard.model import GrantState, OutsideEffect, Request
-from tests.core.ledgers import Bench, Clock, checkpoints_beside, ledger_at, request
+from tests.core.ledgers import Bench, Clock, Place, ledger_at, records, request
 from tests.race.racers import RACERS, in_processes, race
 
-THREADED = 500
-PROCESSES = 300
+THREADED = {"sqlite": 500, "postgresql": 40}
+PROCESSES = {"sqlite": 300, "postgresql": 24}
 GROUP = 8
 DONE = Outcome(state=GrantState.EXECUTED, text="done")
 
@@ -41,29 +41,25 @@ def act(effects: Path, asked: Request, who: str) -> None:
     (effects / f"{asked.digest}.{who}").touch(exist_ok=False)
 
 
-def require_one_each(ledger: Ledger, path: Path, effects: Path, asked: list[Request]) -> None:
+def require_one_each(ledger: Ledger, place: Place, effects: Path, asked: list[Request]) -> None:
     done = Counter(file.name.split(".")[0] for file in effects.iterdir())
     assert done == dict.fromkeys((one.digest for one in asked), 1)
     rows = ledger.all("SELECT request, state, claims FROM grants")
     assert {(row["state"], row["claims"]) for row in rows} == {("executed", 1)}
     assert len(rows) == len(asked)
     for kind in ("claimed", "finished"):
-        recorded = ledger.all(
-            "SELECT json_extract(body, '$.request') AS request FROM records"
-            " WHERE json_extract(body, '$.kind') = ?",
-            kind,
-        )
-        assert Counter(row["request"] for row in recorded) == done
-    audit.verify_tail(ledger.storage, checkpoints_beside(path))
-    audit.verify(ledger.storage, checkpoints_beside(path))
+        recorded = [one for one in records(ledger) if one["kind"] == kind]
+        assert Counter(one["request"] for one in recorded) == done
+    audit.verify_tail(ledger.storage, place.checkpoints)
+    audit.verify(ledger.storage, place.checkpoints)
 
 
-def test_I8_sixteen_threads_race_for_each_grant_and_one_claims_it(tmp_path: Path) -> None:
-    path, effects = tmp_path / "ledger.db", tmp_path / "effects"
+def test_I8_sixteen_threads_race_for_each_grant_and_one_claims_it(place: Place) -> None:
+    effects = place.folder / "effects"
     effects.mkdir()
-    with ledger_at(path) as ledger:
+    with ledger_at(place) as ledger:
         bench = Bench(ledger)
-        asked = permitted(bench, THREADED)
+        asked = permitted(bench, THREADED[place.url.split(":")[0]])
 
         def racer(number: int) -> Counter[str]:
             said: Counter[str] = Counter()
@@ -78,23 +74,25 @@ def test_I8_sixteen_threads_race_for_each_grant_and_one_claims_it(tmp_path: Path
         said = race(*(lambda number=number: racer(number) for number in range(RACERS)))
         assert not [error for error in said if isinstance(error, Exception)]
         total = sum(said, Counter())
-        assert total["None"] == THREADED
+        assert total["None"] == len(asked)
         assert set(total) <= {"None", "its grant is claimed", "its grant is executed"}
-        assert sum(total.values()) == RACERS * THREADED
+        assert sum(total.values()) == RACERS * len(asked)
         assert sum(bool(counts["None"]) for counts in said) > 1, "one racer won all: no race"
-        require_one_each(ledger, path, effects, asked)
+        require_one_each(ledger, place, effects, asked)
 
 
 # --- real processes ---------------------------------------------------------------------------
 
 
 @contextmanager
-def ready(path: str, *_: str) -> Iterator[Ledger]:
-    with ledger_at(Path(path), Clock()) as ledger:
+def ready(url: str, folder: str, *_: str) -> Iterator[Ledger]:
+    with ledger_at(Place(url=url, folder=Path(folder)), Clock()) as ledger:
         yield ledger
 
 
-def claim_all(ledger: Ledger, number: int, path: str, told: str, effects: str) -> dict[str, int]:
+def claim_all(
+    ledger: Ledger, number: int, url: str, folder: str, told: str, effects: str
+) -> dict[str, int]:
     """One process: claims every Grant, a few at a time, as a busy program would; in its own order
     within a group, so that each is first sometimes."""
     known = json.loads(told)
@@ -126,18 +124,20 @@ def patient(work: Callable[[], T]) -> T:
                 raise
 
 
-def test_I8_sixteen_processes_race_for_each_grant_and_one_claims_it(tmp_path: Path) -> None:
-    path, effects = tmp_path / "ledger.db", tmp_path / "effects"
+def test_I8_sixteen_processes_race_for_each_grant_and_one_claims_it(place: Place) -> None:
+    effects = place.folder / "effects"
     effects.mkdir()
-    with ledger_at(path) as ledger:
+    with ledger_at(place) as ledger:
         bench = Bench(ledger)
-        asked = permitted(bench, PROCESSES)
-        told = json.dumps({"job": bench.job, "credential": bench.credential, "count": PROCESSES})
-    said = in_processes("tests.race.test_claims:claim_all", str(path), told, str(effects))
+        asked = permitted(bench, PROCESSES[place.url.split(":")[0]])
+        told = json.dumps({"job": bench.job, "credential": bench.credential, "count": len(asked)})
+    said = in_processes(
+        "tests.race.test_claims:claim_all", place.url, str(place.folder), told, str(effects)
+    )
     total = sum(map(Counter, said), Counter())
-    assert total["None"] == PROCESSES
+    assert total["None"] == len(asked)
     assert set(total) <= {"None", "its grant is claimed", "its grant is executed"}
-    assert sum(total.values()) == RACERS * PROCESSES
+    assert sum(total.values()) == RACERS * len(asked)
     assert sum("None" in counts for counts in said) > 1, "one process won all: no race"
-    with ledger_at(path) as ledger:
-        require_one_each(ledger, path, effects, asked)
+    with ledger_at(place) as ledger:
+        require_one_each(ledger, place, effects, asked)

@@ -105,6 +105,17 @@ def no_threads() -> Iterator[None]:
         threading.stack_size(before)
 
 
+def test_I10_a_ledger_that_gets_no_writer_denies_and_recovers(studio: Studio) -> None:
+    storage = studio.guard.ledger.storage
+    storage._reset()  # as after a fork, where the writer is not
+    for _ in range(2):  # nobody waits for a writer that never began
+        with no_threads(), pytest.raises(LedgerUnavailable, match="no writer"):
+            storage.submit(lambda tx: None).result(20)
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        assert job.renew()
+    studio.guard.verify()
+
+
 def test_I9_a_job_whose_lease_nobody_can_keep_is_not_opened(studio: Studio) -> None:
     studio.guard.ledger.sweep()  # the writer runs
     with no_threads(), pytest.raises(JobError, match="lease can't be kept"):

