@@ -110,8 +110,20 @@ def test_I8_a_child_forked_in_the_middle_of_a_renewal_goes_on_and_acts_once(
         def run() -> str:
             return str(results(graph.invoke(GO, config))[-1].content)
 
-        with job._lock, studio.guard.jobs._lock:  # as a renewal has it at this moment
-            pid = os.fork()
+        held, forked = threading.Event(), threading.Event()
+
+        def renewing() -> None:  # another thread: the one that forks would free its own locks
+            with job._lock, studio.guard.jobs._lock:
+                held.set()
+                assert forked.wait(PATIENCE_S)
+
+        thread = threading.Thread(target=renewing)
+        thread.start()
+        assert held.wait(PATIENCE_S)
+        pid = os.fork()
+        if pid:
+            forked.set()
+            thread.join(PATIENCE_S)
         if pid == 0:
             signal.alarm(PATIENCE_S)
             try:
