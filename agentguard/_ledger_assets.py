@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard.storage import Tx, to_json
@@ -100,6 +100,25 @@ def register(
             _join(tx, sha256, made)
     if job is not None:
         tx.insert_new("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
+
+
+def inherit(tx: Tx, made: Made) -> Made:
+    """What was made, with all that its parents are now: they may have risen since the claim (I4).
+
+    Under the lock of the asset graph; what rises later finds its children by the lineage.
+    """
+    for parent in made.parents:
+        row = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", parent)
+        if row is None or parent == made.sha256:
+            continue
+        people = tx.all("SELECT person FROM contributors WHERE sha256 = ?", parent)
+        made = replace(
+            made,
+            labels=made.labels | set(json.loads(row["labels"])),
+            terms=_strictest(made.terms, json.loads(row["terms"])),
+            contributors=made.contributors | {one["person"] for one in people},
+        )
+    return made
 
 
 def _descendants(tx: Tx, sha256: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agentguard._ledger_assets import Made, lock_made, register
+from agentguard._ledger_assets import Made, inherit, lock_made, register
 from agentguard._ledger_jobs import job_obstacle
 from agentguard._ledger_operations import Started, as_of_now, start, with_memory
 from agentguard._ledger_requests import is_approved
@@ -156,7 +156,7 @@ def _insert_effects(
         made = as_of_now(tx, with_memory(tx, request, outcome.remembers, output))
         register(
             tx,
-            made,
+            inherit(tx, made),
             source=grant,
             job=request.job,
             how="made",
