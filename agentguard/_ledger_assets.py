@@ -115,7 +115,7 @@ def inherit(tx: Tx, made: Made) -> Made:
         made = replace(
             made,
             labels=made.labels | set(json.loads(row["labels"])),
-            terms=_strictest(made.terms, json.loads(row["terms"])),
+            terms=strictest(made.terms, json.loads(row["terms"])),
             contributors=made.contributors | {one["person"] for one in people},
         )
     return made

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,18 +17,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from agentguard import _ledger_grants, audit
+from agentguard._ledger_url import LedgerUrl
 from agentguard._postgres import PostgresStorage
 from agentguard.errors import (
+    ConfigError,
+    IllegalTransition,
+    LedgerCorrupt,
     LedgerUnavailable,
+    VerificationFailed,
 )
 from agentguard.ledger import Ledger
-from agentguard.storage import Tx
+from agentguard.storage import Tx, open_storage
 from tests.core.ledgers import LEASE, Bench, Clock, Place, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
-from tests.databases import drop_ledger, postgres_server, postgres_url, shell
+from tests.databases import drop_ledger, postgres_server, postgres_url, schema_of, shell
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,9 +62,8 @@ def backends(place: Place) -> list[int]:
     """The server's processes that serve this ledger."""
     with shell(place.url) as connection:
         rows = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = 'agentguard'"
-            " AND pid <> pg_backend_pid() AND pid <> %s", (but,)
-        ).fetchall()  # fmt: skip
+            "SELECT pid FROM pg_stat_activity WHERE application_name = %s", (schema_of(place.url),)
+        ).fetchall()
     return [row[0] for row in rows]
 
 
@@ -453,3 +461,363 @@ def test_I11_a_server_that_is_restarted_denies_meanwhile_and_is_found_again(
             assert names(ledger) == {"hanging"}
             assert kinds(ledger).count("noted") == 1
             audit.verify(ledger.storage, place.checkpoints)
+
+
+# --- the sequencer -----------------------------------------------------------------------------
+
+
+def leads(ledger: Ledger) -> bool:
+    sequencer = storage_of(ledger)._sequencer
+    return sequencer is not None and sequencer.leads
+
+
+def test_one_leads_and_a_survivor_takes_over(place: Place) -> None:
+    with ledger_at(place) as survivor:
+        wait_for(lambda: leads(survivor))
+        with ledger_at(place) as other:
+            other.storage.submit(noted("a")).result(20)
+            assert kinds(other) == ["noted"]
+            assert not leads(other)
+            kill(place, *backends(place))  # the leader's connection, too: its lock is gone
+            other.storage.submit(noted("b")).result(20)
+            wait_for(lambda: leads(survivor) or leads(other))
+            assert kinds(other) == ["noted"] * 2
+        survivor.storage.submit(noted("c")).result(20)
+        wait_for(lambda: leads(survivor))
+        assert kinds(survivor) == ["noted"] * 3
+        audit.verify(survivor.storage, place.checkpoints)
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from tests.core.ledgers import Place, open_ledger
+from tests.core.test_storage import noted
+
+ledger = open_ledger(Place(url=sys.argv[1], folder=Path(sys.argv[2])))
+while not ledger.storage._sequencer.leads:
+    pass
+child = os.fork()
+if child == 0:  # it lives on, and must not keep the leader's lock
+    os.close(1)
+    signal.alarm(60)
+    signal.pause()
+ledger.storage.submit(noted("dying"), durable=True).result(20)
+print(child, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_leader_leaves_nothing_unlogged(ledger: Ledger, place: Place) -> None:
+    storage_of(ledger)._sequencer.close()  # type: ignore[union-attr]
+    storage_of(ledger)._sequencer = None
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DYING, place.url, str(place.folder)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    child = int(done.stdout)
+    try:
+        assert kinds(ledger) == ["noted"]
+        assert leads(ledger)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    audit.verify(ledger.storage, place.checkpoints)
+
+
+def test_I10_a_record_that_is_committed_late_is_not_passed_over(
+    ledger: Ledger, place: Place
+) -> None:
+    """Outbox ids are not in the order of commits."""
+    body = '{"at":1,"kind":"late","rows":[]}'
+    with shell(place.url) as connection:
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO outbox (body) VALUES (%s)", (body,))
+        ledger.storage.submit(noted("first")).result(20)
+        assert kinds(ledger) == ["noted"]
+        connection.execute("COMMIT")
+    assert kinds(ledger) == ["noted", "late"]
+    audit.verify(ledger.storage, place.checkpoints)
+
+
+def test_I10_rows_whose_records_still_wait_are_accounted_for(
+    ledger: Ledger, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage_of(ledger)._sequencer.close()  # type: ignore[union-attr]
+    monkeypatch.setattr(PostgresStorage, "_start", lambda self: None)
+    monkeypatch.setattr(PostgresStorage, "settle", lambda self: None)
+    bench = Bench(ledger)
+    bench.claim(bench.permit())
+    report = audit.verify(ledger.storage, place.checkpoints)
+    assert (report.records, report.rows) == (0, 4)
+    with shell(place.url) as connection:
+        connection.execute("DELETE FROM outbox WHERE id = (SELECT max(id) FROM outbox)")
+    with pytest.raises(VerificationFailed, match="was edited"):
+        audit.verify(ledger.storage, place.checkpoints)
+    storage_of(ledger)._sequencer = None
+
+
+# --- several machines ----------------------------------------------------------------------------
+
+
+def test_I10_every_machine_keeps_what_was_signed(place: Place, tmp_path: Path) -> None:
+    away = Place(url=place.url, folder=tmp_path / "away")
+    away.folder.mkdir()
+    with ledger_at(place) as here, ledger_at(away) as there:
+        Bench(here)
+        size = there.storage.tree_size()
+        for one in (place, away):
+            wait_for(lambda one=one: one.checkpoints.newest()[0].size >= size)  # type: ignore[misc]
+        proof = audit.prove(there.storage, away.checkpoints, 0)
+        audit.verify_proof(proof, place.checkpoints.verifier_key)
+        audit.verify(there.storage, away.checkpoints)
+
+
+def restore_old_copy(place: Place, size: int) -> None:
+    """What a restored backup looks like: fewer records, rows and checkpoints."""
+    with shell(place.url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("DELETE FROM checkpoints WHERE size > %s", (size,))
+        connection.execute("DELETE FROM records WHERE idx >= %s", (size,))
+        connection.execute("DELETE FROM nodes WHERE (idx + 1) << level::int > %s", (size,))
+
+
+def test_I10_a_restored_old_copy_is_refused_where_more_was_seen(
+    place: Place, tmp_path: Path
+) -> None:
+    with ledger_at(place) as ledger:
+        ledger.storage.submit(noted("a")).result(20)
+        ledger.storage.sign()
+        ledger.storage.submit(noted("b")).result(20)
+        ledger.storage.sign()
+    restore_old_copy(place, 1)
+    refused = pytest.raises(LedgerCorrupt, match=r"holds 1 records, .* proves 2: an old copy")
+    with refused, ledger_at(place):
+        pass
+    away = Place(url=place.url, folder=tmp_path / "away")
+    away.folder.mkdir()
+    with ledger_at(away) as fresh:  # its first opening: it believes what it finds
+        assert fresh.storage.tree_size() == 1
+
+
+def test_I10_a_copy_restored_under_a_running_process_stops_it(ledger: Ledger, place: Place) -> None:
+    for name in ("a", "b"):
+        ledger.storage.submit(noted(name)).result(20)
+        ledger.storage.sign()
+    restore_old_copy(place, 1)
+    kill(place, *backends(place))
+    with pytest.raises(LedgerCorrupt, match="an old copy was restored"):
+        ledger.storage.submit(noted("c")).result(20)
+
+
+def test_I10_a_checkpoint_put_into_the_database_by_somebody_else_is_refused(
+    place: Place, tmp_path: Path
+) -> None:
+    with ledger_at(place) as ledger:
+        ledger.storage.submit(noted("a")).result(20)
+        ledger.storage.sign()
+    with shell(place.url) as connection:
+        connection.execute("UPDATE checkpoints SET note = 'agentguard/t\n9\nAAAA\n' WHERE size = 1")
+    with pytest.raises(LedgerCorrupt, match="a checkpoint in the ledger"), ledger_at(place):
+        pass
+
+
+# --- opening -------------------------------------------------------------------------------------
+
+
+def test_eight_that_open_a_new_ledger_at_once_make_it_once(place: Place) -> None:
+    with ThreadPoolExecutor(8) as pool, contextlib.ExitStack() as stack:
+        ledgers = list(pool.map(lambda _: stack.enter_context(ledger_at(place)), range(8)))
+        for number, ledger in enumerate(ledgers):
+            ledger.storage.submit(noted(f"n{number}")).result(20)
+        assert len(kinds(ledgers[0])) == 8
+        audit.verify(ledgers[0].storage, place.checkpoints)
+
+
+CHANGES = [
+    ("DROP TRIGGER grants_claim ON grants", "trigger grants_claim is missing"),
+    ("ALTER TABLE grants DISABLE TRIGGER grants_claim", "trigger grants_claim is different"),
+    ("DROP TRIGGER grants_kept ON grants; CREATE TRIGGER grants_kept BEFORE DELETE ON grants"
+     " FOR EACH ROW WHEN (false) EXECUTE FUNCTION refuse('x')", "trigger grants_kept is different"),
+    ("CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+     " 'BEGIN RETURN NEW; END'", "function refuse is different"),
+    ("ALTER FUNCTION next_record() SET search_path = public", "function next_record is different"),
+    ("CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function more is none"),
+    ("DROP INDEX grants_live", "index grants_live is missing"),
+    ("DROP INDEX grants_live; CREATE INDEX grants_live ON grants (state)",
+     "index grants_live is different"),
+    ("ALTER TABLE answers DROP CONSTRAINT answers_pkey", "answers_pkey is missing"),
+    ("ALTER TABLE grants ADD COLUMN extra text", "table grants is different"),
+    ("ALTER TABLE jobs ALTER state SET DEFAULT 'open'", "table jobs is different"),
+    ("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY", "table jobs is different"),
+    ("CREATE RULE quiet AS ON INSERT TO answers DO INSTEAD NOTHING", "rule quiet is none of ours"),
+    ("CREATE VIEW extra AS SELECT 1", "(rule _RETURN|view extra) is none of ours"),
+    ("CREATE TABLE extra (x int)", "table extra is none of ours"),
+    ("DROP TABLE reviews", "is missing"),
+    ("UPDATE meta SET value = '999'", "schema 999.*upgrade"),
+    ("UPDATE meta SET value = 'one'", "schema version: got 'one'"),
+    ("DELETE FROM meta", "schema version: got None"),
+    ("DELETE FROM checkpoints", "checkpoints are gone"),
+]  # fmt: skip
+
+
+def test_I10_an_altered_schema_is_named_on_opening(place: Place) -> None:
+    """One ledger, altered and put back by a savepoint of the catalogue's own: its transaction."""
+    with ledger_at(place) as ledger:
+        ledger.storage.submit(noted("a")).result(20)
+        checked = storage_of(ledger)
+        with shell(place.url) as connection:
+            for change, found in CHANGES[:-4]:
+                connection.execute("BEGIN")
+                connection.execute(change)  # type: ignore[arg-type]
+                with pytest.raises(LedgerCorrupt, match=found):
+                    checked.verify_schema(_Reader(connection))
+                connection.execute("ROLLBACK")
+            checked.verify_schema(_Reader(connection))
+
+
+@pytest.mark.parametrize(("change", "found"), [CHANGES[1], *CHANGES[-4:]])
+def test_I10_an_altered_ledger_does_not_open(place: Place, change: str, found: str) -> None:
+    with ledger_at(place) as ledger:
+        ledger.storage.submit(noted("a")).result(20)
+    with shell(place.url) as connection:
+        connection.execute(change)  # type: ignore[arg-type]
+    with pytest.raises(LedgerCorrupt, match=found), ledger_at(place):
+        pass
+
+
+class _Reader:
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        cursor = self._connection.cursor(row_factory=psycopg.rows.dict_row)
+        return cursor.execute(sql.replace("?", "%s"), parameters)  # type: ignore[arg-type]
+
+
+def test_somebody_elses_schema_is_refused_and_left_as_it_was(place: Place) -> None:
+    with shell(place.url) as connection:
+        connection.execute(f"CREATE SCHEMA {schema_of(place.url)}")  # type: ignore[arg-type]
+        connection.execute("CREATE TABLE theirs (x int)")
+        with pytest.raises(LedgerCorrupt, match="theirs is none of ours"), ledger_at(place):
+            pass
+        found = connection.execute(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        ).fetchone()
+        assert found == (1,)
+
+
+def test_two_ledgers_share_a_database(postgres: Any, tmp_path: Path) -> None:
+    places = [Place(url=postgres_url(postgres), folder=tmp_path / name) for name in "ab"]
+    for place in places:
+        place.folder.mkdir()
+        with ledger_at(place) as ledger:
+            ledger.storage.submit(noted(place.folder.name)).result(20)
+            assert names(ledger) == {place.folder.name}
+            audit.verify(ledger.storage, place.checkpoints)
+    for place in places:
+        drop_ledger(place.url)
+
+
+# --- values, time, messages ----------------------------------------------------------------------
+
+
+def test_text_that_postgres_has_not_is_kept_as_the_nearest(ledger: Ledger, place: Place) -> None:
+    ledger.storage.submit(noted("a\0b")).result(20)
+    assert names(ledger) == {"a\ufffdb"}
+    assert ledger.one("SELECT 1 FROM revealed WHERE job = ?", "a\0b") is not None
+    audit.verify(ledger.storage, place.checkpoints)
+
+
+def test_without_a_clock_the_server_says_what_time_it_is(place: Place) -> None:
+    opened = open_storage(place.url, clock=None, checkpoints=place.checkpoints)
+    try:
+        now = opened.submit(lambda tx: tx.now).result(20)
+        with opened.read() as reader:
+            row = reader.execute(
+                "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+            ).fetchone()
+        assert now <= row[0]
+        assert abs(opened.clock() - row[0]) < 2000
+        slow = threading.Event()
+
+        def wait(tx: Tx) -> tuple[int, int]:
+            before = tx.now
+            tx.lock_job("job-held")
+            return before, tx.now
+
+        def hold(tx: Tx) -> None:
+            tx.lock_job("job-held")
+            slow.set()
+            time.sleep(0.5)
+
+        second = open_storage(place.url, clock=None, checkpoints=place.checkpoints)
+        try:
+            held = second.submit(hold)
+            assert slow.wait(20)
+            before, after = opened.submit(wait).result(20)
+            held.result(20)
+        finally:
+            second.close()
+        assert after - before >= 200  # what expires while it waits has expired
+    finally:
+        opened.close()
+
+
+SECRET = "s3cr%2Fet"
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("postgresql://u:p@ss@h/db", "%40"),
+        ("postgresql://u:p/ss@h/db", "%2F"),
+        ("postgresql://h/db?nonsense=1", "unknown parameter 'nonsense'"),
+        ("postgresql://h/db?options=-cx", "unknown parameter 'options'"),
+        ("postgresql://h/db?schema=Bad-Name", "schema: expected"),
+        ("postgresql://h/db?schema=pg_catalog", "schema: expected"),
+        ("postgresql://h/db?pool=0", "pool: expected a whole number from 1 to 100"),
+        ("postgresql://h/db?lock_timeout=five", "lock_timeout: expected"),
+        ("postgresql://h/db?pool=1&pool=2", "twice"),
+        ("postgresql://h/db?pool", "NAME=VALUE"),
+        ("mysql://h/db", "expected"),
+    ],
+)
+def test_S16_a_url_that_can_not_be_used_says_why_and_repeats_no_secret(
+    url: str, found: str
+) -> None:
+    with pytest.raises(ValueError, match=found) as caught:
+        LedgerUrl.parse(url)
+    assert "ss@" not in str(caught.value)
+
+
+def test_S16_a_password_is_in_no_message(place: Place) -> None:
+    for url in (f"postgresql://kim:{SECRET}@127.0.0.1:1/db?connect_timeout=2",
+                f"postgresql://kim:{SECRET}@/db?host=/nowhere"):  # fmt: skip
+        with pytest.raises(LedgerUnavailable) as caught:
+            open_storage(url, clock=None, checkpoints=place.checkpoints)
+        said = "".join(map(repr, (caught.value, caught.value.__cause__, LedgerUrl.parse(url))))
+        assert "s3cr" not in said
+        assert "nothing was done" in said
+
+
+def test_without_the_driver_the_error_says_what_to_install(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "agentguard._postgres", None)
+    with pytest.raises(ConfigError, match=r"pip install 'agentguard\[postgres\]'"):
+        open_storage(place.url, clock=None, checkpoints=place.checkpoints)
+
+
+def test_a_statement_that_writes_is_no_query(ledger: Ledger) -> None:
+    def sneaky(tx: Tx) -> None:
+        tx.one("WITH x AS (DELETE FROM revealed RETURNING 1) SELECT * FROM x")
+
+    with pytest.raises(IllegalTransition, match="without a record"):
+        ledger.storage.submit(sneaky).result(20)
+
+
+def test_a_closed_ledger_leaves_no_connection_behind(place: Place) -> None:
+    with ledger_at(place) as ledger:
+        ledger.storage.submit(noted("a")).result(20)
+        assert len(backends(place)) >= 2
+    wait_for(lambda: not backends(place))
