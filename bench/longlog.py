@@ -21,7 +21,7 @@ from typing import Any
 from agentguard import merkle
 from agentguard.audit import Checkpoints
 from agentguard.guard import Guard
-from agentguard.ledger_file import checkpoints_of, ledger_path
+from agentguard.ledger_file import checkpoints_of
 from agentguard.model import OutsideEffect
 from bench.calls import RECORDS, caller
 from bench.studio import KIM, open_guard
@@ -38,7 +38,7 @@ def write_log(folder: Path, records: int, say: Callable[[int], None]) -> None:
         say: is told how many there are so far.
     """
     with open_guard(folder) as guard:
-        path = ledger_path(guard.workspace)
+        path = guard.workspace.ledger.removeprefix("sqlite:")
         checkpoints = checkpoints_of(guard.workspace)
         call = _Call.recorded(guard)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

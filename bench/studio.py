@@ -79,15 +79,9 @@ class Studio:
         return path
 
 
-def write_workspace(folder: Path, ledger: str | None = None) -> Ed25519PrivateKey:
-    """A configuration with its keys; returns OMAR's.
-
-    Args:
-        ledger: the ledger's URL; None is a SQLite file in the folder.
-    """
+def write_workspace(folder: Path) -> Ed25519PrivateKey:
+    """A configuration with its keys; returns OMAR's."""
     text = template("bench", [KIM, OMAR]) + _MORE
-    if ledger is not None:
-        text = f"ledger = {ledger!r}\n{text}"
     (folder / "agentguard.toml").write_text(text, "utf-8")
     (folder / ".agentguard").mkdir()
     create_log_key(folder / ".agentguard" / "log.key")
@@ -113,11 +107,11 @@ def open_guard(folder: Path) -> Guard:
 
 
 @contextmanager
-def studio(ledger: str | None = None) -> Iterator[Studio]:
+def studio() -> Iterator[Studio]:
     """A workspace in a temporary folder, removed at the end."""
     with tempfile.TemporaryDirectory(prefix="agentguard-bench-") as name:
         folder = Path(name)
-        omar = write_workspace(folder, ledger)
+        omar = write_workspace(folder)
         with open_guard(folder) as guard:
             yield Studio(folder=folder, guard=guard, omar=omar)
 

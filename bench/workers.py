@@ -21,7 +21,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard.jobs import Job
 from agentguard.langgraph import protect
-from bench.databases import databases
+from bench.databases import databases, kept_in
 from bench.figures import Figure
 from bench.rounds import Scale, p
 from bench.studio import GO, KIM, graph, note, open_guard, says, succeeded, write_workspace
@@ -34,12 +34,13 @@ def measure(scale: Scale) -> list[Figure]:
     figures = []
     with databases(scale.say) as known:
         for database, url in known:
-            if url is not None:
-                continue
             for workers in (2,) if scale.quick else WORKERS:
                 scale.say(f"workers: {database}, {workers}")
-                with tempfile.TemporaryDirectory(prefix="agentguard-bench-") as folder:
-                    write_workspace(Path(folder), url)
+                with (
+                    kept_in(url()),
+                    tempfile.TemporaryDirectory(prefix="agentguard-bench-") as folder,
+                ):
+                    write_workspace(Path(folder))
                     open_guard(Path(folder)).close()  # creates the ledger
                     seconds = 0.5 if scale.quick else 2.5
                     found = _together(Path(folder), workers, seconds)

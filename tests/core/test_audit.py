@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard import audit, merkle, note
+from agentguard import _logged, audit, merkle, note
 from agentguard.audit import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.ledger import Ledger, Started
@@ -605,3 +605,28 @@ def test_a_proof_that_needs_a_new_checkpoint_says_when_it_can_not_be_kept(
         monkeypatch.setattr(Checkpoints, "sign", full)
         with pytest.raises(LedgerUnavailable, match="can't be written"):
             prove(ledger.storage, log.checkpoints, ledger.storage.tree_size() - 1)
+
+
+@pytest.mark.parametrize("recent", [1, 3, 20_000])
+def test_what_a_log_says_of_rows_may_wait_in_a_file(
+    log: Log, monkeypatch: pytest.MonkeyPatch, recent: int
+) -> None:
+    """A long log does not fit into memory: the last record of a row counts all the same."""
+    monkeypatch.setattr(_logged, "_RECENT", recent)
+    with _logged.Logged() as logged:
+        for index in range(10):
+            logged.row(f"grants {index % 4}", f"digest {index}", index)
+        assert logged.count() == 4
+        assert [logged.meet(f"grants {n}") for n in (0, 1, 3, 7)] == [
+            ("digest 8", 8), ("digest 9", 9), ("digest 7", 7), None,
+        ]  # fmt: skip
+        assert logged.unmet() == ("grants 2", 6)
+        assert logged.meet("grants 2") == ("digest 6", 6)
+        assert logged.unmet() is None
+    assert log.verify().rows > 3
+
+
+def test_no_room_for_verifying_is_said(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_logged, "_TABLES", _logged._TABLES + "PRAGMA max_page_count = 1;")
+    with pytest.raises(LedgerUnavailable, match="room for a temporary file"):
+        log.verify()

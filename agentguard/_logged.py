@@ -1,0 +1,117 @@
+"""What a log says, kept while it is verified in memory that does not grow with it.
+
+`audit verify` compares every row with the last record of it, and every checkpoint with the tree at
+its size. Both are as many as the log is long, so they wait in a temporary database, which SQLite
+keeps in a file of its own and removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Generator, Iterator
+from types import TracebackType
+from typing import Self
+
+from agentguard.errors import LedgerUnavailable
+
+_RECENT = 20_000  # rows of one call lie close together in the log, so most are written once
+
+_MOST = 2**62  # what a file can hold; no log is as long
+
+_TABLES = """
+PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
+CREATE TABLE rows (name TEXT PRIMARY KEY, digest TEXT, idx INTEGER, met INTEGER) WITHOUT ROWID;
+CREATE TABLE roots (size INTEGER PRIMARY KEY, root BLOB);
+BEGIN;
+"""
+
+
+class Logged:
+    """The last digest that a log gives each row, and the roots that were signed of it.
+
+    Raises:
+        LedgerUnavailable: from any method: there is no room for the temporary file.
+    """
+
+    def __init__(self) -> None:
+        self._recent: dict[str, tuple[str, int]] = {}
+        with _room():
+            self._file = sqlite3.connect("", isolation_level=None)
+            self._file.executescript(_TABLES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def row(self, name: str, digest: str, index: int) -> None:
+        """Record `index` says this of a row; what earlier ones said no longer counts."""
+        self._recent[name] = (digest, index)
+        if len(self._recent) >= _RECENT:
+            self._write()
+
+    def meet(self, name: str) -> tuple[str, int] | None:
+        """What the log says last of a row that exists, and in which record; None: nothing."""
+        self._write()
+        with _room():
+            found: tuple[str, int] | None = self._file.execute(
+                "UPDATE rows SET met = 1 WHERE name = ? RETURNING digest, idx", (name,)
+            ).fetchone()
+        return found
+
+    def unmet(self) -> tuple[str, int] | None:
+        """A row that was not met, and the last record of it; None: all were."""
+        self._write()
+        with _room():
+            found: tuple[str, int] | None = self._file.execute(
+                "SELECT name, idx FROM rows WHERE met = 0 ORDER BY idx LIMIT 1"
+            ).fetchone()
+        return found
+
+    def count(self) -> int:
+        """How many rows the log speaks of."""
+        self._write()
+        with _room():
+            return int(self._file.execute("SELECT count(*) FROM rows").fetchone()[0])
+
+    def sign(self, size: int, root: bytes) -> bool:
+        """A checkpoint says this root; False if another one says another of the same size."""
+        size = min(size, _MOST)
+        with _room():
+            self._file.execute("INSERT OR IGNORE INTO roots VALUES (?, ?)", (size, root))
+            kept = self._file.execute("SELECT root FROM roots WHERE size = ?", (size,)).fetchone()
+        return bool(kept[0] == root)
+
+    def signed(self) -> Generator[tuple[int, bytes], None, None]:
+        """(size, root) of the checkpoints, the smallest first."""
+        with _room():
+            yield from self._file.execute("SELECT size, root FROM roots ORDER BY size")
+
+    def _write(self) -> None:
+        if not self._recent:
+            return
+        with _room():
+            self._file.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?, 0) ON CONFLICT (name)"
+                " DO UPDATE SET digest = excluded.digest, idx = excluded.idx",
+                sorted((name, *last) for name, last in self._recent.items()),
+            )
+        self._recent.clear()
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise LedgerUnavailable(
+            f"verifying needs room for a temporary file: {error}; set SQLITE_TMPDIR to a folder"
+            " that has some"
+        ) from error
