@@ -8,7 +8,7 @@ from typing import Any
 
 from agentguard._ledger_assets import Made, inherit, lock_made, register
 from agentguard._ledger_jobs import job_obstacle
-from agentguard._ledger_operations import Started, as_of_now, start, with_memory
+from agentguard._ledger_operations import Started, start, with_memory
 from agentguard._ledger_requests import is_approved
 from agentguard.model import GrantState, OutsideEffect, Request
 from agentguard.storage import Tx, to_json
@@ -153,7 +153,7 @@ def _insert_effects(
     )
     start(tx, request, grant, outcome.started)
     for output in outcome.made:
-        made = as_of_now(tx, with_memory(tx, request, outcome.remembers, output))
+        made = with_memory(tx, request, outcome.remembers, output)
         register(
             tx,
             inherit(tx, made),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentguard._ledger_assets import Made, strictest
+from agentguard._ledger_assets import Made
 from agentguard._ledger_requests import Reads
 from agentguard.canonical import digest
 from agentguard.model import Request
@@ -98,25 +98,4 @@ def with_memory(tx: Tx, request: Request, tools: Sequence[str], made: Made) -> M
         made,
         labels=made.labels.union(*(call["text_labels"] for call in calls)),
         parents=tuple(sorted({*made.parents, *(a for call in calls for a in call["assets"])})),
-    )
-
-
-def as_of_now(tx: Tx, made: Made) -> Made:
-    """An output with what its parents are by now: a class may have risen while the tool ran (I4).
-
-    Later rises reach it along the lineage.
-    """
-    if not made.parents:
-        return made
-    labels, terms = set(made.labels), dict(made.terms)
-    marks = ", ".join("?" * len(made.parents))
-    for row in tx.all(f"SELECT labels, terms FROM assets WHERE sha256 IN ({marks})", *made.parents):
-        labels |= set(json.loads(row["labels"]))
-        terms = strictest(terms, json.loads(row["terms"]))
-    people = tx.all(f"SELECT person FROM contributors WHERE sha256 IN ({marks})", *made.parents)
-    return replace(
-        made,
-        labels=frozenset(labels),
-        terms=terms,
-        contributors=made.contributors | {row["person"] for row in people},
     )

@@ -16,7 +16,17 @@ from agentguard.approvals import Approvals
 from agentguard.config import Workspace
 from agentguard.decide import decide
 from agentguard.errors import JobError, LedgerError
-from agentguard.gather import Call, Prepared, Refused, call_name, facts, prepare, sayable, stage_of
+from agentguard.gather import (
+    Call,
+    Prepared,
+    Refused,
+    call_key,
+    call_name,
+    facts,
+    prepare,
+    sayable,
+    stage_of,
+)
 from agentguard.ledger import Judged, Ledger, Reads
 from agentguard.model import Decision, Effect, Facts, OutsideEffect
 from agentguard.policy import Policy
@@ -74,7 +84,7 @@ class Gate:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
         credentials = [self._credential_or_refusal(call) for call in calls]
-        seen: dict[str | None, Authorized] = {}
+        seen: dict[str | None, Authorized] = {}  # by call key
         judged: list[Judged] = []
         results: list[Authorized | Refused] = []
         with self.ledger.snapshot() as reads:  # the credentials are minted: it sees them
@@ -87,7 +97,6 @@ class Gate:
                     results.append(refusal)
                     continue
                 results.append(result)
-                seen[call.key] = result
                 judged += [item] if item is not None else []
         return self._record(calls, results, judged)
 
@@ -234,8 +243,10 @@ class Gate:
             return refusal
 
     def _judge(
-        self, call: Call, credential: str, seen: Mapping[str | None, Authorized], reads: Reads
+        self, call: Call, credential: str, seen: dict[str | None, Authorized], reads: Reads
     ) -> tuple[Authorized, Judged | None]:
+        if call.key is None:
+            call = self._named(call, reads)
         prepared = prepare(call, self.workspace, reads)
         digest = prepared.request.digest
         earlier = seen.get(call.key)
@@ -253,12 +264,27 @@ class Gate:
                     " new call",
                     policy="call-changed",
                 )
-            return Authorized(decision=_recorded_decision(known), request=digest), None
+            seen[call.key] = Authorized(decision=_recorded_decision(known), request=digest)
+            return seen[call.key], None
         decision = self._done_before(call, prepared, reads)
         if decision is None:
             decision, _ = self.decide_asked(call, prepared, None, reads)
         item = self._judged(call, prepared, decision, credential)
-        return Authorized(decision=decision, request=digest), item
+        seen[call.key] = Authorized(decision=decision, request=digest)
+        return seen[call.key], item
+
+    def _named(self, call: Call, reads: Reads) -> Call:
+        """A call without a message, under the key it was decided by before, or else by its content.
+
+        A checkpoint that is run again gives its tasks other ids, several at once too; what ran
+        must not run again (I8).
+        """
+        with contextlib.suppress(Refused):
+            known, _, _ = self.recorded(call, reads)
+            return known
+        content = prepare(call, self.workspace, reads).request.content_digest
+        key = call_key(job=call.job.id, thread=call.thread, source=content, call_id=call.call_id)
+        return replace(call, key=key)
 
     def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
         """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""

@@ -79,7 +79,8 @@ class Call:
         agent: who calls; None where the call runs and the recorded Request says who.
         arguments: as the model wrote them, injected ones left out.
         thread: the LangGraph thread id, empty without a checkpointer.
-        key: names this call for good, see `call_key`; None where the recorded Request says it.
+        key: names this call for good, see `call_key`; None without a message that holds it, and
+            where the recorded Request says it.
         can_ask: an interrupt of this run can be resumed.
         unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
             message in between drops what a finished sibling said.
@@ -100,7 +101,7 @@ def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
     """The name of one call of one message of one thread of one job (DESIGN section 3).
 
     Args:
-        source: id of the message that holds the call, or else of the task.
+        source: id of the message that holds the call, or else the digest of its content.
     """
     return digest("agentguard/call/v1", [job, thread, source, call_id])
 

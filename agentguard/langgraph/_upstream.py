@@ -18,7 +18,6 @@ from langchain_core.tools.base import _get_runnable_config_param
 from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
-    CONFIG_KEY_TASK_ID,
 )
 from langgraph._internal._runnable import RunnableCallable
 from langgraph.prebuilt import ToolNode
@@ -31,7 +30,6 @@ __all__ = [
     "messages_key",
     "messages_of",
     "parse_calls",
-    "task_id",
     "to_arguments",
     "wrappers_of",
 ]
@@ -58,11 +56,6 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
         return None
     values: dict[str, Any] = read(list(read.args[1]), True)
     return values
-
-
-def task_id(configurable: Mapping[str, Any]) -> str:
-    """The id of the running task: the same when it is resumed, another from an old checkpoint."""
-    return str(configurable.get(CONFIG_KEY_TASK_ID, ""))
 
 
 def wrappers_of(node: ToolNode) -> tuple[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -87,7 +86,8 @@ def make_call(
     """A Call from what a run's config says.
 
     Args:
-        source: the message id, or else task id; None where the recorded Request says it.
+        source: id of the message that holds the call; None where nothing but the call itself
+            says which one it is.
         messages: the conversation, where it is known.
 
     Raises:
@@ -127,22 +127,6 @@ def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
             asked |= ids if call_id not in ids else set()
     answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
     return frozenset(asked - answered - {call_id})
-
-
-def as_recorded(guard: Guard, call: Call) -> Call:
-    """A call that only its task names, under the key it was decided by before, if it was.
-
-    A checkpoint that is run again gives its tasks other ids; what ran must not run again (I8).
-
-    Raises:
-        LedgerError: the ledger can't be read.
-    """
-    try:
-        with guard.ledger.snapshot() as reads:
-            known, _, _ = guard.gate.recorded(replace(call, key=None), reads)
-    except Refused:
-        return call  # it is new, and is judged as such
-    return known
 
 
 def await_people(guard: Guard, find: Callable[[], Call]) -> None:

@@ -32,7 +32,6 @@ from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import (
     Agents,
     agent_for,
-    as_recorded,
     await_people,
     known_agents,
     make_call,
@@ -317,7 +316,7 @@ class _Gate:
             await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
 
     def _source(self, input: Any, form: str) -> str | None:
-        """The id of the message that holds the calls; None if only the task names them."""
+        """The id of the message that holds the calls; None for calls without a message."""
         if form != "tool_calls":
             for message in reversed(_upstream.messages_of(self._node, input)):
                 if isinstance(message, AIMessage) and message.id:
@@ -358,10 +357,7 @@ class _Gate:
             self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
             return None
         try:
-            if source is not None:
-                return self._made(seat, call, configurable, source, messages)
-            task = _upstream.task_id(configurable)
-            return as_recorded(self._guard, self._made(seat, call, configurable, task, messages))
+            return self._made(seat, call, configurable, source, messages)
         except Refused as refusal:
             self._guard.ledger.refuse(
                 {"tool": name, "policy": refusal.policy, "reason": refusal.reason}

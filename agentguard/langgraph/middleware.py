@@ -26,7 +26,6 @@ from agentguard.jobs import CONFIG_KEY, Job
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import (
     agent_for,
-    as_recorded,
     authorize_inline,
     known_agents,
     make_call,
@@ -177,10 +176,10 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             arguments=seat.model_arguments(request.tool_call["args"]),
             call_id=call_id,
             configurable=configurable,
-            source=source or _upstream.task_id(configurable),
+            source=source,
             messages=_messages(request.state),
         )
-        return made if source else as_recorded(self._guard, made)
+        return made
 
 
 def _with_own_state(request: ToolCallRequest) -> ToolCallRequest:

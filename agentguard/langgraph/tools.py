@@ -23,7 +23,7 @@ from agentguard.errors import BindingError, LedgerError
 from agentguard.gather import Call
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import Agents, Gate, as_recorded, authorize_inline, make_call
+from agentguard.langgraph.calls import Agents, Gate, authorize_inline, make_call
 from agentguard.langgraph.commands import MESSAGES
 from agentguard.langgraph.inner import unguarded_inside
 from agentguard.langgraph.seat import Incoming, Seat, current
@@ -166,17 +166,16 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
     messages = state.get(MESSAGES) or ()
 
     def find() -> Call:
-        made = make_call(
+        return make_call(
             seat.guard,
             seat.bound,
             agent=seat.agent,
             arguments=incoming.arguments,
             call_id=call_id,
             configurable=incoming.configurable,
-            source=_upstream.task_id(incoming.configurable),
+            source=None,
             messages=messages,
         )
-        return as_recorded(seat.guard, made)
 
     authorize_inline(seat.guard, find)
 

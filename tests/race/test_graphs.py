@@ -82,9 +82,6 @@ def every(ways: Sequence[str]) -> Any:
 
 
 rig = every(WAYS)
-by_message = every(["protect", "middleware"])
-"""Where a call is named by its message. The inline gate sees no message: it names a call by its
-task, so that another run, and a fork of an old checkpoint, makes another call."""
 
 
 def test_trap_4_concurrent_runs_that_go_on_from_one_pause_act_once(rig: Rig) -> None:
@@ -127,26 +124,26 @@ def test_concurrent_resumes_after_a_no_do_nothing(rig: Rig) -> None:
     rig.studio.guard.verify()
 
 
-def test_trap_4_concurrent_runs_from_one_old_checkpoint_act_once(by_message: Rig) -> None:
-    graph, checkpoint = by_message.stopped()
-    states = all_at_once(by_message.mode, [(graph, None, checkpoint)] * RUNS)
-    by_message.require(states)
+def test_trap_4_concurrent_runs_from_one_old_checkpoint_act_once(rig: Rig) -> None:
+    graph, checkpoint = rig.stopped()
+    states = all_at_once(rig.mode, [(graph, None, checkpoint)] * RUNS)
+    rig.require(states)
     # And once it has run, five more find its outcome.
-    again = all_at_once(by_message.mode, [(graph, None, checkpoint)] * RUNS)
-    by_message.require(again)
+    again = all_at_once(rig.mode, [(graph, None, checkpoint)] * RUNS)
+    rig.require(again)
     assert {results(state)[-1].status for state in again} == {"success"}
 
 
-def test_two_graphs_that_share_a_ledger_run_one_message_once(by_message: Rig) -> None:
+def test_two_graphs_that_share_a_ledger_run_one_message_once(rig: Rig) -> None:
     """The same message of the same thread, from two checkpointers: a server that was copied."""
-    graphs = [by_message.graph(by_message.plain) for _ in range(RUNS)]
-    states = all_at_once(by_message.mode, [(graph, GO, by_message.config) for graph in graphs])
-    by_message.require(states)
+    graphs = [rig.graph(rig.plain) for _ in range(RUNS)]
+    states = all_at_once(rig.mode, [(graph, GO, rig.config) for graph in graphs])
+    rig.require(states)
 
 
-def test_one_message_invoked_at_once_on_one_thread_acts_once(by_message: Rig) -> None:
-    graph = by_message.graph(by_message.plain)
-    by_message.require(all_at_once(by_message.mode, [(graph, GO, by_message.config)] * RUNS))
+def test_one_message_invoked_at_once_on_one_thread_acts_once(rig: Rig) -> None:
+    graph = rig.graph(rig.plain)
+    rig.require(all_at_once(rig.mode, [(graph, GO, rig.config)] * RUNS))
 
 
 def test_the_same_words_on_two_threads_are_two_calls(rig: Rig) -> None:
