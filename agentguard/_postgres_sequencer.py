@@ -75,19 +75,22 @@ class Sequencer:
         return self._stopping is not None and time.monotonic() > self._stopping
 
     def _run(self) -> None:
+        waits = False
         while not self._over:
             link: Link | None = None
             try:
                 link = self._connections.open(writes=True)
                 with unavailable(self._connections.place):
                     follow(link, self._checkpoints)
+                    waits = False
                     self._serve(link)
                 return
             except LedgerCorrupt as error:
                 self._corrupt(error)
                 return
             except LedgerError as error:
-                _log.warning("the ledger's log waits: %s", error)
+                _log.log(logging.DEBUG if waits else logging.WARNING, "the log waits: %s", error)
+                waits = True  # said once, until the server is back
             finally:
                 self.leads = False
                 self._connections.drop(link)

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from agentguard import _ledger_grants, audit
+from agentguard import _ledger_grants, _postgres_sequencer, audit
 from agentguard._ledger_url import LedgerUrl
 from agentguard._postgres import PostgresStorage
 from agentguard.errors import (
@@ -524,17 +524,25 @@ def test_a_killed_leader_leaves_nothing_unlogged(ledger: Ledger, place: Place) -
     audit.verify(ledger.storage, place.checkpoints)
 
 
+@pytest.mark.parametrize("when", ["after", "between reading and deleting"])
 def test_I10_a_record_that_is_committed_late_is_not_passed_over(
-    ledger: Ledger, place: Place
+    ledger: Ledger, place: Place, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outbox ids are not in the order of commits."""
     body = '{"at":1,"kind":"late","rows":[]}'
     with shell(place.url) as connection:
         connection.execute("BEGIN")
         connection.execute("INSERT INTO outbox (body) VALUES (%s)", (body,))
+        if when != "after":
+            flush = _postgres_sequencer._Buffer.flush
+            late = iter([connection.commit])
+            monkeypatch.setattr(
+                _postgres_sequencer._Buffer, "flush",
+                lambda self: (flush(self), next(late, lambda: None)()),
+            )  # fmt: skip
         ledger.storage.submit(noted("first")).result(20)
-        assert kinds(ledger) == ["noted"]
-        connection.execute("COMMIT")
+        assert kinds(ledger)[:1] == ["noted"]
+        connection.commit()
     assert kinds(ledger) == ["noted", "late"]
     audit.verify(ledger.storage, place.checkpoints)
 
