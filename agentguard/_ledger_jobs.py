@@ -27,9 +27,12 @@ _OVER = (
     f" UNION SELECT job FROM approvals WHERE expires_at <= ?1 AND {_UNUSED}"
     " UNION SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
     " UNION SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
-    f" UNION SELECT id FROM jobs WHERE {_IDLE} ORDER BY job"
+    f" UNION SELECT id FROM jobs WHERE {_IDLE} ORDER BY job LIMIT ?2"
 )
-"""Every job in which something may be over."""
+"""Jobs in which something may be over."""
+
+SWEPT = 500
+"""How many jobs one transition of `sweep` takes: each is a lock, and others wait for them."""
 
 
 def require_open(tx: Tx, job: str, epoch: int) -> None:
@@ -93,8 +96,8 @@ def end_job(tx: Tx, job: str, *, reason: str) -> None:
 
 
 def sweep(tx: Tx) -> dict[str, int]:
-    """End what is over; recorded. See `Ledger.sweep`."""
-    jobs = [str(row["job"]) for row in tx.all(_OVER, tx.now)]
+    """End what is over in at most SWEPT jobs; recorded. See `Ledger.sweep`."""
+    jobs = [str(row["job"]) for row in tx.all(_OVER, tx.now, SWEPT)]
     tx.lock_job(*jobs)  # and look again: a lease may have been renewed, a grant claimed
     done = {"jobs": 0, "approvals": 0, "grants": 0, "credentials": 0}
     for job in jobs:

@@ -9,6 +9,7 @@ rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -17,7 +18,7 @@ from agentguard import _ledger_grants as grants
 from agentguard import _ledger_requests as requests
 from agentguard._ledger_assets import Made, lock_made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
-from agentguard._ledger_jobs import end_job, leave, renew, require_open, sweep
+from agentguard._ledger_jobs import SWEPT, end_job, leave, renew, require_open, sweep
 from agentguard._ledger_operations import Started, operations_named, sent
 from agentguard._ledger_requests import Judged, Reads, record_decision
 from agentguard.errors import JobError
@@ -208,8 +209,12 @@ class Ledger:
         Returns:
             How many of each were ended: `jobs`, `approvals`, `grants`, `credentials`.
         """
-        result: Mapping[str, int] = self._run(sweep)
-        return result
+        swept: Counter[str] = Counter()
+        while True:
+            done: Mapping[str, int] = self._run(sweep)
+            swept.update(done)
+            if sum(done.values()) < SWEPT:
+                return dict(swept)
 
     # --- requests, answers, grants -----------------------------------------------------------
 

@@ -581,3 +581,15 @@ def test_when_leases_can_not_be_renewed_together_each_is_asked_alone(
         assert row["until"] == clock.now + LEASE
     finally:
         jobs.close()
+
+
+def test_I9_a_sweep_of_many_jobs_takes_some_at_a_time_and_forgets_none(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("ledger", "_ledger_jobs"):
+        monkeypatch.setattr(f"agentguard.{module}.SWEPT", 3)
+    benches = [Bench(ledger) for _ in range(8)]
+    clock.now += LEASE
+    assert ledger.sweep()["jobs"] == 8
+    assert {bench.job_state() for bench in benches} == {"ended"}
+    assert not any(ledger.sweep().values())
