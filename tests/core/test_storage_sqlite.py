@@ -342,7 +342,7 @@ def test_I10_an_altered_schema_or_a_newer_version_is_refused(
     with ledger_at(path):
         pass
     with raw(path) as connection:
-        connection.executescript(change)
+        connection.connection.executescript(change)
     with pytest.raises(LedgerCorrupt, match=found), ledger_at(path):
         pass
 
@@ -358,7 +358,9 @@ def test_statistics_of_sqlite_itself_do_not_count(path: Path) -> None:
 
 def test_somebody_elses_database_is_refused_and_left_as_it_was(path: Path) -> None:
     with raw(path) as connection:
-        connection.executescript("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
+        connection.connection.executescript(
+            "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)"
+        )
     before = path.read_bytes()
     with pytest.raises(LedgerCorrupt, match="theirs is none of ours"), ledger_at(path):
         pass
