@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 VECTORS := $(wildcard ../shared/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance evals bench crash clean
+.PHONY: help demo test check lint types layers conformance evals bench crash model clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench: .venv/.dev  ## what a guarded call costs next to an unguarded one
 
 crash: .venv/.dev  ## kill a process at every step of a call, and see what becomes of it
 	@$(BIN)/python -m tests.crash
+
+model: .venv/.dev  ## every sequence of moves against the invariants, and every mutant
+	@$(BIN)/python -m tests.model --deeper $(or $(DEEPER),0)
 
 clean:  ## remove what the other commands made
 	@rm -rf .venv build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,35 @@
+"""The core, model-checked: no sequence of moves breaks an invariant, and every mutant dies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.__main__ import line
+from tests.model.explore import explore, kill
+from tests.model.moves import SCOPES, Scope
+from tests.model.mutants import MUTANTS, Mutant
+
+
+@pytest.mark.parametrize("scope", SCOPES.values(), ids=lambda scope: scope.name)
+def test_no_sequence_of_moves_breaks_an_invariant(scope: Scope) -> None:
+    report = explore(scope)
+    print(line(report))
+    assert report.counterexample is None, f"\n{report.counterexample}"
+    assert not report.second_line
+    assert set(scope.goals) <= report.reached, "the scope does not reach what it is about"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_dropped_control_is_noticed(mutant: Mutant) -> None:
+    report, alone = kill(mutant, SCOPES[mutant.scope])
+    assert report.counterexample is not None, f"survived {report.transitions} transitions"
+    print(f"{mutant.name}\n{report.counterexample}")
+    if alone is not None:  # honest: the control behind it covers it
+        assert alone.counterexample is None, f"nothing stands behind it:\n{alone.counterexample}"
+
+
+def test_the_same_exploration_twice_sees_the_same() -> None:
+    scope = SCOPES["twice"]
+    first, second = explore(scope, depth=4), explore(scope, depth=4)
+    assert (first.states, first.transitions) == (second.states, second.transitions)
+    assert first.seen == second.seen
