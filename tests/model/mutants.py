@@ -125,8 +125,7 @@ _BLIND = Edit("execution:Execution.claim",
               'grant["state"] in (GrantState.CLAIMED, GrantState.UNKNOWN)', "False")  # fmt: skip
 
 _NOT_HELD = Edit("execution:Execution._require_held", "if held is None:", "if False:")
-_NO_PARENTS = Edit("_ledger_operations:as_of_now", "for parent in made.parents:",
-                   "for parent in ():")  # fmt: skip
+_NO_PARENTS = Edit("_ledger_operations:as_of_now", "if not made.parents:", "if True:")  # fmt: skip
 
 MUTANTS = (
     # --- the claim (I1, I8, I9) ---------------------------------------------------------------
@@ -313,7 +312,7 @@ MUTANTS = (
            edits=(Edit("_ledger_jobs:_LAPSED", "", "0 AND ?"),),
            within=("crash", "sweep", "tick")),
     Mutant(name="a lapsed lease can be renewed", scope="crash",
-           edits=(Edit("ledger:Ledger.renew_lease",
+           edits=(Edit("_ledger_jobs:renew",
                        "if job_obstacle(tx, job, epoch) is not None:", "if False:"),),
            within=("renew", "tick")),
     Mutant(name="an ended job can be re-entered", scope="rejoin",

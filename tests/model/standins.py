@@ -182,7 +182,7 @@ class Drawer:
         return str(self._store.path(sha256))
 
     def output(self, argument: str, suffix: str) -> str:
-        return f"{argument}{suffix}"
+        return str(self._store.written)
 
     def take(self, path: str) -> tuple[str, int, Format]:
         """The one output of a crop: what it is depends on what it was made from."""
@@ -206,6 +206,8 @@ class Files:
         self.name: dict[str, str] = {}
         self.made_from: dict[str, str] = {}
         self._folder = folder
+        self.written = folder / "written.png"  # what every tool wrote
+        self.written.touch()
         for name, data in contents.items():
             sha256 = hashlib.sha256(data).hexdigest()
             self.sha256[name], self.name[sha256] = sha256, name
