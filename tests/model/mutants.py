@@ -125,8 +125,6 @@ _BLIND = Edit("execution:Execution.claim",
               'grant["state"] in (GrantState.CLAIMED, GrantState.UNKNOWN)', "False")  # fmt: skip
 
 _NOT_HELD = Edit("execution:Execution._require_held", "if held is None:", "if False:")
-_NO_PARENTS = Edit("_ledger_operations:as_of_now", "if not made.parents:", "if True:")  # fmt: skip
-
 _NOT_INHERITED = Edit("_ledger_grants:_insert_effects", "inherit(tx, made)", "made")
 
 MUTANTS = (
@@ -265,10 +263,9 @@ MUTANTS = (
            edits=(Edit("outputs:_labels", "labels |= use.labels", "pass"),),
            within=("authorize", "execute", "run", "record"),
            behind="its parents are looked at once more when it is registered",
-           behind_edits=(_NO_PARENTS, _NOT_INHERITED)),
+           behind_edits=(_NOT_INHERITED,)),
     Mutant(name="a class that rises does not reach what is being made", scope="lineage",
-           edits=(_NO_PARENTS,), within=("authorize", "execute", "run", "record", "label"),
-           behind="the registry joins what its parents hold", behind_edits=(_NOT_INHERITED,)),
+           edits=(_NOT_INHERITED,), within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="a hold does not reach what was made from an asset", scope="lineage",
            edits=(Edit("gather:_LINE", "", "SELECT max(recalled) AS recalled, max(held) AS held"
                        " FROM assets WHERE sha256 = ?1"),),
