@@ -34,6 +34,7 @@ class Rule:
         advice: one sentence for the agent, with `PLACEHOLDERS`; empty if none was written.
         actions: the actions it can apply to.
         reads: every attribute name in it, or None if it takes `context` as a whole.
+        clocked: it may look at the time for more than an asset's own terms.
         monotone: one more approval can't make it refuse.
         groups: the groups that it wants an approver to have answered as.
         place: file and line, for people.
@@ -45,6 +46,7 @@ class Rule:
     advice: str
     actions: frozenset[str]
     reads: frozenset[str] | None
+    clocked: bool
     monotone: bool
     groups: frozenset[str]
     place: str
@@ -104,6 +106,7 @@ def _rule(place: str, chunk: str) -> Rule:
         advice=advice,
         actions=_actions(body["action"]),
         reads=None if _CONTEXT in names else frozenset(names),
+        clocked=_CONTEXT in names or _looks_at_the_clock(body["conditions"]),
         monotone=all(
             _rises(each["body"], up=(each["kind"] == "when") == (body["effect"] == "permit"))
             for each in body["conditions"]
@@ -140,6 +143,29 @@ def _reads(node: object) -> Iterator[str]:
                     yield from _reads(item["left"])
             else:
                 yield from _reads(item)
+
+
+_TERMS = {".": {"left": {"Var": "resource"}, "attr": "terms"}}
+_NOW = {".": {"left": {"Var": "context"}, "attr": "now"}}
+_TIMES = tuple({".": {"left": _TERMS, "attr": name}} for name in ("until", "releaseAt"))
+
+
+def _looks_at_the_clock(node: object) -> bool:
+    """Whether the time is used for anything but a comparison with what an asset's terms say."""
+    if node == _NOW:
+        return True
+    if isinstance(node, list):
+        return any(_looks_at_the_clock(item) for item in node)
+    if not isinstance(node, dict):
+        return False
+    for operator, item in node.items():
+        if operator in ("<", "<=", ">", ">=") and isinstance(item, dict):
+            sides = (item.get("left"), item.get("right"))
+            if _NOW in sides and any(side in _TIMES for side in sides):
+                continue
+        if _looks_at_the_clock(item):
+            return True
+    return False
 
 
 def _rises(node: Any, *, up: bool) -> bool:

@@ -280,7 +280,7 @@ class Ledger:
         Raises:
             JobError: the job is not open under this epoch.
         """
-        self._run(lambda tx: requests.issue_grant(tx, item, epoch=epoch), durable=True)
+        self._run(lambda tx: requests.issue_grant(tx, item, epoch=epoch))
 
     def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
         """Take the one use of a Request's Grant; the point of no return (I8).

@@ -22,6 +22,7 @@ from agentguard.model import Agent, Destination, Facts, Request
 
 _SHIPPED = "agentguard/policies/"
 _REMEMBERED = 1024
+_TIMED = ("until", "releaseAt")
 _RESOURCE = {"type": "Media", "id": "0"}
 
 _Base = tuple[Agent, Destination | None, frozenset[str]]
@@ -88,6 +89,10 @@ class Policy:
         # Cedar's cost is linear in policies, so each action gets those that can apply to it.
         self._shards = {action: self._shard(action) for action in ACTIONS}
         self._reads = {action: self._read_by(action) for action in ACTIONS}
+        self._clocked = {
+            action: any(rule.clocked for rule in self.rules.values() if action in rule.actions)
+            for action in ACTIONS
+        }
         self._known: dict[tuple[_Base, str], cedarpy.Entities] = {}
         self._said: dict[tuple[str, _Base, str, str], _Said] = {}
 
@@ -137,11 +142,20 @@ class Policy:
         media = media_of(request, facts)
         base = (facts.agent, facts.destination, facts.open_labels)
         context = json.dumps(call)
-        # The same question has the same answer, unless a policy looks at the time.
-        steady = "now" not in call
+        now_said = call.pop("now", None)
+        timeless = json.dumps(call) if now_said is not None else context
         try:
-            said = [self._ask(action, base, context, self._seen(one, action), steady=steady)
-                    for one in media]  # fmt: skip
+            said = [
+                self._ask(
+                    action,
+                    base,
+                    context,
+                    self._seen(one, action),
+                    # The same question has the same answer, unless a policy looks at the time.
+                    question=context if self._is_timely(action, one) else timeless,
+                )
+                for one in media
+            ]
         except ValueError as error:  # lone surrogates, and whatever else Cedar can't hold
             return _erred(str(error))
         return _join(media, said)
@@ -167,13 +181,16 @@ class Policy:
         unread = {} if reads is None else dict.fromkeys({"id", "argument"} - reads, "")
         return json.dumps({**media, **unread})
 
-    def _ask(self, action: str, base: _Base, context: str, media: str, *, steady: bool) -> _Said:
-        question = (action, base, context, media)
-        said = self._said.get(question) if steady else None
+    def _is_timely(self, action: str, media: Mapping[str, Any]) -> bool:
+        """Whether the answer may depend on the time."""
+        return self._clocked[action] or not media["terms"].keys().isdisjoint(_TIMED)
+
+    def _ask(self, action: str, base: _Base, context: str, media: str, *, question: str) -> _Said:
+        key = (action, base, question, media)
+        said = self._said.get(key)
         if said is None:
             said = self._ask_cedar(action, base, context, media)
-            if steady:
-                _remember(self._said, question, said)
+            _remember(self._said, key, said)
         return said
 
     def _ask_cedar(self, action: str, base: _Base, context: str, media: str) -> _Said:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import cedarpy
@@ -423,3 +423,72 @@ def test_s20_the_default_policy_is_monotone(stage: Stage, audience: Audience, la
     policy = Policy.load()
     assert policy.monotone_violations() == ()
     assert not list(falls(policy, *question(stage=stage, audience=audience, label=label)))
+
+
+# --- what is remembered: the same question has the same answer ----------------------------------
+
+_LATER = '(context.now < datetime("2030-01-01"))'
+_CLOCKED = {
+    "a constant": f"forbid (principal, action, resource) when {{ {_LATER} }};",
+    "an offset": "forbid (principal, action, resource) when"
+    " { resource.terms has until && context.now.offset(duration(\"1d\")) > resource.terms.until };",
+    "equality": "forbid (principal, action, resource) when"
+    " { resource.terms has until && context.now == resource.terms.until };",
+    "itself": "forbid (principal, action, resource) when { context.now <= context.now };",
+    "the time of day": "forbid (principal, action, resource) when"
+    " { context.now.toTime() > duration(\"12h\") };",
+}  # fmt: skip
+
+
+def test_the_default_policy_looks_at_the_time_only_for_what_terms_say() -> None:
+    assert [i for i, rule in Policy.load().rules.items() if rule.clocked] == []
+
+
+@pytest.mark.parametrize("form", _CLOCKED)
+def test_a_policy_that_looks_at_the_clock_is_known(form: str) -> None:
+    rules = Policy({"a.cedar": PERMIT + f'@id("clock") {_CLOCKED[form]}'}).rules
+    assert {i for i, rule in rules.items() if rule.clocked} == {"clock"}
+
+
+def test_what_a_clock_decides_is_asked_each_time() -> None:
+    policy = Policy({"a.cedar": PERMIT + f'@id("late") {_CLOCKED["a constant"]}'})
+    request, facts = question()
+    bare = replace(facts, assets=(replace(facts.assets[0], terms=Terms()),))
+    before, after = 1_800_000_000_000, 1_900_000_000_000
+    for now, allowed in ((before, False), (after, True), (before, False)):
+        assert policy.evaluate(request, bare, now, 0, frozenset()).allowed is allowed
+
+
+@pytest.mark.parametrize("terms", [{"until": NOW}, {"release_at": NOW}])
+def test_what_terms_say_of_time_is_asked_each_time(terms: dict[str, int]) -> None:
+    policy = Policy.load()
+    request, facts = question(label="embargoed")
+    facts = replace(facts, assets=(replace(facts.assets[0], terms=Terms(**terms)),))
+    told = {now: policy.evaluate(request, facts, now, 0, frozenset()).reasons
+            for now in (NOW - 10, NOW + 10)}  # fmt: skip
+    assert told[NOW - 10] != told[NOW + 10]
+    for now, reasons in told.items():
+        assert policy.evaluate(request, facts, now, 0, frozenset()).reasons == reasons
+
+
+def test_a_policy_that_remembers_says_what_a_new_one_says() -> None:
+    remembering, forgetting = Policy.load(), Policy.load()
+    request, facts = question()
+    variants = []
+    for label, held, reviewed, audience, place in product(
+        ("brand", "likeness", "regulated"), (False, True), (False, True),
+        (Audience.INTERNAL, Audience.PUBLIC), ("site", "shop"),
+    ):  # fmt: skip
+        destination = replace(facts.destination, audience=audience, id=place)  # type: ignore[type-var]
+        use = replace(facts.assets[0].use, labels=frozenset({label}))
+        asset = replace(facts.assets[0], use=use, held=held, reviewed=reviewed, terms=Terms())
+        asked = replace(request, assets=(use,), destination=place,
+                        destination_digest=destination.digest)  # fmt: skip
+        variants.append((asked, replace(facts, destination=destination, assets=(asset,))))
+    for _ in range(2):
+        for asked, known in variants:
+            for approvals, groups in ((0, ()), (1, ()), (2, ("legal",))):
+                given = (asked, known, NOW, approvals, frozenset(groups))
+                forgetting._said.clear()
+                forgetting._known.clear()
+                assert remembering.evaluate(*given) == forgetting.evaluate(*given)
