@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from agentguard.errors import LedgerUnavailable
+from agentguard.errors import LedgerUnavailable, VerificationFailed
 
 _RECENT = 20_000  # rows of one call lie close together in the log, so most are written once
 
@@ -21,7 +21,7 @@ _MOST = 2**62  # what a file can hold; no log is as long
 
 _TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
-CREATE TABLE rows (name TEXT PRIMARY KEY, digest TEXT, idx INTEGER, met INTEGER) WITHOUT ROWID;
+CREATE TABLE rows (name TEXT PRIMARY KEY, digest TEXT, idx INTEGER, met TEXT) WITHOUT ROWID;
 CREATE TABLE roots (size INTEGER PRIMARY KEY, root BLOB);
 BEGIN;
 """
@@ -57,23 +57,45 @@ class Logged:
         if len(self._recent) >= _RECENT:
             self._write()
 
-    def meet(self, name: str) -> tuple[str, int] | None:
-        """What the log says last of a row that exists, and in which record; None: nothing."""
-        self._write()
-        with _room():
-            found: tuple[str, int] | None = self._file.execute(
-                "UPDATE rows SET met = 1 WHERE name = ? RETURNING digest, idx", (name,)
-            ).fetchone()
-        return found
+    def meet(self, rows: Sequence[tuple[str, str]]) -> None:
+        """These rows exist, each with this digest.
 
-    def unmet(self) -> tuple[str, int] | None:
-        """A row that was not met, and the last record of it; None: all were."""
+        Raises:
+            VerificationFailed: the log knows nothing of one, or says another digest of it.
+        """
+        self._write()
+        found = [(digest, name) for name, digest in rows]
+        with _room():
+            met = self._file.executemany("UPDATE rows SET met = ? WHERE name = ?", found).rowcount
+            if met == len(rows):
+                return
+            known = "SELECT 1 FROM rows WHERE name = ?"
+            for name, _ in rows:
+                if self._file.execute(known, (name,)).fetchone() is None:
+                    raise VerificationFailed(f"{name} is in no record: it was added by hand")
+
+    def compare(self) -> None:
+        """Compare what was met with what the log says last of it.
+
+        Raises:
+            VerificationFailed: a row is not what its last record says, or was not met.
+        """
         self._write()
         with _room():
-            found: tuple[str, int] | None = self._file.execute(
-                "SELECT name, idx FROM rows WHERE met = 0 ORDER BY idx LIMIT 1"
+            edited = self._file.execute(
+                "SELECT name, idx FROM rows WHERE met <> digest ORDER BY idx LIMIT 1"
             ).fetchone()
-        return found
+            missing = self._file.execute(
+                "SELECT name, idx FROM rows WHERE met IS NULL ORDER BY idx LIMIT 1"
+            ).fetchone()
+        if edited is not None:
+            raise VerificationFailed(
+                f"{edited[0]} is not what record {edited[1]} says: it was edited"
+            )
+        if missing is not None:
+            raise VerificationFailed(
+                f"{missing[0]} of record {missing[1]} is missing: it was deleted"
+            )
 
     def count(self) -> int:
         """How many rows the log speaks of."""
@@ -99,7 +121,7 @@ class Logged:
             return
         with _room():
             self._file.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?, 0) ON CONFLICT (name)"
+                "INSERT INTO rows VALUES (?, ?, ?, NULL) ON CONFLICT (name)"
                 " DO UPDATE SET digest = excluded.digest, idx = excluded.idx",
                 sorted((name, *last) for name, last in self._recent.items()),
             )

@@ -10,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from agentguard import merkle, note
@@ -18,6 +19,10 @@ from agentguard._logged import Logged
 from agentguard._tail import compare, keep, newest_of
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.storage import KEYS, Nodes, Reader, Row, Storage, row_digest, tree_size
+
+_AT_ONCE = 500  # rows, records
+
+_json = json.JSONEncoder().encode
 
 __all__ = ["Checkpoints", "Report", "prove", "verify", "verify_proof", "verify_tail"]
 
@@ -93,11 +98,7 @@ def verify(storage: Storage, checkpoints: Checkpoints) -> Report:
             for table, keys in KEYS.items():
                 with contextlib.closing(storage.rows(connection, table)) as found:
                     _compare_rows(found, table, keys, logged)
-            unmet = logged.unmet()
-            if unmet is not None:
-                raise VerificationFailed(
-                    f"{unmet[0]} of record {unmet[1]} is missing: it was deleted"
-                )
+            logged.compare()
             return Report(
                 records=tree.size,
                 rows=logged.count(),
@@ -118,20 +119,27 @@ def _replay(
         signed: (size, root) of the checkpoints, the smallest first.
     """
     due = next(signed, None)
+    bodies: list[bytes] = []
     while True:
-        if due is not None and due[0] == tree.size:
+        if due is not None and due[0] == tree.size + len(bodies):
+            tree.append(bodies)
+            bodies.clear()
             if due[1] != tree.root(tree.size):
                 raise VerificationFailed(
                     f"the first {tree.size} records are not those that were signed at that size"
                 )
             due = next(signed, None)
         record = next(records, None)
+        if record is None or len(bodies) == _AT_ONCE:
+            tree.append(bodies)
+            bodies.clear()
         if record is None:
             break
         index, body = record
-        if index != tree.size:
+        if index != tree.size + len(bodies):
+            tree.append(bodies)  # what is wrong before it is said first
             raise VerificationFailed(f"record {tree.size} is missing")
-        tree.append(body)
+        bodies.append(body)
         _note_rows(logged, index, body)
     if due is not None:
         last = max((size for size, _ in signed), default=due[0])
@@ -209,25 +217,28 @@ def verify_proof(proof: Mapping[str, Any], verifier_key: str) -> dict[str, Any]:
 
 
 class _Compared:
-    """Builds the tree again from the records and compares every stored node with it."""
+    """Builds the tree again from the records and compares every stored node with it, in order."""
 
-    def __init__(self, connection: Reader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self.size = 0
-        self._connection = connection
-        self._stored = Nodes(connection)
+        self._reader = reader
+        self._stored = Nodes(reader)
+        self._last: dict[int, tuple[int, bytes]] = {}
         self._count = 0
 
-    def append(self, body: bytes) -> None:
-        self.size = merkle.append(self, self.size, [merkle.leaf_hash(body)])
+    def append(self, bodies: Sequence[bytes]) -> None:
+        self.size = merkle.append(self, self.size, [merkle.leaf_hash(body) for body in bodies])
 
     def root(self, size: int) -> bytes:
         return merkle.root(self, size)
 
     def get(self, level: int, index: int) -> bytes:
-        return self._stored.get(level, index)  # it was compared when it was put
+        known, digest = self._last.get(level, (-1, b""))
+        return digest if known == index else self._stored.get(level, index)  # compared when put
 
     def put(self, level: int, index: int, digest: bytes) -> None:
         self._count += 1
+        self._last[level] = index, digest
         with contextlib.suppress(LedgerCorrupt):
             if self._stored.get(level, index) == digest:
                 return
@@ -239,7 +250,7 @@ class _Compared:
         )
 
     def require_nothing_else(self) -> None:
-        (stored,) = self._connection.execute("SELECT count(*) FROM nodes").fetchone()
+        (stored,) = self._reader.execute("SELECT count(*) FROM nodes").fetchone()
         if stored != self._count:
             raise VerificationFailed(
                 f"the log's tree has {stored} nodes, its {self.size} records make {self._count}:"
@@ -265,26 +276,21 @@ def _note_rows(logged: Logged, index: int, body: bytes) -> None:
     """Note what a record says of rows."""
     try:
         for table, key, digest in json.loads(_text(index, body))["rows"]:
-            if not (isinstance(table, str) and table.isascii() and isinstance(digest, str)):
+            if not (isinstance(digest, str) and f"{table}{digest}".isascii()):
                 raise ValueError("a row has no table or no digest")
-            logged.row(f"{table} {json.dumps(key)}", json.dumps(digest), index)
+            logged.row(f"{table} {_json(key)}", digest, index)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerificationFailed(f"record {index} is not a record") from error
 
 
 def _compare_rows(found: Iterator[Row], table: str, keys: Sequence[str], logged: Logged) -> None:
     """Compare every row of a table with the last record of it."""
-    while True:
-        try:
-            row = next(found, None)
-            if row is None:
-                return
-            name = f"{table} {json.dumps([row[key] for key in keys])}"
-            digest = json.dumps(row_digest(row))
-        except TypeError as error:
-            raise VerificationFailed(f"{table} holds what was never written there") from error
-        known = logged.meet(name)
-        if known is None:
-            raise VerificationFailed(f"{name} is in no record: it was added by hand")
-        if known[0] != digest:
-            raise VerificationFailed(f"{name} is not what record {known[1]} says: it was edited")
+
+    def named(row: Row) -> tuple[str, str]:
+        return f"{table} {_json([row[key] for key in keys])}", row_digest(row)
+
+    try:
+        while some := [named(row) for row in islice(found, _AT_ONCE)]:
+            logged.meet(some)
+    except TypeError as error:
+        raise VerificationFailed(f"{table} holds what was never written there") from error

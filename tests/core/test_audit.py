@@ -617,12 +617,16 @@ def test_what_a_log_says_of_rows_may_wait_in_a_file(
         for index in range(10):
             logged.row(f"grants {index % 4}", f"digest {index}", index)
         assert logged.count() == 4
-        assert [logged.meet(f"grants {n}") for n in (0, 1, 3, 7)] == [
-            ("digest 8", 8), ("digest 9", 9), ("digest 7", 7), None,
-        ]  # fmt: skip
-        assert logged.unmet() == ("grants 2", 6)
-        assert logged.meet("grants 2") == ("digest 6", 6)
-        assert logged.unmet() is None
+        logged.meet([("grants 0", "digest 8"), ("grants 1", "digest 9")])
+        with pytest.raises(VerificationFailed, match=r"grants 7 is in no record"):
+            logged.meet([("grants 3", "digest 7"), ("grants 7", "digest 7")])
+        with pytest.raises(VerificationFailed, match=r"grants 2 of record 6 is missing"):
+            logged.compare()
+        logged.meet([("grants 2", "digest 2")])
+        with pytest.raises(VerificationFailed, match=r"grants 2 is not what record 6 says"):
+            logged.compare()
+        logged.meet([("grants 2", "digest 6")])
+        logged.compare()
     assert log.verify().rows > 3
 
 
