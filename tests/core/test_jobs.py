@@ -34,6 +34,7 @@ from tests.core.ledgers import (
     live,
     made,
 )
+from tests.support import open_studio
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = OutsideEffect.IDEMPOTENT
@@ -593,3 +594,22 @@ def test_I9_a_sweep_of_many_jobs_takes_some_at_a_time_and_forgets_none(
     assert ledger.sweep()["jobs"] == 8
     assert {bench.job_state() for bench in benches} == {"ended"}
     assert not any(ledger.sweep().values())
+
+
+def test_opening_many_jobs_does_not_look_at_all_of_them_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = open_studio(tmp_path)
+    with studio.guard as guard:
+        guard.open_job("one", requested_by="kim@acme.example")
+        swept: list[int] = []
+        sweep = guard.ledger.sweep
+        monkeypatch.setattr(guard.ledger, "sweep", lambda: (swept.append(1), sweep())[1])
+        for _ in range(3):
+            guard.open_job("more", requested_by="kim@acme.example")
+        assert not swept
+        studio.clock.turn(seconds=1)
+        guard.open_job("later", requested_by="kim@acme.example")
+        studio.clock.turn(seconds=-3600)  # a clock set back must not stop the sweeps
+        guard.open_job("earlier", requested_by="kim@acme.example")
+        assert len(swept) == 2
