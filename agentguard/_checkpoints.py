@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agentguard import note
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 
-_TAIL = 64 * 1024
+_TAIL = 8 * 1024
 _SIZE = re.compile("[0-9]{1,18}")
 
 
