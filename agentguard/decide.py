@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import combinations, islice
 
 from agentguard.errors import CanonicalError
 from agentguard.model import (
     Answer,
     Decision,
-    Destination,
     Effect,
     Facts,
     Needs,
@@ -111,17 +109,12 @@ def _fault(request: Request, facts: Facts, now: int) -> tuple[str, str] | None:
         return "agentguard.destination", f"{named} is not a configured destination"
     found = facts.destination
     try:
-        expected = (found.id, _digest_of(found)) if found is not None else (None, None)
+        expected = (found.id, found.digest) if found is not None else (None, None)
     except CanonicalError:
         return "agentguard.destination", "the destination's configuration has no canonical form"
     if (request.destination, request.destination_digest) != expected:
         return "agentguard.destination", "the destination changed meanwhile; call again"
     return None
-
-
-@lru_cache(maxsize=256)  # a pure function of frozen configuration, a tenth of a decision's time
-def _digest_of(destination: Destination) -> str:
-    return destination.digest
 
 
 def _eligible(facts: Facts) -> dict[str, Person]:
@@ -288,4 +281,5 @@ def _names(names: Sequence[str]) -> str:
 
 def _name(text: str) -> str:
     """A name as a sentence may hold it: one line, bounded."""
-    return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST])
+    short = text[:_LONGEST]
+    return short if short.isprintable() else "".join(c if c.isprintable() else "?" for c in short)

@@ -160,12 +160,9 @@ class Gate:
             known = replace(call, agent=row["agent"], key=row["call_key"])
             if prepared is None or prepared.request.agent != row["agent"]:
                 prepared = prepare(known, self.workspace, reads)
-            request = replace(
-                prepared.request,
-                agent=row["agent"],
-                call_key=row["call_key"],
-                revision=row["revision"],
-            )
+            request = prepared.request
+            if (request.call_key, request.revision) != (row["call_key"], row["revision"]):
+                request = replace(request, call_key=row["call_key"], revision=row["revision"])
             if request.digest == row["digest"]:
                 return known, replace(prepared, request=request), row
         raise Refused(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NoReturn
 
 from agentguard.canonical import canonical, digest, digest_of
@@ -163,17 +163,22 @@ class Destination:
     @property
     def digest(self) -> str:
         """Names the configuration, so that a changed destination voids what was granted for it."""
-        return digest(
-            "agentguard/destination/v1",
-            {
-                "id": self.id,
-                "url": self.url,
-                "audience": self.audience,
-                "environment": self.environment,
-                "ceiling": self.ceiling,
-                "hosts": self.hosts,
-            },
-        )
+        return _digest_of_destination(self)
+
+
+@lru_cache(maxsize=256)  # of frozen configuration; every decision compares it
+def _digest_of_destination(place: Destination) -> str:
+    return digest(
+        "agentguard/destination/v1",
+        {
+            "id": place.id,
+            "url": place.url,
+            "audience": place.audience,
+            "environment": place.environment,
+            "ceiling": place.ceiling,
+            "hosts": place.hosts,
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
