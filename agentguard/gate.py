@@ -20,9 +20,9 @@ from agentguard.gather import (
     Call,
     Prepared,
     Refused,
-    call_key,
     call_name,
     facts,
+    key_by_content,
     prepare,
     sayable,
     stage_of,
@@ -279,9 +279,7 @@ class Gate:
         with contextlib.suppress(Refused):
             known, _, _ = self.recorded(call, reads)
             return known
-        content = prepare(call, self.workspace, reads).request.content_digest
-        key = call_key(job=call.job.id, thread=call.thread, source=content, call_id=call.call_id)
-        return replace(call, key=key)
+        return replace(call, key=key_by_content(call))
 
     def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
         """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""

@@ -106,6 +106,17 @@ def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
     return digest("agentguard/call/v1", [job, thread, source, call_id])
 
 
+def key_by_content(call: Call) -> str:
+    """The name of a call that no message holds; whoever acts, so that one call has one agent.
+
+    Raises:
+        Refused: its arguments can't be read.
+    """
+    content = [call.bound.name, freeze(call.bound, call.arguments)]
+    source = digest("agentguard/call-content/v1", content)
+    return call_key(job=call.job.id, thread=call.thread, source=source, call_id=call.call_id)
+
+
 def call_name(call_id: str) -> str:
     """How the ledger names a call id: a model chose it, so it is not written down as it is."""
     return digest("agentguard/call-id/v1", call_id)[:32]

@@ -424,7 +424,7 @@ def test_S17_a_credential_of_another_agent_stage_or_job_is_refused(
     bench: Bench, wrong: dict[str, Any]
 ) -> None:
     ledger = bench.ledger
-    job = bench.job
+    job, wrong = bench.job, dict(wrong)
     if wrong.pop("job", None):
         job = ledger.open_job(purpose="p", requested_by="kim", lease=LEASE)[0]
     foreign = ledger.take_credential(job, epoch=1, lifetime=LIFETIME, **wrong)

@@ -156,7 +156,7 @@ def test_the_lease_thread_outlives_whatever_a_renewal_raises(
     monkeypatch.setattr(studio.guard.jobs, "_interval", 0.01)
     met = threading.Event()
 
-    def broken() -> bool:
+    def broken(*, leased: bool) -> bool:
         met.set()
         raise RuntimeError("can't start new thread")
 
@@ -165,6 +165,6 @@ def test_the_lease_thread_outlives_whatever_a_renewal_raises(
         with studio.guard.open_job("second", requested_by=KIM) as second:
             assert met.wait(20)
             renewed = threading.Event()
-            monkeypatch.setattr(second, "renew", lambda: renewed.set() or True)
+            monkeypatch.setattr(second, "renew", lambda *, leased: renewed.set() or leased)
             assert renewed.wait(20)
     studio.guard.verify()
