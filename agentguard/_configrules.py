@@ -1,6 +1,6 @@
 """What `agentguard.toml` may say (private to config.py): first the shape, then what it means.
 
-Pydantic is used here and nowhere further in. Messages repeat names, never URLs or other values
+Messages repeat names, never URLs or other values
 that may hold a secret (S16).
 """
 

@@ -67,6 +67,10 @@ class _Plain:
         kind = type(value)
         if value is None or kind is bool or (kind is str and value.isascii()):
             return value
+        if kind is dict:  # most of what comes; the tests for abstract classes are slow
+            return self._mapping(value, path, depth)
+        if kind is list:
+            return [self.of(item, (path, i), depth + 1) for i, item in enumerate(value)]
         match value:
             case Enum():
                 return self.of(value.value, path, depth)
@@ -96,10 +100,11 @@ class _Plain:
     def _mapping(self, value: Mapping[Any, Any], path: _Path, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name, item in value.items():
-            key = _key(name, path)
+            ordinary = type(name) is str and name.isascii() and name != _INTEGER
+            key = name if ordinary else _key(name, path)
             if key in result:
                 raise CanonicalError(f"{_at(path)}: two keys are written alike; rename one")
-            if not key.isascii() and max(key) > _BMP:
+            if not ordinary and key and max(key) > _BMP:
                 self.unusual = True
             result[key] = self.of(item, (path, key), depth + 1)
         return result
@@ -127,8 +132,6 @@ def _at(path: _Path) -> str:
 
 
 def _key(name: object, path: _Path) -> str:
-    if type(name) is str and name.isascii() and name != _INTEGER:
-        return name
     if isinstance(name, Enum):
         name = name.value
     if not isinstance(name, str):

@@ -55,7 +55,8 @@ class ApprovalError(AgentGuardError, ValueError):
 
 
 class DestinationError(AgentGuardError):
-    """A Destination refused or could not be reached; `unknown` says whether bytes may be there.
+    """A Destination refused or could not be reached; `outcome_unknown` says
+    whether bytes may be there.
 
     Args:
         message: what happened, safe to show to the model (no credential, no path).

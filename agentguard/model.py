@@ -359,7 +359,7 @@ class Facts:
     Args:
         agent: the agent as configured now; None if it was removed.
         tool_stage: the stage that the tool's Binding names.
-        job_state: state of the job; `held` means this process holds its lease.
+        job_state: state of the job.
         credential_live: an unexpired, unrevoked credential exists for agent, stage and job.
         requester: who asked for the job.
         people: everybody who could answer.

@@ -213,7 +213,7 @@ def release(ctx: typer.Context, asset: Asset, by: By) -> None:
 def recall(ctx: typer.Context, asset: Asset, by: By) -> None:
     """Recall an asset for good.
 
-    No tool may use it again. What was made from it is not recalled with it: see its lineage.
+    No tool may use it again, nor what was made from it: see its lineage.
 
     \b
     Example:
@@ -246,7 +246,7 @@ def _mark(ctx: typer.Context, asset: str, by: str, *, column: str, value: bool) 
             say(f"  it was released to {visible(one['location'])}, {when(one['at'])}: take it down")
     if value and made:
         said = "1 asset" if len(made) == 1 else f"{len(made)} assets"
-        say(f"  made from it, and not {state}: {said}; agentguard assets lineage {row['id']}")
+        say(f"  made from it, and {state} with it: {said}; agentguard assets lineage {row['id']}")
 
 
 def _as_data(row: Row) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -227,10 +228,11 @@ def export(ctx: typer.Context, out: Out = None) -> None:
 
 
 def _records(ledger: Ledger, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    with ledger.storage.read() as connection:
-        for index, body in connection.execute(
-            "SELECT idx, body FROM records WHERE idx >= ? ORDER BY idx", (first,)
-        ):
+    with (
+        ledger.storage.snapshot() as reader,
+        contextlib.closing(ledger.storage.records(reader, first)) as found,
+    ):
+        for index, body in found:
             try:
                 record = json.loads(body)
             except ValueError:

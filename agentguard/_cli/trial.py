@@ -206,7 +206,10 @@ def _answers(
     request: Request, facts: Facts, count: int, groups: Sequence[str], now: int
 ) -> list[Answer]:
     """Unsigned: `decide` is given what was verified before, and this never leaves the trial."""
-    barred = {facts.requester}.union(*(asset.contributors for asset in facts.assets))
+    owner = {facts.agent.owner} if facts.agent is not None else set()
+    barred = {facts.requester, *owner, *facts.contributors}.union(
+        *(asset.contributors for asset in facts.assets)
+    )
     left = [person for person in facts.people if person.id not in barred]
     seated: list[tuple[Person, str | None]] = []
     for group in groups:

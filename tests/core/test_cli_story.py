@@ -308,7 +308,7 @@ def test_lineage_goes_both_ways(shell: Shell, studio: Studio) -> None:
     text = shell("assets", "lineage", made)
     assert asset in text
     assert "imported by kim" in text
-    assert "not recalled: 1 asset;" in shell("assets", "recall", asset, "--by", OMAR)
+    assert "recalled with it: 1 asset;" in shell("assets", "recall", asset, "--by", OMAR)
 
 
 def test_a_lineage_that_comes_round_again_ends(shell: Shell, studio: Studio) -> None:

@@ -30,11 +30,10 @@ from agentguard.bindings import Bound
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
 from agentguard.gather import Refused
-from agentguard.guard import wall_clock
 from agentguard.identity import create_log_key
-from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import make_call
 from agentguard.langgraph.tools import guarded, seat_of
+from agentguard.storage import wall_clock
 
 _PERSON = "kim@acme.example"
 _CONFIG = f"""
@@ -184,7 +183,7 @@ class _Shim:
             pass  # the tool finds no grant, and says why
         return request if tool is request.tool else request.override(tool=tool)
 
-    def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str:
+    def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str | None:
         """The message or task that a call is of, which makes a call that is run again one call.
 
         Without a thread nothing can be run again, and upstream's tests use the same message and
@@ -198,4 +197,4 @@ class _Shim:
                 if message.id and any(call["id"] == call_id for call in message.tool_calls):
                     return message.id
                 break
-        return _upstream.task_id(configurable)
+        return None
