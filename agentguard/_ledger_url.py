@@ -82,8 +82,9 @@ class LedgerUrl:
             for name in _OURS.keys() & given.keys()
         }
         host = parts.netloc.rpartition("@")[2] or given.get("host", "")
+        query = f"?{urlencode(given)}" if given else ""  # geturl() drops an empty host's slashes
         return cls(
-            conninfo=parts._replace(query=urlencode(given)).geturl(),
+            conninfo=f"{POSTGRES}{parts.netloc}{parts.path}{query}",
             shown=f"{POSTGRES}{host}/{unquote(parts.path.lstrip('/'))}, schema {schema}",
             schema=schema,
             **numbers,

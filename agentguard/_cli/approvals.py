@@ -165,7 +165,8 @@ def approve(
     Example:
       $ agentguard approvals approve 3f9a1c0be2d47705 --as omar@acme.example
 
-    Next: whoever runs the job wakes it: graph.invoke(None, job.config(thread_id=...)).
+    Next: whoever runs the job wakes it: graph.invoke(None, job.config(thread_id=...)); once it is
+    left, within `with guard.rejoin_job(...) as job:`.
     """
     from agentguard.model import Verdict
 
@@ -247,8 +248,10 @@ def _answer(
         said = f"recorded; {left} must still approve" if more else f"recorded: {approval.state}"
         say(said, STATE_STYLES.get(approval.state, "red"))
         if approval.state == "approved":
-            say(f"Next: whoever runs {visible(approval.job)} wakes it:")
+            say(f"Next: whoever runs {visible(approval.job)} wakes it, where it is open:")
             say("  graph.invoke(None, job.config(thread_id=...))")
+            say(f'  once it was left: within `with guard.rejoin_job("{visible(approval.job)}",'
+                " by=...) as job:`")  # fmt: skip
     if more:
         raise typer.Exit(PENDING)
 

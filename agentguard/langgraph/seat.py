@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
-from langgraph.errors import GraphBubbleUp, ParentCommand
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
 from pydantic import ValidationError
 
@@ -38,6 +38,7 @@ class Incoming:
     configurable: Mapping[str, Any]
 
 
+_PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
 _ROUTED = "it tried to route the graph, which its Binding does not declare"
 
 current: ContextVar[Incoming | None] = ContextVar("agentguard_incoming", default=None)
@@ -263,6 +264,12 @@ class Seat:
                 if isinstance(error, ParentCommand) and not self.bound.binding.unsafe_routes:
                     claim.unknown = True  # it ran, and nobody knows how far
                     answer.append(self.fail(claim, _ROUTED))  # I2
+                    return
+                if isinstance(error, GraphInterrupt) and not self.bound.binding.interrupts:
+                    # Calls of a message share a task, where answers match interrupts by order: a
+                    # "no" to one would be another's "yes".
+                    claim.unknown = True
+                    answer.append(self.fail(claim, _PAUSED))
                     return
                 self._paused(claim)
                 raise

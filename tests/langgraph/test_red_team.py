@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from langchain_core.messages import ToolMessage
@@ -460,3 +460,26 @@ def test_more_may_answer_when_the_policy_came_to_want_more(studio: Studio) -> No
         studio.answer(studio.pending_any().request, INES)
         graph.invoke(None, job.config(thread_id="t"))
     assert studio.world.count("publish") == 1
+
+
+def test_answers_of_tools_that_pause_undeclared_can_not_be_swapped(studio: Studio) -> None:
+    """Two in one task would get each other's answers: a "no" to one was another's "yes"."""
+    heard: list[tuple[str, Any]] = []
+
+    @tool
+    def confirm(what: Literal["red", "navy"]) -> str:
+        """Ask a person, then do it."""
+        heard.append((what, interrupt({"which": what})))
+        return f"did {what}"
+
+    bind(studio, confirm, stage=None, plain=["what"])
+    asked = says(call("confirm", {"what": "red"}), call("confirm", {"what": "navy"}))
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        graph, state = run(studio, job, asked, nodes={"t": ("editor", ["confirm"])})
+        for _ in range(3):
+            if "__interrupt__" not in state:
+                break
+            answers = {i.id: i.value["which"] == "red" for i in state["__interrupt__"]}
+            state = graph.invoke(Command(resume=answers), job.config(thread_id="t"))
+    assert all(answer is (what == "red") for what, answer in heard)
+    assert "interrupts=True" in results(state)[0].text

@@ -9,6 +9,7 @@ import pytest
 from langchain_core.tools import tool
 
 from agentguard import Arg, Binding
+from agentguard.errors import LedgerUnavailable
 from agentguard.recovery import settle
 from tests.support import Clock, Studio, build, call, open_studio, results, says
 
@@ -85,7 +86,7 @@ def test_I8_a_thread_that_starts_again_before_its_lease_lapsed_does_not_repeat_w
 ) -> None:
     begin(place, monkeypatch)
     with place.guard.open_job("again", requested_by="kim@acme.example") as job:
-        assert "has begun the same and not ended" in publish(place, job, "t")
+        assert "was begun and has not ended" in publish(place, job, "t")
     assert place.world.count("publish") == 1
 
 
@@ -164,3 +165,20 @@ def test_I8_nor_by_another_call_of_its_job_and_a_text_is_known_by_its_words(
         assert sent == ["good morning", "good evening"]
     finally:
         studio.guard.close()
+
+
+def test_I8_what_this_job_is_at_is_not_begun_again_while_its_outcome_is_owed(
+    place: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with place.guard.open_job("poster", requested_by="kim@acme.example") as job:
+
+        def away(*_: object, **__: object) -> bool:
+            raise LedgerUnavailable("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place.guard.ledger, "finish", away)
+            assert "could not be recorded" in publish(place, job, "t")
+            assert "was begun and has not ended" in publish(place, job, "t")
+        assert place.world.count("publish") == 1
+        job.settle()
+    assert place.grants() == ["executed"]

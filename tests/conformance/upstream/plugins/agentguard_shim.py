@@ -183,7 +183,7 @@ class _Shim:
             pass  # the tool finds no grant, and says why
         return request if tool is request.tool else request.override(tool=tool)
 
-    def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str | None:
+    def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str:
         """The message or task that a call is of, which makes a call that is run again one call.
 
         Without a thread nothing can be run again, and upstream's tests use the same message and
@@ -191,10 +191,11 @@ class _Shim:
         """
         if not configurable.get("thread_id"):
             return f"call-{next(self._numbers)}"
-        messages = state.get("messages", ()) if isinstance(state, Mapping) else ()
+        holder = state if isinstance(state, Mapping) else getattr(state, "__dict__", {})
+        messages = holder.get("messages", ())
         for message in reversed(messages):
             if isinstance(message, AIMessage):
                 if message.id and any(call["id"] == call_id for call in message.tool_calls):
                     return message.id
                 break
-        return None
+        return str(configurable.get("__pregel_task_id", ""))
