@@ -829,3 +829,10 @@ def test_a_closed_ledger_leaves_no_connection_behind(place: Place) -> None:
         ledger.storage.submit(noted("a")).result(20)
         assert len(backends(place)) >= 2
     wait_for(lambda: not backends(place))
+
+
+def test_a_url_of_a_socket_keeps_its_slashes() -> None:
+    """libpq's usual spelling without a host; without the slashes it reads the path as an option."""
+    conninfo = LedgerUrl.parse("postgresql:///acme?host=/run/pg&schema=s").conninfo
+    assert conninfo == "postgresql:///acme?host=%2Frun%2Fpg"
+    assert psycopg.conninfo.conninfo_to_dict(conninfo) == {"dbname": "acme", "host": "/run/pg"}
