@@ -128,6 +128,7 @@ class Execution:
                 + carried.terms,
                 contributors=claim.contributors | carried.contributors | {owner},
                 classes=frozenset(self.workspace.classes),
+                shown=self.workspace.chat_ceiling,
                 hosts=self._hosts(request),
             ),
         )
@@ -144,12 +145,6 @@ class Execution:
         binding = claim.call.bound.binding
         used = {use.sha256 for use in request.assets}
         queued = binding.stage is Stage.QUEUE and request.destination is not None
-        revealed: set[str] = set()
-        if binding.reveals:
-            for labels in (claim.prepared.carried.labels,
-                           *(use.labels for use in request.assets),
-                           *(made.labels for made in collected.made)):  # fmt: skip
-                revealed |= labels - self.workspace.open_labels
         reviewed = {use.sha256 for use in request.assets if use.argument == binding.reviews}
         self._finish(
             claim,
@@ -162,7 +157,7 @@ class Execution:
                 queued=tuple((sha256, request.destination or "") for sha256 in sorted(used))
                 if queued
                 else (),
-                revealed=frozenset(revealed),
+                revealed=collected.revealed - self.workspace.open_labels,
                 receipts=tuple(
                     (receipt.destination, receipt.location, receipt.sha256)
                     for receipt in claim.receipts
@@ -178,9 +173,10 @@ class Execution:
         state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if claim.started and claim.call.bound.binding.reveals:
-            revealed |= claim.prepared.carried.labels - self.workspace.open_labels
-            for use in claim.prepared.request.assets:
-                revealed |= use.labels - self.workspace.open_labels
+            request = claim.prepared.request
+            revealed |= claim.call.bound.binding.labels | request.text_labels
+            revealed = revealed.union(*(use.labels for use in request.assets))
+            revealed -= self.workspace.open_labels
         self._finish(claim, Outcome(state=state, text=text, revealed=revealed))
 
     def paused(self, claim: Claim) -> None:

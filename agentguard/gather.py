@@ -155,10 +155,9 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     carried = _carried(call, frozen, workspace, reads)
     rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
     if call.bound.carries_text:
-        labels |= {
-            row["label"]
-            for row in reads.all("SELECT label FROM revealed WHERE job = ?", call.job.id)
-        }
+        labels |= seen_before(reads, job=call.job.id, thread=call.thread)
+    if binding.reveals:  # what the tool adds by itself is shown to the chat model, too (I4)
+        labels |= binding.labels - workspace.open_labels
     destination = _destination(call, frozen, workspace)
     request = Request(
         workspace=workspace.id,
@@ -206,6 +205,20 @@ def _carried(call: Call, frozen: Mapping[str, Any], workspace: Workspace, reads:
         raise Refused(str(error), policy="unknown-operation") from None
     except TooMuch as error:
         raise Refused(str(error), policy="arguments") from None
+
+
+def seen_before(reads: Reads, *, job: str, thread: str) -> set[str]:
+    """Labels of what the chat model was shown: in this job, and in earlier ones of its thread.
+
+    A thread keeps its conversation when the next job goes on in it (I4).
+    """
+    rows = reads.all(
+        "SELECT label FROM revealed WHERE job = ?"
+        " OR job IN (SELECT job FROM requests WHERE thread = ? AND thread <> '')",
+        job,
+        thread,
+    )
+    return {row["label"] for row in rows}
 
 
 def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -30,6 +30,7 @@ __all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe",
 
 _MAX_FINDINGS = 100
 _MAX_ERROR = 500
+_UNKNOWN = frozenset({UNCLASSIFIED})
 _LABEL = re.compile(r"[\w.:-]{1,64}")
 
 
@@ -42,12 +43,14 @@ class Collected:
         made: the new assets.
         findings: what a review said.
         started: operations that go on at a vendor.
+        revealed: labels of what the text tells the chat model of media.
     """
 
     text: str
     made: tuple[Made, ...]
     findings: tuple[Mapping[str, Any], ...]
     started: tuple[Started, ...] = ()
+    revealed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +62,13 @@ class Sources:
         contributors: of every input, and the owner of the agent.
         classes: the configured labels; a tool that names another says `unclassified`.
         hosts: where a returned URL may be fetched from.
+        shown: labels that the chat model may see, open ones included.
     """
 
     terms: tuple[Terms, ...]
     contributors: frozenset[str]
     classes: frozenset[str]
+    shown: frozenset[str]
     hosts: frozenset[str] = frozenset()
 
 
@@ -88,6 +93,11 @@ def collect(
     """
     content, artifact = _split(result, binding)
     returned = _returned(result, content, artifact, binding)
+    judged = binding.labels.union(request.text_labels, *(use.labels for use in request.assets))
+    labels = judged | _raised(returned, sources.classes)  # I4: the union of all that went in
+    withheld = _withheld(binding, labels - judged - sources.shown)
+    if withheld:  # before anything repeats the text; the tool's effect is done
+        returned = replace(returned, text="")
     media = list(media_in(content, max_bytes=scratch.limits.max_bytes))
     if media and binding.stage is None:
         raise AssetError("a tool bound without a stage returned media; give it a stage")
@@ -111,7 +121,6 @@ def collect(
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
     for number, url in enumerate(returned.urls):
         taken.append((f"url {number + 1}", *_fetched(url, scratch, sources.hosts)))
-    labels = _labels(binding, request, returned, sources.classes)
     parents = tuple(sorted({use.sha256 for use in request.assets}))
     made = tuple(
         Made(
@@ -122,7 +131,7 @@ def collect(
             size=size,
             width=format_.width,
             height=format_.height,
-            labels=labels,
+            labels=labels or _UNKNOWN,
             terms=_terms(sources.terms),
             provenance=Provenance.UNKNOWN,
             parents=parents,
@@ -136,14 +145,14 @@ def collect(
              if name in by_name}  # fmt: skip
     said = scratch.conceal(returned.text, lambda name: shown.get(name, "[file]"))
     text = clean(unlinked(said, binding) if not returned.urls else without_urls(said))
-    lines = [text] if text else []
+    lines = [withheld or text] if withheld or text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
     lines += [f"{argument}: not there yet" for argument in pending]
     lines += [f"operation: {id}" for id in returned.operations]
     started = tuple(
         Started(
             id=id,
-            labels=labels,
+            labels=labels or _UNKNOWN,
             terms=_terms(sources.terms),
             contributors=sources.contributors,
             assets=parents,
@@ -151,7 +160,11 @@ def collect(
         for id in returned.operations
     )
     return Collected(
-        text="\n".join(lines), made=made, findings=returned.findings or (), started=started
+        text="\n".join(lines),
+        made=made,
+        findings=returned.findings or (),
+        started=started,
+        revealed=labels if binding.reveals and not withheld else frozenset(),
     )
 
 
@@ -283,15 +296,24 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else (value,)
 
 
-def _labels(
-    binding: Binding, request: Request, returned: Returned, classes: frozenset[str]
-) -> frozenset[str]:
-    """I4: the union of all that went in; nothing known is `unclassified`."""
-    said = {label if label in classes else UNCLASSIFIED for label in returned.labels}
-    labels = binding.labels | said | request.text_labels
-    for use in request.assets:
-        labels |= use.labels
-    return labels or frozenset({UNCLASSIFIED})
+def _raised(returned: Returned, classes: frozenset[str]) -> frozenset[str]:
+    """The labels that the result itself names; one that is not configured is `unclassified`."""
+    return frozenset(one if one in classes else UNCLASSIFIED for one in returned.labels)
+
+
+def _withheld(binding: Binding, above: frozenset[str]) -> str:
+    """What the model reads in place of a text that says too much of media; empty for any other.
+
+    Args:
+        above: labels over the chat model's ceiling that the result itself raised, so that they
+            could not be judged before the call.
+    """
+    if not binding.reveals or not above:
+        return ""
+    return (
+        f"withheld: what it returned is labelled {', '.join(sorted(above))}, which the chat model"
+        " may not see; work with its ids"
+    )
 
 
 def _terms(terms: Sequence[Terms]) -> dict[str, Any]:

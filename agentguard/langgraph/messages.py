@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from agentguard._blocks import block_data, is_media
 from agentguard.errors import AssetError, LedgerError
+from agentguard.gather import seen_before
 from agentguard.guard import Guard
 from agentguard.jobs import Job
 from agentguard.model import GENERATED, UNCLASSIFIED
@@ -26,18 +27,21 @@ _PROVIDER_MEDIA = ("image_generation_call",)
 
 
 def take_in_media(
-    guard: Guard, job: Job | None, messages: Sequence[BaseMessage], *, owner: str
+    guard: Guard, job: Job | None, messages: Sequence[BaseMessage], *, owner: str, thread: str
 ) -> list[BaseMessage]:
     """The messages with every media block replaced by a text that names the new asset.
 
     Args:
         job: where they are taken in; None: the run has none, and they are left out.
         owner: the owner of the agent whose model speaks; a contributor of what it made.
+        thread: the LangGraph thread id, empty without one.
     """
-    return [_taken(guard, job, message, owner=owner) for message in messages]
+    return [_taken(guard, job, message, owner=owner, thread=thread) for message in messages]
 
 
-def _taken(guard: Guard, job: Job | None, message: BaseMessage, *, owner: str) -> BaseMessage:
+def _taken(
+    guard: Guard, job: Job | None, message: BaseMessage, *, owner: str, thread: str
+) -> BaseMessage:
     if not isinstance(message, (HumanMessage, AIMessage)) or isinstance(message.content, str):
         return message
     human = isinstance(message, HumanMessage)
@@ -53,8 +57,7 @@ def _taken(guard: Guard, job: Job | None, message: BaseMessage, *, owner: str) -
         elif human:
             content.append(_text(guard, job, block, set(), by=job.requested_by))
         else:
-            revealed = guard.ledger.all("SELECT label FROM revealed WHERE job = ?", job.id)
-            labels = {GENERATED, *(row["label"] for row in revealed)}
+            labels = {GENERATED, *seen_before(guard.ledger, job=job.id, thread=thread)}
             content.append(_text(guard, job, block, labels, by=owner))
     return message.model_copy(update={"content": content})
 

@@ -111,11 +111,13 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if all(isinstance(message.content, str) for message in messages):
             return list(messages)
         job: Job | None = None
+        configurable = get_config().get("configurable", {})
         with contextlib.suppress(JobError):
-            job = self._guard.jobs.find(get_config().get("configurable", {}))
+            job = self._guard.jobs.find(configurable)
         agents = self._guard.workspace.agents
         name = self._agents if isinstance(self._agents, str) else min(self._agents.values())
-        return take_in_media(self._guard, job, messages, owner=agents[name].owner)
+        thread = str(configurable.get("thread_id", ""))
+        return take_in_media(self._guard, job, messages, owner=agents[name].owner, thread=thread)
 
     def _shown(self, tools: list[Any]) -> list[BaseTool]:
         shown = []

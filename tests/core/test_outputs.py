@@ -100,6 +100,7 @@ def run(
             terms=terms,
             contributors=frozenset({"kim"}),
             classes=frozenset(DEFAULT_CLASSES),
+            shown=frozenset(),
         ),
     )
 
