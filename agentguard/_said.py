@@ -20,15 +20,26 @@ _ENCODED = re.compile(  # media written as base64 or hex would pass the chat mod
     r"data:[\w/+.-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{200,}"
     r"|(?:[A-Za-z0-9+/_=-]{60,}\s{1,2}){3,}[A-Za-z0-9+/_=-]*"
 )
+_COLON = r"(?::|%(?:25)*3a|\\+(?:u00|x)3a|&#0*58;?|&#x0*3a;?|&colon;)"
+_SLASH = r"(?:\\*/|%(?:25)*2f|\\+(?:u00|x)2f|&#0*47;?|&#x0*2f;?|&sol;|\\)"
+_HOST = r"(?:\[[0-9a-f:.]+\]|[\w-]+(?:[.:][\w-]+)+)"
 _URL = re.compile(  # what opens a vendor's result without any key; never a model's to read
-    r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>`]*", re.IGNORECASE
+    # A scheme is tried from its first letter only, or a long word would cost its square.
+    rf"(?:(?<![\w+.-])[\w+.-]+{_COLON}{_SLASH}{{2}}|(?<![\w/\\]){_SLASH}{{2}}{_HOST})"
+    r"[^\s\"'<>`]*",
+    re.IGNORECASE,
 )
+_LONGEST_WORD = 512
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _PATH = re.compile(r"(?<![\w:/])/(?:[^\s/\"'`]+/)+[^\s/\"'`]*")
 
 
 def without_urls(text: str) -> str:
-    """A text without URLs, in any of their spellings."""
-    return _URL.sub("[url]", text)
+    """A text without URLs, of any scheme or none, and in any of their spellings.
+
+    What nobody sees goes first: it could hide a URL that `clean` would then put together.
+    """
+    return _URL.sub("[url]", _visible(text))
 
 
 def without_paths(text: str) -> str:
@@ -48,15 +59,19 @@ def clean(text: str) -> str:
     media written as text, and without characters that a terminal or a model reads unseen.
     """
     seen = _cut(text, 4 * _MAX_SHOWN).replace("\u2028", "\n").replace("\u2029", "\n")
-    seen = _INVISIBLE.sub("", _ESCAPE.sub("", seen))
-    seen = _cut(_ENCODED.sub("[data]", seen), _MAX_SHOWN)
+    seen = _cut(_ENCODED.sub("[data]", _visible(seen)), _MAX_SHOWN)
     if not seen:
         return ""
     scanned = scan(seen)
     return scanned.redacted if scanned.secrets else seen
 
 
+def _visible(text: str) -> str:
+    return _INVISIBLE.sub("", _ESCAPE.sub("", text))
+
+
 def _cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
-    return re.sub(r"[!-~]{1,512}\Z", "", text[:limit]) + "[cut]"
+    kept = max(0, limit - _LONGEST_WORD)
+    return text[:kept] + text[kept:limit].rstrip(_PRINTABLE) + "[cut]"
