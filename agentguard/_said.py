@@ -52,6 +52,11 @@ def unlinked(text: str, binding: Binding) -> str:
     return without_urls(text) if binding.is_long or binding.urls else text
 
 
+def private_left_out(text: str) -> str:
+    """What a failure says, without URLs and paths: a person looks into the tool, not a model."""
+    return without_paths(without_urls(text))
+
+
 def clean(text: str) -> str:
     """A tool's text as the model and people may see it.
 

@@ -17,7 +17,7 @@ from langchain_core.messages import ToolMessage
 from agentguard._blocks import block_data, media_in, text_in
 from agentguard._fetch import fetch
 from agentguard._located import OPERATION, Located, located
-from agentguard._said import clean, unlinked, without_paths, without_urls
+from agentguard._said import clean, private_left_out, unlinked, without_urls
 from agentguard.assets import Scratch, asset_id
 from agentguard.bindings import Binding, Returned
 from agentguard.classify import scan
@@ -26,7 +26,7 @@ from agentguard.formats import Format
 from agentguard.ledger import Made, Started
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
-__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "unlinked"]
+__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "private_left_out"]
 
 _MAX_FINDINGS = 100
 _MAX_ERROR = 500
@@ -104,13 +104,13 @@ def collect(
     pending = [argument for argument, path in outputs.items()
                if binding.operations and not os.path.lexists(path)]  # fmt: skip
     if binding.urls and not (binding.operations or returned.urls):
-        raise AssetError(_failed("its result holds no URL of media", returned, scratch, binding))
+        raise AssetError(_failed("its result holds no URL of media", returned, scratch))
     taken: list[tuple[str, str, int, Format]] = []
     for argument, path in outputs.items():
         if argument in pending:
             continue
         if not os.path.lexists(path):
-            why = _failed("the tool wrote no output file", returned, scratch, binding)
+            why = _failed("the tool wrote no output file", returned, scratch)
             raise AssetError(why)
         taken.append((argument, *scratch.take(path)))
     known = set(outputs.values())
@@ -237,10 +237,10 @@ def _operations(ids: Sequence[str], binding: Binding) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def _failed(why: str, returned: Returned, scratch: Scratch, binding: Binding) -> str:
+def _failed(why: str, returned: Returned, scratch: Scratch) -> str:
     """Why an output is missing: the tool's own text often says it, as an answer like any other."""
-    said = unlinked(scratch.conceal(returned.text, lambda name: "[file]"), binding)
-    text = clean(without_paths(said))[:_MAX_ERROR]
+    said = scratch.conceal(returned.text, lambda name: "[file]")
+    text = clean(private_left_out(said))[:_MAX_ERROR]
     return f"{why}; it said: {text}" if text else why
 
 

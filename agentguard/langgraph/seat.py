@@ -24,7 +24,7 @@ from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import Agents, Gate, agent_for, make_call
 from agentguard.langgraph.commands import MESSAGES, are_messages, own_part, said, storable
 from agentguard.model import OutsideEffect
-from agentguard.outputs import Collected, clean, unlinked
+from agentguard.outputs import Collected, clean, private_left_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +307,7 @@ class Seat:
         outside = self.bound.binding.effect is not OutsideEffect.NONE
         if isinstance(error, (DestinationError, ToolException, AssetError)):
             shown = claim.scratch.conceal(str(error), lambda name: "[file]")
-            text = clean(unlinked(shown, self.bound.binding))[:500]
+            text = clean(private_left_out(shown))[:500]
         else:  # an exception's text may hold paths, keys, or words of the media: not for a model
             text = type(error).__name__
         if claim.unknown and outside:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
+from langchain_core.tools import ToolException, tool
 from PIL import Image
 
 from agentguard import Binding
@@ -158,3 +158,30 @@ def test_I4_the_next_job_of_a_thread_knows_what_its_conversation_holds(tmp_path:
                 painted = AIMessage([block])
                 [message] = take_in_media(guard, job, [painted], owner=KIM, thread=thread)
                 assert ("customer-data" in str(message.content)) == known[thread]
+
+
+def test_S16_what_a_failed_tool_says_holds_no_path_and_no_url(tmp_path: Path) -> None:
+    said = "could not read /home/kim/.ssh/id_rsa; see https://cdn.x/out.png?sig=5d41402abc4b"
+
+    @tool
+    def sharpen(source: str) -> str:
+        """Sharpen a picture."""
+        raise ToolException(said)
+
+    @tool
+    def blur(source: str, file: str = "x.png") -> str:
+        """Blur a picture, or say why not."""
+        return said
+
+    with desk(tmp_path) as at:
+        at.bind(
+            Binding(sharpen, stage="edit", assets=["source"]),
+            Binding(blur, stage="edit", assets=["source"], outputs=["file"]),
+        )
+        with at.studio.guard.open_job("x", requested_by=KIM) as job:
+            picture = job.import_asset(at.studio.picture(), ["brand"])
+            for name in ("sharpen", "blur"):
+                answer = at.act(job, name, source=picture)
+                assert answer.status == "error"
+                assert answer.content.endswith("could not read [file] see [url]"), answer.content
+        assert "id_rsa" not in str(rows(at, "SELECT text FROM outcomes"))
