@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -322,15 +323,20 @@ class Ledger:
         """Take an imported asset into the registry, and give it to a job.
 
         Known bytes join labels and never drop one; the row version then rises, which voids
-        grants and approvals that relied on the old labels.
+        grants and approvals that relied on the old labels. That is on the disk before this
+        returns, like a hold or recall: a crash must not bring the lower class back (I4).
         """
 
-        def transition(tx: Tx) -> None:
+        def transition(tx: Tx, *, known: bool) -> bool:
             lock_made(tx, [made])
+            if not known and tx.one("SELECT 1 FROM assets WHERE sha256 = ?", made.sha256):
+                return False
             register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
             tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
+            return True
 
-        self._run(transition)
+        if not self._run(partial(transition, known=False)):
+            self._run(partial(transition, known=True), durable=True)
 
     def give(self, sha256: str, *, job: str, by: str, name: str) -> None:
         """Make a known asset visible to a job."""

@@ -469,6 +469,30 @@ def test_a_lease_that_somebody_deleted_is_no_lease(bench: Bench, place: Place) -
     assert bench.job_state() == "ended"
 
 
+def test_I4_a_class_that_rises_is_on_the_disk_before_anybody_is_told(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = ledger.storage.submit
+    synced: list[bool] = []
+
+    def noted(transition: Any, *, durable: bool = False) -> Any:
+        answer = submit(transition, durable=durable)
+        if answer.result() is not False:  # what declined wrote nothing
+            synced.append(durable)
+        return answer
+
+    monkeypatch.setattr(ledger.storage, "submit", noted)
+    before = len(kinds(ledger))
+    ledger.register(made("a"), job=None, by="kim", how="imported")
+    assert synced == [False]  # lost in a crash, its id is unknown and opens nothing
+    ledger.register(made("a", labels=frozenset({"regulated"})), job=None, by="kim", how="imported")
+    assert synced == [False, True]
+    assert kinds(ledger)[before:] == ["asset.registered"] * 2
+    row = ledger.one("SELECT labels FROM assets WHERE sha256 = ?", "a" * 64)
+    assert row is not None
+    assert row["labels"] == '["brand","regulated"]'
+
+
 @pytest.mark.parametrize("change", ["label", "terms", "contributor", "held", "recalled"])
 def test_I4_an_asset_that_moved_since_it_was_judged_is_refused(bench: Bench, change: str) -> None:
     ledger = bench.ledger
