@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard._ledger_assets import Made, inherit, lock_made, register
 from agentguard._ledger_jobs import job_obstacle
-from agentguard._ledger_operations import Started, start, with_memory
+from agentguard._ledger_operations import Memory, Started, all_sent, raise_labels, start
 from agentguard._ledger_requests import is_approved
 from agentguard.model import GrantState, OutsideEffect, Request
 from agentguard.storage import Tx, to_json
@@ -40,7 +40,8 @@ class Outcome:
         findings: what a review found, by asset SHA-256.
         receipts: (destination, location, SHA-256) of what was sent.
         started: operations that go on at a vendor.
-        remembers: tools that share the memory of the server behind this one.
+        remembers: the memory of the server behind the tool, if it keeps what it is sent.
+        raised: labels that the tool's result raised.
     """
 
     state: GrantState
@@ -52,7 +53,8 @@ class Outcome:
     revealed: frozenset[str] = frozenset()
     receipts: tuple[tuple[str, str, str], ...] = ()
     started: tuple[Started, ...] = ()
-    remembers: tuple[str, ...] = ()
+    remembers: Memory | None = None
+    raised: frozenset[str] = frozenset()
 
 
 def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
@@ -114,6 +116,8 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
     grant = str(row["id"])
     if (row["state"], outcome.state) != (GrantState.UNKNOWN, GrantState.UNKNOWN):
         tx.update("grants", "state = ?, ended_at = ?", "id = ?", outcome.state, tx.now, grant)
+    if outcome.remembers is not None:
+        outcome = with_memory(tx, request, outcome, outcome.remembers)
     _insert_effects(tx, request, grant, outcome, credential=credential)
     tx.record("finished", body)
     return True
@@ -152,8 +156,8 @@ def _insert_effects(
         updates=outcome.updates or {},
     )
     start(tx, request, grant, outcome.started)
-    for output in outcome.made:
-        made = with_memory(tx, request, outcome.remembers, output)
+    raise_labels(tx, request, grant, outcome.raised)
+    for made in outcome.made:
         register(
             tx,
             inherit(tx, made),
@@ -191,6 +195,48 @@ def _insert_effects(
         tx.insert_new("revealed", job=request.job, label=label)
     for destination, location, sha256 in outcome.receipts:
         keep_receipt(tx, grant, destination=destination, location=location, sha256=sha256)
+
+
+def with_memory(tx: Tx, request: Request, outcome: Outcome, memory: Memory) -> Outcome:
+    """An outcome with the class of all that a remembering server was sent before its end (I4).
+
+    Other calls may have sent there since this one was judged: what was made and started has their
+    class too, and words of what the chat model may not see are withheld.
+    """
+    sent = all_sent(tx, request, memory)
+    outcome = replace(
+        outcome,
+        made=tuple(
+            replace(
+                made,
+                labels=made.labels | sent.labels,
+                parents=tuple(sorted({*made.parents, *sent.assets})),
+                contributors=made.contributors | sent.contributors,
+            )
+            for made in outcome.made
+        ),
+        started=tuple(
+            replace(
+                started,
+                labels=started.labels | sent.labels,
+                assets=tuple(sorted({*started.assets, *sent.assets})),
+                contributors=started.contributors | sent.contributors,
+            )
+            for started in outcome.started
+        ),
+    )
+    if memory.ceiling is None:
+        return outcome
+    judged = request.text_labels.union(*(use.labels for use in request.assets))
+    above = sent.labels - judged - memory.ceiling - memory.open_labels
+    if not above:
+        return replace(outcome, revealed=outcome.revealed | (sent.labels - memory.open_labels))
+    text = (
+        f"{request.tool} ended, and what it said is withheld: its server was meanwhile sent what is"
+        f" labelled {', '.join(sorted(above))}, which the chat model may not see; work with ids"
+    )
+    ids = [*(made.id for made in outcome.made), *(f"operation: {s.id}" for s in outcome.started)]
+    return replace(outcome, text="\n".join([text, *ids]), updates={})
 
 
 def set_outcome(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from agentguard._ledger_assets import Made
 from agentguard._ledger_requests import Reads
 from agentguard.canonical import digest
-from agentguard.model import Request
+from agentguard.model import UNCLASSIFIED, Request
 from agentguard.storage import Row, Tx, to_json
 
 
@@ -30,6 +29,36 @@ class Started:
     terms: Mapping[str, Any]
     contributors: frozenset[str]
     assets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the server behind a tool keeps, and who reads what it says of that.
+
+    Args:
+        tools: that share the memory.
+        owners: agent id → the Person who owns it (I1).
+        ceiling: labels that the chat model may see, if the tool reveals; None if it does not.
+        open_labels: labels that need no ceiling.
+    """
+
+    tools: tuple[str, ...]
+    owners: Mapping[str, str]
+    ceiling: frozenset[str] | None
+    open_labels: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """All that a remembering server was sent, as it is now: labels, assets, and who stands behind.
+
+    Args:
+        assets: SHA-256 of each.
+    """
+
+    labels: frozenset[str]
+    assets: frozenset[str]
+    contributors: frozenset[str]
 
 
 def operation_name(job: str, tool: str, id: str) -> str:
@@ -62,18 +91,43 @@ def operations_named(reader: Reads, job: str, tools: Sequence[str], id: str) -> 
     return reader.all(f"SELECT * FROM operations WHERE job = ? AND name IN ({marks})", job, *names)
 
 
+def raise_labels(tx: Tx, request: Request, grant: str, labels: frozenset[str]) -> None:
+    """Remember the labels that a tool raised by its result, made it an asset or not (I4).
+
+    As an operation whose name no id leads to: a server that remembers keeps their class too.
+    """
+    if labels:
+        tx.insert(
+            "operations",
+            job=request.job,
+            name=_raised_name(grant),
+            grant_id=grant,
+            tool=request.tool,
+            destination=request.destination,
+            labels=to_json(labels),
+            terms=to_json({}),
+            contributors=to_json([]),
+            assets=to_json([]),
+            at=tx.now,
+        )
+
+
+def _raised_name(grant: str) -> str:
+    return digest("agentguard/raised/v1", grant)
+
+
 def sent(
     reader: Reads, job: str, tools: Sequence[str], destination: str | None
 ) -> list[Mapping[str, Any]]:
     """What a job's claimed calls sent to a server that remembers: each call as it was decided.
 
     Returns:
-        One mapping a call: `call_key`, `thread`, `call_id`, `ordinal`, `agent`, `text_labels`,
-        `assets` (SHA-256).
+        One mapping a call: `call_key`, `thread`, `call_id`, `ordinal`, `agent`, `labels` (of its
+        texts and its tool, and those that its result raised), `assets` (SHA-256), `contributors`.
     """
     marks = ", ".join("?" * len(tools))
     rows = reader.all(
-        "SELECT r.call_key, r.thread, r.call_id, r.ordinal, r.agent, r.body FROM requests r"
+        "SELECT r.call_key, r.thread, r.call_id, r.ordinal, r.agent, r.body, g.id FROM requests r"
         " JOIN grants g ON g.request = r.digest WHERE r.job = ? AND g.claims > 0"
         f" AND (r.tool IN ({marks}) OR r.destination = ?)",
         job, *tools, destination,
@@ -81,21 +135,32 @@ def sent(
     found: list[Mapping[str, Any]] = []
     for row in rows:
         body = json.loads(row["body"])
+        raised = reader.one(
+            "SELECT labels FROM operations WHERE job = ? AND name = ? AND grant_id = ?",
+            job, _raised_name(row["id"]), row["id"],
+        )  # fmt: skip
         found.append({
             "call_key": row["call_key"], "thread": row["thread"], "call_id": row["call_id"],
-            "ordinal": row["ordinal"], "agent": row["agent"], "text_labels": body["text_labels"],
+            "ordinal": row["ordinal"], "agent": row["agent"],
+            "labels": {*body["text_labels"], *body.get("tool_labels", ()),
+                       *(json.loads(raised["labels"]) if raised is not None else ())},
             "assets": [asset["sha256"] for asset in body["assets"]],
+            "contributors": body.get("contributors", ()),
         })  # fmt: skip
     return found
 
 
-def with_memory(tx: Tx, request: Request, tools: Sequence[str], made: Made) -> Made:
-    """An output with the class of what a remembering server was sent while it was made, too."""
-    if not tools:
-        return made
-    calls = sent(tx, request.job, tools, request.destination)
-    return replace(
-        made,
-        labels=made.labels.union(*(call["text_labels"] for call in calls)),
-        parents=tuple(sorted({*made.parents, *(a for call in calls for a in call["assets"])})),
-    )
+def all_sent(reader: Reads, request: Request, memory: Memory) -> Sent:
+    """What the server behind a call was sent until now, this call's own part too."""
+    labels: set[str] = set()
+    assets: set[str] = set()
+    people: set[str] = set()
+    for call in sent(reader, request.job, memory.tools, request.destination):
+        labels |= call["labels"]
+        assets |= set(call["assets"])
+        people |= {*call["contributors"]}
+        people |= {memory.owners[call["agent"]]} if call["agent"] in memory.owners else set()
+    for sha256 in assets:
+        row = reader.one("SELECT labels FROM assets WHERE sha256 = ?", sha256)
+        labels |= set(json.loads(row["labels"])) if row is not None else {UNCLASSIFIED}
+    return Sent(labels=frozenset(labels), assets=frozenset(assets), contributors=frozenset(people))

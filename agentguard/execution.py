@@ -17,7 +17,7 @@ from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
 from agentguard.formats import Limits
 from agentguard.gate import Gate, asked_of
 from agentguard.gather import Call, Prepared, Refused
-from agentguard.ledger import Outcome, Relied
+from agentguard.ledger import Memory, Outcome, Relied
 from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
 from agentguard.operations import terms_of
 from agentguard.outputs import Collected, Sources, collect
@@ -135,8 +135,11 @@ class Execution:
 
     def executed(
         self, claim: Claim, collected: Collected, *, updates: Mapping[str, Any] | None = None
-    ) -> None:
+    ) -> str:
         """Record that a claimed call ran, with all it made.
+
+        Returns:
+            What the model reads; not the tool's words, if they came to be withheld (I4).
 
         Raises:
             LedgerUnavailable: the outcome is not recorded; the Grant stays `claimed`.
@@ -146,7 +149,7 @@ class Execution:
         used = {use.sha256 for use in request.assets}
         queued = binding.stage is Stage.QUEUE and request.destination is not None
         reviewed = {use.sha256 for use in request.assets if use.argument == binding.reviews}
-        self._finish(
+        return self._finish(
             claim,
             Outcome(
                 state=GrantState.EXECUTED,
@@ -163,21 +166,33 @@ class Execution:
                     for receipt in claim.receipts
                 ),
                 started=collected.started,
-                remembers=binding.remembers,
+                remembers=self._memory(claim),
+                raised=collected.raised,
             ),
         )
 
-    def failed(self, claim: Claim, text: str) -> None:
-        """Record that a claimed call failed; `unknown` where its effect may have happened (I8)."""
+    def failed(self, claim: Claim, text: str) -> str:
+        """Record that a claimed call failed; `unknown` where its effect may have happened (I8).
+
+        Returns:
+            What the model reads, as for `executed`.
+        """
         outside = claim.call.bound.outside is not OutsideEffect.NONE
         state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if claim.started and claim.call.bound.binding.reveals:
             request = claim.prepared.request
-            revealed |= claim.call.bound.binding.labels | request.text_labels
+            revealed |= (
+                claim.call.bound.binding.labels
+                | request.text_labels
+                | claim.prepared.carried.labels
+            )
             revealed = revealed.union(*(use.labels for use in request.assets))
             revealed -= self.workspace.open_labels
-        self._finish(claim, Outcome(state=state, text=text, revealed=revealed))
+        memory = self._memory(claim) if claim.started else None
+        return self._finish(
+            claim, Outcome(state=state, text=text, revealed=revealed, remembers=memory)
+        )
 
     def paused(self, claim: Claim) -> None:
         """Return the Grant of a tool that paused itself before any effect."""
@@ -250,6 +265,17 @@ class Execution:
             scratch.close()
             raise
 
+    def _memory(self, claim: Claim) -> Memory | None:
+        binding = claim.call.bound.binding
+        if not binding.remembers:
+            return None
+        return Memory(
+            tools=binding.remembers,
+            owners={agent.id: agent.owner for agent in self.workspace.agents.values()},
+            ceiling=self.workspace.chat_ceiling if binding.reveals else None,
+            open_labels=self.workspace.open_labels,
+        )
+
     def _hosts(self, request: Request) -> frozenset[str]:
         """Where what a call returned may be fetched from (I3)."""
         named = self.workspace.destinations.get(request.destination or "")
@@ -266,7 +292,7 @@ class Execution:
             assets=tuple(json.loads(row["assets"])),
         )
 
-    def _finish(self, claim: Claim, outcome: Outcome) -> None:
+    def _finish(self, claim: Claim, outcome: Outcome) -> str:
         request = claim.prepared.request
         try:
             held = self.ledger.finish(request, outcome, credential=claim.credential)
@@ -277,3 +303,12 @@ class Execution:
             claim.scratch.close()
         if not held:
             raise LedgerUnavailable("the job ended while its tool ran; the outcome came too late")
+        if outcome.remembers is None or outcome.remembers.ceiling is None:
+            return outcome.text
+        row = self.ledger.one(
+            "SELECT outcomes.text FROM outcomes JOIN grants ON id = grant_id WHERE request = ?",
+            request.digest,
+        )
+        if row is None:
+            raise LedgerUnavailable("what the tool said was deleted before it was read")
+        return str(row["text"])

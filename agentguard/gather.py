@@ -152,13 +152,13 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     frozen = freeze(call.bound, call.arguments)
     rows, uses = _assets(call, frozen, reads)
     labels, redacted = _texts(call, frozen)
-    carried = _carried(call, frozen, workspace, reads)
+    destination = _destination(call, frozen, workspace)
+    carried = _carried(call, frozen, destination, workspace, reads)
     rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
     if call.bound.carries_text:
         labels |= seen_before(reads, job=call.job.id, thread=call.thread)
     if binding.reveals:  # what the tool adds by itself is shown to the chat model, too (I4)
         labels |= binding.labels - workspace.open_labels
-    destination = _destination(call, frozen, workspace)
     request = Request(
         workspace=workspace.id,
         job=call.job.id,
@@ -190,16 +190,30 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         "text_labels": request.text_labels,
         "destination": request.destination,
     }  # fmt: skip
+    if binding.labels:
+        shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)
     if carried.contributors:
         shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
     return Prepared(request=request, shown=shown, rows=rows, carried=carried)
 
 
-def _carried(call: Call, frozen: Mapping[str, Any], workspace: Workspace, reads: Reads) -> Carried:
+def _carried(
+    call: Call,
+    frozen: Mapping[str, Any],
+    destination: Destination | None,
+    workspace: Workspace,
+    reads: Reads,
+) -> Carried:
     name = (call.key, call.thread, call_name(call.call_id))
     try:
         return carry(
-            call.bound, frozen, job=call.job.id, call=name, workspace=workspace, reads=reads
+            call.bound,
+            frozen,
+            job=call.job.id,
+            call=name,
+            destination=destination.id if destination else None,
+            workspace=workspace,
+            reads=reads,
         )
     except UnknownOperation as error:
         raise Refused(str(error), policy="unknown-operation") from None

@@ -66,6 +66,7 @@ def carry(
     *,
     job: str,
     call: tuple[str | None, str, str],
+    destination: str | None,
     workspace: Workspace,
     reads: Reads,
 ) -> Carried:
@@ -74,6 +75,7 @@ def carry(
     Args:
         call: its call key if that is known, its thread and the name of its call id: what it sent
             itself it does not carry, so that it stays the same call when it is asked again (I8).
+        destination: id of the Destination that it names.
 
     Raises:
         UnknownOperation: this job did not obtain an id it names.
@@ -90,8 +92,9 @@ def carry(
         terms.append(terms_of(row["terms"]))
         people |= set(json.loads(row["contributors"]))
         named.update(dict.fromkeys((path, sha256) for sha256 in json.loads(row["assets"])))
-    for one in _remembered(bound, job=job, call=call, reads=reads, workspace=workspace):
-        labels |= set(one["text_labels"])
+    for one in _remembered(bound, job=job, call=call, destination=destination, reads=reads):
+        labels |= one["labels"]
+        people |= set(one["contributors"])
         owner = workspace.agents.get(one["agent"])
         people |= {owner.owner} if owner is not None else set()
         named.update(dict.fromkeys((REMEMBERED, sha256) for sha256 in one["assets"]))
@@ -148,14 +151,12 @@ def _remembered(
     *,
     job: str,
     call: tuple[str | None, str, str],
-    workspace: Workspace,
+    destination: str | None,
     reads: Reads,
 ) -> Iterable[Mapping[str, Any]]:
-    binding = bound.binding
-    if not binding.remembers:
+    if not bound.binding.remembers:
         return ()
-    named = binding.destination if isinstance(binding.destination, str) else None
-    calls = sent(reads, job, binding.remembers, named)
+    calls = sent(reads, job, bound.binding.remembers, destination)
     key, thread, call_id = call
     if key is not None:
         return [one for one in calls if one["call_key"] != key]

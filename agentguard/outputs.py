@@ -44,6 +44,7 @@ class Collected:
         findings: what a review said.
         started: operations that go on at a vendor.
         revealed: labels of what the text tells the chat model of media.
+        raised: labels that the result raised.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Collected:
     findings: tuple[Mapping[str, Any], ...]
     started: tuple[Started, ...] = ()
     revealed: frozenset[str] = frozenset()
+    raised: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ def collect(
     content, artifact = _split(result, binding)
     returned = _returned(result, content, artifact, binding)
     judged = binding.labels.union(request.text_labels, *(use.labels for use in request.assets))
-    labels = judged | _raised(returned, sources.classes)  # I4: the union of all that went in
+    raised = _raised(returned, sources.classes)
+    labels = judged | raised  # I4: the union of all that went in
     withheld = _withheld(binding, labels - judged - sources.shown)
     if withheld:  # before anything repeats the text; the tool's effect is done
         returned = replace(returned, text="")
@@ -165,6 +168,7 @@ def collect(
         findings=returned.findings or (),
         started=started,
         revealed=labels if binding.reveals and not withheld else frozenset(),
+        raised=raised,
     )
 
 

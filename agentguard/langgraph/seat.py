@@ -213,18 +213,18 @@ class Seat:
             claim.unknown = self.bound.binding.effect is not OutsideEffect.NONE
             return self.fail(claim, str(error))
         try:
-            self.guard.execution.executed(claim, collected)
+            text = self.guard.execution.executed(claim, collected)
         except LedgerError:
             return self._unrecorded(claim)
         if not self.media:
             return result
-        return self._content(collected.text, [made.id for made in collected.made])
+        return self._content(text, [made.id for made in collected.made])
 
     def fail(self, claim: Claim, reason: str) -> Any:
         """Record a failure and return it as an error message."""
         text = f"{self.tool.name} failed: {reason}"
         try:
-            self.guard.execution.failed(claim, text)
+            text = self.guard.execution.failed(claim, text)
         except LedgerError:
             return self._unrecorded(claim)
         return self.refusal(text, claim.call.call_id)
@@ -324,7 +324,7 @@ class Seat:
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
         try:
-            self.guard.execution.executed(claim, collected, updates=storable(own.updates))
+            text = self.guard.execution.executed(claim, collected, updates=storable(own.updates))
         except LedgerError:
             return self._unrecorded(claim)
         if own.routed:
@@ -332,6 +332,8 @@ class Seat:
             return self.refusal(
                 f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call_id
             )
+        if text != collected.text:  # withheld, and what it writes into the state with it (I4)
+            return self._pair(ToolMessage(content=text, tool_call_id=call_id, name=self.tool.name))
         return self._pair(items if isinstance(result, list) or len(items) > 1 else items[0])
 
     def _content(self, text: str, assets: list[str]) -> Any:

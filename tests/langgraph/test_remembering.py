@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.tools import BaseTool, tool
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, ToolException, tool
+from langgraph.types import Command
 
-from agentguard import Binding
-from tests.support import call, results, says
+from agentguard import Binding, Returned
+from agentguard.jobs import Job
+from tests.support import CONFIG, call, results, says
 from tests.wild.desk import KIM, Desk, desk, png
 
 
@@ -189,3 +192,137 @@ def test_a_description_of_what_a_server_remembers_obeys_the_chat_models_ceiling(
         at.act(job, "place", image=photo)
         answer = at.act(job, "describe", size=1)
         assert "the chat model may not see" in answer.content
+
+
+def meanwhile(at: Desk, canvas: Canvas, job: Job, tool: str, label: str) -> ToolMessage:
+    """What the model reads of a call that began before a picture of a class was placed."""
+    canvas.go.clear()
+    photo = job.import_asset(at.studio.picture(), [label])
+    answers: list[Any] = []
+    config = job.config(thread_id="meanwhile")
+    said = {"messages": [says(call(tool, {"size": 1}))]}
+    running = threading.Thread(target=lambda: answers.append(at.graphs[tool].invoke(said, config)))
+    running.start()
+    try:
+        assert canvas.entered.wait(10)
+        assert at.act(job, "place", image=photo).status == "success"
+    finally:
+        canvas.go.set()
+        running.join()
+    return results(answers[0])[-1]
+
+
+@pytest.mark.parametrize("way", ["text", "error", "command"])
+def test_I4_words_of_what_was_sent_meanwhile_are_withheld_above_the_chat_models_ceiling(
+    at: Desk, canvas: Canvas, way: str
+) -> None:
+    @tool
+    def describe(size: int) -> Any:
+        """Describe the canvas."""
+        canvas.entered.set()
+        canvas.go.wait(10)
+        if way == "error":
+            raise ToolException("it shows Jane Doe")
+        if way == "command":
+            message = ToolMessage("it shows Jane Doe", tool_call_id="c1")
+            return Command(update={"messages": [message], "topic": "Jane Doe"})
+        return "it shows Jane Doe"
+
+    at.bind(Binding(describe, stage="edit", plain=["size"], reveals=True, remembers=["place"],
+                    state=["topic"] if way == "command" else []))  # fmt: skip
+    guard = at.studio.guard
+    with guard.open_job("poster", requested_by=KIM) as job:
+        answer = meanwhile(at, canvas, job, "describe", "customer-data")
+        assert "Jane Doe" not in str(answer)
+        assert "withheld" in answer.content
+        assert "customer-data" in answer.content
+        for table in ("outcomes", "records"):
+            rows = guard.ledger.all(f"SELECT * FROM {table}")
+            assert "Jane Doe" not in str([tuple(row) for row in rows])
+    guard.verify()
+
+
+CHAT = (
+    CONFIG.replace('workspace = "acme"', 'workspace = "acme"\nchat_model = "chat"')
+    + """
+[destinations.chat]
+audience = "vendor"
+environment = "draft"
+ceiling = ["brand"]
+"""
+)
+
+
+def test_I4_words_within_the_ceiling_raise_the_class_of_the_jobs_later_texts(
+    tmp_path: Path, canvas: Canvas
+) -> None:
+    @tool
+    def describe(size: int) -> str:
+        """Describe the canvas."""
+        canvas.entered.set()
+        canvas.go.wait(10)
+        return "it shows our logo"
+
+    with desk(tmp_path, config=CHAT) as at:
+        bind(at, canvas).bind(
+            Binding(describe, stage="edit", plain=["size"], reveals=True, remembers=["place"])
+        )
+        with at.studio.guard.open_job("poster", requested_by=KIM) as job:
+            answer = meanwhile(at, canvas, job, "describe", "brand")
+            assert answer.content == "it shows our logo"
+            rows = at.studio.guard.ledger.all("SELECT label FROM revealed WHERE job = ?", job.id)
+            assert [row["label"] for row in rows] == ["brand"]
+
+
+def test_I4_an_operation_has_the_class_of_what_was_sent_while_it_was_started(
+    at: Desk, canvas: Canvas
+) -> None:
+    @tool
+    def render(size: int) -> dict[str, str]:
+        """Start to render the canvas."""
+        canvas.entered.set()
+        canvas.go.wait(10)
+        return {"id": "op-1"}
+
+    at.bind(Binding(render, stage="edit", plain=["size"], starts="id", remembers=["place"]))
+    guard = at.studio.guard
+    with guard.open_job("poster", requested_by=KIM) as job:
+        assert meanwhile(at, canvas, job, "render", "customer-data").status == "success"
+        (row,) = guard.ledger.all("SELECT * FROM operations")
+        sha256 = guard.ledger.all("SELECT sha256 FROM assets")[0]["sha256"]
+        assert "customer-data" in row["labels"]
+        assert sha256 in row["assets"]
+    guard.verify()
+
+
+@pytest.mark.parametrize("how", ["labels", "returns"])
+def test_I4_a_server_keeps_the_class_of_the_tools_that_it_was_sent_to_by(
+    at: Desk, how: str
+) -> None:
+    @tool
+    def stock(prompt: str) -> str:
+        """Put licensed stock on the canvas."""
+        return "placed"
+
+    def raised(result: Any) -> Returned:
+        return Returned(text=result, labels=frozenset({"licensed"}))
+
+    more: dict[str, Any] = {"labels": ["licensed"]} if how == "labels" else {"returns": raised}
+    made = canvas_tool()
+    at.bind(Binding(stock, stage="edit", texts=["prompt"], **more),
+            Binding(made, stage="edit", outputs=["file"], remembers=["stock"]))  # fmt: skip
+    with at.studio.guard.open_job("poster", requested_by=KIM) as job:
+        assert at.act(job, "stock", prompt="a lion").status == "success"
+        assert at.act(job, "save").status == "success"
+        assert labels(at) == {"licensed"}
+    at.studio.guard.verify()
+
+
+def canvas_tool() -> BaseTool:
+    @tool
+    def save(file: str = "c.png") -> str:
+        """Save the canvas."""
+        Path(file).write_bytes(png(size=11))
+        return "saved"
+
+    return save
