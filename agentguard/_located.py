@@ -21,7 +21,7 @@ OPERATION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._~+=@/-]|:(?!//)){0,254}")
 """The id of an operation as vendors write them: one word, and no URL."""
 
 _PATH = re.compile(r"(?:\[\]|[^\s.\[\]]{1,64}(?:\[\])*)(?:\.[^\s.\[\]]{1,64}(?:\[\])*)*")
-_MAX_FOUND = 64
+MAX_FOUND = 64
 _MAX_JSON = 1 << 20
 
 
@@ -60,8 +60,8 @@ def located(where: Located, *, content: Any, artifact: Any, text: str) -> tuple[
         for value in found
         if isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
     )
-    if len(kept) > _MAX_FOUND:
-        raise AssetError(f"the tool returned {len(kept)} ids or URLs, at most {_MAX_FOUND}")
+    if len(kept) > MAX_FOUND:
+        raise AssetError(f"the tool returned {len(kept)} ids or URLs, at most {MAX_FOUND}")
     return tuple(kept)
 
 

@@ -18,8 +18,8 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -223,6 +223,23 @@ class Scratch:
             AssetError: no such file, not a regular file of this folder, or not media within the
                 limits.
         """
+        with self._opened(path) as file:
+            return take_in(self._store, file, limits=self.limits)
+
+    def inspect(self, path: str) -> None:
+        """Refuse a file of this folder that `take` would refuse; nothing is stored.
+
+        Raises:
+            AssetError: see `take`.
+        """
+        with self._opened(path) as file:
+            try:
+                inspect(file, limits=self.limits)
+            except MediaRefused as error:
+                raise AssetError(str(error)) from error
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[BinaryIO]:
         folder, inside = self._folder()
         name = os.path.basename(path)
         if os.path.abspath(path) != str(folder / name) or name in ("", ".", ".."):
@@ -241,7 +258,7 @@ class Scratch:
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise AssetError("an output must be a regular file of its own, not a link")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return take_in(self._store, file, limits=self.limits)
+                yield file
         finally:
             os.close(descriptor)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +16,13 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from agentguard._blocks import block_data, media_in, text_in
-from agentguard._fetch import fetch
-from agentguard._located import OPERATION, Located, located
+from agentguard._fetch import TOTAL_S, fetch
+from agentguard._located import MAX_FOUND, OPERATION, Located, located
 from agentguard._said import clean, private_left_out, unlinked, without_urls
 from agentguard.assets import Scratch, asset_id
 from agentguard.bindings import Binding, Returned
 from agentguard.classify import scan
 from agentguard.errors import AssetError
-from agentguard.formats import Format
 from agentguard.ledger import Made, Started
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
@@ -108,22 +108,19 @@ def collect(
                if binding.operations and not os.path.lexists(path)]  # fmt: skip
     if binding.urls and not (binding.operations or returned.urls):
         raise AssetError(_failed("its result holds no URL of media", returned, scratch))
-    taken: list[tuple[str, str, int, Format]] = []
-    for argument, path in outputs.items():
-        if argument in pending:
-            continue
-        if not os.path.lexists(path):
-            why = _failed("the tool wrote no output file", returned, scratch)
-            raise AssetError(why)
-        taken.append((argument, *scratch.take(path)))
+    written = {argument: path for argument, path in outputs.items() if argument not in pending}
+    if not all(map(os.path.lexists, written.values())):
+        raise AssetError(_failed("the tool wrote no output file", returned, scratch))
+    fetched = _fetched(returned.urls, scratch, sources.hosts)  # all, before anything is stored
+    taken = [(argument, *scratch.take(path)) for argument, path in written.items()]
     known = set(outputs.values())
     further = [path for path in dict.fromkeys(returned.files) if path not in known]
     for number, path in enumerate(further):
         taken.append((f"file {number + 1}", *scratch.take(path)))
     for number, data in enumerate(media):
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
-    for number, url in enumerate(returned.urls):
-        taken.append((f"url {number + 1}", *_fetched(url, scratch, sources.hosts)))
+    for number, path in enumerate(fetched):
+        taken.append((f"url {number + 1}", *scratch.take(path)))
     parents = tuple(sorted({use.sha256 for use in request.assets}))
     made = tuple(
         Made(
@@ -214,15 +211,18 @@ def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Ret
     findings = said.get("findings")
     if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
         findings = [{"code": "no-findings", "message": "the review left no findings"}]
+    urls = dict.fromkeys(map(_text, _list(said.get("urls")) or at(*binding.urls)))
+    ids = dict.fromkeys(map(_text, _list(said.get("operations")) or at(binding.starts)))
+    for named in (urls, ids):
+        if len(named) > MAX_FOUND:
+            raise AssetError(f"the tool returned {len(named)} ids or URLs, at most {MAX_FOUND}")
     return Returned(
         text=text if isinstance(text, str) else text_in(text),
         files=tuple(map(_path, _list(said.get("files")))),
         labels=frozenset(map(_label, _list(said.get("labels")))),
         findings=_findings(_list(findings)),
-        urls=tuple(dict.fromkeys(map(_text, _list(said.get("urls")) or at(*binding.urls)))),
-        operations=_operations(
-            tuple(map(_text, _list(said.get("operations")) or at(binding.starts))), binding
-        ),
+        urls=tuple(urls),
+        operations=_operations(tuple(ids), binding),
     )
 
 
@@ -248,14 +248,23 @@ def _failed(why: str, returned: Returned, scratch: Scratch) -> str:
     return f"{why}; it said: {text}" if text else why
 
 
-def _fetched(url: str, scratch: Scratch, hosts: frozenset[str]) -> tuple[str, int, Format]:
-    path = scratch.output("url", "")
-    try:
-        with open(path, "xb") as file:
-            fetch(url, hosts=hosts, target=file, max_bytes=scratch.limits.max_bytes)
-    except OSError as error:  # the disk is full, or the tool took its folder away
-        raise AssetError(f"what it returned can't be kept: {type(error).__name__}") from None
-    return scratch.take(path)
+def _fetched(urls: Sequence[str], scratch: Scratch, hosts: frozenset[str]) -> list[str]:
+    """The files of what a call left at URLs: one time and one size for all, each looked into."""
+    paths: list[str] = []
+    end, room = time.monotonic() + TOTAL_S, scratch.limits.max_bytes
+    for url in urls:
+        paths.append(scratch.output("url", ""))
+        left = end - time.monotonic()
+        if left <= 0:
+            raise AssetError(f"what the tool returned took longer to fetch than {TOTAL_S:.0f} s")
+        try:
+            with open(paths[-1], "xb") as file:
+                fetch(url, hosts=hosts, target=file, max_bytes=room, total_s=left)
+                room -= file.tell()
+        except OSError as error:  # the disk is full, or the tool took its folder away
+            raise AssetError(f"what it returned can't be kept: {type(error).__name__}") from None
+        scratch.inspect(paths[-1])
+    return paths
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 from pydantic import AnyUrl, BaseModel, HttpUrl
 
-from agentguard import Binding
+from agentguard import Binding, Returned, outputs
+from agentguard._fetch import TOTAL_S, fetch
 from agentguard.bindings import Bound
 from agentguard.errors import BindingError
 from tests.wild.desk import KIM, SECRET, Desk, Vendor, desk, png, rows, vendor
@@ -216,3 +218,76 @@ def test_a_loose_url_argument_gets_an_asset_as_data(tmp_path: Path) -> None:
             refused = at.act(job, "measure", url="https://evil.example/x")
             assert refused.status == "error"
     assert [url[:22] for url in got] == ["data:image/png;base64,"]
+
+
+def many(at: Desk, service: Vendor, count: int, *, returns: Any = None) -> Desk:
+    """A tool whose result names as many URLs."""
+
+    @tool
+    def generate_set(prompt: str) -> dict[str, list[str]]:
+        """Generate a set of pictures."""
+        return {"urls": [f"{service.base}/files/{n}.png" for n in range(count)]}
+
+    return at.bind(Binding(generate_set, stage="generate", texts=["prompt"], destination="videos",
+                           urls=["urls[]"], returns=returns))  # fmt: skip
+
+
+def stored(at: Desk) -> int:
+    return sum(path.is_file() for path in Path(at.studio.guard.workspace.store).rglob("*"))
+
+
+def test_a_result_names_64_urls_or_operations_at_most_whoever_reads_it(tmp_path: Path) -> None:
+    def read(result: Any) -> Returned:
+        return Returned(text="ok", urls=tuple(result["urls"]))
+
+    with vendor() as service, desk(tmp_path, service.place) as at:
+        many(at, service, 65, returns=read)
+        with at.studio.guard.open_job("set", requested_by=KIM) as job:
+            answer = at.act(job, "generate_set", prompt="waves")
+        assert "65 ids or URLs, at most 64" in answer.content
+        assert service.seen == []
+
+
+@pytest.mark.parametrize("last", [None, b"\x89PNG\r\n\x1a\n broken"])
+def test_nothing_is_stored_of_a_call_whose_last_url_fails(
+    tmp_path: Path, last: bytes | None
+) -> None:
+    with vendor() as service, desk(tmp_path, service.place) as at:
+        many(at, service, 3)
+        service.files |= {f"/files/{n}.png": png(size=9 + n) for n in range(2)}
+        if last is not None:
+            service.files["/files/2.png"] = last
+        with at.studio.guard.open_job("set", requested_by=KIM) as job:
+            assert at.act(job, "generate_set", prompt="waves").status == "error"
+            assert stored(at) == 0
+            service.files["/files/2.png"] = png(size=11)
+            assert at.act(job, "generate_set", prompt="waves").status == "success"
+            assert stored(at) == 3
+
+
+def test_what_one_call_fetches_has_one_size_and_one_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = {f"/files/{n}.png": png(size=9 + n) for n in range(3)}
+    rooms: list[tuple[int, float]] = []
+
+    def spied(url: str, *, max_bytes: int, total_s: float, **more: Any) -> None:
+        rooms.append((max_bytes, total_s))
+        fetch(url, max_bytes=max_bytes, total_s=total_s, **more)
+
+    monkeypatch.setattr(outputs, "fetch", spied)
+    with vendor() as service, desk(tmp_path, service.place) as at:
+        many(at, service, 3)
+        service.files |= pictures
+        sizes = [len(data) for data in pictures.values()]
+        execution = at.studio.guard.execution
+        execution.limits = replace(execution.limits, max_bytes=sum(sizes) - 1)
+        with at.studio.guard.open_job("set", requested_by=KIM) as job:
+            answer = at.act(job, "generate_set", prompt="waves")
+        assert (answer.status, stored(at)) == ("error", 0)
+    assert [room for room, _ in rooms] == [
+        sum(sizes) - 1, sum(sizes[1:]) - 1, sizes[2] - 1
+    ]  # fmt: skip
+    times = [left for _, left in rooms]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] < times[0] <= TOTAL_S
