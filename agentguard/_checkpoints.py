@@ -17,6 +17,10 @@ from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFail
 
 _TAIL = 8 * 1024
 _SIZE = re.compile("[0-9]{1,18}")
+_OTHER_KEY = (
+    "this machine's log key is not the one that signed the ledger; copy that one. If it is that"
+    " one, the checkpoint was changed"
+)
 
 
 class Checkpoints:
@@ -60,6 +64,8 @@ class Checkpoints:
         """
         try:
             found = note.verify(signed, self.verifier_key)
+        except note.OtherKey as error:
+            raise LedgerCorrupt(f"a checkpoint in the ledger: {_OTHER_KEY}") from error
         except ValueError as error:
             raise LedgerCorrupt(f"a checkpoint in the ledger: {error}") from error
         if found.origin != self.origin:
@@ -137,6 +143,8 @@ class Checkpoints:
             checkpoint = note.verify(signed, self.verifier_key)
             if checkpoint.origin != self.origin:
                 raise ValueError(f"got a checkpoint of {checkpoint.origin!r}")
+        except note.OtherKey as error:
+            raise VerificationFailed(f"{self.path.name} {where}: {_OTHER_KEY}") from error
         except (ValueError, TypeError) as error:
             raise self._changed(where, error) from error
         return checkpoint, signed

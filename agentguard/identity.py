@@ -35,6 +35,10 @@ from agentguard.errors import AgentGuardError, ApprovalError, ConfigError
 _MIN_PASSPHRASE = 8  # characters
 _MAX_PASSPHRASE = 1000  # bytes; OpenSSL takes no more than 1023
 _MAX_KEY_FILE = 16 * 1024  # bytes
+_NO_LOG_KEY = (
+    "If this workspace has a ledger already, copy the key from a machine that has it (or say where"
+    " it is with AGENTGUARD_LOG_KEY); else `agentguard init` in a new folder makes one"
+)
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -211,7 +215,7 @@ def load_log_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         ConfigError: no such file, others can read it, or it is no Ed25519 key.
     """
-    data = _read(path, ConfigError, "`agentguard init` makes one")
+    data = _read(path, ConfigError, _NO_LOG_KEY)
     return _private(path, data, None, ConfigError, "not a plain PKCS#8 PEM key")
 
 
@@ -246,7 +250,7 @@ def _read(path: Path, error: type[AgentGuardError], remedy: str) -> bytes:
                 raise error(f"{path}: others can use it (mode {mode & 0o777:o}); chmod 600 it")
             return source.read(_MAX_KEY_FILE)
     except FileNotFoundError:
-        raise error(f"{path}: not found; {remedy}") from None
+        raise error(f"{path}: not found. {remedy}") from None
     except OSError as reason:
         raise error(f"{path}: can't be read: {reason.strerror}") from reason
 

@@ -29,6 +29,10 @@ class NoteError(ValueError):
     """A note, checkpoint or verifier key that is malformed, or a note that does not verify."""
 
 
+class OtherKey(NoteError):
+    """A note of this log that only another key signed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """The tree head of a log: `size` leaves under the 32-byte `root`.
@@ -80,14 +84,13 @@ def verify(note: str, verifier_key: str) -> Checkpoint:
     if not separator or not signatures.endswith("\n"):
         raise NoteError("note: expected text, an empty line and signature lines, each with newline")
     text += "\n"
-    found = [
-        signature
-        for name, signer_id, signature in map(_parse_signature, signatures[:-1].split("\n"))
-        if (name, signer_id) == (key_name, key_id)
-    ]
+    signed = [_parse_signature(line) for line in signatures[:-1].split("\n")]
+    found = [sig for name, signer_id, sig in signed if (name, signer_id) == (key_name, key_id)]
     signer = f"{key_name}+{key_id.hex()}"
     if len(found) != 1:
-        raise NoteError(f"note: got {len(found)} signatures of {signer}, expected one")
+        other = not found and any(name == key_name for name, *_ in signed)
+        refusal = OtherKey if other else NoteError
+        raise refusal(f"note: got {len(found)} signatures of {signer}, expected one")
     try:
         public_key.verify(found[0], text.encode())
     except InvalidSignature:

@@ -47,7 +47,7 @@ def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Chec
         from agentguard._postgres import PostgresStorage
     except ImportError as error:
         raise ConfigError(
-            f"a postgresql:// ledger needs psycopg ({error}); install it: pip install"
-            " 'agentguard[postgres]'"
+            f"a postgresql:// ledger needs psycopg ({error}); install it: pip install -e"
+            ' "PATH_OF_THIS_CLONE[postgres]"'
         ) from error
     return PostgresStorage(place, clock=clock, checkpoints=checkpoints)

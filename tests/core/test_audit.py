@@ -413,11 +413,15 @@ def test_I10_a_line_that_is_no_checkpoint_is_named_and_not_a_crash(log: Log, lin
 def test_I10_a_checkpoint_of_another_key_or_log_is_refused(log: Log) -> None:
     kept = b"".join(log.lines())
     size, root = 5, b"\0" * 32
-    for origin, key in (("t/log", Ed25519PrivateKey.generate()), ("t/other", KEY)):
+    other_key = "log key is not the one that signed the ledger"
+    for origin, key, says in (
+        ("t/log", Ed25519PrivateKey.generate(), other_key),
+        ("t/other", KEY, "got 0 signatures of t/log"),
+    ):
         log.checkpoints.path.write_bytes(kept)
         forger = Checkpoints(path=log.checkpoints.path, origin=origin, key=key)
         forger.sign(size, root)
-        log.is_found("got 0 signatures of t/log")
+        log.is_found(says)
     log.checkpoints.path.write_bytes(kept)
     foreign = note.sign(note.Checkpoint(origin="t/other", size=size, root=root), "t/log", KEY)
     log.checkpoints.path.write_bytes(kept + json.dumps(foreign).encode() + b"\n")

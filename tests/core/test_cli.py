@@ -17,6 +17,7 @@ import pytest
 import typer.main
 
 from agentguard.cli import app
+from agentguard.identity import create_log_key
 from tests.core.command_line import Shell
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
@@ -301,6 +302,15 @@ def test_a_log_key_that_others_can_read_is_red(workspace: Shell) -> None:
     found = findings(workspace, code=1)
     assert "chmod 600" in found["bad log key"][0]
     assert "ok ledger" not in found
+
+
+def test_a_log_key_that_did_not_sign_the_ledger_is_red(workspace: Shell) -> None:
+    assert "ok ledger" in findings(workspace)
+    key = workspace.folder / ".agentguard" / "log.key"
+    key.unlink()
+    create_log_key(key)
+    text = findings(workspace, code=1)["bad ledger"][0]
+    assert "log key is not the one that signed the ledger; copy that one" in text
 
 
 def test_a_destination_that_is_no_folder_is_red(workspace: Shell) -> None:

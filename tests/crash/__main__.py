@@ -1,26 +1,29 @@
 """The whole matrix with a summary: `make crash`, or `python -m tests.crash [WORD...]`.
 
 Words choose cells by what is in their names (`opaque`, `exit`, `finish.in`). The exit code is 1 if
-any cell is not what it must be.
+any cell is not what it must be, and 2 if no cell has all these words.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import fill
 
-from tests.crash.cells import cells
+from tests.crash.cells import Cell, cells
 from tests.crash.second import Outcome, Processes, Uploads, differences, play
 from tests.crash.table import table
 from tests.databases import drop_ledger, postgres_server, postgres_url
 
 
-def main(*words: str) -> int:
-    chosen = [cell for cell in cells(whole=True) if all(word in cell.name for word in words)]
+def main(arguments: list[str]) -> int:
+    """Play the cells that are asked for; returns the exit code."""
+    chosen = _chosen(arguments)
     print(f"{len(chosen)} cells, no random choices", flush=True)
     uploads, processes, began = Uploads(), Processes(), time.monotonic()
     outcomes: list[Outcome] = []
@@ -53,5 +56,22 @@ def main(*words: str) -> int:
     return 1 if bad else 0
 
 
+def _chosen(arguments: list[str]) -> list[Cell]:
+    whole = cells(whole=True)
+    known = list(dict.fromkeys(part for cell in whole for part in cell.name.split("-")))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.crash",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"words:\n{fill(', '.join(known), 96, break_on_hyphens=False)}",
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD", help="part of a cell's name")
+    words = parser.parse_args(arguments).words
+    chosen = [cell for cell in whole if all(word in cell.name for word in words)]
+    if not chosen:
+        parser.error(f"no cell has {' and '.join(words)} in its name; there are {', '.join(known)}")
+    return chosen
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

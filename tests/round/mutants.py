@@ -9,6 +9,7 @@ if a mutant survives. It is a script, not a test: it takes a minute or two of on
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import re
 import secrets
@@ -260,14 +261,25 @@ def succeed(mutant: Mutant, folder: Path, *, every: bool) -> Iterator[tuple[str,
 
 def main(arguments: list[str]) -> int:
     """Run the mutants that are named, or all of them."""
-    every = "--all" in arguments
-    names = [name for name in arguments if name != "--all"] or list(MUTANTS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.round.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="mutants:\n"
+        + "\n".join(f"  {name:<15} without {one.without}" for name, one in MUTANTS.items()),
+    )
+    parser.add_argument("mutants", nargs="*", metavar="MUTANT", help="see below; default: all")
+    parser.add_argument("--all", action="store_true", help="every attack on each of them")
+    asked = parser.parse_args(arguments)
+    unknown = [name for name in asked.mutants if name not in MUTANTS]
+    if unknown:
+        parser.error(f"no mutant {', '.join(unknown)}; there are {', '.join(MUTANTS)}")
     survived = []
-    for name in names:
+    for name in asked.mutants or MUTANTS:
         mutant = MUTANTS[name]
         print(f"{name}: without {mutant.without}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            found = list(succeed(mutant, Path(folder), every=every))
+            found = list(succeed(mutant, Path(folder), every=asked.all))
         for attack, harm in found:
             print(f"    {attack}: {harm:.100}", flush=True)
         if not found:
