@@ -28,8 +28,9 @@ _HELP = (
     "Give the {name} a brief, and files to work with.",
     "Its media calls pass agentguard: it works freely inside the workspace, and a public export"
     " of sensitive media waits for a person.",
-    '[cyan]python -m graphs.{name} --asset logo.png:brand --brief "Two pictures: a red bicycle in'
-    " the rain with our logo; a harbour at night. Make a film of both. Send everything to the"
+    "After `make demo`: [cyan].venv/bin/python -m graphs.{name} --asset"
+    ' demo-out/run-1/material/logo.png:brand --brief "Two pictures: a misty mountain lake at dawn'
+    " with our logo; a harbour at night. Make a film of both. Send everything to the"
     ' team, then publish the first picture on the site."[/cyan]',
     "The scripted director needs no key and reads briefs like this one: what the pictures show,"
     " with captions in quotes, then what to do with them. With --model any LangChain chat model"

@@ -94,7 +94,7 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
                           f" {short(ids[path.name])}, {' + '.join(labels)}")  # fmt: skip
             show.line(
                 "[dim]kim asks, so she approves nothing; sam owns the agents, so he neither."
-                " Provenance is not read yet (part 4): it counts as unknown, and so every"
+                " Provenance is not read yet: it counts as unknown, and so every"
                 " public export asks a person.[/dim]"
             )
             told = running.carry_out(

@@ -58,7 +58,7 @@ def mutants() -> bool:
         print(f"\n{mutant.name}: {'killed' if dead else 'SURVIVED'}")
         if mutant.behind:
             line_ = "" if alone is None or not alone.second_line else " (it stopped a move)"
-            print(f"  alone it is covered: {mutant.behind}{line_}; killed without that, too")
+            print(f"  alone it is covered by: {mutant.behind}{line_}; killed without that, too")
         if not covered:
             print("  alone it is NOT covered")
         if report.counterexample is not None:
