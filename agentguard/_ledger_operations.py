@@ -151,12 +151,13 @@ def sent(
 
 
 def all_sent(reader: Reads, request: Request, memory: Memory) -> Sent:
-    """What the server behind a call was sent until now, this call's own part too."""
+    """What the server behind a call was sent until now, this call's own assets too."""
     labels: set[str] = set()
     assets: set[str] = set()
     people: set[str] = set()
     for call in sent(reader, request.job, memory.tools, request.destination):
-        labels |= call["labels"]
+        if call["call_key"] != request.call_key:  # its own are in all it made, and were judged
+            labels |= call["labels"]
         assets |= set(call["assets"])
         people |= {*call["contributors"]}
         people |= {memory.owners[call["agent"]]} if call["agent"] in memory.owners else set()
