@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.__main__ import main
 from tests.crash.cells import DATABASES, DURABILITIES, KINDS, STEPS, Cell, cells, expected
 from tests.crash.second import Processes, Uploads, differences, play
 from tests.crash.table import expected_table
@@ -43,3 +44,10 @@ def test_the_matrix_holds_every_combination() -> None:
     assert len(held) == (len(STEPS) * len(KINDS) - asked) * each
     assert {c.name for c in cells()} < {c.name for c in cells(whole=True)}
     assert len({expected(c) for c in cells()}) > 6
+
+
+def test_words_that_no_cell_has_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["opaqe"])
+    assert end.value.code == 2
+    assert "no cell has opaqe" in capsys.readouterr().err
