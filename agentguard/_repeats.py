@@ -20,9 +20,9 @@ _ANYWHERE = (
     "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
     " WHERE g.state = 'unknown' AND r.tool = ? AND r.digest <> ?"
 )
-_IN_THE_JOB = (
+_ON_IT = (
     "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
-    " WHERE g.job = ? AND g.state = 'claimed' AND r.tool = ? AND r.digest <> ?"
+    " WHERE g.job = ? AND r.thread = ? AND g.state = 'claimed' AND r.tool = ? AND r.digest <> ?"
 )
 _ON_THE_THREAD = (
     "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
@@ -44,11 +44,11 @@ def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
 
     The same is: the same tool, destination and media, whatever the words that go along; without
     media, the same words too. It must not run while somewhere in the workspace its outcome is
-    unknown, nor while this job is at it, nor if an earlier run of its thread did it and died before
-    the thread could know.
+    unknown, nor while this thread is at it, nor if an earlier run of its thread did it and died
+    before the thread could know.
     """
     rows = [
-        *reads.all(_IN_THE_JOB, request.job, request.tool, request.digest),
+        *reads.all(_ON_IT, request.job, thread, request.tool, request.digest),
         *reads.all(_ANYWHERE, request.tool, request.digest),
         *reads.all(_ON_THE_THREAD, thread, request.tool, request.job, DIED),
     ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -327,16 +326,12 @@ class Ledger:
         returns, like a hold or recall: a crash must not bring the lower class back (I4).
         """
 
-        def transition(tx: Tx, *, known: bool) -> bool:
+        def transition(tx: Tx) -> None:
             lock_made(tx, [made])
-            if not known and tx.one("SELECT 1 FROM assets WHERE sha256 = ?", made.sha256):
-                return False
             register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
             tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
-            return True
 
-        if not self._run(partial(transition, known=False)):
-            self._run(partial(transition, known=True), durable=True)
+        self._run(transition, durable=True)
 
     def give(self, sha256: str, *, job: str, by: str, name: str) -> None:
         """Make a known asset visible to a job."""

@@ -812,7 +812,7 @@ def test_without_the_driver_the_error_says_what_to_install(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "agentguard._postgres", None)
-    with pytest.raises(ConfigError, match=r"pip install 'agentguard\[postgres\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e .*\[postgres\]"):
         open_storage(place.url, clock=None, checkpoints=place.checkpoints)
 
 

@@ -260,7 +260,7 @@ MUTANTS = (
            edits=(Edit("_ledger_assets:register", ", *_descendants(tx, made.sha256))", ",)"),),
            within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="what is made starts without its parents' class", scope="lineage",
-           edits=(Edit("outputs:_labels", "labels |= use.labels", "pass"),),
+           edits=(Edit("outputs:collect", "*(use.labels for use in request.assets)", ""),),
            within=("authorize", "execute", "run", "record"),
            behind="its parents are looked at once more when it is registered",
            behind_edits=(_NOT_INHERITED,)),

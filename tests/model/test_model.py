@@ -30,6 +30,6 @@ def test_a_dropped_control_is_noticed(mutant: Mutant) -> None:
 
 def test_the_same_exploration_twice_sees_the_same() -> None:
     scope = SCOPES["twice"]
-    first, second = explore(scope, depth=4), explore(scope, depth=4)
+    first, second = explore(scope, depth=3), explore(scope, depth=3)
     assert (first.states, first.transitions) == (second.states, second.transitions)
     assert first.seen == second.seen
