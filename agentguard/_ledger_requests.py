@@ -12,6 +12,9 @@ from agentguard.errors import ApprovalError
 from agentguard.model import Answer, Decision, Effect, GrantState, OutsideEffect, Request
 from agentguard.storage import Row, Tx, new_id, to_json
 
+TOO_LATE = "the review window closed; no answer is a no"
+"""S22: what is said to whoever answers, or asks, after the window."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -109,7 +112,7 @@ def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
         state = "unknown" if approval is None else approval["state"]
         raise ApprovalError(f"this approval request is {state}; nothing to answer")
     if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
-        raise ApprovalError("the review window closed; no answer is a no")
+        raise ApprovalError(TOO_LATE)
     if tx.one("SELECT 1 FROM answers WHERE request = ? AND person = ?",
               given.request, given.person):  # fmt: skip
         raise ApprovalError(f"{given.person} answered this before; an answer stands")

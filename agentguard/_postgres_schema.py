@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from agentguard._ledger_url import LedgerUrl
 from agentguard._postgres_connections import Link
-from agentguard._schema import migrations_of
+from agentguard._schema import migrations_of, require_same
 from agentguard._writer import Reader
 from agentguard.errors import LedgerCorrupt
 
@@ -104,16 +104,7 @@ def verify_schema(reader: Reader, place: LedgerUrl, expected: Mapping[str, str])
         LedgerCorrupt: naming the first object that is missing, added or different.
     """
     actual = _found(reader, place.schema)
-    for name in sorted(expected.keys() | actual.keys()):
-        if expected.get(name) == actual.get(name):
-            continue
-        if name not in actual:
-            state = "is missing"
-        elif name not in expected:
-            state = "is none of ours"
-        else:
-            state = "is different from what it should be"
-        raise LedgerCorrupt(f"ledger {name} {state}; do not use it, restore a copy")
+    require_same(expected, actual)
 
 
 def _expected(link: Link, scripts: Sequence[str]) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 
 from agentguard._writer import Reader
@@ -56,6 +56,15 @@ def verify_schema(connection: Reader) -> None:
             fresh.executescript(script)
         expected = dict(fresh.execute(query).fetchall())
     actual = {row[0]: row[1] for row in connection.execute(query).fetchall()}
+    require_same(expected, actual)
+
+
+def require_same(expected: Mapping[str, str], actual: Mapping[str, str]) -> None:
+    """Compare what the migrations create with what is there, object by object.
+
+    Raises:
+        LedgerCorrupt: naming the first object that is missing, added or different.
+    """
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) == actual.get(name):
             continue

@@ -16,7 +16,7 @@ from agentguard.canonical import canonical
 from agentguard.config import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
 from agentguard.identity import Signers, key_id
-from agentguard.ledger import Ledger, Reads
+from agentguard.ledger import TOO_LATE, Ledger, Reads
 from agentguard.model import Answer, Effect, Needs, Verdict, request_digest
 from agentguard.storage import Row
 
@@ -211,7 +211,7 @@ class Approvals:
         if approval.state != "pending" and not self._ledger.is_open_question(approval.request):
             raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
         if now >= approval.expires_at:
-            raise ApprovalError("the review window closed; no answer is a no")
+            raise ApprovalError(TOO_LATE)
         if not approval.asked_at - _SKEW <= answer.at <= now + _SKEW:
             raise ApprovalError("the answer is not dated within the review window; sign it again")
         if answer.group is not None and answer.group not in person.groups:

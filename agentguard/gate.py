@@ -27,7 +27,7 @@ from agentguard.gather import (
     sayable,
     stage_of,
 )
-from agentguard.ledger import Judged, Ledger, Reads
+from agentguard.ledger import TOO_LATE, Judged, Ledger, Reads
 from agentguard.model import Decision, Effect, Facts, OutsideEffect
 from agentguard.policy import Policy
 from agentguard.storage import Row
@@ -189,7 +189,7 @@ class Gate:
         if approval is None:  # nobody was asked, so nobody answered
             return decide(self.policy, request, known, (), now), known
         if approval["state"] in _CLOSED or now >= approval["expires_at"]:
-            why = _CLOSED.get(approval["state"]) or _TOO_LATE
+            why = _CLOSED.get(approval["state"]) or TOO_LATE
             return _deny("agentguard.approval", f"refused: {why}"), known
         answers = self.approvals.verified(request.digest, reads)
         return decide(self.policy, request, known, answers, now), known
@@ -345,12 +345,11 @@ class Gate:
         )
 
 
-_TOO_LATE = "the review window closed; no answer is a no"
 _CLOSED = {
     "denied": "a person said no",
     "revoked": "its job ended",
-    "expired": _TOO_LATE,
-    "superseded": _TOO_LATE,
+    "expired": TOO_LATE,
+    "superseded": TOO_LATE,
 }
 
 

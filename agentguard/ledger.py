@@ -20,14 +20,14 @@ from agentguard._ledger_assets import Made, lock_made, mark, register
 from agentguard._ledger_grants import Outcome, Relied
 from agentguard._ledger_jobs import SWEPT, end_job, leave, renew, require_open, sweep
 from agentguard._ledger_operations import Memory, Started, operations_named, sent
-from agentguard._ledger_requests import Judged, Reads, record_decision
+from agentguard._ledger_requests import TOO_LATE, Judged, Reads, record_decision
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
 from agentguard.storage import Reader, Row, Storage, Tx, new_id, to_json
 
 __all__ = [
-    "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started", "end_job",
-    "new_id", "operations_named", "register", "require_open", "sent", "to_json",
+    "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started",
+    "end_job", "new_id", "operations_named", "register", "require_open", "sent", "to_json",
 ]  # fmt: skip
 
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more

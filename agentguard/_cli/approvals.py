@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentguard._cli.asked import (
-    STATE_STYLES,
     asked_data,
     missing,
     save_media,
@@ -20,6 +19,7 @@ from agentguard._cli.people import KeyFolder
 from agentguard._cli.show import (
     ERROR,
     PENDING,
+    STATE_STYLES,
     Json,
     Say,
     passphrase,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentguard._cli.assets import finding_text, kind_of, origin_text
 from agentguard._cli.opening import places_of
-from agentguard._cli.show import Say, fields, span, visible, when
+from agentguard._cli.show import STATE_STYLES, Say, fields, span, visible, when
 from agentguard._cli.story import call_rows, media_row, policy_rows, who
 from agentguard.errors import AssetError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from agentguard.config import Workspace
     from agentguard.ledger import Ledger
     from agentguard.model import Needs
-
-STATE_STYLES = {"pending": "yellow", "approved": "green"}
 
 
 def state_of(approval: Approval, now: int) -> str:

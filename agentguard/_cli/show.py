@@ -36,6 +36,8 @@ _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _MOST_MARKS = 2  # accents on one letter; a heap of them covers the lines around it
 
 EFFECT_STYLES = {"permit": "green", "ask": "yellow", "deny": "red"}
+STATE_STYLES = {"pending": "yellow", "approved": "green"}
+"""Of an approval request; whatever else became of it is red."""
 
 
 def visible(text: object, most: int = 300) -> str:

@@ -13,6 +13,7 @@ from agentguard._cli.show import (
     DENIED,
     EFFECT_STYLES,
     PENDING,
+    STATE_STYLES,
     Say,
     fields,
     print_json,
@@ -175,5 +176,4 @@ def _standing(row: Row, approval: Row | None) -> str:
 
 
 def _style(state: str) -> Say:
-    colours = {"approved": "green", "pending": "yellow"}
-    return visible(state), colours.get(state, "red")
+    return visible(state), STATE_STYLES.get(state, "red")

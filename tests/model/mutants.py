@@ -196,7 +196,7 @@ MUTANTS = (
                     "WHERE request = ? AND person = ? AND 0\""),
                Edit("_schema:_statements", 'statement += line', 'statement += line.replace('
                     '"PRIMARY KEY (request, person)", "PRIMARY KEY (request, person, at)")'),
-               Edit("_schema:verify_schema", "raise LedgerCorrupt",
+               Edit("_schema:require_same", "raise LedgerCorrupt",
                     "continue; raise LedgerCorrupt"),
            ),
            behind_triggers=("answers_born",)),
