@@ -125,7 +125,7 @@ class Gate:
                 raise Refused(str(error), policy="job") from None
         elif approval["state"] == "pending" and self.ledger.clock() >= approval["expires_at"]:
             reason = decision.reason
-            self.ledger.settle_approval(request.digest, state="expired", reason=reason)
+            self.ledger.expire_approval(request.digest, reason=reason)
         return Waiting(
             request=request.digest,
             decision=decision,

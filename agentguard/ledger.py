@@ -261,14 +261,15 @@ class Ledger:
         """Whether people may still answer an approval request; its window is judged apart."""
         return requests.is_open_question(self, request)
 
-    def settle_approval(self, request: str, *, state: str, reason: str) -> None:
-        """Move a pending approval request to `expired` or `denied`."""
+    def expire_approval(self, request: str, *, reason: str) -> None:
+        """Close a pending approval request whose window ended."""
 
         def transition(tx: Tx) -> None:
             requests.lock_job_of(tx, request)
-            if tx.update("approvals", "state = ?, ended_at = ?",
-                         "request = ? AND state = 'pending'", state, tx.now, request):  # fmt: skip
-                tx.record("approval.settled", {"request": request, "as": state, "reason": reason})
+            if tx.update("approvals", "state = 'expired', ended_at = ?",
+                         "request = ? AND state = 'pending'", tx.now, request):  # fmt: skip
+                body = {"request": request, "as": "expired", "reason": reason}
+                tx.record("approval.settled", body)
 
         self._run(transition)
 
