@@ -29,13 +29,7 @@ from agentguard.gather import Call, Refused
 from agentguard.guard import Guard
 from agentguard.jobs import CONFIG_KEY
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import (
-    Agents,
-    agent_for,
-    await_people,
-    known_agents,
-    make_call,
-)
+from agentguard.langgraph.calls import Agents, agent_for, await_people, known_agents, make_call
 from agentguard.langgraph.inner import tool_nodes, unguarded
 from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of

@@ -24,12 +24,7 @@ from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
 from agentguard.jobs import CONFIG_KEY, Job
 from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import (
-    agent_for,
-    authorize_inline,
-    known_agents,
-    make_call,
-)
+from agentguard.langgraph.calls import agent_for, authorize_inline, known_agents, make_call
 from agentguard.langgraph.messages import take_in_media
 from agentguard.langgraph.seat import Seat
 from agentguard.langgraph.tools import guarded, seat_of
@@ -170,18 +165,16 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         call_id = request.tool_call["id"]
         if not call_id:
             raise Refused("the call has no id", policy="no-call-id")
-        source = _source(request.state, call_id)
-        made = make_call(
+        return make_call(
             self._guard,
             seat.bound,
             agent=agent_for(self._agents, seat.bound.binding.stage),
             arguments=seat.model_arguments(request.tool_call["args"]),
             call_id=call_id,
             configurable=configurable,
-            source=source,
+            source=_source(request.state, call_id),
             messages=_messages(request.state),
         )
-        return made
 
 
 def _with_own_state(request: ToolCallRequest) -> ToolCallRequest:
