@@ -16,7 +16,7 @@ from typing import Any
 
 from agentguard import _ledger_grants as grants
 from agentguard import _ledger_requests as requests
-from agentguard._ledger_assets import Made, lock_made, mark, register
+from agentguard._ledger_assets import Made, lock_made, mark, register, strictest
 from agentguard._ledger_grants import Outcome, Relied
 from agentguard._ledger_jobs import SWEPT, end_job, leave, renew, require_open, sweep
 from agentguard._ledger_operations import Memory, Started, operations_named, sent
@@ -27,7 +27,7 @@ from agentguard.storage import Reader, Row, Storage, Tx, new_id, to_json
 
 __all__ = [
     "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started",
-    "end_job", "new_id", "operations_named", "register", "require_open", "sent", "to_json",
+    "operations_named", "sent", "strictest", "to_json",
 ]  # fmt: skip
 
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more

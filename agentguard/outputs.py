@@ -6,6 +6,7 @@ A missing output is a failure, whatever the text says (DESIGN section 6).
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
@@ -23,7 +24,7 @@ from agentguard.assets import Scratch, asset_id
 from agentguard.bindings import Binding, Returned
 from agentguard.classify import scan
 from agentguard.errors import AssetError
-from agentguard.ledger import Made, Started
+from agentguard.ledger import Made, Started, strictest
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
 __all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "private_left_out"]
@@ -331,16 +332,11 @@ def _withheld(binding: Binding, above: frozenset[str]) -> str:
 
 def _terms(terms: Sequence[Terms]) -> dict[str, Any]:
     """The strictest of all: an output may be used only where every source may."""
-    until = [each.until for each in terms if each.until is not None]
-    release = [each.release_at for each in terms if each.release_at is not None]
-    channels = [each.channels for each in terms if each.channels is not None]
-    merged: dict[str, Any] = {}
-    if until:
-        merged["until"] = min(until)
-    if release:
-        merged["release_at"] = max(release)
-    if channels:
-        merged["channels"] = frozenset.intersection(*channels)
-    if not all(each.consent for each in terms):
-        merged["consent"] = False
-    return merged
+    return functools.reduce(strictest, map(_stated, terms), {})
+
+
+def _stated(terms: Terms) -> dict[str, Any]:
+    """What terms ask for, as the ledger's rows hold it."""
+    limits = {"until": terms.until, "release_at": terms.release_at, "channels": terms.channels}
+    stated = {name: limit for name, limit in limits.items() if limit is not None}
+    return stated if terms.consent else {**stated, "consent": False}
