@@ -9,7 +9,7 @@ from typing import Any
 from agentguard._ledger_assets import Made, inherit, lock_made, register
 from agentguard._ledger_jobs import job_obstacle
 from agentguard._ledger_operations import Memory, Started, all_sent, raise_labels, start
-from agentguard._ledger_requests import is_approved
+from agentguard._ledger_requests import Judged, is_approved, issue_grant
 from agentguard.model import GrantState, OutsideEffect, Request
 from agentguard.storage import Tx, to_json
 
@@ -21,6 +21,9 @@ class Relied:
     Args:
         versions: asset SHA-256 → row version.
         approved: the Request was asked, so its approvals must still be unexpired.
+        answers: how many people had answered it then.
+        granted: the Decision that an asked Request got with its approvals; the claim writes its
+            Grant, so that none lies about for a call that waits. None if it has one.
     """
 
     epoch: int
@@ -28,6 +31,8 @@ class Relied:
     versions: Mapping[str, int]
     approved: bool
     policy_version: str
+    answers: int = 0
+    granted: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,8 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     obstacle = _obstacle(tx, request, relied)
     if obstacle is not None:
         return obstacle
+    if relied.granted is not None and not issue_grant(tx, relied.granted):
+        return "its approval is not live: the review window closed"
     changed = tx.update(
         "grants",
         "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
@@ -135,8 +142,12 @@ def _obstacle(tx: Tx, request: Request, relied: Relied) -> str | None:
     )  # fmt: skip
     if credential is None:
         return "its credential is not live"
-    if not is_approved(tx, request.digest, asked=relied.approved):
+    if relied.granted is None and not is_approved(tx, request.digest, asked=relied.approved):
         return "its approval is not live: the review window closed"
+    if relied.approved:
+        row = tx.one("SELECT count(*) AS given FROM answers WHERE request = ?", request.digest)
+        if row is None or row["given"] != relied.answers:
+            return "moved: somebody answered since it was judged"
     for sha256, version in relied.versions.items():
         row = tx.one("SELECT version FROM assets WHERE sha256 = ?", sha256)
         if row is None or row["version"] != version:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agentguard._ledger_jobs import UNUSED
 from agentguard.canonical import canonical
 from agentguard.config import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
 from agentguard.identity import Signers, key_id
-from agentguard.ledger import TOO_LATE, Ledger, Reads
+from agentguard.ledger import TOO_LATE, Ledger
 from agentguard.model import Answer, Effect, Needs, Verdict, request_digest
 from agentguard.storage import Row
 
@@ -189,6 +190,28 @@ class Approvals:
             )
         return self._approval(rows[0])
 
+    def unused(self, thread: str, call: str) -> Approval | None:
+        """The approval request that a call of a thread waits for, whichever job asked it.
+
+        Args:
+            call: how the ledger names the call's id; a thread may use one again.
+
+        Returns:
+            The newest one that is pending, or whose approvals no claim has used; None without
+            one, or without a thread.
+
+        Raises:
+            ApprovalError: its row was edited.
+        """
+        rows = self._ledger.all(
+            f"{_SELECT} WHERE requests.thread = ? AND requests.call_id = ?"
+            f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
+            thread,
+            call,
+            self._ledger.clock(),
+        )
+        return self._approval(rows[0]) if thread and rows else None
+
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
         out = self._involved(approval) | {approval.requested_by}
@@ -231,9 +254,8 @@ class Approvals:
         self._ledger.answer(answer, outcome=_outcome(approval, answer))
         return self.show(answer.request)
 
-    def verified(self, request: str, reads: Reads) -> tuple[Answer, ...]:
-        """The Answers to a Request whose signatures hold with the keys known now."""
-        answers = self._ledger.answers(request, reads)
+    def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
+        """Those of recorded Answers whose signatures hold with the keys known now."""
         if not answers:
             return ()
         try:
@@ -241,15 +263,15 @@ class Approvals:
         except ConfigError as error:  # no known key: no answer holds (I11)
             _log.error("no answer counts: %s", error)
             return ()
-        sound = []
+        found = []
         for answer in answers:
             try:
                 verify_answer(answer, signers)
             except ApprovalError as error:
                 _log.error("an answer is left out: %s", error)
             else:
-                sound.append(answer)
-        return tuple(sound)
+                found.append(answer)
+        return tuple(found)
 
     def _approval(self, row: Row) -> Approval:
         return Approval(

@@ -106,6 +106,12 @@ class Job:
                 known = self._mint(agent.id, stage)
             return known
 
+    @property
+    def held(self) -> frozenset[tuple[str, Stage]]:
+        """The agents and stages that this process has a credential for, by now."""
+        with self._lock:
+            return frozenset(self._credentials)
+
     def owe(self, request: Request, outcome: Outcome, *, credential: str) -> None:
         """Keep what a claimed call came to while the ledger can't take it.
 

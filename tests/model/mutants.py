@@ -121,8 +121,8 @@ _NO_CREDENTIAL = Edit(_OBSTACLE, "if credential is None:", "if False:")
 _NOT_DECIDED = Edit("execution:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
 _ANY_STATE = Edit(_CLAIM, "state = 'issued' OR (state = 'failed' AND effect = 'none')", "1")
-_BLIND = Edit("execution:Execution.claim",
-              'grant["state"] in (GrantState.CLAIMED, GrantState.UNKNOWN)', "False")  # fmt: skip
+_BLIND = Edit("execution:Execution._done",
+              "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
 _NOT_HELD = Edit("execution:Execution._require_held", "if held is None:", "if False:")
 _NOT_INHERITED = Edit("_ledger_grants:_insert_effects", "inherit(tx, made)", "made")
@@ -138,7 +138,7 @@ MUTANTS = (
     Mutant(name="a claim ignores the credential", scope="revoke", edits=(_NO_CREDENTIAL,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores that the review window closed", scope="people",
-           edits=(Edit(_OBSTACLE, "if not is_approved(", "if False and not is_approved("),),
+           edits=(Edit("_ledger_requests:is_approved", ' and row["expires_at"] > tx.now', ""),),
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
@@ -148,10 +148,12 @@ MUTANTS = (
            within=("authorize", "execute", "run", "answer", "resume"),
            answers=(("omar", "approve"),),
            behind="a trigger of the database", behind_triggers=("grants_transition",)),
-    Mutant(name="an expired grant can be claimed", scope="people",
+    Mutant(name="a claim ignores an answer that came since it was judged", scope="people",
+           edits=(Edit(_OBSTACLE, 'row["given"] != relied.answers', "False"),),
+           within=("authorize", "answer", "execute")),
+    Mutant(name="an expired grant can be claimed", scope="crash",
            edits=(Edit(_CLAIM, "expires_at > ?1", "?1 > 0"),),
-           within=("authorize", "answer", "resume", "execute", "tick"),
-           answers=(("omar", "approve"),),
+           within=("authorize", "execute", "tick", "renew"),
            behind="a trigger of the database", behind_triggers=("grants_claim",)),
     Mutant(name="an unknown effect is tried again", scope="crash", edits=(_BLIND,),
            within=("authorize", "execute", "run", "fail"), races=False,
@@ -209,9 +211,10 @@ MUTANTS = (
                        "if False:"),),
            within=("authorize", "answer", "tick"), answers=(("omar", "deny"),)),
     Mutant(name="a grant is issued before enough people approved", scope="people",
-           edits=(Edit("gate:Gate.waiting", "if decision.effect is Effect.PERMIT:", "if True:"),),
-           within=("authorize", "resume", "execute"),
-           behind="the claim decides again", behind_edits=(_NOT_DECIDED,)),
+           edits=(_NOT_DECIDED,), within=("authorize", "execute"),
+           behind="the ledger grants only what was permitted",
+           behind_edits=(Edit("_ledger_requests:issue_grant",
+                              "item.decision.effect is not Effect.PERMIT", "False"),)),
     Mutant(name="a person's no does not count", scope="people",
            edits=(Edit("decide:decide", "if answer.verdict is Verdict.DENY:", "if False:"),),
            within=("authorize", "answer", "resume"),
