@@ -257,10 +257,6 @@ class Ledger:
         """
         self._run(lambda tx: requests.answer(tx, answer, outcome=outcome), durable=True)
 
-    def is_open_question(self, request: str) -> bool:
-        """Whether people may still answer an approval request; its window is judged apart."""
-        return requests.is_open_question(self, request)
-
     def expire_approval(self, request: str, *, reason: str) -> None:
         """Close a pending approval request whose window ended."""
 
