@@ -617,20 +617,39 @@ def test_what_a_log_says_of_rows_may_wait_in_a_file(
 ) -> None:
     """A long log does not fit into memory: the last record of a row counts all the same."""
     monkeypatch.setattr(_logged, "_RECENT", recent)
-    with _logged.Logged() as logged:
-        for index in range(10):
-            logged.row(f"grants {index % 4}", f"digest {index}", index)
-        assert logged.count() == 4
-        logged.meet([("grants 0", "digest 8"), ("grants 1", "digest 9")])
-        with pytest.raises(VerificationFailed, match=r"grants 7 is in no record"):
-            logged.meet([("grants 3", "digest 7"), ("grants 7", "digest 7")])
-        with pytest.raises(VerificationFailed, match=r"grants 2 of record 6 is missing"):
-            logged.compare()
-        logged.meet([("grants 2", "digest 2")])
-        with pytest.raises(VerificationFailed, match=r"grants 2 is not what record 6 says"):
-            logged.compare()
-        logged.meet([("grants 2", "digest 6")])
-        logged.compare()
+
+    def compared(*rows: tuple[str, int]) -> int:
+        with _logged.Logged() as logged:
+            for index in range(10):
+                logged.row(f"grants {index % 4}", f"digest {index}", index)
+            met = [(f"grants {name}", f"digest {digest}") for name, digest in rows]
+            assert (logged.meet(met[:1]), logged.meet(met[1:])) == (1, len(met))
+            return logged.compare()
+
+    assert compared(("3", 7), ("0", 8), ("2", 6), ("1", 9)) == 4
+    every = {"0": 8, "1": 9, "2": 6, "3": 7}
+    for name, last in every.items():
+        left = {one: digest for one, digest in every.items() if one != name}
+        missing = rf"^grants {name} of record {last} is missing: it was deleted$"
+        with pytest.raises(VerificationFailed, match=missing):
+            compared(*left.items())
+        edited = rf"^grants {name} is not what record {last} says: it was edited$"
+        for digest in {last - 4, 5} - {last}:
+            for rows in ((*left.items(), (name, digest)), ((name, digest), *left.items())):
+                with pytest.raises(VerificationFailed, match=edited):
+                    compared(*rows)
+            with pytest.raises(VerificationFailed, match=edited):
+                compared(*every.items(), (name, digest))  # two rows of one name
+    for name in ("", "00", "1x", "7"):  # before, between and behind those that were said
+        added = rf"^grants {name} is in no record: it was added by hand$"
+        with pytest.raises(VerificationFailed, match=added):
+            compared(*every.items(), (name, 7))
+    for edits, first in ((("3", "0"), "3 is not what record 7"), (("1", "0"), "0 is .* record 8")):
+        with pytest.raises(VerificationFailed, match=first):  # as the log tells them, not the file
+            compared(*(every | dict.fromkeys(edits, 1)).items())
+    for gone, first in ((("3", "0"), "3 of record 7"), (("1", "0"), "0 of record 8")):
+        with pytest.raises(VerificationFailed, match=first):
+            compared(*(row for row in every.items() if row[0] not in gone))
     assert log.verify().rows > 3
 
 
