@@ -22,7 +22,7 @@ _encode = json.JSONEncoder().encode
 _decode = json.JSONDecoder().raw_decode
 
 Progress = Callable[[str, int], None]
-"""Told now and then what is counted (`records`, `rows`), and how many of them are compared."""
+"""Told now and then what is counted (checkpoints, records, rows), and how many were seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +57,13 @@ class Tree:
         leaves = [merkle.leaf_hash(body) for body in bodies]
         for level, first, row in merkle.completed(self, self.size, leaves):
             stored = stretch(self._reader, level, first, len(row))
-            expected = dict(enumerate(row, first))
-            if stored != expected:
-                index = min(one for one in expected if stored.get(one) != expected[one])
-                wrong.append(_wrong(level, index))
+            wrong += [
+                _wrong(level, index)
+                for index, digest in enumerate(row, first)
+                if stored.get(index) != digest
+            ][:1]
             self._count += len(row)
-            # A root needs no right child but as the start of a batch: its sibling stands for both.
+            # The sibling of a right child stands in the roots until that one is complete.
             before = [self.get(level, first - 1)] if first & 1 else []
             self._edge[level] = first - len(before), before + row
         self.size += len(leaves)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard import _logged, audit, merkle, note
+from agentguard import _logged, _replay, audit, merkle, note
 from agentguard.audit import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.ledger import Ledger, Started
@@ -314,7 +314,8 @@ def test_I10_every_stored_node_is_compared(log: Log) -> None:
      "UPDATE nodes SET hash = 'text' WHERE level = 2 AND idx = 0",
      "INSERT INTO nodes VALUES (50, 0, zeroblob(32))",
      "INSERT INTO nodes VALUES (-1, 0, zeroblob(32))",
-     "INSERT INTO nodes VALUES (0, 99999, zeroblob(32))"],
+     "INSERT INTO nodes VALUES (0, 99999, zeroblob(32))",
+     "INSERT INTO nodes VALUES (0, 0.5, zeroblob(32))"],
 )  # fmt: skip
 def test_I10_a_missing_odd_or_added_node_is_found(log: Log, change: str) -> None:
     log.forge(change)
@@ -657,3 +658,49 @@ def test_no_room_for_verifying_is_said(log: Log, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_logged, "_TABLES", _logged._TABLES + "PRAGMA max_page_count = 1;")
     with pytest.raises(LedgerUnavailable, match="room for a temporary file"):
         log.verify()
+
+
+# --- what it costs, and what it tells meanwhile -------------------------------------------------
+
+
+def test_a_proof_verifies_one_signature_and_reads_its_hashes_together(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    known = note.verify
+    monkeypatch.setattr(note, "verify", lambda *a: (verified.append(a[0]), known(*a))[1])
+    with ledger_at(log.path) as ledger:
+        verified.clear()
+        asked: list[str] = []
+        with ledger.storage.read() as reader:  # the one that the next reader gets
+            reader.set_trace_callback(asked.append)  # type: ignore[attr-defined]
+        proof = prove(ledger.storage, log.checkpoints, 3)
+    assert verified == [proof["checkpoint"]]
+    assert len(proof["proof"]) > 3
+    assert len([sql for sql in asked if "nodes" in sql]) == 1
+    assert len([sql for sql in asked if "SELECT" in sql]) == 2
+
+
+def test_a_record_that_was_cut_off_while_the_ledger_is_open_is_not_proved(log: Log) -> None:
+    with ledger_at(log.path) as ledger:
+        size = ledger.storage.tree_size()
+        log.forge("DELETE FROM records WHERE idx >= 5")
+        for index in (5, size - 1):
+            with pytest.raises(
+                VerificationFailed, match=f"no record {index}; the log holds 0 to 4"
+            ):
+                prove(ledger.storage, log.checkpoints, index)
+
+
+def test_verifying_tells_how_far_it_is(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_replay, "_AT_ONCE", 10)
+    monkeypatch.setattr(audit, "_AT_ONCE", 10)
+    told: list[tuple[str, int]] = []
+    with ledger_at(log.path) as ledger:
+        report = verify(ledger.storage, log.checkpoints, progress=lambda *one: told.append(one))
+    counts = {what: [count for name, count in told if name == what] for what, _ in told}
+    assert list(counts) == ["checkpoints", "records", "rows"]
+    assert counts["checkpoints"] == list(range(10, report.checkpoints + 1, 10))
+    assert counts["records"] == [*range(10, report.records, 10), report.records]
+    assert counts["rows"] == sorted(counts["rows"])
+    assert counts["rows"][-1] == report.rows
