@@ -17,7 +17,7 @@ from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFail
 
 _TAIL = 8 * 1024
 _SIZE = re.compile("[^\n]*\n([0-9]{1,18})\n")
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
 _OTHER_KEY = (
     "this machine's log key is not the one that signed the ledger; copy that one. If it is that"
     " one, the checkpoint was changed"
@@ -124,6 +124,7 @@ class Checkpoints:
             return
         except OSError as error:
             raise LedgerUnavailable(f"{self.path.name}: {error.strerror}") from error
+        of = " of the last ones" if tail else ""
         with file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - tail) if tail else 0)
@@ -133,9 +134,11 @@ class Checkpoints:
                 text = line.rstrip(b"\n")
                 if text[:1] in (b"", b'"') and (len(text) < 2 or not text.endswith(b'"')):
                     continue  # a crash or a full disk cut it short
-                where = f"line {number}" + (" of the last ones" if tail else "")
+                where = f"line {number}{of}"
                 try:
-                    found = _decode(text.decode("utf-8"))
+                    found, end = _decode(signed := text.decode("utf-8"))
+                    if end != len(signed):
+                        raise json.JSONDecodeError("Extra data", signed, end)
                 except (ValueError, RecursionError) as error:
                     raise self._changed(where, error) from error
                 yield where, found

@@ -403,7 +403,8 @@ def test_I10_an_edited_checkpoint_line_is_named(log: Log, which: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"garbage\n", b"{}\n", b"17\n", b"\xff\xfe\n", b'"\xff"\n', b'""\n']
+    "line",
+    [b"garbage\n", b"{}\n", b"17\n", b"\xff\xfe\n", b'"\xff"\n', b'""\n', b'"a" "b"\n'],
 )
 def test_I10_a_line_that_is_no_checkpoint_is_named_and_not_a_crash(log: Log, line: bytes) -> None:
     lines = log.lines()
