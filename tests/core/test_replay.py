@@ -166,6 +166,19 @@ def test_a_gap_is_named_by_the_record_that_is_missing(
         replay(iter(left), Tree(nodes), logged, iter([]), lambda what, count: None)
 
 
+@pytest.mark.parametrize("batch", BATCHES)
+def test_I10_whatever_the_batch_every_record_speaks_of_its_rows(
+    nodes: Statements, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(_replay, "_AT_ONCE", batch)
+    for gone in range(SIZE):
+        with Logged() as logged:
+            replay(enumerate(BODIES), Tree(nodes), logged, iter([]), lambda what, count: None)
+            logged.meet([(f'grants ["{n}"]', "d") for n in range(SIZE) if n != gone])
+            with pytest.raises(VerificationFailed, match=f"of record {gone} is missing"):
+                logged.compare()
+
+
 @pytest.mark.parametrize(
     "tail", [b" ", b"x", b'{"rows":[]}', b"\n", b"\0"], ids=["blank", "x", "two", "line", "nul"]
 )
