@@ -661,6 +661,20 @@ def test_no_room_for_verifying_is_said(log: Log, monkeypatch: pytest.MonkeyPatch
         log.verify()
 
 
+def test_I10_what_a_record_says_that_is_not_in_the_log_yet_counts(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (size,) = log.query("SELECT count(*) FROM records")[0]
+    (job,) = log.query("SELECT min(id) FROM jobs")[0]
+    for key, says in (("no-such-job", f"of record {size} is missing: it was deleted"),
+                      (job, f"is not what record {size} says: it was edited")):  # fmt: skip
+        body = json.dumps({"rows": [["jobs", [key], "00"]]}).encode()
+        with ledger_at(log.path) as ledger:
+            monkeypatch.setattr(ledger.storage, "pending", lambda reader, body=body: [body])
+            with pytest.raises(VerificationFailed, match=says):
+                verify(ledger.storage, log.checkpoints)
+
+
 # --- what it costs, and what it tells meanwhile -------------------------------------------------
 
 
