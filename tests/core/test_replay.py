@@ -179,6 +179,20 @@ def test_I10_whatever_the_batch_every_record_speaks_of_its_rows(
                 logged.compare()
 
 
+def test_I10_all_rows_that_are_met_at_once_count() -> None:
+    count = _replay._AT_ONCE
+    for gone in (None, 0, count // 2, count - 1):
+        with Logged() as logged:
+            for number in range(count):
+                logged.row(f"grants {number}", "d", number)
+            logged.meet([(f"grants {number}", "d") for number in range(count) if number != gone])
+            if gone is None:
+                assert logged.compare() == count
+                continue
+            with pytest.raises(VerificationFailed, match=f"^grants {gone} of record {gone} is"):
+                logged.compare()
+
+
 @pytest.mark.parametrize(
     "tail", [b" ", b"x", b'{"rows":[]}', b"\n", b"\0"], ids=["blank", "x", "two", "line", "nul"]
 )
