@@ -10,7 +10,8 @@ Kind = Literal["broker", "idempotent", "probeable", "opaque", "none"]
 Durability = Literal["sync", "async", "exit"]
 
 KINDS: tuple[Kind, ...] = ("broker", "idempotent", "probeable", "opaque", "none")
-"""`broker`: the guard's own export tool; `none`: an edit. The others are a developer's uploader."""
+"""`broker`: the guard's own export tool; `none`: an edit. The others are a developer's uploader:
+`idempotent` and `probeable` with a probe in its Binding, `opaque` without."""
 
 DURABILITIES: tuple[Durability, ...] = ("sync", "async", "exit")
 DATABASES = ("sqlite", "postgres")
@@ -122,7 +123,7 @@ def expected(cell: Cell) -> Expected:
     final = grant
     if grant == "unknown":
         final = "executed" if at_death else "failed"
-        reconciled = final if cell.kind == "broker" else "stays unknown"
+        reconciled = "stays unknown" if cell.kind == "opaque" else final
     return Expected(at_death=at_death, grant=grant, reconciled=reconciled, final=final)
 
 
@@ -131,9 +132,9 @@ def cells(databases: tuple[str, ...] = DATABASES, *, whole: bool = False) -> lis
 
     Args:
         whole: also every later step of calls that a person was asked about, both orders of resuming
-            and reconciling for every durability, and the uploader bound as `probeable`, which to
-            the ledger is what the others are. The tests leave these out, and take from PostgreSQL
-            every step of the broker and an opaque tool, with checkpoints that come late.
+            and reconciling for every durability, and the uploader bound as `probeable`, which of
+            one call alone is told as `idempotent` is. The tests leave these out, and take from
+            PostgreSQL every step of the broker and an opaque tool, with checkpoints that come late.
     """
     found = []
     for name, kind, durability, database in product(STEPS, KINDS, DURABILITIES, databases):
