@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -242,7 +244,8 @@ def reconcile(
         say(f"{short(digest)}  {'executed' if happened else 'failed'}, as {visible(by)} says")
         return
     bound = bound_in(bindings) if bindings is not None else {}
-    with ledger_of(workspace) as ledger:
+    # What a probe prints must not get into our output.
+    with ledger_of(workspace) as ledger, contextlib.redirect_stdout(sys.stderr):
         found = recovery.reconcile(ledger, Broker(workspace.destinations), bound)
     if json_:
         print_json([{"request": request, "found": what} for request, what in found])

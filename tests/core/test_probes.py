@@ -222,6 +222,34 @@ def test_I8_what_is_there_is_believed_at_once(local: Studio, vendor: Vendor) -> 
     assert local.guard.reconcile()[0][1] == "executed"
 
 
+def test_I8_a_job_that_waits_sends_again_what_its_probe_did_not_find(
+    desk: Studio, vendor: Vendor
+) -> None:
+    """Under the same key: it is the same content in the same job."""
+    taken: list[str] = []
+
+    def fail() -> None:
+        taken.append(idempotency_key())
+        raise TimeoutError
+
+    vendor.before = fail
+    with desk.guard.open_job("poster", requested_by=KIM) as job:
+        assert "whether it took effect is not known" in post(desk, job)
+        face = job.import_asset(desk.picture("face.png", "red"), ["likeness"])
+        graph = build(desk, [says(call("publish", {"source": face, "to": "team"}))])
+        state = graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="waits"))
+        assert "__interrupt__" in state
+    assert job.state == "waiting"
+    assert "may still be sending" in desk.guard.reconcile()[0][1]
+    desk.clock.turn(seconds=LEASE_S)
+    assert desk.guard.reconcile()[0][1] == "failed"
+    vendor.before = lambda: None
+    with desk.guard.rejoin_job(job.id, by=KIM) as again:
+        assert post(desk, again, thread="u") == "success: sent"
+    assert vendor.keys == taken
+    desk.guard.verify()
+
+
 def test_a_probe_may_use_the_ledger_and_what_others_settle_meanwhile_stands(
     desk: Studio, vendor: Vendor
 ) -> None:
@@ -566,6 +594,7 @@ def post(source: str, to: str, caption: str = "") -> str:
     return "sent"
 
 def probe(attempt):
+    print("asked")
     return attempt.idempotency_key in Path("arrived").read_text().split()
 
 def bound(probe):
@@ -598,7 +627,9 @@ def test_the_command_asks_the_probes_of_the_bindings_that_it_is_given(
     assert "expected Bindings" in shell.error("reconcile", "--bindings", "desk_of_probes:nothing")
     assert "has no probe=" in shell("reconcile", "--bindings", "desk_of_probes:without")
     shell("reconcile", "0" * 16, "--happened", "--by", KIM, "--bindings", "x:y", code=2)
-    assert shell("reconcile", "--bindings", "desk_of_probes:bindings").endswith("  executed\n")
+    said, beside = shell.both("reconcile", "--bindings", "desk_of_probes:bindings", "--json")
+    assert [one["found"] for one in json.loads(said)] == ["executed"]
+    assert beside == "asked\n"  # what a probe prints is no part of it
     assert "No call has an unknown outcome" in shell("reconcile")
     with Guard.from_config(tmp_path / "agentguard.toml") as guard:
         row = guard.ledger.one("SELECT request FROM grants")
