@@ -38,10 +38,11 @@ from agentguard import Arg, Attempt, Binding, Guard, idempotency_key
 from agentguard.approvals import sign_answer
 from agentguard.destinations import Folder
 from agentguard.execution import Execution
+from agentguard.gate import Gate
 from agentguard.jobs import Job
 from agentguard.langgraph import protect
 from agentguard.ledger import Ledger
-from agentguard.model import Verdict
+from agentguard.model import Effect, Verdict
 from agentguard.storage import Tx
 from tests.crash.cells import Cell, Kind
 from tests.support import T0, Clock, State, call, says, scripted
@@ -290,7 +291,8 @@ def key_in(folder: Path) -> Ed25519PrivateKey:
 
 
 def _around(owner: Any, name: str, before: Callable[..., None] | None = None,
-            after: Callable[..., None] | None = None) -> None:  # fmt: skip
+            after: Callable[..., None] | None = None,
+            found: Callable[[Any], None] | None = None) -> None:  # fmt: skip
     original = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -299,6 +301,8 @@ def _around(owner: Any, name: str, before: Callable[..., None] | None = None,
         result = original(*args, **kwargs)
         if after is not None:
             after(*args, **kwargs)
+        if found is not None:
+            found(result)
         return result
 
     setattr(owner, name, wrapped)
@@ -312,7 +316,8 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
     _around(agentguard.langgraph.calls, "interrupt", step("ask.before"))
-    _around(Ledger, "issue_grant", step("ask.woken"), step("grant.after"))
+    _around(Gate, "waiting", found=lambda w: (
+        mark("ask.woken") if w.decision.effect is Effect.PERMIT else None))  # fmt: skip
     _around(Execution, "claim", step("claim.before"))
     _around(Ledger, "claim", step("claim.copies"), step("claim.after"))
     _around(Execution, "collect", step("outputs.before"))
