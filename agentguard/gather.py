@@ -181,6 +181,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
     shown = {
         "tool": request.tool,
+        "binding": request.binding,
         "stage": request.stage,
         "agent": request.agent,
         "args": redacted,
