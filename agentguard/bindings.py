@@ -96,6 +96,22 @@ class Bound:
         return self.binding.effect
 
     @property
+    def reaches_out(self) -> bool:
+        """Whether a call sends anything off this machine: to a vendor, or to where it is released.
+
+        Such a call is claimed durably and once: whatever was sent is paid for, and known there.
+        """
+        return self.outside is not OutsideEffect.NONE
+
+    @property
+    def releases(self) -> bool:
+        """Whether a call does something that others see, as its Binding's `effect` says.
+
+        What a vendor makes and gives back releases nothing: if it failed, it failed.
+        """
+        return self.binding.effect is not OutsideEffect.NONE
+
+    @property
     def args_names(self) -> list[str]:
         """The arguments that the model may give, in the schema's order."""
         hidden = self.binding.outputs

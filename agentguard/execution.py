@@ -90,8 +90,8 @@ class Execution:
             # The private copies come first: what can't be prepared must not use up the Grant.
             scratch, arguments, outputs = self._prepare_files(call, prepared)
             try:
-                leaves = call.bound.outside is not OutsideEffect.NONE
-                obstacle = self.ledger.claim(request, relied, durable=leaves)
+                durable = call.bound.reaches_out
+                obstacle = self.ledger.claim(request, relied, durable=durable)
             except BaseException:
                 scratch.close()
                 raise
@@ -181,8 +181,8 @@ class Execution:
         Returns:
             What the model reads, as for `executed`.
         """
-        outside = claim.call.bound.outside is not OutsideEffect.NONE
-        state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
+        unknown = claim.unknown and claim.call.bound.reaches_out
+        state = GrantState.UNKNOWN if unknown else GrantState.FAILED
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if claim.started and claim.call.bound.binding.reveals:
             request = claim.prepared.request

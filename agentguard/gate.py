@@ -28,7 +28,7 @@ from agentguard.gather import (
     stage_of,
 )
 from agentguard.ledger import TOO_LATE, Judged, Ledger, Reads
-from agentguard.model import Decision, Effect, Facts, OutsideEffect, Stage
+from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.policy import Policy
 from agentguard.storage import Row
 
@@ -191,7 +191,7 @@ class Gate:
         now = self.ledger.clock()
         known = facts(call, prepared, self.workspace, reads, now=now)
         request = prepared.request
-        if call.bound.binding.effect is not OutsideEffect.NONE:
+        if call.bound.releases:
             why = begun_before(request, thread=call.thread, reads=reads)
             if why is not None:  # I8: whoever retries blindly is told, not obeyed
                 return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
@@ -292,7 +292,7 @@ class Gate:
 
     def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
         """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
-        if not call.unanswered or call.bound.outside is OutsideEffect.NONE:
+        if not (call.unanswered and call.bound.reaches_out):
             return None
         names = {call_name(id) for id in call.unanswered}
         rows = reads.all(

@@ -17,7 +17,7 @@ from agentguard.gather import Call, Refused, call_key, call_name
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.payloads import approval_payload
-from agentguard.model import Decision, Effect, OutsideEffect, Stage
+from agentguard.model import Decision, Effect, Stage
 
 Agents = str | Mapping[Stage, str]
 Gate = Literal["graph", "inline"]
@@ -122,7 +122,6 @@ def make_call(
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
-    outward = bound.outside is not OutsideEffect.NONE
     return Call(
         bound=bound,
         agent=agent,
@@ -132,7 +131,7 @@ def make_call(
         thread=thread,
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
-        unanswered=_unanswered(messages, call_id) if outward else frozenset(),
+        unanswered=_unanswered(messages, call_id) if bound.reaches_out else frozenset(),
     )
 
 
