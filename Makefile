@@ -31,7 +31,7 @@ demo: .venv/.demo  ## watch a guarded agent make, queue and export real media
 	@$(BIN)/python -m graphs.demo
 
 test: .venv/.dev  ## run all tests
-	@AGENTGUARD_VECTORS="$(abspath $(VECTORS))" $(BIN)/python -m pytest -n auto -q
+	@AGENTGUARD_VECTORS="$(abspath $(VECTORS))" $(BIN)/python -m pytest -n auto --dist worksteal -q
 
 lint: .venv/.dev
 	@$(BIN)/ruff check .

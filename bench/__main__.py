@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def say(text: str) -> None:
             status.update(text) if progress.is_terminal else progress.print(text)
 
-        scale = Scale(rounds=8 if asked.quick else asked.rounds, quick=asked.quick, say=say)
+        scale = Scale(rounds=3 if asked.quick else asked.rounds, quick=asked.quick, say=say)
         for name in chosen:
             began = time.monotonic()
             say(f"{name}: {SUBJECTS[name]}")

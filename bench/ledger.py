@@ -27,14 +27,15 @@ _RECORDS_A_SECOND = 2000
 def measure(scale: Scale) -> list[Figure]:
     """Rates on each database; every client has a job of its own."""
     figures = []
+    counts = (1, 16) if scale.quick else CLIENTS
     with databases(scale.say) as known:
         for database, url in known:
             with kept_in(url()), studio() as place, ExitStack() as stack:
                 jobs = [
                     stack.enter_context(place.guard.open_job("bench", requested_by=KIM))
-                    for _ in range(max(CLIENTS))
+                    for _ in range(max(counts))
                 ]
-                for clients in CLIENTS:
+                for clients in counts:
                     scale.say(f"ledger: {database}, {clients} clients")
                     name = f"{database}, {clients} client{'s' * (clients > 1)}"
                     each = scale.of({1: 100, 16: 40, 64: 20}[clients], 5)

@@ -29,7 +29,7 @@ _PROOF_MS, _VERIFY_S, _FLAT = 1.0, 60.0, 1.5
 
 def measure(scale: Scale) -> list[Figure]:
     """Proofs of the long log, and both logs verified in processes of their own."""
-    small, large = scale.of(100_000, 400), scale.of(1_000_000, 4_000)
+    small, large = scale.of(100_000, 200), scale.of(1_000_000, 1_000)
     figures: list[Figure] = []
     found = []
     for records in (small, large):

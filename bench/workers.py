@@ -42,7 +42,7 @@ def measure(scale: Scale) -> list[Figure]:
                 ):
                     write_workspace(Path(folder))
                     open_guard(Path(folder)).close()  # creates the ledger
-                    seconds = 0.5 if scale.quick else 2.5
+                    seconds = 0.2 if scale.quick else 2.5
                     found = _together(Path(folder), workers, seconds)
                 name = f"{database}, {workers} worker{'s' * (workers > 1)}"
                 figures += _figures(name, *found)

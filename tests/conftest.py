@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,19 @@ from typing import Any
 import pytest
 
 from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
+from tests.parsed import parse_rules_once
 from tests.support import Studio, open_studio
+
+parse_rules_once()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives as long as the run: no collection looks at it again.
+
+    A full collection is still what finds a test's own cycles; it only comes to fewer objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tests.crash.worker"])
+        self._context.set_forkserver_preload(["tests.crash.preload"])
 
     def run(self, target: Any, *args: Any) -> int:
         """Run a function to its end; returns the exit code, negative for a signal."""

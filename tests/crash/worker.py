@@ -50,7 +50,7 @@ from tests.support import T0, Clock, State, call, says, scripted
 REQUESTER = "kim@acme.example"
 APPROVER = "omar@acme.example"
 THREAD = "t"
-_LATE_S = 0.4
+_LATE_S = 0.25
 
 
 def die() -> None:

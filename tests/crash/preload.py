@@ -1,0 +1,22 @@
+"""What every worker needs, imported once: each is a fork of a process that has run this.
+
+Some of it is imported by the product only when it is first used, which would be in every fork.
+"""
+
+from __future__ import annotations
+
+import gc
+
+from PIL import Image
+
+import tests.crash.roles
+import tests.crash.worker  # noqa: F401
+from agentguard.classify import scan
+from agentguard.policy import Policy
+from tests.parsed import parse_rules_once
+
+Image.init()
+parse_rules_once()
+Policy.load()
+scan("a calm sea")
+gc.freeze()  # a fork's collections leave these pages shared
