@@ -4,6 +4,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 VECTORS := $(wildcard ../shared/vectors)
 
+# A second run finds what the first one compiled, also where containers switch that off.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types layers conformance evals bench crash model clean
 

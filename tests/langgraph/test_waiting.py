@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from agentguard.errors import ApprovalError, JobError
 from agentguard.model import JobState, Verdict
-from tests.support import Studio, build, call, open_studio, results, says
+from tests.support import CONFIG, Studio, build, call, open_studio, results, says
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 
@@ -80,16 +80,17 @@ def test_S22_an_answer_after_the_window_is_refused_and_the_job_ends(studio: Stud
     assert studio.exported() == []
 
 
-def test_S22_an_approval_given_in_time_expires_with_the_window(studio: Studio) -> None:
+def test_S22_an_approval_given_in_time_expires_with_the_window(tmp_path: Path) -> None:
+    studio = open_studio(tmp_path, config=CONFIG + '\n[lifetimes]\nlease = "10m"\n')
     saver = InMemorySaver()
-    with studio.guard.open_job("poster", requested_by=KIM) as job:
+    with studio.guard, studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         graph = build(studio, script(asset), checkpointer=saver)
         config = job.config(thread_id="t")
         graph.invoke({"messages": [("user", "go")]}, config)
         studio.answer(studio.pending().request, OMAR)
-        for _ in range(25 * 3600 // 20):
-            studio.clock.turn(seconds=20)
+        for _ in range(25 * 3600 // 500):
+            studio.clock.turn(seconds=500)
             job.renew()
         state = graph.invoke(None, config)
     assert results(state)[-1].status == "error"
