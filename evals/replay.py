@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -124,7 +125,9 @@ def replay_all(runs: Iterable[tuple[Scenario, Kind, str]], *, processes: int) ->
         for scenario, kind, guard in runs:
             yield replay(scenario, kind, guard)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    # What a process imported stays; no collection has to look at it for every run again.
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=gc.freeze) as pool:
         yield from pool.map(replay, *zip(*runs, strict=True), chunksize=4)
 
 
