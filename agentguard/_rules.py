@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,7 @@ def _chunks(name: str, text: str) -> Iterator[tuple[str, str]]:
         start = end
 
 
+@functools.lru_cache(maxsize=1024)  # each guard that is opened parses the same ones
 def _rule(place: str, chunk: str) -> Rule:
     try:
         parsed = json.loads(cedarpy.policies_to_json_str(chunk))

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 
 from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
-from tests.parsed import parse_rules_once
 from tests.support import Studio, open_studio
-
-parse_rules_once()
 
 
 def pytest_collection_finish() -> None:

@@ -13,10 +13,8 @@ import tests.crash.roles
 import tests.crash.worker  # noqa: F401
 from agentguard.classify import scan
 from agentguard.policy import Policy
-from tests.parsed import parse_rules_once
 
 Image.init()
-parse_rules_once()
 Policy.load()
 scan("a calm sea")
 gc.freeze()  # a fork's collections leave these pages shared
