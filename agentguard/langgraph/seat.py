@@ -65,6 +65,9 @@ class Seat:
         self.media = binding.stage is not None
         self._filled = _upstream.filled_by_run(tool)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Seat:
+        return self  # a copy of a guarded tool sits in the same place
+
     @property
     def agent(self) -> str | None:
         """The agent this seat's calls run as, None if any recorded one may."""

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import inspect
 import typing
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -57,18 +58,32 @@ def guarded(
         if function is not None:
             update[name] = _refusing(function, original.name)
     copy = original.model_copy(update=update)
-    object.__setattr__(copy, "__class__", _subclass(type(original), seat))
+    object.__setattr__(copy, "__class__", _subclass(type(original)))
+    object.__setattr__(copy, _SEAT, seat)
     return copy
 
 
 def seat_of(tool: object) -> Seat | None:
     """The Seat of a guarded tool, None for any other object."""
-    seat = getattr(type(tool), "_agentguard_seat", None)
-    return seat if isinstance(seat, Seat) else None
+    seat = getattr(tool, "__dict__", {}).get(_SEAT)
+    guards = seat is not None and _classes.get(type(seat.tool)) is type(tool)
+    return seat if guards and isinstance(seat, Seat) else None
 
 
-def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
+def _subclass(base: type[BaseTool]) -> type[BaseTool]:
+    """The class of guarded copies of a tool class; each copy has its own Seat.
+
+    Making a pydantic class takes some milliseconds, so there is one for each tool class.
+    """
+    known = _classes.get(base)
+    if known is None:
+        known = _classes[base] = _made(base)
+    return known
+
+
+def _made(base: type[BaseTool]) -> type[BaseTool]:
     def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
         incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
         unreadable = seat.unreadable(incoming)
         if unreadable is not None:
@@ -80,6 +95,7 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
             current.reset(token)
 
     async def arun(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
         incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
         unreadable = seat.unreadable(incoming)
         if unreadable is not None:
@@ -91,6 +107,7 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
             current.reset(token)
 
     def _run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
         incoming = _take_incoming(seat)
         if incoming is None:
             return seat.refusal(_DIRECT.format(seat.tool.name), None)
@@ -107,6 +124,7 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
         return answer[0] if answer else seat.close(opened, result)
 
     async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
         incoming = _take_incoming(seat)
         if incoming is None:
             return seat.refusal(_DIRECT.format(seat.tool.name), None)
@@ -125,16 +143,14 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
-        "_agentguard_seat": typing.cast(Any, seat),
-        "__annotations__": {"_agentguard_seat": typing.ClassVar[Any]},
         "run": functools.update_wrapper(run, base.run),
         "arun": functools.update_wrapper(arun, base.arun),
         "_run": _wrapped(_run, base._run),
     }
     if base._arun is not BaseTool._arun:
         namespace["_arun"] = _wrapped(_arun, base._arun)
-    made: type[BaseTool] = type(base.__name__, (base,), namespace)
-    return made
+    guarded_class: type[BaseTool] = type(base.__name__, (base,), namespace)
+    return guarded_class
 
 
 def _wrapped(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,6 +160,16 @@ def _wrapped(function: Callable[..., Any], original: Callable[..., Any]) -> Call
         made.__annotations__ = typing.get_type_hints(original, include_extras=True)
     return made
 
+
+def _seated(tool: BaseTool) -> Seat:
+    seat = seat_of(tool)
+    if seat is None:  # an object of this class that `guarded` did not make
+        raise ToolException(_DIRECT.format(tool.name))
+    return seat
+
+
+_SEAT = "_agentguard_seat"
+_classes: weakref.WeakKeyDictionary[type[BaseTool], type[BaseTool]] = weakref.WeakKeyDictionary()
 
 _ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"
