@@ -134,6 +134,29 @@ class Tx(ABC):
             table, self._write(f"UPDATE {table} SET {change} WHERE {where} RETURNING *", parameters)
         )
 
+    def ensure(self, table: str, **columns: Any) -> None:
+        """Insert a row unless its key exists, which changes nothing for the transition."""
+        self._insert(table, columns, "ON CONFLICT DO NOTHING")
+
+    def put(self, table: str, **columns: Any) -> None:
+        """Insert a row, or replace that of its key."""
+        key = KEYS[table]
+        change = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+        self._insert(table, columns, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {change}")
+
+    def move(self, table: str, change: str, where: str, *parameters: Any) -> None:
+        """An UPDATE of exactly one row: the transition read it, under its lock.
+
+        Raises:
+            IllegalTransition: it changes another number of rows; sooner or later, but in any case
+                before anything is committed.
+        """
+        changed = self.update(table, change, where, *parameters)
+        if changed != 1:
+            raise IllegalTransition(
+                f"{table}: {changed} rows moved, expected the one that was read"
+            )
+
     def lease(self, job: str, *, epoch: int, until: int) -> None:
         """Set a job's lease; leases come and go without records."""
         self._write(

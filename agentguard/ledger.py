@@ -20,7 +20,7 @@ from agentguard._ledger_assets import Made, lock_made, mark, register, strictest
 from agentguard._ledger_grants import Outcome, Relied
 from agentguard._ledger_jobs import SWEPT, end_job, leave, renew, require_open, sweep
 from agentguard._ledger_operations import Memory, Started, operations_named, sent
-from agentguard._ledger_requests import TOO_LATE, Judged, Reads, record_decision
+from agentguard._ledger_requests import TOO_LATE, Judged, Reads
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
 from agentguard.storage import Reader, Row, Storage, Tx, new_id, to_json
@@ -234,8 +234,7 @@ class Ledger:
 
         def transition(tx: Tx) -> None:
             tx.lock_job(*{item.request.job for item in judged})
-            for item in judged:
-                record_decision(tx, item, epoch=epoch)
+            requests.record_decisions(tx, judged, epoch=epoch)
             for body in refused:
                 tx.record("refused", body)
 
