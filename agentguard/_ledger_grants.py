@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
     tx.lock_job(request.job)
     tx.lock_assets(alone=False)
-    row = tx.one(*of_claim(request, relied))
+    row = tx.one(*_of_claim(request, relied))
     obstacle = _obstacle(tx, row, request, relied)
     if row is None or obstacle is not None:
         return obstacle
@@ -84,8 +84,12 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     return None
 
 
-def of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
-    """The query for what a claim judges, but for the assets: SQL and parameters."""
+def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
+    """The queries for what a claim judges: SQL and parameters, each."""
+    return (_of_claim(request, relied), *_of_versions(relied))
+
+
+def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
     return (
         f"SELECT {JOB}, credentials.state AS credential, credentials.expires_at AS lives_until,"
         " approvals.state AS approval, approvals.expires_at AS approved_until,"
@@ -145,7 +149,7 @@ def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str 
         return "its credential is not live"
     if not approved_in(row, asked=relied.approved, now=tx.now):
         return "its approval is not live: the review window closed"
-    if _versions(tx, relied.versions) != dict(relied.versions):
+    if _versions(tx, relied) != dict(relied.versions):
         return "moved: an asset changed since it was judged"
     if row["id"] is None:
         return "no grant exists for this call"
@@ -162,14 +166,17 @@ def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str 
     return None
 
 
-def _versions(tx: Tx, assets: Iterable[str]) -> dict[str, int]:
-    """The row version of each asset that is known."""
-    names = list(assets)
-    if not names:
-        return {}
-    marks = ", ".join("?" * len(names))
-    rows = tx.all(f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})", *names)
-    return {row["sha256"]: row["version"] for row in rows}
+def _versions(tx: Tx, relied: Relied) -> dict[str, int]:
+    """The row version of each asset that was relied on."""
+    return {row["sha256"]: row["version"] for query in _of_versions(relied)
+            for row in tx.all(*query)}  # fmt: skip
+
+
+def _of_versions(relied: Relied) -> list[tuple[Any, ...]]:
+    if not relied.versions:
+        return []
+    marks = ", ".join("?" * len(relied.versions))
+    return [(f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})", *relied.versions)]
 
 
 def _insert_effects(

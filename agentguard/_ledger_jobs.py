@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentguard.errors import JobError
 from agentguard.model import JobState
 from agentguard.storage import Row, Tx
@@ -60,8 +62,13 @@ def require_open(tx: Tx, job: str, epoch: int) -> None:
 
 def job_obstacle(tx: Tx, job: str, epoch: int) -> str | None:
     """What stands against acting in a job as its holder of this epoch; None if nothing does."""
-    row = tx.one(f"SELECT {JOB} FROM {job_from('?')}", job)
+    row = tx.one(*of_job(job))
     return obstacle_in(row, job, epoch, now=tx.now)
+
+
+def of_job(job: str) -> tuple[Any, ...]:
+    """The query for a row with the columns JOB: SQL and parameters."""
+    return f"SELECT {JOB} FROM {job_from('?')}", job
 
 
 def obstacle_in(row: Row | None, job: str, epoch: int, *, now: int) -> str | None:

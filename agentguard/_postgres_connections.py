@@ -24,6 +24,7 @@ from agentguard._transaction import Row
 from agentguard._writer import Found
 from agentguard.errors import IllegalTransition, LedgerError, LedgerUnavailable
 
+
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PgRow]:
     places: dict[str, int] = {}
     for number, column in enumerate(cursor.description or ()):
@@ -94,6 +95,18 @@ class Link:
         sent.rows()
         if sql == "COMMIT" and sent.status != b"COMMIT":
             raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
+
+    def settle(self) -> None:
+        """Wait for all that was sent."""
+        self.wire.settle()
+
+    def roll_back(self) -> None:
+        """End the transaction, whatever became of what was sent."""
+        with contextlib.suppress(psycopg.Error):
+            self.wire.settle()
+        with contextlib.suppress(psycopg.Error):
+            if not self.lost and self.raw.info.transaction_status:
+                self.script("ROLLBACK")
 
     def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows of a query that need not fit into memory, inside a transaction."""
@@ -188,8 +201,7 @@ class Connections:
             link = link or self.open(writes=False)
             with unavailable(self.place):
                 yield link
-                if link.wire.waits or link.raw.info.transaction_status:
-                    link.script("ROLLBACK")
+                link.roll_back()
         finally:
             self._leave(link)
 

@@ -18,7 +18,7 @@ from agentguard import merkle
 from agentguard._connections import Connections
 from agentguard._nodes import Nodes
 from agentguard._schema import migrate, verify_schema
-from agentguard._transaction import Row, Tx
+from agentguard._transaction import Row, Tx, Written
 from agentguard._writer import Job, Reader, Storage, tree_size
 from agentguard.errors import IllegalTransition, LedgerCorrupt
 
@@ -42,10 +42,10 @@ class SqliteTx(Tx):
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(sql, parameters).fetchall()
 
-    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+    def _write(self, sql: str, parameters: Sequence[Any]) -> Written:
         rows: list[Row] = self._connection.execute(sql, parameters).fetchall()
         self._expected_changes += len(rows)
-        return rows
+        return lambda: rows
 
     def finish(self) -> list[bytes]:
         records = super().finish()

@@ -142,7 +142,7 @@ MUTANTS = (
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
-           edits=(Edit(_OBSTACLE, "_versions(tx, relied.versions) != dict(relied.versions)",
+           edits=(Edit(_OBSTACLE, "_versions(tx, relied) != dict(relied.versions)",
                        "False"),),
            within=("authorize", "execute", "mark")),
     Mutant(name="a claim does not look at the grant's state", scope="twice", edits=(_ANY_STATE,),
@@ -326,7 +326,7 @@ MUTANTS = (
            edits=(Edit("_ledger_assets:mark", 'tx.record(f"asset.{column}"',
                        '(lambda *_: None)(f"asset.{column}"'),),
            within=("mark",), behind="a transition that wrote without a record is rolled back",
-           behind_edits=(Edit("_transaction:Tx.finish", "if self._touched:", "if False:"),)),
+           behind_edits=(Edit("_transaction:Tx.finish", "if unaccounted:", "if False:"),)),
 )  # fmt: skip
 
 
