@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import psycopg
+
 from agentguard._ledger_url import LedgerUrl
-from agentguard._postgres_connections import Link, unavailable
+from agentguard._postgres_connections import Link, as_ours, unavailable
 from agentguard._transaction import Row, Tx, Written
 from agentguard._writer import Plan
 from agentguard.errors import IllegalTransition
@@ -58,6 +61,10 @@ class Flight:
     ) -> None:
         self._plans = list(plans)
         self._keys = [_keys(plan, place) for plan in plans]
+        self._users: defaultdict[int, set[int]] = defaultdict(set)
+        for number, keys in enumerate(self._keys):
+            for key in keys:
+                self._users[key].add(number)
         self.denied: set[int] = set()
         graph = place.key("assets")
         alone: set[int] = set().union(*self._keys) - held.keys()
@@ -106,9 +113,12 @@ class Flight:
 
         Rows of other jobs it can't have changed, nor the asset graph: a plan says all its locks.
         """
-        for later in range(number + 1, len(self._plans)):
-            if self._plans[number] is None or self._keys[number] & self._keys[later]:
-                self._found[later] = {}
+        if self._plans[number] is None:
+            later = set(range(number + 1, len(self._plans)))
+        else:
+            later = set().union(*(self._users[key] for key in self._keys[number]))
+        for other in later:
+            self._found[other] = {}
 
 
 def _keys(plan: Plan | None, place: LedgerUrl) -> set[int]:
@@ -185,20 +195,30 @@ class PostgresTx(Tx):
             return cast("list[Row]", known.rows())
         if _writes(sql):
             raise IllegalTransition("written without a record: by a statement of its own")
-        with unavailable(self._place):
+        try:
             return cast("list[Row]", self._link.send(sql, parameters).rows())
+        except psycopg.Error as error:
+            raise as_ours(self._place, error) from error
 
     def _write(self, sql: str, parameters: Sequence[Any]) -> Written:
         self.wrote = True
         self._found = {}  # what was read before is no longer so
+        try:
+            return self._link.send(sql, parameters).rows
+        except psycopg.Error as error:
+            raise as_ours(self._place, error) from error
+
+    def finish(self) -> list[bytes]:
         with unavailable(self._place):
-            sent = self._link.send(sql, parameters)
+            return super().finish()
 
-        def rows() -> Sequence[Row]:
-            with unavailable(self._place):
-                return sent.rows()
+    def insert_new(self, table: str, **columns: Any) -> bool:
+        with unavailable(self._place):
+            return super().insert_new(table, **columns)
 
-        return rows
+    def update(self, table: str, change: str, where: str, *parameters: Any) -> int:
+        with unavailable(self._place):
+            return super().update(table, change, where, *parameters)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from agentguard.canonical import canonical
+from agentguard.canonical import canonical, canonical_with
 from agentguard.errors import IllegalTransition
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -47,6 +47,9 @@ class Row(Protocol):
     def keys(self) -> Sequence[str]: ...
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True)
+
+
 def new_id(kind: str) -> str:
     """A fresh unguessable id such as `job-4f0c…` (80 bits)."""
     return f"{kind}-{secrets.token_hex(10)}"
@@ -63,7 +66,7 @@ def row_digest(row: Row) -> str:
     Raises:
         TypeError: a column holds a BLOB; the ledger writes only text, integers and NULL there.
     """
-    text = json.dumps({key: row[key] for key in row.keys()}, sort_keys=True)  # noqa: SIM118
+    text = _ENCODER.encode(dict(zip(row.keys(), row, strict=True)))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -180,7 +183,7 @@ class Tx(ABC):
             IllegalTransition: something was written that no record accounts for (I10), or a row
                 that had to be there was not.
         """
-        made = [canonical({**said, "rows": _digests(rows)}) for said, rows in self._records]
+        made = [canonical_with(said, rows=_digests(rows)) for said, rows in self._records]
         unaccounted = _digests(self._touched)
         if unaccounted:
             raise IllegalTransition(f"written without a record: {unaccounted[0][0]}")
