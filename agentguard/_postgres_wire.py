@@ -7,6 +7,7 @@ mode directly: that costs a tenth of a cursor's time, and who sends need not wai
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import select
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ def numbered(sql: str) -> bytes:
 class Sent:
     """A statement that was sent. Its rows can be had as soon as somebody wants them."""
 
-    __slots__ = ("_error", "_rows", "_wire", "key", "new", "status")
+    __slots__ = ("_error", "_rows", "_wire", "key", "new", "prepared", "status")
 
     def __init__(self, wire: Wire, key: Any, *, new: bytes | None) -> None:
         self._wire = wire
@@ -74,6 +75,7 @@ class Sent:
         self._error: BaseException | None = None
         self.key = key
         self.new = new
+        self.prepared = False
         self.status = b""
         """What PostgreSQL calls what it did, such as COMMIT."""
 
@@ -112,6 +114,7 @@ class Wire:
         self._prepared: dict[Any, bytes] = {}
         self._shapes: dict[Any, _Shape] = {}
         self._loads: dict[int, _Load] = {}
+        self._names = itertools.count()
 
     @property
     def waits(self) -> bool:
@@ -138,7 +141,7 @@ class Wire:
             sent = Sent(self, key, new=None)
             name = self._prepared.get(key)
             if name is None and key in self._seen and len(self._prepared) < _PREPARED:
-                name = sent.new = self._prepared[key] = b"agentguard_%d" % len(self._prepared)
+                name = sent.new = self._prepared[key] = b"agentguard_%d" % next(self._names)
                 libpq.send_prepare(name, numbered(sql), types)
             if name is not None:
                 libpq.send_query_prepared(name, data)
@@ -172,18 +175,20 @@ class Wire:
                 failed = error
         if failed is not None:
             for one in sent:
-                if one.new is not None and not one.status:
+                if one.new is not None and not one.prepared:
                     del self._prepared[one.key]
                 one.fail(failed)
             raise failed
 
     def _take(self, one: Sent, failed: BaseException | None) -> BaseException | None:
         """Take in one statement's answer; what failed first, until now."""
-        for _ in range(1 if one.new is None else 2):  # a statement that is prepared answers twice
+        for last in (True,) if one.new is None else (False, True):  # it was prepared first
             found = self._result()
             if found is None:
                 raise psycopg.OperationalError("a statement got no answer")
-            if found.status in _DONE:
+            if found.status in _DONE and not last:
+                one.prepared = True
+            elif found.status in _DONE:
                 one.answer(self._rows(one.key, found), found.command_status or b"")
             elif failed is None:
                 failed = error_from_result(found, encoding="utf-8")
