@@ -161,6 +161,25 @@ def test_I10_a_write_that_fails_late_fails_its_own_transition_only(
     audit.verify(ledger.storage, place.checkpoints)
 
 
+def test_whatever_a_transition_raises_while_its_writes_fail_leaves_nothing(
+    ledger: Ledger,
+) -> None:
+    ledger.storage.submit(noted("taken")).result(20)
+
+    def broken(tx: Tx) -> None:
+        noted("taken")(tx)
+        raise ZeroDivisionError
+
+    for its in (plan("b"), None):
+        with pytest.raises(ZeroDivisionError):
+            ledger.storage.submit(broken, plan=its).result(20)
+        backend = ledger.storage._writer.backend  # type: ignore[attr-defined]
+        transition, read = seen("a")
+        ledger.storage.submit(transition, plan=read).result(20)
+        assert ledger.storage._writer.backend == backend  # type: ignore[attr-defined]
+    assert kinds(ledger) == ["noted"] * 3
+
+
 def test_I10_what_should_have_moved_one_row_and_did_not_is_undone(ledger: Ledger) -> None:
     def none(tx: Tx) -> None:
         tx.ensure("revealed", job="b", label="y")
