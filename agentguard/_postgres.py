@@ -260,7 +260,7 @@ class PostgresStorage(Storage):
                 raise
             self._forget_writer()
         if records and self._sequencer is not None and self._sequencer.leads:
-            self._sequencer.wake()
+            self._sequencer.stir()
         for job, result in zip(jobs, results, strict=False):
             job.future.set_result(result)
         return len(results)
