@@ -19,7 +19,7 @@ from psycopg.errors import error_from_result
 
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|\?([0-9]*)")
 _PREPARED = 256  # statements that one connection remembers
-_TEXT, _BIGINT, _BYTEA, _GUESS = 25, 20, 17, 0
+_TEXT, _SMALLINT, _INT, _BIGINT, _BYTEA, _GUESS = 25, 21, 23, 20, 17, 0
 _DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 _Load = Callable[[bytes], Any]
@@ -271,8 +271,9 @@ def _written(value: Any) -> tuple[int, bytes | None]:
         return _TEXT, str.__str__(value).replace("\0", "\ufffd").encode("utf-8")
     if value is None:
         return _GUESS, None
-    if isinstance(value, int):
-        return _BIGINT, b"%d" % value
+    if isinstance(value, int):  # functions such as substr take no bigint
+        oid = _SMALLINT if -(2**15) <= value < 2**15 else _INT if -(2**31) <= value < 2**31 else 0
+        return oid or _BIGINT, b"%d" % value
     if isinstance(value, bytes):
         return _BYTEA, b"\\x" + value.hex().encode("ascii")
     if isinstance(value, list):  # the statement says of what

@@ -349,6 +349,11 @@ def test_values_come_back_as_they_went(wire: Wire) -> None:
         assert row["b"] == row[1]
 
 
+def test_a_number_fits_a_function_that_takes_a_small_one(wire: Wire) -> None:
+    for start, rest in ((2, "bc"), (2, "bc"), (40_000, ""), (2, "bc")):
+        assert wire.send("SELECT substr('abc', ?)", (start,)).rows()[0][0] == rest
+
+
 def test_what_is_sent_after_a_failure_is_not_done_and_the_wire_lives(wire: Wire) -> None:
     for _ in range(3):
         good = wire.send("SELECT 1")
