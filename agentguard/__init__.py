@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentguard.bindings import Arg, Binding, McpTool, Returned
+    from agentguard.bindings import Arg, Attempt, Binding, McpTool, Returned
+    from agentguard.claims import idempotency_key
     from agentguard.guard import Guard
 
-__all__ = ["Arg", "Binding", "Guard", "McpTool", "Returned"]
+__all__ = ["Arg", "Attempt", "Binding", "Guard", "McpTool", "Returned", "idempotency_key"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Arg", "Binding", "McpTool", "Returned"):
+    if name in ("Arg", "Attempt", "Binding", "McpTool", "Returned"):
         from agentguard import bindings
 
         return getattr(bindings, name)
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from agentguard.guard import Guard
 
         return Guard
+    if name == "idempotency_key":
+        from agentguard.claims import idempotency_key
+
+        return idempotency_key
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

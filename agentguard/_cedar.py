@@ -1,4 +1,4 @@
-"""Request and Facts in the words of `policies/schema.cedarschema` (for policy.py only)."""
+"""Request and Facts in the words of `policies/schema.cedarschema` (for _asking.py only)."""
 
 from __future__ import annotations
 
@@ -44,15 +44,10 @@ def configured(
     return entities
 
 
-def call_of(
-    request: Request,
-    facts: Facts,
-    now: int,
-    approvals: int,
-    groups: frozenset[str],
-    reads: frozenset[str] | None,
-) -> dict[str, Any]:
-    """The `Call` of the schema, without what no policy reads: each attribute costs 3 to 20 µs.
+def call_of(request: Request, facts: Facts, reads: frozenset[str] | None) -> dict[str, Any]:
+    """The `Call` of the schema but its time and approvals, without what no policy reads.
+
+    Each attribute costs Cedar 3 to 20 µs.
 
     Args:
         reads: the attributes that are read, or None for all.
@@ -62,14 +57,10 @@ def call_of(
         "stage": request.stage or "use",
         "jobOpen": facts.job_state.value == "open",
         "credentialLive": facts.credential_live,
-        "approvals": approvals,
-        "approverGroups": sorted(groups),
         "reveals": facts.reveals,
         "rejected": facts.rejected,
         "hasText": facts.text,
     }
-    if reads is None or "now" in reads:
-        call["now"] = _time(now)
     if facts.tool_stage is not None:
         call["toolStage"] = facts.tool_stage
     if facts.chat_ceiling is not None:
@@ -129,15 +120,16 @@ def _rank(said: int, labels: frozenset[str], facts: Facts) -> int:
 def _terms(terms: Terms) -> dict[str, Any]:
     said: dict[str, Any] = {"consent": terms.consent}
     if terms.until is not None:
-        said["until"] = _time(terms.until)
+        said["until"] = time_of(terms.until)
     if terms.release_at is not None:
-        said["releaseAt"] = _time(terms.release_at)
+        said["releaseAt"] = time_of(terms.release_at)
     if terms.channels is not None:
         said["channels"] = sorted(terms.channels)
     return said
 
 
-def _time(ms: int) -> dict[str, Any]:
+def time_of(ms: int) -> dict[str, Any]:
+    """A time, in ms since the Unix epoch, as Cedar's datetime."""
     moment = _EPOCH + timedelta(milliseconds=max(FIRST_TIME, min(ms, LAST_TIME)))
     text = moment.isoformat(timespec="milliseconds") + "Z"
     return {"__extn": {"fn": "datetime", "arg": text}}

@@ -16,7 +16,8 @@ from agentguard import note
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 
 _TAIL = 8 * 1024
-_SIZE = re.compile("[0-9]{1,18}")
+_SIZE = re.compile("[^\n]*\n([0-9]{1,18})\n")
+_decode = json.JSONDecoder().raw_decode
 _OTHER_KEY = (
     "this machine's log key is not the one that signed the ledger; copy that one. If it is that"
     " one, the checkpoint was changed"
@@ -123,6 +124,7 @@ class Checkpoints:
             return
         except OSError as error:
             raise LedgerUnavailable(f"{self.path.name}: {error.strerror}") from error
+        of = " of the last ones" if tail else ""
         with file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - tail) if tail else 0)
@@ -132,11 +134,14 @@ class Checkpoints:
                 text = line.rstrip(b"\n")
                 if text[:1] in (b"", b'"') and (len(text) < 2 or not text.endswith(b'"')):
                     continue  # a crash or a full disk cut it short
-                where = f"line {number}" + (" of the last ones" if tail else "")
+                where = f"line {number}{of}"
                 try:
-                    yield where, json.loads(text)
+                    found, end = _decode(signed := text.decode("utf-8"))
+                    if end != len(signed):
+                        raise json.JSONDecodeError("Extra data", signed, end)
                 except (ValueError, RecursionError) as error:
                     raise self._changed(where, error) from error
+                yield where, found
 
     def _verified(self, where: str, signed: Any) -> tuple[note.Checkpoint, str]:
         try:
@@ -155,5 +160,5 @@ class Checkpoints:
 
 def _claimed_size(signed: Any) -> float:
     """The size that a line's second line claims; of a line that claims none, more than any."""
-    lines = signed.split("\n", 2) if isinstance(signed, str) else ()
-    return int(lines[1]) if len(lines) > 1 and _SIZE.fullmatch(lines[1]) else math.inf
+    claimed = _SIZE.match(signed) if isinstance(signed, str) else None
+    return int(claimed[1]) if claimed else math.inf

@@ -13,6 +13,7 @@ from langchain_core.tools import tool as make_tool
 
 from agentguard._located import Located, require_located
 from agentguard._mcp import McpTool, origin
+from agentguard._probe import Probe, require_probe
 from agentguard.errors import BindingError
 from agentguard.model import GENERATED, OutsideEffect, Stage
 
@@ -76,6 +77,10 @@ class Binding:
             the argument that names one. None: nothing leaves the workspace.
         effect: what is known of the outside effect after a crash; needed with a destination that
             is not a vendor.
+        probe: asks, after a crash, whether what a call began is there; with `idempotent` and
+            `probeable`. A function that takes an `Attempt`: True: it is there; False: it is not,
+            and can't come any more; None or an error: can't tell. Give it a timeout. Only
+            `reconcile` runs it.
         reveals: the tool shows or describes its media to the model.
         reviews: the asset argument that a review tool's findings are about; needed where it takes
             several.
@@ -109,6 +114,7 @@ class Binding:
     outputs: Mapping[str, str]
     destination: str | Arg | None
     effect: OutsideEffect
+    probe: Probe | None = field(repr=False)
     reveals: bool
     reviews: str | None
     labels: frozenset[str]
@@ -133,6 +139,7 @@ class Binding:
         outputs: Sequence[str] | Mapping[str, str] = (),
         destination: str | Arg | None = None,
         effect: OutsideEffect | str = OutsideEffect.NONE,
+        probe: Probe | None = None,
         reveals: bool = False,
         reviews: str | None = None,
         labels: Iterable[str] | None = None,
@@ -217,6 +224,8 @@ class Binding:
             if not tools:
                 raise BindingError(f"{name}.{path}: name the tool that starts the operation")
         _require_pinned(made, mcp, sends=bool(forms or texts), destination=destination)
+        if probe is not None:
+            require_probe(name, probe, known_effect)
         if interrupts and known_effect is not OutsideEffect.NONE:
             raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
         values: dict[str, Any] = {
@@ -228,6 +237,7 @@ class Binding:
             "outputs": MappingProxyType(paths),
             "destination": destination,
             "effect": known_effect,
+            "probe": probe,
             "reveals": reveals,
             "reviews": reviews,
             "labels": frozenset(labels),

@@ -9,7 +9,7 @@ from typing import Any
 from agentguard._ledger_assets import Made, inherit, lock_made, register
 from agentguard._ledger_jobs import JOB, job_from, obstacle_in
 from agentguard._ledger_operations import Memory, Started, all_sent, raise_labels, start
-from agentguard._ledger_requests import approved_in
+from agentguard._ledger_requests import Judged, approved_in, issue_grant
 from agentguard.model import GrantState, OutsideEffect, Request
 from agentguard.storage import Row, Tx, to_json
 
@@ -21,6 +21,9 @@ class Relied:
     Args:
         versions: asset SHA-256 → row version.
         approved: the Request was asked, so its approvals must still be unexpired.
+        answers: how many people had answered it then.
+        granted: the Decision that an asked Request got with its approvals; the claim writes its
+            Grant, so that none lies about for a call that waits. None if it has one.
     """
 
     epoch: int
@@ -28,6 +31,8 @@ class Relied:
     versions: Mapping[str, int]
     approved: bool
     policy_version: str
+    answers: int = 0
+    granted: Judged | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,13 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     obstacle = _obstacle(tx, row, request, relied)
     if row is None or obstacle is not None:
         return obstacle
+    if relied.granted is not None:
+        if not issue_grant(tx, relied.granted):
+            return "its approval is not live: the review window closed"
+        row = tx.one(*_of_claim(request, relied))  # with the grant that was written
+    obstacle = _grant_obstacle(row, now=tx.now)
+    if row is None or obstacle is not None:
+        return obstacle
     # I8: the row that was judged, as it was judged, or none: then nothing is claimed.
     tx.move(
         "grants",
@@ -93,6 +105,7 @@ def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
     return (
         f"SELECT {JOB}, credentials.state AS credential, credentials.expires_at AS lives_until,"
         " approvals.state AS approval, approvals.expires_at AS approved_until,"
+        " (SELECT count(*) FROM answers WHERE request = ?6) AS answers,"
         " grants.id, grants.state, grants.claims, grants.effect, grants.expires_at"
         f" FROM {job_from('?1')}"
         " LEFT JOIN credentials ON credentials.id = ?2 AND credentials.job = ?1"
@@ -141,27 +154,34 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
 
 
 def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str | None:
-    """What stands against a claim: its job, its credential, its approval, an asset, its grant."""
+    """What stands against a claim but for its grant: job, credential, approvals, an asset."""
     obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)
     if row is None or obstacle is not None:
         return obstacle
     if row["credential"] != "live" or row["lives_until"] <= tx.now:
         return "its credential is not live"
-    if not approved_in(row, asked=relied.approved, now=tx.now):
+    if relied.granted is None and not approved_in(row, asked=relied.approved, now=tx.now):
         return "its approval is not live: the review window closed"
+    if relied.approved and row["answers"] != relied.answers:
+        return "moved: somebody answered since it was judged"
     if _versions(tx, relied) != dict(relied.versions):
         return "moved: an asset changed since it was judged"
-    if row["id"] is None:
+    return None
+
+
+def _grant_obstacle(row: Row | None, *, now: int) -> str | None:
+    """Why the use of a Grant can't be taken; None: it can."""
+    if row is None or row["id"] is None:
         return "no grant exists for this call"
     # A tool that paused itself goes on when it is answered: it has no effect outside, and its job
-    # and credential were judged above.
+    # and credential were judged before.
     none_outside = row["effect"] == OutsideEffect.NONE
     if row["state"] == GrantState.ISSUED and row["claims"] > 0 and none_outside:
         return None
     again = row["state"] == GrantState.FAILED and none_outside
     if row["state"] != GrantState.ISSUED and not again:
         return f"its grant is {row['state']}"
-    if row["expires_at"] <= tx.now:
+    if row["expires_at"] <= now:
         return "its grant is expired"
     return None
 

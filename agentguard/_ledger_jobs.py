@@ -11,9 +11,9 @@ from agentguard.storage import Row, Tx
 DIED = "its process died: the lease lapsed"
 """Why a job ended that nobody left."""
 
-_UNUSED = (
-    "(state = 'pending' OR (state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
-    " WHERE grants.request = approvals.request AND grants.state NOT IN"
+UNUSED = (
+    "(approvals.state = 'pending' OR (approvals.state = 'approved' AND NOT EXISTS"
+    " (SELECT 1 FROM grants WHERE grants.request = approvals.request AND grants.state NOT IN"
     " ('issued', 'revoked', 'expired'))))"
 )
 """An approval request that still waits, or whose approvals no claim has used."""
@@ -21,12 +21,12 @@ _UNUSED = (
 _LAPSED = "coalesce((SELECT until FROM leases WHERE job = jobs.id), 0) <= ?"
 
 _IDLE = (
-    f"state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id AND {_UNUSED})"
+    f"state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id AND {UNUSED})"
 )
 
 _OVER = (
     f"SELECT id AS job FROM jobs WHERE state = 'open' AND {_LAPSED.replace('?', '?1')}"
-    f" UNION SELECT job FROM approvals WHERE expires_at <= ?1 AND {_UNUSED}"
+    f" UNION SELECT job FROM approvals WHERE expires_at <= ?1 AND {UNUSED}"
     " UNION SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
     " UNION SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
     f" UNION SELECT id FROM jobs WHERE {_IDLE} ORDER BY job LIMIT ?2"
@@ -102,7 +102,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
     if row is None or row["state"] != JobState.OPEN or row["epoch"] != epoch:
         return JobState(row["state"]) if row is not None else JobState.ENDED
     waits = tx.one(
-        f"SELECT 1 FROM approvals WHERE job = ? AND expires_at > ? AND {_UNUSED}", job, tx.now
+        f"SELECT 1 FROM approvals WHERE job = ? AND expires_at > ? AND {UNUSED}", job, tx.now
     )
     if not clean or waits is None:
         end_job(tx, job, reason=reason)
@@ -117,7 +117,7 @@ def end_job(tx: Tx, job: str, *, reason: str) -> None:
     """End a job and all that lives with it (I9); recorded."""
     _kill_live(tx, job)
     tx.update("approvals", "state = 'revoked', ended_at = ?",
-              f"job = ? AND {_UNUSED}", tx.now, job)  # fmt: skip
+              f"job = ? AND {UNUSED}", tx.now, job)  # fmt: skip
     tx.update("jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job)
     tx.record("job.ended", {"job": job, "reason": reason})
 
@@ -135,7 +135,7 @@ def sweep(tx: Tx) -> dict[str, int]:
     for job in jobs:
         done["approvals"] += tx.update(
             "approvals", "state = 'expired', ended_at = ?",
-            f"job = ? AND expires_at <= ? AND {_UNUSED}", tx.now, job, tx.now,
+            f"job = ? AND expires_at <= ? AND {UNUSED}", tx.now, job, tx.now,
         )  # fmt: skip
         done["grants"] += tx.update(
             "grants", "state = 'expired', ended_at = ?",

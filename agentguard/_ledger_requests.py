@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentguard._ledger_jobs import JOB, job_from, obstacle_in, require_open
+from agentguard._ledger_jobs import JOB, job_from, obstacle_in
 from agentguard.errors import ApprovalError, JobError
 from agentguard.model import Answer, Decision, Effect, GrantState, OutsideEffect, Request
 from agentguard.storage import Row, Tx, new_id, to_json
@@ -205,22 +205,23 @@ def is_open_question(tx: Reads, request: str) -> bool:
     return row["state"] == "pending" or (row["state"] == "approved" and not row["granted"])
 
 
-def issue_grant(tx: Tx, item: Judged, *, epoch: int) -> None:
-    """Write the Grant of a Request that was asked and is now permitted, once; recorded.
+def issue_grant(tx: Tx, item: Judged) -> bool:
+    """Write the Grant of a Request that was asked and is permitted now, once; recorded.
 
-    Raises:
-        JobError: the job is not open under this epoch.
+    Returns:
+        False if it is not permitted, or its approvals do not live: its review window closed, or
+        a person said no.
     """
     request = item.request
-    tx.lock_job(request.job)
-    require_open(tx, request.job, epoch)
+    if item.decision.effect is not Effect.PERMIT:
+        return False
     if tx.one("SELECT 1 FROM grants WHERE request = ?", request.digest) is not None:
-        return
+        return True
     tx.update("approvals", "state = 'approved', ended_at = ?1",
               "request = ?2 AND state = 'pending' AND expires_at > ?1",
               tx.now, request.digest)  # fmt: skip
     if not is_approved(tx, request.digest, asked=True):
-        return  # its window closed meanwhile; the claim finds no grant
+        return False
     _insert_grant(tx, item)
     tx.record(
         "granted",
@@ -231,6 +232,7 @@ def issue_grant(tx: Tx, item: Judged, *, epoch: int) -> None:
             "policy_version": item.policy_version,
         },
     )
+    return True
 
 
 def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -18,10 +18,12 @@ from agentguard.errors import LedgerUnavailable, VerificationFailed
 _RECENT = 20_000  # rows of one call lie close together in the log, so most are written once
 
 _MOST = 2**62  # what a file can hold; no log is as long
+_MET = _MOST  # in place of a record's index: the row itself, behind all that is said of it
 
+# Both are only appended to, and sorted once: a long log has no page in memory twice.
 _TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;
-CREATE TABLE rows (name TEXT PRIMARY KEY, digest TEXT, idx INTEGER, met TEXT) WITHOUT ROWID;
+CREATE TABLE said (name TEXT, idx INTEGER, digest TEXT);
 CREATE TABLE roots (size INTEGER PRIMARY KEY, root BLOB);
 BEGIN;
 """
@@ -35,7 +37,8 @@ class Logged:
     """
 
     def __init__(self) -> None:
-        self._recent: dict[str, tuple[str, int]] = {}
+        self._recent: dict[str, tuple[int, str]] = {}
+        self._met = 0
         with _room():
             self._file = sqlite3.connect("", isolation_level=None)
             self._file.executescript(_TABLES)
@@ -53,55 +56,36 @@ class Logged:
 
     def row(self, name: str, digest: str, index: int) -> None:
         """Record `index` says this of a row; what earlier ones said no longer counts."""
-        self._recent[name] = (digest, index)
+        self._recent[name] = (index, digest)
         if len(self._recent) >= _RECENT:
             self._write()
 
-    def meet(self, rows: Sequence[tuple[str, str]]) -> None:
-        """These rows exist, each with this digest.
+    def meet(self, rows: Sequence[tuple[str, str]]) -> int:
+        """These rows exist, each with this digest; returns how many were met in all."""
+        self._append((name, _MET, digest) for name, digest in rows)
+        self._met += len(rows)
+        return self._met
+
+    def compare(self) -> int:
+        """Compare what was met with what the log says last of it; returns how many rows it is.
 
         Raises:
-            VerificationFailed: the log knows nothing of one, or says another digest of it.
-        """
-        self._write()
-        found = [(digest, name) for name, digest in rows]
-        with _room():
-            met = self._file.executemany("UPDATE rows SET met = ? WHERE name = ?", found).rowcount
-            if met == len(rows):
-                return
-            known = "SELECT 1 FROM rows WHERE name = ?"
-            for name, _ in rows:
-                if self._file.execute(known, (name,)).fetchone() is None:
-                    raise VerificationFailed(f"{name} is in no record: it was added by hand")
-
-    def compare(self) -> None:
-        """Compare what was met with what the log says last of it.
-
-        Raises:
-            VerificationFailed: a row is not what its last record says, or was not met.
+            VerificationFailed: a row is in no record, is not what its last record says, or was
+                not met.
         """
         self._write()
         with _room():
-            edited = self._file.execute(
-                "SELECT name, idx FROM rows WHERE met <> digest ORDER BY idx LIMIT 1"
-            ).fetchone()
-            missing = self._file.execute(
-                "SELECT name, idx FROM rows WHERE met IS NULL ORDER BY idx LIMIT 1"
-            ).fetchone()
+            found = self._file.execute("SELECT name, idx, digest FROM said ORDER BY name, idx")
+            count, added, edited, missing = _differences(found)
+        if added is not None:
+            raise VerificationFailed(f"{added} is in no record: it was added by hand")
         if edited is not None:
-            raise VerificationFailed(
-                f"{edited[0]} is not what record {edited[1]} says: it was edited"
-            )
+            index, name = edited
+            raise VerificationFailed(f"{name} is not what record {index} says: it was edited")
         if missing is not None:
-            raise VerificationFailed(
-                f"{missing[0]} of record {missing[1]} is missing: it was deleted"
-            )
-
-    def count(self) -> int:
-        """How many rows the log speaks of."""
-        self._write()
-        with _room():
-            return int(self._file.execute("SELECT count(*) FROM rows").fetchone()[0])
+            index, name = missing
+            raise VerificationFailed(f"{name} of record {index} is missing: it was deleted")
+        return count
 
     def sign(self, size: int, root: bytes) -> bool:
         """A checkpoint says this root; False if another one says another of the same size."""
@@ -117,15 +101,47 @@ class Logged:
             yield from self._file.execute("SELECT size, root FROM roots ORDER BY size")
 
     def _write(self) -> None:
-        if not self._recent:
-            return
-        with _room():
-            self._file.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?, NULL) ON CONFLICT (name)"
-                " DO UPDATE SET digest = excluded.digest, idx = excluded.idx",
-                sorted((name, *last) for name, last in self._recent.items()),
-            )
+        self._append((name, *last) for name, last in self._recent.items())
         self._recent.clear()
+
+    def _append(self, rows: Iterable[tuple[str, int, str]]) -> None:
+        with _room():
+            self._file.executemany("INSERT INTO said VALUES (?, ?, ?)", rows)
+
+
+_Told = tuple[int, str]  # record, row
+
+
+def _differences(
+    found: Iterable[tuple[str, int, str]],
+) -> tuple[int, str | None, _Told | None, _Told | None]:
+    """How many rows were said; one that was added; the first that was edited; that is missing.
+
+    Args:
+        found: (name, index, digest), in order.
+    """
+    count, added, edited, missing = 0, None, None, None
+    name, last, digest, met = "", -1, "", True  # the last that was said
+    for this, index, says in found:
+        if index != _MET:
+            if this != name:
+                count += 1
+                if not met:
+                    missing = _first(missing, (last, name))
+            name, last, digest, met = this, index, says, False
+        elif this != name:
+            added = added or this
+        else:
+            met = True
+            if says != digest:
+                edited = _first(edited, (last, name))
+    if not met:
+        missing = _first(missing, (last, name))
+    return count, added, edited, missing
+
+
+def _first(known: _Told | None, other: _Told) -> _Told:
+    return other if known is None else min(known, other)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from psycopg.errors import error_from_result
 
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|\?([0-9]*)")
 _PREPARED = 256  # statements that one connection remembers
+_SEEN = 1024  # statements that were sent once and may come again
 _TEXT, _SMALLINT, _INT, _BIGINT, _BYTEA, _GUESS = 25, 21, 23, 20, 17, 0
 _DONE = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
@@ -195,6 +196,8 @@ class Wire:
             if self._result() is not None:
                 raise psycopg.OperationalError("a statement got two answers")
         if one.new is None:
+            if len(self._seen) >= _SEEN:
+                self._seen.clear()
             self._seen.add(one.key)
         return failed
 

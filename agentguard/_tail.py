@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentguard import merkle, note
 from agentguard._checkpoints import Checkpoints
-from agentguard._nodes import Nodes
+from agentguard._nodes import at_once
 from agentguard._writer import Reader, tree_size
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 
@@ -50,5 +50,5 @@ def compare(reader: Reader, signed: note.Checkpoint, where: str) -> None:
             f"the ledger holds {size} records, {where} proves {signed.size}: an old copy was"
             " restored; bring back the newest"
         )
-    if merkle.root(Nodes(reader), signed.size) != signed.root:
+    if at_once(reader, lambda nodes: merkle.root(nodes, signed.size)) != signed.root:
         raise LedgerCorrupt(f"the log's first {signed.size} records are not those that were signed")

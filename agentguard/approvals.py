@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agentguard._ledger_jobs import UNUSED
+from agentguard._ledger_requests import is_open_question
 from agentguard.canonical import canonical
 from agentguard.config import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
@@ -169,7 +171,7 @@ class Approvals:
             " ORDER BY asked_at DESC",
             state,
         )
-        return tuple(self._approval(row) for row in rows)
+        return tuple(self._approval(row, self._ledger) for row in rows)
 
     def show(self, request: str) -> Approval:
         """One approval request, by its Request's digest or the first 12 or more digits of it.
@@ -177,9 +179,13 @@ class Approvals:
         Raises:
             ApprovalError: none, or more than one, has this name.
         """
+        with self._ledger.snapshot() as reads:
+            return self._show(request, reads)
+
+    def _show(self, request: str, reads: Reads) -> Approval:
         if len(request) < 12:
             raise ApprovalError(f"{request!r:.20} is too short; give 12 or more digits")
-        rows = self._ledger.all(
+        rows = reads.all(
             f"{_SELECT} WHERE substr(approvals.request, 1, ?) = ?", len(request), request
         )
         if len(rows) != 1:
@@ -187,13 +193,33 @@ class Approvals:
                 f"{len(rows)} approval requests begin with {request:.64}; `agentguard approvals"
                 " list --all` shows them"
             )
-        return self._approval(rows[0])
+        return self._approval(rows[0], reads)
+
+    def unused(self, thread: str, call: str) -> Approval | None:
+        """The approval request that a call of a thread waits for, whichever job asked it.
+
+        Args:
+            call: how the ledger names the call's id; a thread may use one again.
+
+        Returns:
+            The newest one that is pending, or whose approvals no claim has used; None without
+            one, or without a thread.
+
+        Raises:
+            ApprovalError: its row was edited.
+        """
+        rows = self._ledger.all(
+            f"{_SELECT} WHERE requests.thread = ? AND requests.call_id = ?"
+            f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
+            thread,
+            call,
+            self._ledger.clock(),
+        )
+        return self._approval(rows[0], self._ledger) if thread and rows else None
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
-        out = self._involved(approval) | {approval.requested_by}
-        out |= {answer.person for answer in approval.answers}
-        return tuple(sorted(person for person in self._workspace.people if person not in out))
+        return self._eligible(approval, self._involved(approval, self._ledger))
 
     def answer(self, answer: Answer) -> Approval:
         """Record a person's signed Answer; returns the approval request as it then stands.
@@ -202,13 +228,19 @@ class Approvals:
             ApprovalError: not this person's signature, not pending, too late, or the person may
                 not answer it; nothing is recorded.
         """
-        approval = self.show(answer.request)
+        with self._ledger.snapshot() as reads:
+            approval = self._show(answer.request, reads)
+            self._require_answerable(answer, approval, reads)
+        self._ledger.answer(answer, outcome=_outcome(approval, answer))
+        return self.show(answer.request)
+
+    def _require_answerable(self, answer: Answer, approval: Approval, reads: Reads) -> None:
         person = self._workspace.people.get(answer.person)
         now = self._ledger.clock()
         if person is None:
             raise ApprovalError(f"{answer.person:.80} is no configured person")
         verify_answer(answer, Signers.load(self._workspace.signers))
-        if approval.state != "pending" and not self._ledger.is_open_question(approval.request):
+        if approval.state != "pending" and not is_open_question(reads, approval.request):
             raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
         if now >= approval.expires_at:
             raise ApprovalError(TOO_LATE)
@@ -216,24 +248,18 @@ class Approvals:
             raise ApprovalError("the answer is not dated within the review window; sign it again")
         if answer.group is not None and answer.group not in person.groups:
             raise ApprovalError(f"{answer.person} is not in {answer.group}")
-        if answer.person == approval.requested_by:
-            raise ApprovalError(
-                f"{answer.person} asked for this job and can't answer; who can:"
-                f" {', '.join(self.eligible(approval)) or 'nobody'}"
-            )
-        if answer.person in self._involved(approval):
-            raise ApprovalError(
-                f"{answer.person} contributed to this media or owns its agent, and can't answer;"
-                f" who can: {', '.join(self.eligible(approval)) or 'nobody'}"
-            )
+        involved = self._involved(approval, reads)
+        if answer.person in involved | {approval.requested_by}:
+            why = "asked for this job and can't answer"
+            if answer.person != approval.requested_by:
+                why = "contributed to this media or owns its agent, and can't answer"
+            may = ", ".join(self._eligible(approval, involved)) or "nobody"
+            raise ApprovalError(f"{answer.person} {why}; who can: {may}")
         if any(answer.person == earlier.person for earlier in approval.answers):
             raise ApprovalError(f"{answer.person} answered this before; an answer stands")
-        self._ledger.answer(answer, outcome=_outcome(approval, answer))
-        return self.show(answer.request)
 
-    def verified(self, request: str, reads: Reads) -> tuple[Answer, ...]:
-        """The Answers to a Request whose signatures hold with the keys known now."""
-        answers = self._ledger.answers(request, reads)
+    def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
+        """Those of recorded Answers whose signatures hold with the keys known now."""
         if not answers:
             return ()
         try:
@@ -241,17 +267,17 @@ class Approvals:
         except ConfigError as error:  # no known key: no answer holds (I11)
             _log.error("no answer counts: %s", error)
             return ()
-        sound = []
+        found = []
         for answer in answers:
             try:
                 verify_answer(answer, signers)
             except ApprovalError as error:
                 _log.error("an answer is left out: %s", error)
             else:
-                sound.append(answer)
-        return tuple(sound)
+                found.append(answer)
+        return tuple(found)
 
-    def _approval(self, row: Row) -> Approval:
+    def _approval(self, row: Row, reads: Reads) -> Approval:
         return Approval(
             request=row["request"],
             job=row["job"],
@@ -265,17 +291,21 @@ class Approvals:
             requested_by=row["requested_by"],
             asked_at=row["asked_at"],
             expires_at=row["expires_at"],
-            answers=self._ledger.answers(row["request"]),
+            answers=self._ledger.answers(row["request"], reads),
         )
 
-    def _involved(self, approval: Approval) -> set[str]:
+    def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
+        out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
+        return tuple(sorted(person for person in self._workspace.people if person not in out))
+
+    def _involved(self, approval: Approval, reads: Reads) -> set[str]:
         """Contributors of the media, and the owner of the agent that asks (I1, S3)."""
         agent = self._workspace.agents.get(str(approval.shown["agent"]))
         carried = set(approval.shown.get("contributors", ()))
         return {agent.owner if agent is not None else "", *carried} | {
             row["person"]
             for asset in approval.shown["assets"]
-            for row in self._ledger.all(
+            for row in reads.all(
                 "SELECT person FROM contributors WHERE sha256 = ?", asset["sha256"]
             )
         }

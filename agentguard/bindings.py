@@ -23,6 +23,7 @@ from agentguard._drafts import draft, told
 from agentguard._facing import call_schema, facing_json, facing_model, injected, json_schema
 from agentguard._located import OPERATION
 from agentguard._mcp import McpTool
+from agentguard._probe import Attempt, Probe
 from agentguard._shapes import Shape, is_binary, is_encoded, jsonable, replace_at, values_at
 from agentguard.canonical import canonical, digest, plain
 from agentguard.classify import looks_like_locator
@@ -31,10 +32,12 @@ from agentguard.model import OutsideEffect, Stage
 
 __all__ = [
     "Arg",
+    "Attempt",
     "Binding",
     "Bound",
     "Form",
     "McpTool",
+    "Probe",
     "Returned",
     "draft",
     "replace_at",
@@ -91,6 +94,22 @@ class Bound:
         if sends and self.binding.effect is OutsideEffect.NONE:
             return OutsideEffect.OPAQUE
         return self.binding.effect
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether a call sends anything off this machine: to a vendor, or to where it is released.
+
+        Such a call is claimed durably and once: whatever was sent is paid for, and known there.
+        """
+        return self.outside is not OutsideEffect.NONE
+
+    @property
+    def releases(self) -> bool:
+        """Whether a call does something that others see, as its Binding's `effect` says.
+
+        What a vendor makes and gives back releases nothing: if it failed, it failed.
+        """
+        return self.binding.effect is not OutsideEffect.NONE
 
     @property
     def args_names(self) -> list[str]:
@@ -166,6 +185,8 @@ class Bound:
         return not isinstance(self.binding.tool.args_schema, dict)
 
     def _meaning(self) -> dict[str, Any]:
+        # `probe` is not in it, as `returns` is not: it changes nothing that a call does, and a
+        # better one must be able to look for what was begun before it was written.
         binding = self.binding
         mcp = binding.mcp
         pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentguard.assets import Scratch
 from agentguard.broker import Receipt
+from agentguard.errors import ClaimError
 from agentguard.gather import Call, Prepared
 
 
@@ -36,6 +37,7 @@ class Claim:
         receipts: what the broker sent under this claim.
         started: the tool's body was entered.
         unknown: an effect outside may have happened, nobody knows (I8).
+        left: the tool's body was left; what it started and left behind acts for no call.
     """
 
     call: Call
@@ -48,6 +50,7 @@ class Claim:
     receipts: list[Receipt] = field(default_factory=list)
     started: bool = False
     unknown: bool = False
+    left: bool = False
 
 
 current_claim: ContextVar[Claim | None] = ContextVar("agentguard_claim", default=None)
@@ -55,9 +58,40 @@ current_claim: ContextVar[Claim | None] = ContextVar("agentguard_claim", default
 
 @contextlib.contextmanager
 def claimed(claim: Claim) -> Iterator[None]:
-    """Make a claim the current one, for the guard's own export tool."""
+    """Make a claim the current one, for the tool's body."""
     token = current_claim.set(claim)
     try:
         yield
     finally:
+        claim.left = True
         current_claim.reset(token)
+
+
+def idempotency_key() -> str:
+    """The idempotency key of the guarded call that runs now: 64 hex digits.
+
+    Send it as the vendor's `Idempotency-Key`, or name by it what is sent; a Binding's `probe` is
+    given the same one. It names the content: tool, arguments, media and destination in this job. A
+    second call for the same in the same job has the same key.
+
+    Take it right before sending: who slept past the lease of its job gets none, since by then the
+    call may have been given up (I8). That reads the ledger; in a coroutine, write
+    `await asyncio.to_thread(idempotency_key)`.
+
+    Raises:
+        ClaimError: outside of a guarded call's body, or its claim is not held any more.
+        LedgerUnavailable: that can't be found out.
+    """
+    claim = current_claim.get()
+    if claim is None:
+        raise ClaimError(
+            "idempotency_key() was called outside of a guarded call, where there is no key. To run"
+            " this tool on its own, replace the function in the module that uses it:"
+            " monkeypatch.setattr(your_module, 'idempotency_key', lambda: 'a-key-of-the-test')."
+            " A thread that the tool starts is outside, too: take the key before, and hand it over"
+        )
+    if claim.left or not claim.call.job.has_claimed(claim.prepared.request):
+        raise ClaimError(
+            "this call is over, or its job is: nothing may be sent in its name any more"
+        )
+    return claim.prepared.request.content_digest

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -47,7 +48,7 @@ class Limits:
     max_pixels: int = 100_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Workspace:
     """One content-production environment, as configured.
 
@@ -85,12 +86,12 @@ class Workspace:
         found = [self.classes.get(label, Sensitivity.RESTRICTED) for label in labels]
         return max(found, key=lambda one: one.rank, default=Sensitivity.OPEN)
 
-    @property
+    @cached_property
     def open_labels(self) -> frozenset[str]:
         """Every label of sensitivity `open`; no ceiling needs to name them."""
         return frozenset(k for k, one in self.classes.items() if one is Sensitivity.OPEN)
 
-    @property
+    @cached_property
     def chat_ceiling(self) -> frozenset[str]:
         """What the chat model may see: open labels, and the ceiling of its Destination if named."""
         if self.chat_model is None:

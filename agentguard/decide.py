@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations, islice
 
+from agentguard._asking import Ruling
 from agentguard.errors import CanonicalError
 from agentguard.model import (
     Answer,
@@ -20,7 +21,7 @@ from agentguard.model import (
     Request,
     Verdict,
 )
-from agentguard.policy import Policy, Ruling, time_is_sayable
+from agentguard.policy import Policy, time_is_sayable
 
 MOST_APPROVALS = 8
 """No call waits for more people than this; a policy that wants more is a no."""
@@ -63,8 +64,10 @@ def decide(
     approved = {answer.person: answer.group for answer in counted}
     groups = frozenset(group for group in approved.values() if group is not None)
 
+    given = policy.asking(request, facts, now)
+
     def ask(more: int, among: frozenset[str]) -> Ruling:
-        return policy.evaluate(request, facts, now, len(approved) + more, groups | among)
+        return given(len(approved) + more, groups | among)
 
     ruling = ask(0, frozenset())
     if ruling.errors:
@@ -73,20 +76,12 @@ def decide(
         sentence = f"{_name(request.tool)} is permitted by {', '.join(ruling.reasons)}"
         return Decision(effect=Effect.PERMIT, policies=ruling.reasons, reason=sentence)
 
-    # Anybody who could ever answer: what they can't lift, no approval lifts.
-    lifted = ask(MOST_APPROVALS, policy.groups.union(*(p.groups for p in facts.people)))
-    if lifted.errors:
-        return _erred(policy, lifted)
-    if not lifted.allowed:
-        return _refused(policy, request, facts, lifted)
-    first = policy.evaluate(request, facts, now, 0, frozenset()) if approved else ruling
-    why = _sentence(policy, request, facts, first)
     waiting = [person for person in eligible.values() if person.id not in approved]
+    first = given(0, frozenset())
     needs = _smallest(ask, policy.groups, waiting)
     if needs is None:
-        wanted = _smallest(ask, policy.groups, None) or Needs(approvals=MOST_APPROVALS)
-        reason = f"{why}; this needs {_people(wanted)}, and {_nobody(facts, wanted, waiting)}"
-        return Decision(effect=Effect.DENY, policies=_ids(first), reason=reason)
+        return _unanswerable(policy, request, facts, ask, first, waiting)
+    why = _sentence(policy, request, facts, first)
     if not facts.can_ask:
         reason = f"{why}; this graph has no checkpointer, so nobody can be asked"
         return Decision(effect=Effect.DENY, policies=_ids(first), reason=reason)
@@ -162,8 +157,9 @@ def _smallest(
     if people is not None:
         most = min(most, len(people))
         names = names & frozenset().union(*(person.groups for person in people))
-    # Policies are monotone (doctor tests it): what all can't lift, no smaller set can.
-    if most == 0 or not ask(most, names).allowed:
+    # Policies are monotone (doctor tests it): what all can't lift, no smaller set can. Mostly one
+    # person is enough, so that is asked before.
+    if most == 0 or not (ask(1, names).allowed or ask(most, names).allowed):
         return None
     for count in range(1, most + 1):
         if not ask(count, names).allowed:
@@ -172,6 +168,27 @@ def _smallest(
             if (people is None or _seated(groups, people)) and ask(count, groups).allowed:
                 return Needs(approvals=count, groups=groups)
     return None
+
+
+def _unanswerable(
+    policy: Policy,
+    request: Request,
+    facts: Facts,
+    ask: Callable[[int, frozenset[str]], Ruling],
+    first: Ruling,
+    waiting: Sequence[Person],
+) -> Decision:
+    """The DENY of what those who are still `waiting` can't lift: nobody may, or nobody is left."""
+    # Anybody who could ever answer: what they can't lift, no approval lifts.
+    lifted = ask(MOST_APPROVALS, policy.groups.union(*(p.groups for p in facts.people)))
+    if lifted.errors:
+        return _erred(policy, lifted)
+    if not lifted.allowed:
+        return _refused(policy, request, facts, lifted)
+    wanted = _smallest(ask, policy.groups, None) or Needs(approvals=MOST_APPROVALS)
+    why = _sentence(policy, request, facts, first)
+    reason = f"{why}; this needs {_people(wanted)}, and {_nobody(facts, wanted, waiting)}"
+    return Decision(effect=Effect.DENY, policies=_ids(first), reason=reason)
 
 
 def _subsets(names: frozenset[str], largest: int) -> Iterator[frozenset[str]]:
@@ -255,22 +272,31 @@ def _sentence(policy: Policy, request: Request, facts: Facts, ruling: Ruling) ->
 
 
 def _filled(advice: str, request: Request, facts: Facts, about: Sequence[str]) -> str:
-    place = facts.destination
-    labels = request.text_labels.union(
-        *(asset.use.labels for asset in facts.assets if asset.use.asset in about)
-    )
-    nothing = "the text" if facts.text else "the call"
-    said = {
-        "agent": _name(request.agent),
-        "asset": _names([asset for asset in about if asset]) or nothing,
-        "audience": place.audience.value if place is not None else "unknown",
-        "destination": _name(place.id) if place is not None else "no destination",
-        "labels": _names(sorted(labels - facts.open_labels or labels)) or "nothing",
-        "stage": request.stage.value if request.stage is not None else "use",
-        "tool": _name(request.tool),
-    }
+    def say(found: re.Match[str]) -> str:
+        match found[1]:
+            case "agent":
+                return _name(request.agent)
+            case "asset":
+                nothing = "the text" if facts.text else "the call"
+                return _names([asset for asset in about if asset]) or nothing
+            case "audience":
+                return facts.destination.audience.value if facts.destination else "unknown"
+            case "destination":
+                return _name(facts.destination.id) if facts.destination else "no destination"
+            case "labels":
+                labels = request.text_labels.union(
+                    *(asset.use.labels for asset in facts.assets if asset.use.asset in about)
+                )
+                return _names(sorted(labels - facts.open_labels or labels)) or "nothing"
+            case "stage":
+                return request.stage.value if request.stage is not None else "use"
+            case "tool":
+                return _name(request.tool)
+            case _:
+                return found[0]
+
     # One pass: braces inside a name are never read as a placeholder.
-    return _PLACEHOLDER.sub(lambda match: said.get(match[1], match[0]), advice)
+    return _PLACEHOLDER.sub(say, advice)
 
 
 def _names(names: Sequence[str]) -> str:

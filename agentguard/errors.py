@@ -46,6 +46,10 @@ class JobError(AgentGuardError):
     """A job can't be opened, entered or found."""
 
 
+class ClaimError(AgentGuardError):
+    """The code that runs now holds no claim of a call, so nothing may be sent in its name (I8)."""
+
+
 class AssetError(AgentGuardError, ValueError):
     """Bytes can't be taken in, or an asset can't be used."""
 

@@ -17,13 +17,13 @@ from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
 from agentguard.formats import Limits
 from agentguard.gate import Gate, asked_of
 from agentguard.gather import Call, Prepared, Refused
-from agentguard.ledger import Memory, Outcome, Relied
+from agentguard.ledger import Memory, Outcome, Reads, Relied
 from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
 from agentguard.operations import terms_of
 from agentguard.outputs import Collected, Sources, collect
 from agentguard.storage import Row
 
-_ATTEMPTS = 4
+_ATTEMPTS = 5
 
 
 class Execution:
@@ -52,42 +52,46 @@ class Execution:
             LedgerUnavailable: nothing was claimed.
         """
         for _ in range(_ATTEMPTS):
+            held = call.job.held
             with self.ledger.snapshot() as reads:
                 call, prepared, row = self.gate.recorded(call, reads)
                 request = prepared.request
                 grant = reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
-                if grant is None:
-                    raise self.gate.ungranted(call, prepared, row, reads)
-            retry = grant["effect"] == OutsideEffect.NONE
-            if grant["state"] == GrantState.EXECUTED or (
-                grant["state"] == GrantState.FAILED and not retry
-            ):
-                return self._replay(grant)
-            if grant["state"] in (GrantState.CLAIMED, GrantState.UNKNOWN):
-                raise Refused(
-                    "this call was started before and its outcome is not known yet; it will not"
-                    " be done twice (`agentguard reconcile` finds out)",
-                    policy="outcome-unknown",
-                )
-            credential = self.gate.credential(call)
-            with self.ledger.snapshot() as reads:  # it sees a credential that was minted just now
                 approval = asked_of(row, reads)
-                decision, known = self.gate.decide_asked(call, prepared, approval, reads)
+                if grant is not None:
+                    done = self._done(grant, reads)
+                    if done is not None:
+                        return done
+                elif approval is None:
+                    raise Refused(row["reason"], policy="not-granted")
+                looked = self.gate.is_held(call, held)
+                if looked:
+                    decision, known, answers = self.gate.decide_asked(
+                        call, prepared, approval, reads
+                    )
+            credential = self.gate.credential(call)
+            if not looked:
+                continue  # where its credential can be seen
             if decision.effect is not Effect.PERMIT:
-                raise Refused(decision.reason, policy="decided-again")
+                policy = "decided-again" if grant is not None else "not-granted"
+                raise Refused(decision.reason, policy=policy)
             relied = Relied(
                 epoch=call.job.epoch,
                 credential=credential,
                 versions={use.sha256: prepared.rows[use.asset]["version"]
                           for use in request.assets},
                 approved=approval is not None,
+                answers=answers,
                 policy_version=self.gate.policy.digest,
+                granted=self.gate.judged(call, prepared, decision, credential)
+                if grant is None
+                else None,
             )  # fmt: skip
             # The private copies come first: what can't be prepared must not use up the Grant.
             scratch, arguments, outputs = self._prepare_files(call, prepared)
             try:
-                leaves = call.bound.outside is not OutsideEffect.NONE
-                obstacle = self.ledger.claim(request, relied, durable=leaves)
+                durable = call.bound.reaches_out
+                obstacle = self.ledger.claim(request, relied, durable=durable)
             except BaseException:
                 scratch.close()
                 raise
@@ -177,8 +181,8 @@ class Execution:
         Returns:
             What the model reads, as for `executed`.
         """
-        outside = claim.call.bound.outside is not OutsideEffect.NONE
-        state = GrantState.UNKNOWN if claim.unknown and outside else GrantState.FAILED
+        unknown = claim.unknown and claim.call.bound.reaches_out
+        state = GrantState.UNKNOWN if unknown else GrantState.FAILED
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if claim.started and claim.call.bound.binding.reveals:
             request = claim.prepared.request
@@ -281,12 +285,27 @@ class Execution:
         named = self.workspace.destinations.get(request.destination or "")
         return named.hosts if named is not None else frozenset()
 
-    def _replay(self, grant: Row) -> Replay:
-        row = self.ledger.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
+    def _done(self, grant: Row, reads: Reads) -> Replay | None:
+        """What came of a Grant that was used before; None if it may be claimed now.
+
+        Raises:
+            Refused: nobody knows what came of it (I8), or it was deleted.
+        """
+        state = grant["state"]
+        if state in (GrantState.CLAIMED, GrantState.UNKNOWN):
+            raise Refused(
+                "this call was started before and its outcome is not known yet; it will not"
+                " be done twice (`agentguard reconcile` finds out)",
+                policy="outcome-unknown",
+            )
+        retried = state == GrantState.FAILED and grant["effect"] == OutsideEffect.NONE
+        if state not in (GrantState.EXECUTED, GrantState.FAILED) or retried:
+            return None
+        row = reads.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
         if row is None:
             raise Refused("this call already ran; its text was deleted", policy="replayed")
         return Replay(
-            executed=grant["state"] == GrantState.EXECUTED,
+            executed=state == GrantState.EXECUTED,
             text=row["text"],
             updates=json.loads(row["state"]),
             assets=tuple(json.loads(row["assets"])),

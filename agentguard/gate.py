@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentguard._repeats import begun_before
 from agentguard.approvals import Approvals
@@ -28,7 +28,7 @@ from agentguard.gather import (
     stage_of,
 )
 from agentguard.ledger import TOO_LATE, Judged, Ledger, Reads
-from agentguard.model import Decision, Effect, Facts, OutsideEffect
+from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.policy import Policy
 from agentguard.storage import Row
 
@@ -54,6 +54,18 @@ class Waiting:
     decision: Decision
     shown: Mapping[str, Any]
     expires_at: int
+
+
+class Looked(NamedTuple):
+    """A Decision on the facts of one moment.
+
+    Args:
+        answers: how many people had answered, whatever they said.
+    """
+
+    decision: Decision
+    facts: Facts
+    answers: int = 0
 
 
 class Gate:
@@ -101,31 +113,28 @@ class Gate:
         return self._record(calls, results, judged)
 
     def waiting(self, call: Call) -> Waiting:
-        """What an asked call waits for now; issues its Grant once the ledger says PERMIT.
+        """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
 
         Raises:
             Refused: no such request, or it is not asked.
         """
-        with self.ledger.snapshot() as reads:
-            call, prepared, row = self.recorded(call, reads)
-        if row["effect"] != Effect.ASK.value:
-            raise Refused(row["reason"], policy="not-asked")
+        while True:
+            held = call.job.held
+            with self.ledger.snapshot() as reads:
+                found, prepared, row = self.recorded(call, reads)
+                approval = asked_of(row, reads)
+                if approval is None:
+                    raise Refused(row["reason"], policy="not-asked")
+                looked = self.is_held(found, held)
+                if looked:
+                    decision = self.decide_asked(found, prepared, approval, reads).decision
+            if looked:
+                break
+            self.credential(found)  # and look again, where it can be seen
         request = prepared.request
-        credential = self.credential(call)
-        with self.ledger.snapshot() as reads:
-            approval = asked_of(row, reads)
-            if approval is None:
-                raise Refused("no approval was asked for this call", policy="not-asked")
-            decision, _ = self.decide_asked(call, prepared, approval, reads)
-        if decision.effect is Effect.PERMIT:
-            item = self._judged(call, prepared, decision, credential)
-            try:
-                self.ledger.issue_grant(item, epoch=call.job.epoch)
-            except JobError as error:
-                raise Refused(str(error), policy="job") from None
-        elif approval["state"] == "pending" and self.ledger.clock() >= approval["expires_at"]:
-            reason = decision.reason
-            self.ledger.expire_approval(request.digest, reason=reason)
+        over = self.ledger.clock() >= approval["expires_at"]
+        if decision.effect is not Effect.PERMIT and approval["state"] == "pending" and over:
+            self.ledger.expire_approval(request.digest, reason=decision.reason)
         return Waiting(
             request=request.digest,
             decision=decision,
@@ -173,7 +182,7 @@ class Gate:
 
     def decide_asked(
         self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
-    ) -> tuple[Decision, Facts]:
+    ) -> Looked:
         """Decide on the facts of now; a closed or expired approval request is a DENY (S22).
 
         Args:
@@ -182,28 +191,18 @@ class Gate:
         now = self.ledger.clock()
         known = facts(call, prepared, self.workspace, reads, now=now)
         request = prepared.request
-        if call.bound.binding.effect is not OutsideEffect.NONE:
+        if call.bound.releases:
             why = begun_before(request, thread=call.thread, reads=reads)
             if why is not None:  # I8: whoever retries blindly is told, not obeyed
-                return _deny("agentguard.repeat", f"refused: {why}"), known
+                return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
         if approval is None:  # nobody was asked, so nobody answered
-            return decide(self.policy, request, known, (), now), known
+            return Looked(decide(self.policy, request, known, (), now), known)
         if approval["state"] in _CLOSED or now >= approval["expires_at"]:
             why = _CLOSED.get(approval["state"]) or TOO_LATE
-            return _deny("agentguard.approval", f"refused: {why}"), known
-        answers = self.approvals.verified(request.digest, reads)
-        return decide(self.policy, request, known, answers, now), known
-
-    def ungranted(self, call: Call, prepared: Prepared, row: Row, reads: Reads) -> Refused:
-        """Why a recorded call has no Grant: the Decision's reason, or how it stands now."""
-        approval = asked_of(row, reads)
-        if approval is None:
-            return Refused(row["reason"], policy="not-granted")
-        decision, _ = self.decide_asked(call, prepared, approval, reads)
-        if decision.effect is Effect.PERMIT:
-            reason = "it is approved; resume the call where it waits, it has no grant elsewhere"
-            return Refused(reason, policy="not-granted")
-        return Refused(decision.reason, policy="not-granted")
+            return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
+        answers = self.ledger.answers(request.digest, reads)
+        sound = self.approvals.sound(answers)
+        return Looked(decide(self.policy, request, known, sound, now), known, len(answers))
 
     def credential(self, call: Call) -> str:
         """The id of this process's live credential for a call's agent and stage.
@@ -217,6 +216,16 @@ class Gate:
             return call.job.credential(agent, stage).id
         except JobError as error:
             raise Refused(str(error), policy="job") from None
+
+    def is_held(self, call: Call, held: Set[tuple[str, Stage]]) -> bool:
+        """Whether this process had a credential for a call when it noted what it `held`.
+
+        One that was minted later is not in a snapshot that was taken in between.
+
+        Raises:
+            Refused: the agent lacks the stage.
+        """
+        return (call.agent or "", stage_of(call, self.workspace)) in held
 
     def refuse_unknown(self, name: object, job: object) -> None:
         """Record that a model called a tool which is not there (S2)."""
@@ -265,8 +274,8 @@ class Gate:
             return seen[call.key], None
         decision = self._done_before(call, prepared, reads)
         if decision is None:
-            decision, _ = self.decide_asked(call, prepared, None, reads)
-        item = self._judged(call, prepared, decision, credential)
+            decision = self.decide_asked(call, prepared, None, reads).decision
+        item = self.judged(call, prepared, decision, credential)
         seen[call.key] = Authorized(decision=decision, request=digest)
         return seen[call.key], item
 
@@ -283,7 +292,7 @@ class Gate:
 
     def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
         """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
-        if not call.unanswered or call.bound.outside is OutsideEffect.NONE:
+        if not (call.unanswered and call.bound.reaches_out):
             return None
         names = {call_name(id) for id in call.unanswered}
         rows = reads.all(
@@ -327,9 +336,8 @@ class Gate:
                 self.ledger.record_decisions((), epoch=0, refused=bodies)
         return [_denied(result) if isinstance(result, Refused) else result for result in results]
 
-    def _judged(
-        self, call: Call, prepared: Prepared, decision: Decision, credential: str
-    ) -> Judged:
+    def judged(self, call: Call, prepared: Prepared, decision: Decision, credential: str) -> Judged:
+        """A Decision as the ledger records it."""
         lifetimes = self.workspace.lifetimes
         lasts = lifetimes.review if decision.effect is Effect.ASK else lifetimes.grant
         return Judged(

@@ -117,6 +117,7 @@ def key_by_content(call: Call) -> str:
     return call_key(job=call.job.id, thread=call.thread, source=source, call_id=call.call_id)
 
 
+@functools.lru_cache(maxsize=512)
 def call_name(call_id: str) -> str:
     """How the ledger names a call id: a model chose it, so it is not written down as it is."""
     return digest("agentguard/call-id/v1", call_id)[:32]
@@ -180,6 +181,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
     shown = {
         "tool": request.tool,
+        "binding": request.binding,
         "stage": request.stage,
         "agent": request.agent,
         "args": redacted,

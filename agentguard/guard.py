@@ -391,10 +391,13 @@ class Guard:
     def reconcile(self) -> list[tuple[str, str]]:
         """Find out what became of every `unknown` that can be found out (I8).
 
+        Destinations are asked about what `export_asset` sent, the probes of this guard's Bindings
+        about what their tools did. Nothing is sent again.
+
         Returns:
             (request digest, what was found) for each: `executed`, `failed`, or why it stays.
         """
-        return reconcile(self.ledger, self.broker)
+        return reconcile(self.ledger, self.broker, self.bound)
 
     def verify(self) -> Report:
         """Replay the log and compare every row and checkpoint with it (I10).

@@ -9,6 +9,7 @@ person's key: it knows the public halves from the signers file, one line each, l
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import re
@@ -71,11 +72,7 @@ class Signers:
             data = b""
         except OSError as error:
             raise ConfigError(f"{file}: can't be read: {error.strerror}") from error
-        try:
-            return Signers.parse(data.decode(), file)
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise ConfigError(f"{file}:{line}: not UTF-8") from None
+        return _parsed(data, file)
 
     @staticmethod
     def parse(text: str, file: Path) -> Signers:
@@ -105,6 +102,15 @@ class Signers:
     def lookup(self, person: str, key_id: str) -> Ed25519PublicKey | None:
         """The person's public key of this key id, None if the person has no such key."""
         return self.keys.get(person, {}).get(key_id)
+
+
+@functools.lru_cache(maxsize=8)  # by its bytes: a key that is taken out counts no more
+def _parsed(data: bytes, file: Path) -> Signers:
+    try:
+        return Signers.parse(data.decode(), file)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: not UTF-8") from None
 
 
 def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str = "") -> str:

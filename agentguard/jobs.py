@@ -106,6 +106,27 @@ class Job:
                 known = self._mint(agent.id, stage)
             return known
 
+    @property
+    def held(self) -> frozenset[tuple[str, Stage]]:
+        """The agents and stages that this process has a credential for, by now."""
+        with self._lock:
+            return frozenset(self._credentials)
+
+    def has_claimed(self, request: Request) -> bool:
+        """Whether a Request is claimed by this holder of the job, and its lease has not lapsed.
+
+        Raises:
+            LedgerUnavailable: it can't be told.
+        """
+        row = self._ledger.one(
+            "SELECT 1 FROM grants g JOIN leases l ON l.job = g.job AND l.epoch = g.epoch"
+            " WHERE g.request = ? AND g.state = 'claimed' AND g.epoch = ? AND l.until > ?",
+            request.digest,
+            self.epoch,
+            self._ledger.clock(),
+        )
+        return row is not None
+
     def owe(self, request: Request, outcome: Outcome, *, credential: str) -> None:
         """Keep what a claimed call came to while the ledger can't take it.
 

@@ -262,10 +262,6 @@ class Ledger:
         """
         self._run(lambda tx: requests.answer(tx, answer, outcome=outcome), durable=True)
 
-    def is_open_question(self, request: str) -> bool:
-        """Whether people may still answer an approval request; its window is judged apart."""
-        return requests.is_open_question(self, request)
-
     def expire_approval(self, request: str, *, reason: str) -> None:
         """Close a pending approval request whose window ended."""
 
@@ -277,16 +273,6 @@ class Ledger:
                 tx.record("approval.settled", body)
 
         self._run(transition)
-
-    def issue_grant(self, item: Judged, *, epoch: int) -> None:
-        """Write the Grant of a Request that was asked and is now permitted.
-
-        Writes nothing if it has one, or if its review window closed meanwhile.
-
-        Raises:
-            JobError: the job is not open under this epoch.
-        """
-        self._run(lambda tx: requests.issue_grant(tx, item, epoch=epoch))
 
     def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
         """Take the one use of a Request's Grant; the point of no return (I8).

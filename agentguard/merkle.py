@@ -15,11 +15,15 @@ HASH_SIZE = 32
 EMPTY_ROOT = sha256(b"").digest()
 
 
-class Nodes(Protocol):
-    """A store of complete subtree hashes. Level 0 holds the leaf hashes."""
+class Hashes(Protocol):
+    """Complete subtree hashes. Level 0 holds the leaf hashes."""
 
     def get(self, level: int, index: int) -> bytes:
         """Return the hash put there; raise LookupError if there is none."""
+
+
+class Nodes(Hashes, Protocol):
+    """A store of them."""
 
     def put(self, level: int, index: int, digest: bytes) -> None:
         """Store a hash. `append` puts each place once and never puts another hash there."""
@@ -78,30 +82,42 @@ def append(nodes: Nodes, size: int, leaves: Sequence[bytes]) -> int:
     leaf over a tree's life, however the leaves are batched. Gets at most one hash per level.
     Raises ValueError, before anything is put, if the size is negative or a leaf is not 32 bytes.
     """
+    for level, first, row in completed(nodes, size, leaves):
+        for index, digest in enumerate(row, first):
+            nodes.put(level, index, digest)
+    return size + len(leaves)
+
+
+def completed(
+    nodes: Hashes, size: int, leaves: Sequence[bytes]
+) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Return what appending leaf hashes to the tree of `size` leaves completes, from the leaves
+    upwards: (level, index of the first subtree, their hashes). Gets and raises as `append`."""
     if size < 0:
         raise ValueError(f"tree size: got {size}, expected at least 0")
     for leaf in leaves:
         _require_hash(leaf)
     level, first, row = 0, size, list(leaves)  # the subtrees of one level that are complete now
     while row:
-        for index, digest in enumerate(row, first):
-            nodes.put(level, index, digest)
-        if first & 1:  # the first of them is a right child, and its sibling has been waiting
-            row.insert(0, nodes.get(level, first - 1))
+        yield level, first, row
+        # The first of them may be a right child, whose sibling has been waiting.
+        pairs = [nodes.get(level, first - 1), *row] if first & 1 else row
         # zip drops a last subtree without a sibling: it waits for later leaves.
-        row = [node_hash(*pair) for pair in zip(row[::2], row[1::2], strict=False)]
+        row = [
+            sha256(b"\x01" + left + right).digest()  # node_hash, half of the cost
+            for left, right in zip(pairs[::2], pairs[1::2], strict=False)
+        ]
         level, first = level + 1, first >> 1
-    return size + len(leaves)
 
 
-def root(nodes: Nodes, size: int) -> bytes:
+def root(nodes: Hashes, size: int) -> bytes:
     """Return MTH(D[size]) (RFC 9162, section 2.1.1). Raises ValueError if the size is negative."""
     if size < 0:
         raise ValueError(f"tree size: got {size}, expected at least 0")
     return _span(nodes, 0, size)
 
 
-def inclusion_proof(nodes: Nodes, index: int, size: int) -> tuple[bytes, ...]:
+def inclusion_proof(nodes: Hashes, index: int, size: int) -> tuple[bytes, ...]:
     """Return PATH(index, D[size]), from the leaf upwards (RFC 9162, section 2.1.3.1).
     Raises ValueError unless 0 <= index < size."""
     if not 0 <= index < size:
@@ -109,7 +125,7 @@ def inclusion_proof(nodes: Nodes, index: int, size: int) -> tuple[bytes, ...]:
     return tuple(_path(nodes, index, 1, size))
 
 
-def consistency_proof(nodes: Nodes, old: int, new: int) -> tuple[bytes, ...]:
+def consistency_proof(nodes: Hashes, old: int, new: int) -> tuple[bytes, ...]:
     """Return PROOF(old, D[new]) (RFC 9162, section 2.1.4.1); empty if the sizes are equal.
     Raises ValueError unless 0 < old < new or old == new: from an empty tree there is no proof."""
     if not (0 < old <= new or old == new == 0):
@@ -178,7 +194,7 @@ def _sides(node: int, last: int) -> list[bool]:
     return sides
 
 
-def _path(nodes: Nodes, index: int, width: int, size: int) -> Iterator[bytes]:
+def _path(nodes: Hashes, index: int, width: int, size: int) -> Iterator[bytes]:
     """Return, from the bottom up, the hashes of the siblings of the complete subtree that is
     `width` leaves wide and holds the leaf `index`, and of every subtree above it."""
     siblings, start, stop = [], 0, size
@@ -191,7 +207,7 @@ def _path(nodes: Nodes, index: int, width: int, size: int) -> Iterator[bytes]:
     return (_span(nodes, *sibling) for sibling in reversed(siblings))
 
 
-def _span(nodes: Nodes, start: int, stop: int) -> bytes:
+def _span(nodes: Hashes, start: int, stop: int) -> bytes:
     """Return the hash over the leaves [start, stop), which must be a subtree of some tree."""
     peaks = []
     while start < stop:

@@ -4,6 +4,7 @@ A checkpoint says which root the log `origin` has at a size; whoever keeps one c
 it. Reading is strict: one spelling per value, and nothing signed is dropped on the way in.
 """
 
+import functools
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
@@ -76,8 +77,7 @@ def verify(note: str, verifier_key: str) -> Checkpoint:
     signature of the same key and extension lines (signed, but not in a Checkpoint) are refused.
     One key may sign for several logs: the caller compares the origin with the one it expects.
     """
-    key_name, public_key = decode_verifier_key(verifier_key)
-    key_id = _key_id(key_name, public_key)
+    key_name, key_id, public_key = _verifier(verifier_key)
     _require_text("note", note)
     # The last empty line separates the text, with its final newline, from the signatures.
     text, separator, signatures = note.rpartition("\n\n")
@@ -108,6 +108,13 @@ def encode_verifier_key(key_name: str, public_key: Ed25519PublicKey) -> str:
 def decode_verifier_key(verifier_key: str) -> tuple[str, Ed25519PublicKey]:
     """Return the key name and the key. Raises NoteError if the string is not what
     `encode_verifier_key` writes, so also if its hash is not that of its name and key."""
+    name, _, public_key = _verifier(verifier_key)
+    return name, public_key
+
+
+@functools.lru_cache(maxsize=16)  # a log has thousands of checkpoints, of one key
+def _verifier(verifier_key: str) -> tuple[str, bytes, Ed25519PublicKey]:
+    """Return the key name, key id and key."""
     name, _, rest = verifier_key.partition("+")
     key_id, _, encoded = rest.partition("+")  # base64 may hold more of them
     if not _KEY_ID.fullmatch(key_id):
@@ -117,9 +124,12 @@ def decode_verifier_key(verifier_key: str) -> tuple[str, Ed25519PublicKey]:
         got = f"type {key[:1].hex()} and {len(key) - 1} bytes"
         raise NoteError(f"verifier key: got {got}, expected type 01 (Ed25519) and 32 bytes")
     public_key = Ed25519PublicKey.from_public_bytes(key[1:])
-    if (expected := _key_id(name, public_key).hex()) != key_id:
-        raise NoteError(f"verifier key: got hash {key_id}, expected {expected} for {name[:60]!r}")
-    return name, public_key
+    expected = _key_id(name, public_key)
+    if expected.hex() != key_id:
+        raise NoteError(
+            f"verifier key: got hash {key_id}, expected {expected.hex()} for {name[:60]!r}"
+        )
+    return name, expected, public_key
 
 
 def _parse_text(text: str) -> Checkpoint:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from agentguard._ledger_grants import keep_receipt, set_outcome
 from agentguard._ledger_requests import lock_job_of
+from agentguard._probe import Attempt, ask
+from agentguard.bindings import Bound
 from agentguard.broker import Broker, Receipt
 from agentguard.errors import DestinationError, JobError
 from agentguard.ledger import Ledger
@@ -15,12 +19,20 @@ from agentguard.storage import Row, Tx
 _BROKERED = "export_asset"
 """The guard's own tool: what it sends has a name that `Broker.find` knows to look for."""
 
+_RUNNING = "stays unknown: its job may still be sending it; reconcile again when it is over"
 
-def reconcile(ledger: Ledger, broker: Broker) -> list[tuple[str, str]]:
-    """Ask each Destination about each `unknown`, and record what it says.
 
-    What is found there was executed. What is not there failed, if nobody can be sending it any
-    more. An opaque effect can't be found out; it stays until a person looks.
+def reconcile(
+    ledger: Ledger, broker: Broker, bound: Mapping[str, Bound] = MappingProxyType({})
+) -> list[tuple[str, str]]:
+    """Find out about each `unknown`, and record what is found.
+
+    The Destination is asked about what `export_asset` sent, and the probe of its Binding about what
+    a developer's tool did. What is there was executed. What is not there failed, if nobody can be
+    sending it any more. An opaque effect can't be found out; it stays until a person looks.
+
+    Args:
+        bound: the Bindings that this process knows, by tool name.
 
     Returns:
         (request digest, `executed`, `failed` or why it stays) for each.
@@ -30,18 +42,21 @@ def reconcile(ledger: Ledger, broker: Broker) -> list[tuple[str, str]]:
     """
     ledger.sweep()  # whoever died while sending leaves an `unknown`
     rows = ledger.all(
-        "SELECT g.id, g.request, g.effect, g.idempotency_key, r.body, r.tool, r.destination,"
+        "SELECT g.id, g.job, g.request, g.effect, g.idempotency_key, g.claimed_at, r.body, r.tool,"
+        " r.destination,"
         " j.state = 'open' OR coalesce(l.until, 0) > ? AS running FROM grants g"
         " JOIN requests r ON r.digest = g.request JOIN jobs j ON j.id = g.job"
         " LEFT JOIN leases l ON l.job = g.job WHERE g.state = 'unknown' ORDER BY g.claimed_at",
         ledger.clock(),
     )
-    return [(str(row["request"]), _settle(ledger, broker, row)) for row in rows]
+    return [(str(row["request"]), _settle(ledger, broker, bound, row)) for row in rows]
 
 
-def _settle(ledger: Ledger, broker: Broker, row: Row) -> str:
+def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], row: Row) -> str:
     if row["effect"] == OutsideEffect.OPAQUE:
         return "stays unknown: this tool's effect can't be found out; a person must look"
+    if row["tool"] != _BROKERED:
+        return _probe(ledger, bound.get(row["tool"]), row)
     wanted = sorted({asset["sha256"] for asset in json.loads(row["body"])["assets"]})
     if not wanted:
         return "stays unknown: it sent no asset that could be looked for; a person must look"
@@ -59,12 +74,67 @@ def _settle(ledger: Ledger, broker: Broker, row: Row) -> str:
         return _record(ledger, row, GrantState.EXECUTED, "found at the destination", receipts)
     if receipts:
         return f"stays unknown: {len(receipts)} of {len(wanted)} assets arrived; a person must look"
-    if row["tool"] != _BROKERED:
-        return "stays unknown: this tool sends by its own way and names; a person must look"
     if row["running"]:
-        return "stays unknown: its job may still be sending it; reconcile again when it is over"
+        return _RUNNING
     text = "not at the destination: it did not happen"
     return _record(ledger, row, GrantState.FAILED, text, [])
+
+
+def _probe(ledger: Ledger, bound: Bound | None, row: Row) -> str:
+    """Ask the developer's own probe. It runs outside of any transaction, and may take its time."""
+    tool, body = row["tool"], json.loads(row["body"])
+    if bound is None:
+        return (
+            f"stays unknown: {tool} is not bound here; `agentguard reconcile --bindings"
+            " MODULE:NAME` names your list of Bindings, else a person must look"
+        )
+    if bound.binding.probe is None:
+        return f"stays unknown: the Binding of {tool} has no probe=; a person must look"
+    if body.get("binding") != bound.digest:
+        # What it did may lie elsewhere, or under another name, than this version would look.
+        return (
+            f"stays unknown: {tool} was begun under another version of its Binding; reconcile with"
+            " the program of then, else a person must look"
+        )
+    attempt = Attempt(
+        idempotency_key=row["idempotency_key"],
+        tool=tool,
+        destination=row["destination"],
+        arguments=body["args"],
+        assets=tuple(dict.fromkeys(asset["sha256"] for asset in body["assets"])),
+        claimed_at=row["claimed_at"],
+    )
+    found = ask(bound.binding.probe, attempt)
+    if isinstance(found, str):
+        return f"stays unknown: {found}; reconcile again later, else a person must look"
+    if found and row["effect"] == OutsideEffect.PROBEABLE and _is_one_of_several(ledger, row):
+        return (
+            "stays unknown: its probe found it, and another call of its job for the same may have"
+            " put it there; a person must look"
+        )
+    if found:
+        text = f"found by the probe of {tool}; what it returned is not known"
+        return _record(ledger, row, GrantState.EXECUTED, text, [])
+    if row["running"]:
+        return _RUNNING
+    text = f"not found by the probe of {tool}: it did not happen"
+    return _record(ledger, row, GrantState.FAILED, text, [])
+
+
+def _is_one_of_several(ledger: Ledger, row: Row) -> bool:
+    """Whether another call may have had an effect under the same key: same content, same job.
+
+    Where sending again under a key changes nothing (`idempotent`), what is there is what this call
+    wanted, whoever sent it. Else only one of them can be the one that is found.
+    """
+    other = ledger.one(
+        "SELECT 1 FROM grants WHERE job = ? AND idempotency_key = ? AND id <> ?"
+        " AND state IN ('claimed', 'executed', 'unknown')",
+        row["job"],
+        row["idempotency_key"],
+        row["id"],
+    )
+    return other is not None
 
 
 def _record(
@@ -90,7 +160,8 @@ def _record(
                 location=receipt.location,
                 sha256=receipt.sha256,
             )
-        tx.record("reconciled", {"request": row["request"], "as": state, "person": by})
+        found = {"request": row["request"], "as": state, "person": by, "found": text}
+        tx.record("reconciled", found)
         return True
 
     if ledger.storage.submit(transition, durable=True).result():

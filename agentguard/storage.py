@@ -11,15 +11,15 @@ from pathlib import Path
 
 from agentguard._checkpoints import Checkpoints
 from agentguard._ledger_url import SQLITE, LedgerUrl
-from agentguard._nodes import Nodes
+from agentguard._nodes import at_once, stretch
 from agentguard._sqlite import SqliteStorage
 from agentguard._transaction import KEYS, Row, Tx, new_id, row_digest, to_json
 from agentguard._writer import Plan, Reader, Storage, Transition, tree_size, wall_clock
 from agentguard.errors import ConfigError
 
 __all__ = [
-    "KEYS", "Nodes", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx",
-    "new_id", "open_storage", "row_digest", "to_json", "tree_size", "wall_clock",
+    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx", "at_once",
+    "new_id", "open_storage", "row_digest", "stretch", "to_json", "tree_size", "wall_clock",
 ]  # fmt: skip
 
 

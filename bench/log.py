@@ -18,7 +18,7 @@ from typing import Any
 from agentguard import merkle
 from agentguard.audit import prove
 from agentguard.ledger_file import checkpoints_of
-from agentguard.storage import Nodes
+from agentguard.storage import at_once
 from bench.figures import TIMES, Figure
 from bench.longlog import write_log
 from bench.rounds import Scale, p, timed
@@ -68,9 +68,18 @@ def _proofs(folder: Path, records: int, count: int) -> list[Figure]:
         storage, checkpoints = guard.ledger.storage, checkpoints_of(guard.workspace)
         proofs = [timed(lambda i=i: prove(storage, checkpoints, i)) for i in indexes]  # type: ignore[misc]
         with storage.read() as connection:
-            nodes, size = Nodes(connection), storage.tree_size()
-            paths = [timed(lambda i=i: merkle.inclusion_proof(nodes, i, size)) for i in indexes]  # type: ignore[misc]
-            roots = [timed(lambda: merkle.root(nodes, size)) for _ in indexes]
+            size = storage.tree_size()
+
+            def path(index: int) -> tuple[bytes, ...]:
+                return at_once(
+                    connection, lambda hashes: merkle.inclusion_proof(hashes, index, size)
+                )
+
+            def root() -> bytes:
+                return at_once(connection, lambda hashes: merkle.root(hashes, size))
+
+            paths = [timed(lambda i=i: path(i)) for i in indexes]  # type: ignore[misc]
+            roots = [timed(root) for _ in indexes]
     return [
         Figure(
             subject="log", what=f"inclusion proof of a random record of {records:,}, p50",

@@ -38,7 +38,6 @@ PARTS: dict[str, tuple[str, ...]] = {
         "agentguard.ledger:Ledger.claim",
         "agentguard.ledger:Ledger.finish",
         "agentguard.ledger:Ledger.answer",
-        "agentguard.ledger:Ledger.issue_grant",
     ),
     "files: the private folder": (
         "agentguard.assets:Scratch.__init__",

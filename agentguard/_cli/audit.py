@@ -18,6 +18,7 @@ from agentguard._cli.show import (
     as_json,
     fields,
     print_json,
+    progress,
     say,
     table,
     visible,
@@ -88,7 +89,7 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
 
     Replays the whole log and compares every row and checkpoint with it. Exits 5 and names the
     first bad record if anything was edited, deleted, reordered or cut off, or an old copy was
-    restored.
+    restored. Leases (which process runs a job, until when) have no records, and are not compared.
 
     \b
     Example:
@@ -103,7 +104,12 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
         from agentguard.ledger_file import checkpoints_of
 
         checkpoints = checkpoints_of(workspace)
-        report = audit.verify(ledger.storage, checkpoints)
+        with progress() as tell:
+            report = audit.verify(
+                ledger.storage,
+                checkpoints,
+                progress=lambda what, count: tell(f"verifying: {count:,} {what}"),
+            )
     if json_:
         print_json(
             {

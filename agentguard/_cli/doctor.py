@@ -12,6 +12,7 @@ from agentguard._cli.findings import Finding, destinations, look, ok, writable
 from agentguard._cli.opening import import_object, ledger_of, policy_of, workspace_of
 from agentguard._cli.show import ERROR, Json, Say, fields, print_json, say, visible
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
+from agentguard.model import OutsideEffect
 
 if TYPE_CHECKING:
     from agentguard.bindings import Bound
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"ok": "green", "look": "yellow", "bad": "red"}
 _LABEL = 18
+_PROBED = (OutsideEffect.IDEMPOTENT, OutsideEffect.PROBEABLE)
 _MOST = 6  # cases named in one finding
 
 
@@ -259,6 +261,13 @@ def _bindings(
                     continue
                 stages.add(bound.binding.stage)
                 yield ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
+                if bound.binding.effect in _PROBED and bound.binding.probe is None:
+                    yield look(
+                        "bindings",
+                        f"{bound.name} is {bound.binding.effect} and has no probe=, so after a"
+                        " crash a person must look whether it was done",
+                        "give its Binding a probe=, which `agentguard reconcile` then asks",
+                    )
     except AgentGuardError:
         return  # the ledger's own line says why
     taken = {stage for agent in workspace.agents.values() for stage in agent.stages}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard._cli.opening import find_job, ledger_of, require_person, workspace_of
+from agentguard._cli.opening import bound_in, find_job, ledger_of, require_person, workspace_of
 from agentguard._cli.show import (
     EFFECT_STYLES,
     Json,
@@ -207,16 +209,22 @@ def reconcile(
         bool | None, typer.Option("--happened/--did-not", help="What the person found.")
     ] = None,
     by: Annotated[str | None, typer.Option(help="The person who looked.")] = None,
+    bindings: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Your list of Bindings, whose probes are asked."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Find out what became of calls after a crash.
 
-    Asks each destination about calls whose outcome is unknown. Nothing is sent again. What can't
-    be found out stays unknown until a person looks, and says what they found.
+    Asks each destination, and the probe of each tool's Binding, about calls whose outcome is
+    unknown. Nothing is sent again. What can't be found out stays unknown until a person looks,
+    and says what they found.
 
     \b
     Examples:
       $ agentguard reconcile
+      $ agentguard reconcile --bindings bindings:bindings
       $ agentguard reconcile 3f9a0c0011223344 --did-not --by omar@acme.example
 
     Next: `agentguard explain REQUEST` for one that stays unknown.
@@ -228,13 +236,17 @@ def reconcile(
     if request is not None or happened is not None or by is not None:
         if request is None or happened is None or by is None:
             raise typer.BadParameter("name REQUEST, --happened or --did-not, and --by PERSON")
+        if bindings is not None:
+            raise typer.BadParameter("a person looked: leave out --bindings")
         require_person(workspace, by)
         with ledger_of(workspace) as ledger:
             digest = recovery.settle(ledger, request, happened=happened, by=by)
         say(f"{short(digest)}  {'executed' if happened else 'failed'}, as {visible(by)} says")
         return
-    with ledger_of(workspace) as ledger:
-        found = recovery.reconcile(ledger, Broker(workspace.destinations))
+    bound = bound_in(bindings) if bindings is not None else {}
+    # What a probe prints must not get into our output.
+    with ledger_of(workspace) as ledger, contextlib.redirect_stdout(sys.stderr):
+        found = recovery.reconcile(ledger, Broker(workspace.destinations), bound)
     if json_:
         print_json([{"request": request, "found": what} for request, what in found])
         return

@@ -22,6 +22,7 @@ from agentguard.errors import (
 )
 
 if TYPE_CHECKING:
+    from agentguard.bindings import Bound
     from agentguard.config import Workspace
     from agentguard.ledger import Ledger
     from agentguard.policy import Policy
@@ -161,6 +162,26 @@ def import_object(named: str) -> tuple[Any, Any]:
         said = f"{type(error).__name__}: {error}"
         raise BindingError(f"{module_name} can't be imported: {said}{_where(error)}") from error
     return module, found
+
+
+def bound_in(named: str) -> dict[str, Bound]:
+    """The list of Bindings that `MODULE:NAME` means, by tool name.
+
+    Raises:
+        BindingError: it can't be imported, holds something else, or binds one name twice.
+    """
+    from agentguard.bindings import Binding, Bound
+
+    _, found = import_object(named)
+    known: dict[str, Bound] = {}
+    for item in found if isinstance(found, (list, tuple)) else [found]:
+        if not isinstance(item, Binding):
+            raise BindingError(f"{named}: got a {type(item).__name__}, expected Bindings")
+        bound = Bound(item)
+        if bound.name in known:
+            raise BindingError(f"{named}: {bound.name} is bound twice; tool names are unique")
+        known[bound.name] = bound
+    return known
 
 
 def _where(error: BaseException) -> str:

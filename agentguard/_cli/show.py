@@ -6,12 +6,14 @@ terminal, look like another line of ours, or be read as rich's markup.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import textwrap
+import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,7 @@ from agentguard.errors import AgentGuardError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
     from rich.text import Text
 
 ERROR, DENIED, PENDING, UNVERIFIED = 1, 3, 4, 5
@@ -84,6 +87,27 @@ def say(text: str = "", style: str = "", *, err: bool = False) -> None:
     from rich.text import Text
 
     console(err=err).print(Text(_clean(text), style=style), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(*, after: float = 1.0) -> Iterator[Callable[[str], None]]:
+    """A line that says how far something is, gone when it ends; only where stderr is a terminal.
+
+    Args:
+        after: seconds; what is quicker shows none.
+    """
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        status: Status | None = None
+
+        def tell(text: str) -> None:
+            nonlocal status
+            if status is not None:
+                status.update(_clean(text))
+            elif time.monotonic() - began >= after and sys.stderr.isatty():
+                status = stack.enter_context(console(err=True).status(_clean(text)))
+
+        yield tell
 
 
 def fields(

@@ -26,7 +26,8 @@ _HEADER = """\
 # - texts: prompts and captions; plain: numbers, choices and short words, never a path
 # - outputs: arguments the tool writes a file to (the guard fills them in)
 # - destination: where bytes or texts go if they leave this machine, image APIs included
-# - effect: idempotent, probeable or opaque, for whatever has an effect outside
+# - effect: idempotent, probeable or opaque, for whatever has an effect outside; with the first two
+#   probe=function says after a crash whether it is there (docs/crashes.md), else a person looks
 # - mcp: pins what an MCP server says of its tool, which the chat model will read: read it first
 """
 

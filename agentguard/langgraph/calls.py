@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.types import interrupt
 
+from agentguard.approvals import Approval
 from agentguard.bindings import Bound
-from agentguard.errors import BindingError, JobError, LedgerError
-from agentguard.gather import Call, Refused, call_key
+from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
+from agentguard.gate import Waiting
+from agentguard.gather import Call, Refused, call_key, call_name
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.payloads import approval_payload
-from agentguard.model import Effect, OutsideEffect, Stage
+from agentguard.model import Decision, Effect, Stage
 
 Agents = str | Mapping[Stage, str]
 Gate = Literal["graph", "inline"]
@@ -24,6 +27,11 @@ _LONGEST_ID = 256
 _AGAIN = (
     "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
     " approve`, under their own key; then resume this thread."
+)
+
+_ELSEWHERE = (
+    "Nothing was done: this call waits in job {0}, which this run is not in. Enter it again with"
+    ' `with guard.rejoin_job("{0}", by=...) as job:` and resume this thread with job.config(...).'
 )
 
 
@@ -72,6 +80,15 @@ def known_agents(
     return by_stage
 
 
+class _NoJob(Refused):
+    """A run belongs to no job that this process holds; its call may wait in one that was left."""
+
+    def __init__(self, reason: str, *, thread: str, call_id: str) -> None:
+        super().__init__(reason, policy="no-job")
+        self.thread = thread
+        self.call_id = call_id
+
+
 def make_call(
     guard: Guard,
     bound: Bound,
@@ -100,11 +117,11 @@ def make_call(
     try:
         job = guard.jobs.find(configurable)
     except JobError as error:
-        raise Refused(str(error), policy="no-job") from None
+        asks = _upstream.has_checkpointer(configurable)
+        raise _NoJob(str(error), thread=thread if asks else "", call_id=call_id) from None
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
-    outward = bound.outside is not OutsideEffect.NONE
     return Call(
         bound=bound,
         agent=agent,
@@ -114,7 +131,7 @@ def make_call(
         thread=thread,
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
-        unanswered=_unanswered(messages, call_id) if outward else frozenset(),
+        unanswered=_unanswered(messages, call_id) if bound.reaches_out else frozenset(),
     )
 
 
@@ -141,7 +158,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
     note: str | None = None
     while True:
         try:
-            call = find()
+            call = _find(guard, find)
             waiting = guard.gate.waiting(call)
         except (Refused, LedgerError):
             return  # the tool finds no grant, and says why
@@ -154,7 +171,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
 def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
     try:
-        call = find()
+        call = _find(guard, find)
         decided = guard.gate.authorize([call])
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
@@ -163,3 +180,41 @@ def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     pauses = call.bound.binding.interrupts
     if decided[0].decision.effect is Effect.ASK and not pauses:
         await_people(guard, find)
+
+
+def _find(guard: Guard, find: Callable[[], Call]) -> Call:
+    """The call; while it waits in a job that this process does not hold, interrupt again.
+
+    A resume by whoever forgot to enter the job again must not use up the question.
+
+    Raises:
+        Refused: nobody is asked about this call, or no call can be made.
+        LedgerError: the ledger can't be read.
+    """
+    while True:
+        try:
+            return find()
+        except _NoJob as refusal:
+            question: Approval | None = None
+            with contextlib.suppress(ApprovalError):  # its row was edited: nothing to wait for
+                question = guard.approvals.unused(refusal.thread, call_name(refusal.call_id))
+            if question is None:
+                raise
+            note = _ELSEWHERE.format(question.job)
+            interrupt(approval_payload(_asked(question), call_id=refusal.call_id, note=note))
+
+
+def _asked(question: Approval) -> Waiting:
+    """An approval request as it was asked; the facts of now need a job."""
+    decision = Decision(
+        effect=Effect.ASK,
+        policies=question.policies,
+        reason=question.reason,
+        needs=question.needs,
+    )
+    return Waiting(
+        request=question.request,
+        decision=decision,
+        shown={**question.shown, "args": question.arguments},
+        expires_at=question.expires_at,
+    )

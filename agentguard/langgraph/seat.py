@@ -23,7 +23,6 @@ from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.calls import Agents, Gate, agent_for, make_call
 from agentguard.langgraph.commands import MESSAGES, are_messages, own_part, said, storable
-from agentguard.model import OutsideEffect
 from agentguard.outputs import Collected, clean, private_left_out
 
 
@@ -197,7 +196,7 @@ class Seat:
             return self._close(claim, result)
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
             # A hostile result may be of any shape; what the body did is done.
-            claim.unknown = self.bound.binding.effect is not OutsideEffect.NONE
+            claim.unknown = self.bound.releases
             return self.fail(claim, "its result has a shape that can't be taken in")
 
     def _close(self, claim: Claim, result: Any) -> Any:
@@ -210,7 +209,7 @@ class Seat:
             collected = self.guard.execution.collect(claim, result)
         except AssetError as error:
             # The body ran; with an effect outside, it may have happened.
-            claim.unknown = self.bound.binding.effect is not OutsideEffect.NONE
+            claim.unknown = self.bound.releases
             return self.fail(claim, str(error))
         try:
             text = self.guard.execution.executed(claim, collected)
@@ -278,8 +277,9 @@ class Seat:
                     self._paused(claim)
                     raise
                 # A vendor that failed made nothing that could be released: it failed.
-                sends = self.bound.binding.effect is not OutsideEffect.NONE
-                claim.unknown = claim.started and sends and not _is_known_not_done(error)
+                claim.unknown = (
+                    claim.started and self.bound.releases and not _is_known_not_done(error)
+                )
                 text = self._error_text(claim, error)
                 answer.append(self.fail(claim, text))
                 if not self.media:
@@ -304,13 +304,12 @@ class Seat:
             self.guard.execution.failed(claim, f"{self.tool.name} {how}")
 
     def _error_text(self, claim: Claim, error: Exception) -> str:
-        outside = self.bound.binding.effect is not OutsideEffect.NONE
         if isinstance(error, (DestinationError, ToolException, AssetError)):
             shown = claim.scratch.conceal(str(error), lambda name: "[file]")
             text = clean(private_left_out(shown))[:500]
         else:  # an exception's text may hold paths, keys, or words of the media: not for a model
             text = type(error).__name__
-        if claim.unknown and outside:
+        if claim.unknown and self.bound.releases:
             text += "; whether it took effect is not known, so do not repeat it"
         return text
 

@@ -129,11 +129,19 @@ def _subclass(base: type[BaseTool], seat: Seat) -> type[BaseTool]:
         "__annotations__": {"_agentguard_seat": typing.ClassVar[Any]},
         "run": functools.update_wrapper(run, base.run),
         "arun": functools.update_wrapper(arun, base.arun),
-        "_run": functools.update_wrapper(_run, base._run),
+        "_run": _wrapped(_run, base._run),
     }
     if base._arun is not BaseTool._arun:
-        namespace["_arun"] = functools.update_wrapper(_arun, base._arun)
+        namespace["_arun"] = _wrapped(_arun, base._arun)
     made: type[BaseTool] = type(base.__name__, (base,), namespace)
+    return made
+
+
+def _wrapped(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method in the original's place, its annotations read once: LangChain does per call."""
+    made = functools.update_wrapper(function, original)
+    with contextlib.suppress(NameError, TypeError):  # it reads as LangChain finds it
+        made.__annotations__ = typing.get_type_hints(original, include_extras=True)
     return made
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agentguard._ledger_requests import issue_grant
 from agentguard.audit import Checkpoints, verify_tail
 from agentguard.errors import IllegalTransition
 from agentguard.ledger import Judged, Ledger, Made, Outcome, Relied
@@ -29,7 +30,7 @@ from agentguard.model import (
     Stage,
     Verdict,
 )
-from agentguard.storage import open_storage
+from agentguard.storage import Tx, open_storage
 from tests.databases import shell
 
 T0 = 1_800_000_000_000
@@ -251,9 +252,14 @@ class Bench:
         self.ledger.answer(given, outcome=outcome)
 
     def grant(self, asked: Request, *, outside: OutsideEffect = OutsideEffect.NONE) -> None:
-        """Issue the Grant of an asked Request that is approved now."""
+        """Issue the Grant of an asked Request that is approved now, without claiming it."""
         item = self.judged(asked, Effect.PERMIT, outside=outside)
-        self.ledger.issue_grant(item, epoch=self.epoch)
+
+        def transition(tx: Tx) -> bool:
+            tx.lock_job(self.job)
+            return issue_grant(tx, item)
+
+        self.ledger.storage.submit(transition).result()
 
     def relied(self, **changes: Any) -> Relied:
         return Relied(
@@ -264,6 +270,8 @@ class Bench:
         )  # fmt: skip
 
     def claim(self, asked: Request, **changes: Any) -> str | None:
+        if changes.get("approved"):
+            changes.setdefault("answers", len(self.ledger.answers(asked.digest)))
         return self.ledger.claim(asked, self.relied(**changes), durable=False)
 
     def finish(self, asked: Request, state: GrantState = GrantState.EXECUTED, **more: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard import _logged, audit, merkle, note
+from agentguard import _logged, _replay, audit, merkle, note
 from agentguard.audit import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.ledger import Ledger, Started
@@ -53,7 +53,7 @@ def live_through(ledger: Ledger) -> Bench:
         sent = bench.ask(assets=(source.sha256,), destination="site")
         bench.answer(sent, "omar", Effect.PERMIT)
         bench.grant(sent, outside=OutsideEffect.IDEMPOTENT)
-        bench.claim(sent, approved=True)
+        assert bench.claim(sent, approved=True, answers=1) is None
         bench.finish(sent, receipts=(("site", "site/x", source.sha256),))
         lost = bench.permit(outside=OutsideEffect.OPAQUE)
         bench.claim(lost)
@@ -314,7 +314,8 @@ def test_I10_every_stored_node_is_compared(log: Log) -> None:
      "UPDATE nodes SET hash = 'text' WHERE level = 2 AND idx = 0",
      "INSERT INTO nodes VALUES (50, 0, zeroblob(32))",
      "INSERT INTO nodes VALUES (-1, 0, zeroblob(32))",
-     "INSERT INTO nodes VALUES (0, 99999, zeroblob(32))"],
+     "INSERT INTO nodes VALUES (0, 99999, zeroblob(32))",
+     "INSERT INTO nodes VALUES (0, 0.5, zeroblob(32))"],
 )  # fmt: skip
 def test_I10_a_missing_odd_or_added_node_is_found(log: Log, change: str) -> None:
     log.forge(change)
@@ -402,7 +403,8 @@ def test_I10_an_edited_checkpoint_line_is_named(log: Log, which: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"garbage\n", b"{}\n", b"17\n", b"\xff\xfe\n", b'"\xff"\n', b'""\n']
+    "line",
+    [b"garbage\n", b"{}\n", b"17\n", b"\xff\xfe\n", b'"\xff"\n', b'""\n', b'"a" "b"\n'],
 )
 def test_I10_a_line_that_is_no_checkpoint_is_named_and_not_a_crash(log: Log, line: bytes) -> None:
     lines = log.lines()
@@ -617,20 +619,39 @@ def test_what_a_log_says_of_rows_may_wait_in_a_file(
 ) -> None:
     """A long log does not fit into memory: the last record of a row counts all the same."""
     monkeypatch.setattr(_logged, "_RECENT", recent)
-    with _logged.Logged() as logged:
-        for index in range(10):
-            logged.row(f"grants {index % 4}", f"digest {index}", index)
-        assert logged.count() == 4
-        logged.meet([("grants 0", "digest 8"), ("grants 1", "digest 9")])
-        with pytest.raises(VerificationFailed, match=r"grants 7 is in no record"):
-            logged.meet([("grants 3", "digest 7"), ("grants 7", "digest 7")])
-        with pytest.raises(VerificationFailed, match=r"grants 2 of record 6 is missing"):
-            logged.compare()
-        logged.meet([("grants 2", "digest 2")])
-        with pytest.raises(VerificationFailed, match=r"grants 2 is not what record 6 says"):
-            logged.compare()
-        logged.meet([("grants 2", "digest 6")])
-        logged.compare()
+
+    def compared(*rows: tuple[str, int]) -> int:
+        with _logged.Logged() as logged:
+            for index in range(10):
+                logged.row(f"grants {index % 4}", f"digest {index}", index)
+            met = [(f"grants {name}", f"digest {digest}") for name, digest in rows]
+            assert (logged.meet(met[:1]), logged.meet(met[1:])) == (1, len(met))
+            return logged.compare()
+
+    assert compared(("3", 7), ("0", 8), ("2", 6), ("1", 9)) == 4
+    every = {"0": 8, "1": 9, "2": 6, "3": 7}
+    for name, last in every.items():
+        left = {one: digest for one, digest in every.items() if one != name}
+        missing = rf"^grants {name} of record {last} is missing: it was deleted$"
+        with pytest.raises(VerificationFailed, match=missing):
+            compared(*left.items())
+        edited = rf"^grants {name} is not what record {last} says: it was edited$"
+        for digest in {last - 4, 5} - {last}:
+            for rows in ((*left.items(), (name, digest)), ((name, digest), *left.items())):
+                with pytest.raises(VerificationFailed, match=edited):
+                    compared(*rows)
+            with pytest.raises(VerificationFailed, match=edited):
+                compared(*every.items(), (name, digest))  # two rows of one name
+    for name in ("", "00", "1x", "7"):  # before, between and behind those that were said
+        added = rf"^grants {name} is in no record: it was added by hand$"
+        with pytest.raises(VerificationFailed, match=added):
+            compared(*every.items(), (name, 7))
+    for edits, first in ((("3", "0"), "3 is not what record 7"), (("1", "0"), "0 is .* record 8")):
+        with pytest.raises(VerificationFailed, match=first):  # as the log tells them, not the file
+            compared(*(every | dict.fromkeys(edits, 1)).items())
+    for gone, first in ((("3", "0"), "3 of record 7"), (("1", "0"), "0 of record 8")):
+        with pytest.raises(VerificationFailed, match=first):
+            compared(*(row for row in every.items() if row[0] not in gone))
     assert log.verify().rows > 3
 
 
@@ -638,3 +659,63 @@ def test_no_room_for_verifying_is_said(log: Log, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_logged, "_TABLES", _logged._TABLES + "PRAGMA max_page_count = 1;")
     with pytest.raises(LedgerUnavailable, match="room for a temporary file"):
         log.verify()
+
+
+def test_I10_what_a_record_says_that_is_not_in_the_log_yet_counts(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (size,) = log.query("SELECT count(*) FROM records")[0]
+    (job,) = log.query("SELECT min(id) FROM jobs")[0]
+    for key, says in (("no-such-job", f"of record {size} is missing: it was deleted"),
+                      (job, f"is not what record {size} says: it was edited")):  # fmt: skip
+        body = json.dumps({"rows": [["jobs", [key], "00"]]}).encode()
+        with ledger_at(log.path) as ledger:
+            monkeypatch.setattr(ledger.storage, "pending", lambda reader, body=body: [body])
+            with pytest.raises(VerificationFailed, match=says):
+                verify(ledger.storage, log.checkpoints)
+
+
+# --- what it costs, and what it tells meanwhile -------------------------------------------------
+
+
+def test_a_proof_verifies_one_signature_and_reads_its_hashes_together(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    known = note.verify
+    monkeypatch.setattr(note, "verify", lambda *a: (verified.append(a[0]), known(*a))[1])
+    with ledger_at(log.path) as ledger:
+        verified.clear()
+        asked: list[str] = []
+        with ledger.storage.read() as reader:  # the one that the next reader gets
+            reader.set_trace_callback(asked.append)  # type: ignore[attr-defined]
+        proof = prove(ledger.storage, log.checkpoints, 3)
+    assert verified == [proof["checkpoint"]]
+    assert len(proof["proof"]) > 3
+    assert len([sql for sql in asked if "nodes" in sql]) == 1
+    assert len([sql for sql in asked if "SELECT" in sql]) == 2
+
+
+def test_a_record_that_was_cut_off_while_the_ledger_is_open_is_not_proved(log: Log) -> None:
+    with ledger_at(log.path) as ledger:
+        size = ledger.storage.tree_size()
+        log.forge("DELETE FROM records WHERE idx >= 5")
+        for index in (5, size - 1):
+            with pytest.raises(
+                VerificationFailed, match=f"no record {index}; the log holds 0 to 4"
+            ):
+                prove(ledger.storage, log.checkpoints, index)
+
+
+def test_verifying_tells_how_far_it_is(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_replay, "_AT_ONCE", 10)
+    monkeypatch.setattr(audit, "_AT_ONCE", 10)
+    told: list[tuple[str, int]] = []
+    with ledger_at(log.path) as ledger:
+        report = verify(ledger.storage, log.checkpoints, progress=lambda *one: told.append(one))
+    counts = {what: [count for name, count in told if name == what] for what, _ in told}
+    assert list(counts) == ["checkpoints", "records", "rows"]
+    assert counts["checkpoints"] == list(range(10, report.checkpoints + 1, 10))
+    assert counts["records"] == [*range(10, report.records, 10), report.records]
+    assert counts["rows"] == sorted(counts["rows"])
+    assert counts["rows"][-1] == report.rows

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agentguard._cli import audit, show
 from agentguard.ledger import Ledger
 from tests.core.command_line import Shell, ask_for_export, studio_in
 from tests.support import Studio, build, call, results, says
@@ -398,6 +402,44 @@ def test_a_changed_record_is_named(recorded: Shell) -> None:
     forge(recorded, "UPDATE records SET body = replace(body, 'poster', 'postal') WHERE idx = 0")
     _, err = recorded.both("audit", "verify", code=5)
     assert "record 0" in err
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *, after: float, text: str) -> str:
+    """What a person sees who has a terminal for stderr."""
+    monkeypatch.setenv("TERM", "xterm")
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal, contextlib.redirect_stderr(terminal):
+        with show.progress(after=after) as tell:
+            tell("first")
+            tell(text)
+        terminal.write("END")
+        terminal.flush()
+        seen = b""
+        while b"END" not in seen:
+            seen += os.read(master, 4096)
+    os.close(master)
+    return seen.decode()
+
+
+def test_what_takes_long_shows_how_far_it_is_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = on_a_terminal(monkeypatch, after=0, text="1,000 records\x07")
+    assert "1,000 records\\x07" in seen
+    assert "\x07" not in seen
+    assert on_a_terminal(monkeypatch, after=60, text="x") == "END"
+    with show.progress(after=0) as tell:
+        tell("x")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verifying_says_how_far_it_is(recorded: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(audit, "progress", lambda: contextlib.nullcontext(told.append))
+    said = recorded("audit", "verify").splitlines()[0]
+    records, rows = [int(word) for word in said.split() if word.isdigit()][:2]
+    assert told[0] == f"verifying: {records} records"
+    assert told[-1] == f"verifying: {rows} rows"
 
 
 def test_a_ledger_without_its_triggers_does_not_open(recorded: Shell) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cedarpy
 import pytest
 
-from agentguard._cedar import call_of, configured, media_of
+from agentguard._cedar import call_of, configured, media_of, time_of
 from agentguard.errors import PolicyError
 from agentguard.model import (
     Agent,
@@ -319,7 +319,12 @@ def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
                 "principal": {"type": "Agent", "id": facts.agent.id},
                 "action": {"type": "Action", "id": "export"},
                 "resource": {"type": "Media", "id": "0"},
-                "context": call_of(request, facts, NOW, 1, frozenset({"legal"}), None),
+                "context": {
+                    **call_of(request, facts, None),
+                    "now": time_of(NOW),
+                    "approvals": 1,
+                    "approverGroups": ["legal"],
+                },
             },
             PERMIT,
             json.dumps(entities),
@@ -349,9 +354,7 @@ def test_what_a_policy_reads_it_is_given(condition: str) -> None:
 
 def test_no_digest_reaches_cedar() -> None:
     request, facts = question()
-    said = json.dumps(
-        [media_of(request, facts), call_of(request, facts, NOW, 0, frozenset(), None)]
-    )
+    said = json.dumps([media_of(request, facts), call_of(request, facts, None), time_of(NOW)])
     assert "0000" not in said.replace("00.000Z", "")
     assert request.destination_digest is not None
     assert request.destination_digest not in said
@@ -489,6 +492,6 @@ def test_a_policy_that_remembers_says_what_a_new_one_says() -> None:
         for asked, known in variants:
             for approvals, groups in ((0, ()), (1, ()), (2, ("legal",))):
                 given = (asked, known, NOW, approvals, frozenset(groups))
-                forgetting._said.clear()
-                forgetting._known.clear()
+                for shard in forgetting._shards.values():
+                    shard.forget()
                 assert remembering.evaluate(*given) == forgetting.evaluate(*given)

@@ -282,13 +282,14 @@ def test_I8_a_person_settles_what_nobody_else_can_find_out(
 def test_I8_a_tool_that_sends_by_its_own_way_is_not_called_failed(
     bench: Bench, clock: Clock, broker: Broker, tmp_path: Path, outside: OutsideEffect
 ) -> None:
-    """The broker knows only the names that it gives itself."""
+    """The broker knows only the names that it gives itself; the rest is in test_probes.py."""
     asked = export(bench, tool="publish", outside=outside)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "their-name.png").write_bytes(PICTURES[0])
     crash(bench, clock)
     ((_, said),) = reconcile(bench.ledger, broker)
-    assert "sends by its own way" in said
+    assert "publish is not bound here" in said
+    assert "a person must look" in said
     assert bench.state(asked) == "unknown"
 
 

@@ -10,7 +10,8 @@ Kind = Literal["broker", "idempotent", "probeable", "opaque", "none"]
 Durability = Literal["sync", "async", "exit"]
 
 KINDS: tuple[Kind, ...] = ("broker", "idempotent", "probeable", "opaque", "none")
-"""`broker`: the guard's own export tool; `none`: an edit. The others are a developer's uploader."""
+"""`broker`: the guard's own export tool; `none`: an edit. The others are a developer's uploader:
+`idempotent` and `probeable` with a probe in its Binding, `opaque` without."""
 
 DURABILITIES: tuple[Durability, ...] = ("sync", "async", "exit")
 DATABASES = ("sqlite", "postgres")
@@ -25,7 +26,7 @@ class Step:
         asks: it comes only where a person is asked.
         claimed: the Grant is claimed by then, and its outcome is not recorded.
         effect: it has had its effect by then.
-        granted: a Grant exists by then; of a call that is asked, only from `grant.after` on.
+        granted: a Grant exists by then; of a call that is asked, the claim writes it.
     """
 
     says: str
@@ -42,11 +43,10 @@ STEPS: dict[str, Step] = {
     "ask.before": Step(says="before the interrupt", asks=True, granted=False),
     "ask.paused": Step(says="the run is paused; nobody has answered", asks=True, granted=False),
     "ask.answered": Step(says="a person approved the paused run", asks=True, granted=False),
-    "ask.woken": Step(says="resumed, before the Grant is written", asks=True, granted=False),
-    "grant.in": Step(says="inside the transaction that writes the Grant", asks=True, granted=False),
-    "grant.after": Step(says="the Grant is written", asks=True),
+    "ask.woken": Step(says="resumed, and the answer is seen", asks=True, granted=False),
     "claim.before": Step(says="the guarded tool is entered"),
     "claim.copies": Step(says="the private copies are made"),
+    "grant.in": Step(says="inside the claim, which wrote the Grant", asks=True, granted=False),
     "claim.in": Step(says="inside the transaction that claims the Grant"),
     "claim.after": Step(says="claimed; the tool's body is not entered", claimed=True),
     "body.before": Step(says="in the body, before the effect", claimed=True),
@@ -113,7 +113,7 @@ def expected(cell: Cell) -> Expected:
     sent = step.effect or (cell.step == "body.midway" and cell.kind != "broker")
     at_death = int(sent and outside)
     grant, reconciled = "executed", ""
-    if not step.granted or (cell.asked and cell.step == "authorize.after"):
+    if not step.granted or (cell.asked and not (step.claimed or step.effect)):
         grant = "none"
     elif step.claimed:
         grant = "unknown" if outside else "failed"
@@ -122,7 +122,7 @@ def expected(cell: Cell) -> Expected:
     final = grant
     if grant == "unknown":
         final = "executed" if at_death else "failed"
-        reconciled = final if cell.kind == "broker" else "stays unknown"
+        reconciled = "stays unknown" if cell.kind == "opaque" else final
     return Expected(at_death=at_death, grant=grant, reconciled=reconciled, final=final)
 
 
@@ -131,9 +131,9 @@ def cells(databases: tuple[str, ...] = DATABASES, *, whole: bool = False) -> lis
 
     Args:
         whole: also every later step of calls that a person was asked about, both orders of resuming
-            and reconciling for every durability, and the uploader bound as `probeable`, which to
-            the ledger is what the others are. The tests leave these out, and take from PostgreSQL
-            every step of the broker and an opaque tool, with checkpoints that come late.
+            and reconciling for every durability, and the uploader bound as `probeable`, which of
+            one call alone is told as `idempotent` is. The tests leave these out, and take from
+            PostgreSQL every step of the broker and an opaque tool, with checkpoints that come late.
     """
     found = []
     for name, kind, durability, database in product(STEPS, KINDS, DURABILITIES, databases):

@@ -32,7 +32,10 @@ LEASE_S = 30
 
 
 class Uploads:
-    """A server on the loopback that counts what is uploaded, where it happens."""
+    """A server on the loopback that counts what is uploaded, where it happens.
+
+    It repeats what is sent twice under one key, so that a blind retry is seen; and it can be asked.
+    """
 
     def __init__(self) -> None:
         self.keys: dict[str, list[str]] = {}
@@ -44,6 +47,11 @@ class Uploads:
                 assert len(data) == int(self.headers["Content-Length"])
                 uploads.keys.setdefault(self.path, []).append(self.headers["Idempotency-Key"])
                 self.send_response(201)
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                known = self.headers["Idempotency-Key"] in uploads.of(self.path[1:])
+                self.send_response(200 if known else 404)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:

@@ -9,7 +9,7 @@ from tests.crash.second import Outcome
 
 _COLUMNS: dict[Kind, str] = {
     "broker": "`export_asset` (through the broker)",
-    "idempotent": "own uploader, `idempotent` or `probeable`",
+    "idempotent": "own uploader with a `probe=`, `idempotent` or `probeable`",
     "opaque": "own uploader, `opaque`",
     "none": "edit",
 }

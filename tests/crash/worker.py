@@ -34,14 +34,15 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 import agentguard.langgraph.calls
-from agentguard import Arg, Binding, Guard
+from agentguard import Arg, Attempt, Binding, Guard, idempotency_key
 from agentguard.approvals import sign_answer
 from agentguard.destinations import Folder
 from agentguard.execution import Execution
+from agentguard.gate import Gate
 from agentguard.jobs import Job
 from agentguard.langgraph import protect
 from agentguard.ledger import Ledger
-from agentguard.model import Verdict
+from agentguard.model import Effect, Verdict
 from agentguard.storage import Tx
 from tests.crash.cells import Cell, Kind
 from tests.support import T0, Clock, State, call, says, scripted
@@ -115,15 +116,20 @@ class Saver(SqliteSaver):
 # --- tools ------------------------------------------------------------------------------------
 
 
-def uploader(url: str, mark: Mark) -> BaseTool:
-    """A developer's own upload to a server that remembers each one; the key names the content."""
+def uploader(url: str, mark: Mark, *, keyed: bool) -> BaseTool:
+    """A developer's own upload to a server that remembers each one.
+
+    Args:
+        keyed: under the call's own idempotency key, by which it is found again; else under one of
+            the developer's own, of which nobody else knows.
+    """
 
     @tool
     def publish(source: str, to: str) -> str:
         """Upload a picture by the developer's own code."""
         data = Path(source).read_bytes()
-        key = key_of(data, to)
         mark("body.before")
+        key = idempotency_key() if keyed else key_of(data, to)
         address = urlsplit(url)
         with closing(http.client.HTTPConnection(address.hostname or "", address.port)) as server:
             server.request("PUT", address.path, body=data, headers={"Idempotency-Key": key})
@@ -135,8 +141,23 @@ def uploader(url: str, mark: Mark) -> BaseTool:
     return publish
 
 
+def probe(url: str) -> Callable[[Attempt], bool | None]:
+    """The developer's own way to ask that server what arrived under a key."""
+    address = urlsplit(url)
+
+    def arrived(attempt: Attempt) -> bool | None:
+        asked = {"Idempotency-Key": attempt.idempotency_key}
+        with closing(
+            http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+        ) as server:
+            server.request("GET", address.path, headers=asked)
+            return {200: True, 404: False}.get(server.getresponse().status)
+
+    return arrived
+
+
 def key_of(data: bytes, to: str) -> str:
-    """The uploader's own idempotency key: what goes where."""
+    """A key of the developer's own: what goes where."""
     return hashlib.sha256(data + to.encode()).hexdigest()
 
 
@@ -180,9 +201,10 @@ def open_guard(
     elif kind == "broker":
         plain, bindings = None, []
     else:
-        plain = uploader(url, mark)
+        keyed = kind != "opaque"
+        plain = uploader(url, mark, keyed=keyed)
         bindings = [Binding(plain, stage="export", assets=["source"], destination=Arg("to"),
-                            effect=kind)]  # fmt: skip
+                            effect=kind, probe=probe(url) if keyed else None)]  # fmt: skip
     with _environment("AGENTGUARD_LEDGER", ledger):
         guard = Guard.from_config(folder / "agentguard.toml", bindings=bindings, clock=clock)
     return guard, plain or guard.export_tool()
@@ -269,7 +291,8 @@ def key_in(folder: Path) -> Ed25519PrivateKey:
 
 
 def _around(owner: Any, name: str, before: Callable[..., None] | None = None,
-            after: Callable[..., None] | None = None) -> None:  # fmt: skip
+            after: Callable[..., None] | None = None,
+            found: Callable[[Any], None] | None = None) -> None:  # fmt: skip
     original = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -278,6 +301,8 @@ def _around(owner: Any, name: str, before: Callable[..., None] | None = None,
         result = original(*args, **kwargs)
         if after is not None:
             after(*args, **kwargs)
+        if found is not None:
+            found(result)
         return result
 
     setattr(owner, name, wrapped)
@@ -291,7 +316,8 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
     _around(agentguard.langgraph.calls, "interrupt", step("ask.before"))
-    _around(Ledger, "issue_grant", step("ask.woken"), step("grant.after"))
+    _around(Gate, "waiting", found=lambda w: (
+        mark("ask.woken") if w.decision.effect is Effect.PERMIT else None))  # fmt: skip
     _around(Execution, "claim", step("claim.before"))
     _around(Ledger, "claim", step("claim.copies"), step("claim.after"))
     _around(Execution, "collect", step("outputs.before"))

@@ -112,6 +112,7 @@ class Mutant:
 
 
 _OBSTACLE = "_ledger_grants:_obstacle"
+_GRANT = "_ledger_grants:_grant_obstacle"
 _KILL = "_ledger_jobs:_kill_live"
 _CALL = ("authorize", "execute", "run", "record")
 _NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)",
@@ -120,9 +121,9 @@ _NO_CREDENTIAL = Edit(_OBSTACLE, 'if row["credential"] != "live" or row["lives_u
                       "if False:")  # fmt: skip
 _NOT_DECIDED = Edit("execution:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
-_ANY_STATE = Edit(_OBSTACLE, 'if row["state"] != GrantState.ISSUED and not again:', "if False:")
-_BLIND = Edit("execution:Execution.claim",
-              'grant["state"] in (GrantState.CLAIMED, GrantState.UNKNOWN)', "False")  # fmt: skip
+_ANY_STATE = Edit(_GRANT, 'if row["state"] != GrantState.ISSUED and not again:', "if False:")
+_BLIND = Edit("execution:Execution._done",
+              "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
 _NOT_HELD = Edit("execution:Execution._require_held", "if held is None:", "if False:")
 _NOT_INHERITED = Edit("_ledger_grants:_insert_effects", "inherit(tx, made)", "made")
@@ -138,7 +139,7 @@ MUTANTS = (
     Mutant(name="a claim ignores the credential", scope="revoke", edits=(_NO_CREDENTIAL,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores that the review window closed", scope="people",
-           edits=(Edit(_OBSTACLE, "if not approved_in(", "if False and not approved_in("),),
+           edits=(Edit("_ledger_requests:approved_in", ' and row["approved_until"] > now', ""),),
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
@@ -149,10 +150,12 @@ MUTANTS = (
            within=("authorize", "execute", "run", "answer", "resume"),
            answers=(("omar", "approve"),),
            behind="a trigger of the database", behind_triggers=("grants_transition",)),
-    Mutant(name="an expired grant can be claimed", scope="people",
-           edits=(Edit(_OBSTACLE, 'if row["expires_at"] <= tx.now:', "if False:"),),
-           within=("authorize", "answer", "resume", "execute", "tick"),
-           answers=(("omar", "approve"),),
+    Mutant(name="a claim ignores an answer that came since it was judged", scope="people",
+           edits=(Edit(_OBSTACLE, 'row["answers"] != relied.answers', "False"),),
+           within=("authorize", "answer", "execute")),
+    Mutant(name="an expired grant can be claimed", scope="crash",
+           edits=(Edit(_GRANT, 'if row["expires_at"] <= now:', "if False:"),),
+           within=("authorize", "execute", "tick", "renew"),
            behind="a trigger of the database", behind_triggers=("grants_claim",)),
     Mutant(name="an unknown effect is tried again", scope="crash", edits=(_BLIND,),
            within=("authorize", "execute", "run", "fail"), races=False,
@@ -210,9 +213,10 @@ MUTANTS = (
                        "if False:"),),
            within=("authorize", "answer", "tick"), answers=(("omar", "deny"),)),
     Mutant(name="a grant is issued before enough people approved", scope="people",
-           edits=(Edit("gate:Gate.waiting", "if decision.effect is Effect.PERMIT:", "if True:"),),
-           within=("authorize", "resume", "execute"),
-           behind="the claim decides again", behind_edits=(_NOT_DECIDED,)),
+           edits=(_NOT_DECIDED,), within=("authorize", "execute"),
+           behind="the ledger grants only what was permitted",
+           behind_edits=(Edit("_ledger_requests:issue_grant",
+                              "item.decision.effect is not Effect.PERMIT", "False"),)),
     Mutant(name="a person's no does not count", scope="people",
            edits=(Edit("decide:decide", "if answer.verdict is Verdict.DENY:", "if False:"),),
            within=("authorize", "answer", "resume"),

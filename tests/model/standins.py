@@ -151,10 +151,6 @@ class RacedLedger(Ledger):
         self._meanwhile()
         super().record_decisions(*args, **named)
 
-    def issue_grant(self, *args: Any, **named: Any) -> None:
-        self._meanwhile()
-        super().issue_grant(*args, **named)
-
     def claim(self, *args: Any, **named: Any) -> str | None:
         self._meanwhile()
         return super().claim(*args, **named)

@@ -309,9 +309,7 @@ class World:
         digest, history = waiting.request, self.history
         self._require_same(self._judged, process, call, variant, digest)
         if waiting.decision.effect is Effect.PERMIT and digest not in history.granted:
-            self._require_holder(process)
             self._require_permitted(digest)
-            history.granted[digest] = self.now + self._base.lifetimes.grant
         return waiting.decision.effect.value
 
     def _do_execute(self, name: str, call: str, variant: Variant) -> str:
@@ -327,6 +325,8 @@ class World:
             self.faults.append("I1: a call was claimed that nobody decided on")
             return "claimed"
         self.faults.extend(history.shortfall(digest, now))
+        if digest not in history.granted and history.asked[digest].until is not None:
+            history.granted[digest] = now + self._base.lifetimes.grant  # the claim writes it
         if digest not in history.granted:
             self.faults.append("I1: claimed without a grant")
         elif now >= history.granted[digest]:

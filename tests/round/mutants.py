@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from agentguard.claims import Claim
 from agentguard.execution import Execution
-from agentguard.gate import Gate
+from agentguard.gate import Gate, Looked
 from agentguard.gather import Refused, call_name, prepare
 from agentguard.jobs import CONFIG_KEY, Jobs
 from agentguard.langgraph import calls, commands, graph, middleware, seat, tools
@@ -97,11 +97,12 @@ _decide_asked = Gate.decide_asked
 
 def _permit_what_was_asked(
     self: Gate, call: Any, prepared: Any, approval: Any, reads: Any
-) -> tuple[Decision, Any]:
-    decision, known = _decide_asked(self, call, prepared, approval, reads)
+) -> Looked:
+    looked = _decide_asked(self, call, prepared, approval, reads)
     if approval is None:
-        return decision, known
-    return Decision(effect=Effect.PERMIT, policies=("mutant",), reason="anything goes"), known
+        return looked
+    anything = Decision(effect=Effect.PERMIT, policies=("mutant",), reason="anything goes")
+    return looked._replace(decision=anything)
 
 
 def _everything(result: Any, binding: Any, call_id: str) -> Any:

@@ -1,0 +1,130 @@
+"""A thread that is resumed although its job was left: the question waits, nothing is used up."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from langgraph.types import Command
+
+from agentguard.langgraph.calls import make_call
+from agentguard.model import Effect, JobState, Verdict
+from tests.race.ways import graph_of, once
+from tests.support import Studio, call, results, says
+
+KIM, OMAR = "kim@acme.example", "omar@acme.example"
+GO = {"messages": [("user", "go")]}
+ANYHOW = {"configurable": {"thread_id": "t"}}
+
+
+class Left(NamedTuple):
+    """A graph that asked, and the job that it asked in, which was left."""
+
+    graph: Any
+    job: Any
+
+    @property
+    def config(self) -> Any:
+        """What belongs to the job, from whoever is not in it."""
+        return self.job.config(thread_id="t")
+
+
+def leave(studio: Studio, way: str, mode: str = "sync") -> Left:
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["likeness"])
+        script = [says(call("publish", {"source": asset, "to": "team"}, id="c1"), id="m1")]
+        graph = graph_of(studio, way, studio.tools["publish"], script)
+        assert once(mode, graph, GO, job.config(thread_id="t"))["__interrupt__"]
+    assert job.state is JobState.WAITING
+    return Left(graph, job)
+
+
+def finish(studio: Studio, left: Left, mode: str = "sync") -> Any:
+    with studio.guard.rejoin_job(left.job.id, by=KIM) as job:
+        return once(mode, left.graph, None, job.config(thread_id="t"))
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("way", ["protect", "middleware", "inline"])
+def test_a_resume_outside_of_the_job_asks_again_and_says_how_to_enter_it(
+    studio: Studio, way: str, mode: str
+) -> None:
+    left = leave(studio, way, mode)
+    studio.answer(studio.pending().request, OMAR)
+    for config, given in ((left.config, None), (ANYHOW, None), (left.config, Command(resume=True))):
+        state = once(mode, left.graph, given, config)
+        (asked,) = state["__interrupt__"]
+        assert f'guard.rejoin_job("{left.job.id}"' in asked.value["description"]
+        assert asked.value["args"]["to"] == "team"
+        assert studio.world.count("publish") == 0
+    assert results(finish(studio, left, mode))[-1].status == "success"
+    assert studio.world.count("publish") == 1
+
+
+@pytest.mark.parametrize("way", ["protect", "middleware", "inline"])
+def test_a_resume_in_another_job_does_not_use_up_the_question_either(
+    studio: Studio, way: str
+) -> None:
+    left = leave(studio, way)
+    studio.answer(studio.pending().request, OMAR)
+    with studio.guard.open_job("another", requested_by=OMAR):
+        state = left.graph.invoke(None, left.config)  # says one job, stands in another (I6)
+        assert state["__interrupt__"]
+        assert studio.world.count("publish") == 0
+    assert results(finish(studio, left))[-1].status == "success"
+
+
+def test_what_nobody_can_answer_any_more_is_refused(studio: Studio) -> None:
+    """A no, a closed window and an ended job have an end."""
+    said_no = leave(studio, "protect")
+    studio.answer(studio.pending().request, OMAR, Verdict.DENY)
+    assert "belongs to no job" in results(said_no.graph.invoke(None, ANYHOW))[-1].content
+    late = leave(studio, "protect")
+    studio.clock.turn(seconds=25 * 3600)
+    assert "is not open" in results(late.graph.invoke(None, late.config))[-1].content
+    ended = leave(studio, "protect")
+    studio.guard.ledger.end_job(ended.job.id, reason="a person stopped it")
+    assert "is not open" in results(ended.graph.invoke(None, ended.config))[-1].content
+    assert studio.world.count("publish") == 0
+
+
+def test_a_call_that_nobody_asked_about_is_refused_as_ever(studio: Studio) -> None:
+    left = leave(studio, "protect")
+    fresh = {"configurable": {"thread_id": "another"}}
+    assert "belongs to no job" in results(left.graph.invoke(GO, fresh))[-1].content
+    assert studio.pending().state == "pending"
+
+
+def test_an_edited_question_is_not_shown_again(studio: Studio) -> None:
+    left = leave(studio, "protect")
+    with studio.guard.ledger.storage._connections.writing() as connection:  # type: ignore[attr-defined]
+        connection.execute("DROP TRIGGER approvals_fixed")
+        connection.execute("DROP TRIGGER approvals_transition")
+        connection.execute("UPDATE approvals SET question = replace(question, 'team', 'site')")
+    state = left.graph.invoke(None, left.config)
+    assert "__interrupt__" not in state
+    assert results(state)[-1].status == "error"
+
+
+def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is_entered_again(
+    studio: Studio,
+) -> None:
+    """Woken by the answer, and left before the tool: no Grant lies about that dies with the job."""
+    left = leave(studio, "protect")
+    studio.answer(studio.pending().request, OMAR)
+    with studio.guard.rejoin_job(left.job.id, by=KIM) as job:
+        (asset,) = [row["id"] for row in studio.guard.ledger.all("SELECT id FROM assets")]
+        woken = make_call(
+            studio.guard,
+            studio.guard.bound["publish"],
+            agent="publisher",
+            arguments={"source": asset, "to": "team"},
+            call_id="c1",
+            configurable=job.config(thread_id="t")["configurable"],
+            source=None,
+        )
+        assert studio.guard.gate.waiting(woken).decision.effect is Effect.PERMIT
+        assert studio.grants() == []
+    assert job.state is JobState.WAITING
+    assert results(finish(studio, left))[-1].status == "success"
+    assert studio.world.count("publish") == 1
