@@ -228,16 +228,12 @@ class Execution:
 
         I8: an effect that was reconciled as "it did not happen" must not happen afterwards.
         """
-        request = claim.prepared.request
         try:
-            held = self.ledger.one(
-                "SELECT 1 FROM grants WHERE request = ? AND state = 'claimed' AND epoch = ?",
-                request.digest, claim.call.job.epoch,
-            )  # fmt: skip
+            held = claim.call.job.has_claimed(claim.prepared.request)
         except LedgerUnavailable as error:
             reason = "the ledger is unavailable; nothing was sent"
             raise DestinationError(reason, outcome_unknown=False) from error
-        if held is None:
+        if not held:
             reason = "its job ended meanwhile; nothing was sent"
             raise DestinationError(reason, outcome_unknown=False)
 

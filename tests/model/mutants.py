@@ -125,7 +125,7 @@ _ANY_STATE = Edit(_GRANT, 'if row["state"] != GrantState.ISSUED and not again:',
 _BLIND = Edit("execution:Execution._done",
               "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
-_NOT_HELD = Edit("execution:Execution._require_held", "if held is None:", "if False:")
+_NOT_HELD = Edit("execution:Execution._require_held", "if not held:", "if False:")
 _NOT_INHERITED = Edit("_ledger_grants:_insert_effects", "inherit(tx, made)", "made")
 
 MUTANTS = (
@@ -172,10 +172,9 @@ MUTANTS = (
            edits=(Edit("decide:_eligible", "{facts.requester, *owner", "{*owner"),),
            within=("authorize", "answer", "resume"), answers=(("kim", "approve"),),
            behind="their answer is refused where it comes in", behind_edits=(
-               Edit("approvals:Approvals.answer", "answer.person == approval.requested_by",
-                    "False"),
-               Edit("approvals:Approvals.answer", "answer.person in self._involved(approval)",
-                    "answer.person == 'ines'"))),
+               Edit("approvals:Approvals._require_answerable",
+                    "answer.person in involved | {approval.requested_by}",
+                    "answer.person == 'ines'"),)),
     Mutant(name="the agent owner's approval counts", scope="people",
            edits=(Edit("decide:_eligible",
                        "{facts.agent.owner} if facts.agent is not None else set()", "set()"),),
@@ -193,7 +192,7 @@ MUTANTS = (
            answers=(("lee", "approve"),),
            behind="a second answer is refused twice over, and the table has no place for it",
            behind_edits=(
-               Edit("approvals:Approvals.answer",
+               Edit("approvals:Approvals._require_answerable",
                     "any(answer.person == earlier.person for earlier in approval.answers)",
                     "False"),
                Edit("_ledger_requests:answer", "WHERE request = ? AND person = ?\"",
@@ -255,7 +254,8 @@ MUTANTS = (
            behind="only the guard's own tool can be found not to have sent",
            behind_edits=(Edit("recovery:_settle", 'if row["tool"] != _BROKERED:', "if False:"),)),
     Mutant(name="a tool that raised after it ran is recorded as not done", scope="crash",
-           edits=(Edit("execution:Execution.failed", "claim.unknown and outside", "False"),),
+           edits=(Edit("execution:Execution.failed",
+                       "claim.unknown and claim.call.bound.reaches_out", "False"),),
            within=("authorize", "execute", "run", "fail")),
     # --- classes and lineage (I2, I4) -----------------------------------------------------------
     Mutant(name="registering known bytes again drops their labels", scope="lineage",
@@ -299,8 +299,8 @@ MUTANTS = (
            edits=(Edit(_KILL, "job = ? AND state = 'live'", "job = ? AND state = 'none'"),),
            within=("authorize", "end")),
     Mutant(name="approval requests outlive their job", scope="revoke",
-           edits=(Edit("_ledger_jobs:end_job", "job = ? AND {_UNUSED}",
-                       "job = ? AND 0 AND {_UNUSED}"),),
+           edits=(Edit("_ledger_jobs:end_job", "job = ? AND {UNUSED}",
+                       "job = ? AND 0 AND {UNUSED}"),),
            within=("authorize", "end")),
     Mutant(name="a claim outlives its job", scope="revoke",
            edits=(Edit(_KILL, "job = ? AND state = 'claimed'", "job = ? AND state = 'none'"),),
@@ -310,8 +310,8 @@ MUTANTS = (
                        "if waits is None:"),),
            within=("authorize", "leave")),
     Mutant(name="a sweep skips review windows", scope="rejoin",
-           edits=(Edit("_ledger_jobs:sweep", "expires_at <= ? AND {_UNUSED}",
-                       "expires_at <= ? AND 0 AND {_UNUSED}"),),
+           edits=(Edit("_ledger_jobs:sweep", "expires_at <= ? AND {UNUSED}",
+                       "expires_at <= ? AND 0 AND {UNUSED}"),),
            within=("authorize", "leave", "sweep", "tick")),
     Mutant(name="a sweep skips jobs whose process died", scope="crash",
            edits=(Edit("_ledger_jobs:_LAPSED", "", "0 AND ?"),),
