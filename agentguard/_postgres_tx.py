@@ -109,7 +109,7 @@ class Flight:
         return self._found[number]
 
     def wrote(self, number: int) -> None:
-        """A transition wrote: what was read before of the same job is no longer so.
+        """A transition wrote: what was read of its job is no longer so, but of another Request.
 
         Rows of other jobs it can't have changed, nor the asset graph: a plan says all its locks.
         """
@@ -118,7 +118,15 @@ class Flight:
         else:
             later = set().union(*(self._users[key] for key in self._keys[number]))
         for other in later:
-            self._found[other] = {}
+            if not _apart(self._plans[number], self._plans[other]):
+                self._found[other] = {}
+
+
+def _apart(one: Plan | None, other: Plan | None) -> bool:
+    """Whether two transitions of one job are about two Requests."""
+    if one is None or other is None or one.request is None or other.request is None:
+        return False
+    return one.request != other.request
 
 
 def _keys(plan: Plan | None, place: LedgerUrl) -> set[int]:

@@ -52,10 +52,13 @@ class Plan:
         jobs: all whose lock it takes.
         assets: it relies on the asset graph, and raises nothing in it.
         reads: queries, each SQL and its parameters, as it will ask them.
+        request: the one Request whose rows it reads and writes, besides reading its job and what
+            it relied on; None: any rows of its jobs.
     """
 
     jobs: frozenset[str]
     assets: bool = False
+    request: str | None = None
     reads: tuple[tuple[Any, ...], ...] = ()
 
 

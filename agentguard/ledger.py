@@ -285,7 +285,10 @@ class Ledger:
             lambda tx: grants.claim(tx, request, relied),
             durable=durable,
             plan=Plan(
-                jobs=frozenset({request.job}), assets=True, reads=grants.of_claim(request, relied)
+                jobs=frozenset({request.job}),
+                assets=True,
+                request=request.digest,
+                reads=grants.of_claim(request, relied),
             ),
         )
         return obstacle
@@ -297,7 +300,11 @@ class Ledger:
             False if the claim is not the caller's any more (its job ended, or another holder has
             it): then only the fact is recorded, for whoever has to recall it.
         """
-        plan = Plan(jobs=frozenset({request.job}), reads=(grants.of_finish(request, credential),))
+        plan = Plan(
+            jobs=frozenset({request.job}),
+            request=request.digest,
+            reads=(grants.of_finish(request, credential),),
+        )
         finished = self._run(
             lambda tx: grants.finish(tx, request, outcome, credential=credential),
             # Which locks new assets need is known only once it was looked whether they are new.

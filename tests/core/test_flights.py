@@ -6,6 +6,7 @@ Two ledgers of one test stand for two processes.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -113,6 +114,30 @@ def test_a_group_waits_as_often_as_one(ledger: Ledger, flights: list[int]) -> No
     stop.release()
     assert [one.result(20) for one in futures] == [[]] * 20
     assert len(flights) <= 2 + 3  # what is left of the one that held them up, and the group
+
+
+def test_claims_of_one_job_in_one_group_wait_as_often_as_one(
+    ledger: Ledger, flights: list[int]
+) -> None:
+    bench = Bench(ledger)
+    asked = [bench.permit() for _ in range(8)]
+    told: list[str | None] = []
+    for one in asked[:2]:  # statements are prepared on their second use
+        assert bench.claim(one) is None
+    stop = Stopper(ledger)
+    threads = [
+        threading.Thread(target=lambda one=one: told.append(bench.claim(one))) for one in asked
+    ]
+    for thread in threads:
+        thread.start()
+    while ledger.storage._queue.qsize() < len(asked):
+        time.sleep(0.01)
+    flights.clear()
+    stop.release()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(map(str, told)) == ["None"] * 6 + ["its grant is claimed"] * 2
+    assert len(flights) <= 2 + 3
 
 
 # --- each on its own ------------------------------------------------------------------------------
