@@ -20,6 +20,7 @@ from agentguard.errors import IllegalTransition, LedgerUnavailable
 
 _log = logging.getLogger(__name__)
 
+_CACHE_KIB = 16_384
 _BUSY_TIMEOUT_S = 10.0
 _FORK_WAIT_S = 5.0
 _POOLED = 16
@@ -73,6 +74,8 @@ class Connections:
             self._require_same_file()
             if self._writer is None:
                 self._writer = self._open("rw")
+                # Digests are scattered over their indexes: most of those pages come again.
+                self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             yield self._writer
 
     def forget_writer(self) -> None:

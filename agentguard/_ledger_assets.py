@@ -41,8 +41,9 @@ def lock_made(tx: Tx, made: Sequence[Made]) -> None:
     if not bytes_:
         return
     tx.lock_bytes(*bytes_)
-    known = any(tx.one("SELECT 1 FROM assets WHERE sha256 = ?", one) for one in bytes_)
-    tx.lock_assets(alone=known)  # what is known may rise, and all that was made from it
+    marks = ", ".join("?" * len(bytes_))
+    known = tx.one(f"SELECT 1 FROM assets WHERE sha256 IN ({marks}) LIMIT 1", *bytes_)
+    tx.lock_assets(alone=known is not None)  # what is known may rise, and all that was made from it
 
 
 def register(
@@ -81,7 +82,7 @@ def register(
             version=1,
             created_at=tx.now,
         )
-    tx.insert_new(
+    tx.ensure(
         "origins",
         sha256=made.sha256,
         source=source,
@@ -94,12 +95,12 @@ def register(
     )
     if known is None:
         for contributor in sorted(made.contributors):
-            tx.insert_new("contributors", sha256=made.sha256, person=contributor)
+            tx.ensure("contributors", sha256=made.sha256, person=contributor)
     else:
         for sha256 in (made.sha256, *_descendants(tx, made.sha256)):  # I1, I4: an ancestor counts
             _join(tx, sha256, made)
     if job is not None:
-        tx.insert_new("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
+        tx.ensure("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
 
 
 def inherit(tx: Tx, made: Made) -> Made:

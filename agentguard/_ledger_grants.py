@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard._ledger_assets import Made, inherit, lock_made, register
-from agentguard._ledger_jobs import job_obstacle
+from agentguard._ledger_jobs import JOB, job_from, obstacle_in
 from agentguard._ledger_operations import Memory, Started, all_sent, raise_labels, start
-from agentguard._ledger_requests import Judged, is_approved, issue_grant
+from agentguard._ledger_requests import Judged, approved_in, issue_grant
 from agentguard.model import GrantState, OutsideEffect, Request
-from agentguard.storage import Tx, to_json
+from agentguard.storage import Row, Tx, to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,27 +66,24 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
     tx.lock_job(request.job)
     tx.lock_assets(alone=False)
-    obstacle = _obstacle(tx, request, relied)
-    if obstacle is not None:
+    row = tx.one(*_of_claim(request, relied))
+    obstacle = _obstacle(tx, row, request, relied)
+    if row is None or obstacle is not None:
         return obstacle
-    if relied.granted is not None and not issue_grant(tx, relied.granted):
-        return "its approval is not live: the review window closed"
-    changed = tx.update(
+    if relied.granted is not None:
+        if not issue_grant(tx, relied.granted):
+            return "its approval is not live: the review window closed"
+        row = tx.one(*_of_claim(request, relied))  # with the grant that was written
+    obstacle = _grant_obstacle(row, now=tx.now)
+    if row is None or obstacle is not None:
+        return obstacle
+    # I8: the row that was judged, as it was judged, or none: then nothing is claimed.
+    tx.move(
         "grants",
         "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
-        # A tool that paused itself goes on when it is answered: it has no effect outside, and its
-        # job and credential were judged above.
-        "request = ?3 AND job = ?4 AND ((state = 'issued' AND claims > 0 AND effect = 'none')"
-        " OR (expires_at > ?1 AND (state = 'issued' OR (state = 'failed' AND effect = 'none'))))",
-        tx.now, relied.epoch, request.digest, request.job,
+        "id = ?3 AND state = ?4 AND claims = ?5 AND expires_at = ?6",
+        tx.now, relied.epoch, row["id"], row["state"], row["claims"], row["expires_at"],
     )  # fmt: skip
-    if not changed:
-        row = tx.one("SELECT * FROM grants WHERE request = ?", request.digest)
-        if row is None:
-            return "no grant exists for this call"
-        again = row["state"] == GrantState.FAILED and row["effect"] == OutsideEffect.NONE
-        expired = row["state"] == GrantState.ISSUED or again
-        return f"its grant is {'expired' if expired else row['state']}"
     tx.record(
         "claimed",
         {
@@ -99,15 +96,41 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     return None
 
 
-def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
-    """Record what a claimed call came to; see `Ledger.finish`."""
-    tx.lock_job(request.job)
-    lock_made(tx, outcome.made)
-    row = tx.one(
+def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
+    """The queries for what a claim judges: SQL and parameters, each."""
+    return (_of_claim(request, relied), *_of_versions(relied))
+
+
+def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
+    return (
+        f"SELECT {JOB}, credentials.state AS credential, credentials.expires_at AS lives_until,"
+        " approvals.state AS approval, approvals.expires_at AS approved_until,"
+        " (SELECT count(*) FROM answers WHERE request = ?6) AS answers,"
+        " grants.id, grants.state, grants.claims, grants.effect, grants.expires_at"
+        f" FROM {job_from('?1')}"
+        " LEFT JOIN credentials ON credentials.id = ?2 AND credentials.job = ?1"
+        " AND credentials.agent = ?3 AND credentials.epoch = ?4"
+        " AND (credentials.stage = ?5 OR CAST(?5 AS TEXT) IS NULL)"
+        " LEFT JOIN approvals ON approvals.request = ?6"
+        " LEFT JOIN grants ON grants.request = ?6 AND grants.job = ?1",
+        request.job, relied.credential, request.agent, relied.epoch, request.stage, request.digest,
+    )  # fmt: skip
+
+
+def of_finish(request: Request, credential: str) -> tuple[Any, ...]:
+    """The query for what an outcome judges: SQL and parameters."""
+    return (
         "SELECT id, state, epoch = (SELECT epoch FROM credentials WHERE id = ?) AS ours"
         " FROM grants WHERE request = ?",
         credential, request.digest,
     )  # fmt: skip
+
+
+def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
+    """Record what a claimed call came to; see `Ledger.finish`."""
+    tx.lock_job(request.job)
+    lock_made(tx, outcome.made)
+    row = tx.one(*of_finish(request, credential))
     if row is None:
         return False
     body = {
@@ -122,7 +145,7 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
         return False
     grant = str(row["id"])
     if (row["state"], outcome.state) != (GrantState.UNKNOWN, GrantState.UNKNOWN):
-        tx.update("grants", "state = ?, ended_at = ?", "id = ?", outcome.state, tx.now, grant)
+        tx.move("grants", "state = ?, ended_at = ?", "id = ?", outcome.state, tx.now, grant)
     if outcome.remembers is not None:
         outcome = with_memory(tx, request, outcome, outcome.remembers)
     _insert_effects(tx, request, grant, outcome, credential=credential)
@@ -130,29 +153,50 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
     return True
 
 
-def _obstacle(tx: Tx, request: Request, relied: Relied) -> str | None:
-    obstacle = job_obstacle(tx, request.job, relied.epoch)
-    if obstacle is not None:
+def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str | None:
+    """What stands against a claim but for its grant: job, credential, approvals, an asset."""
+    obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)
+    if row is None or obstacle is not None:
         return obstacle
-    credential = tx.one(
-        "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?"
-        " AND job = ? AND agent = ? AND epoch = ? AND (stage = ? OR CAST(? AS TEXT) IS NULL)",
-        relied.credential, tx.now, request.job, request.agent, relied.epoch, request.stage,
-        request.stage,
-    )  # fmt: skip
-    if credential is None:
+    if row["credential"] != "live" or row["lives_until"] <= tx.now:
         return "its credential is not live"
-    if relied.granted is None and not is_approved(tx, request.digest, asked=relied.approved):
+    if relied.granted is None and not approved_in(row, asked=relied.approved, now=tx.now):
         return "its approval is not live: the review window closed"
-    if relied.approved:
-        row = tx.one("SELECT count(*) AS given FROM answers WHERE request = ?", request.digest)
-        if row is None or row["given"] != relied.answers:
-            return "moved: somebody answered since it was judged"
-    for sha256, version in relied.versions.items():
-        row = tx.one("SELECT version FROM assets WHERE sha256 = ?", sha256)
-        if row is None or row["version"] != version:
-            return "moved: an asset changed since it was judged"
+    if relied.approved and row["answers"] != relied.answers:
+        return "moved: somebody answered since it was judged"
+    if _versions(tx, relied) != dict(relied.versions):
+        return "moved: an asset changed since it was judged"
     return None
+
+
+def _grant_obstacle(row: Row | None, *, now: int) -> str | None:
+    """Why the use of a Grant can't be taken; None: it can."""
+    if row is None or row["id"] is None:
+        return "no grant exists for this call"
+    # A tool that paused itself goes on when it is answered: it has no effect outside, and its job
+    # and credential were judged before.
+    none_outside = row["effect"] == OutsideEffect.NONE
+    if row["state"] == GrantState.ISSUED and row["claims"] > 0 and none_outside:
+        return None
+    again = row["state"] == GrantState.FAILED and none_outside
+    if row["state"] != GrantState.ISSUED and not again:
+        return f"its grant is {row['state']}"
+    if row["expires_at"] <= now:
+        return "its grant is expired"
+    return None
+
+
+def _versions(tx: Tx, relied: Relied) -> dict[str, int]:
+    """The row version of each asset that was relied on."""
+    return {row["sha256"]: row["version"] for query in _of_versions(relied)
+            for row in tx.all(*query)}  # fmt: skip
+
+
+def _of_versions(relied: Relied) -> list[tuple[Any, ...]]:
+    if not relied.versions:
+        return []
+    marks = ", ".join("?" * len(relied.versions))
+    return [(f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})", *relied.versions)]
 
 
 def _insert_effects(
@@ -181,10 +225,10 @@ def _insert_effects(
         )
         for parent in made.parents:
             if parent != made.sha256:
-                tx.insert_new("lineage", child=made.sha256, parent=parent, grant_id=grant)
+                tx.ensure("lineage", child=made.sha256, parent=parent, grant_id=grant)
     for sha256, findings in (outcome.findings or {}).items():
         clean = all(finding.get("severity") == "info" for finding in findings)
-        tx.insert_new(
+        tx.ensure(
             "reviews",
             job=request.job,
             sha256=sha256,
@@ -194,7 +238,7 @@ def _insert_effects(
             at=tx.now,
         )
     for sha256, destination in outcome.queued:
-        tx.insert_new(
+        tx.ensure(
             "queued",
             job=request.job,
             sha256=sha256,
@@ -203,7 +247,7 @@ def _insert_effects(
             at=tx.now,
         )
     for label in sorted(outcome.revealed):
-        tx.insert_new("revealed", job=request.job, label=label)
+        tx.ensure("revealed", job=request.job, label=label)
     for destination, location, sha256 in outcome.receipts:
         keep_receipt(tx, grant, destination=destination, location=location, sha256=sha256)
 
@@ -260,20 +304,19 @@ def set_outcome(
     updates: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the outcome of a Grant, or replace what an earlier claim of it came to."""
-    columns = {
-        "status": status,
-        "text": text,
-        "assets": to_json(list(assets)),
-        "state": to_json(updates or {}),
-    }
-    if not tx.insert_new("outcomes", grant_id=grant, **columns):
-        change = ", ".join(f"{column} = ?" for column in columns)
-        tx.update("outcomes", change, "grant_id = ?", *columns.values(), grant)
+    tx.put(
+        "outcomes",
+        grant_id=grant,
+        status=status,
+        text=text,
+        assets=to_json(list(assets)),
+        state=to_json(updates or {}),
+    )
 
 
 def keep_receipt(tx: Tx, grant: str, *, destination: str, location: str, sha256: str) -> None:
     """Remember what a Grant sent where."""
-    tx.insert_new(
+    tx.ensure(
         "receipts",
         grant_id=grant,
         destination=destination,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentguard.errors import JobError
 from agentguard.model import JobState
-from agentguard.storage import Tx
+from agentguard.storage import Row, Tx
 
 DIED = "its process died: the lease lapsed"
 """Why a job ended that nobody left."""
@@ -31,6 +33,22 @@ _OVER = (
 )
 """Jobs in which something may be over."""
 
+JOB = "jobs.state AS job_state, jobs.epoch AS job_epoch, leases.until AS leased_until"
+"""Columns that say whether a job is open, under which epoch, and until when it is leased."""
+
+
+def job_from(job: str) -> str:
+    """What JOB is selected from: one row, whether the job is there or not.
+
+    Args:
+        job: the parameter that names it.
+    """
+    return (
+        f"(SELECT 1 AS one) AS always LEFT JOIN jobs ON jobs.id = {job}"
+        " LEFT JOIN leases ON leases.job = jobs.id"
+    )
+
+
 SWEPT = 500
 """How many jobs one transition of `sweep` takes: each is a lock, and others wait for them."""
 
@@ -44,15 +62,24 @@ def require_open(tx: Tx, job: str, epoch: int) -> None:
 
 def job_obstacle(tx: Tx, job: str, epoch: int) -> str | None:
     """What stands against acting in a job as its holder of this epoch; None if nothing does."""
-    row = tx.one("SELECT state, epoch FROM jobs WHERE id = ?", job)
-    if row is None:
+    row = tx.one(*of_job(job))
+    return obstacle_in(row, job, epoch, now=tx.now)
+
+
+def of_job(job: str) -> tuple[Any, ...]:
+    """The query for a row with the columns JOB: SQL and parameters."""
+    return f"SELECT {JOB} FROM {job_from('?')}", job
+
+
+def obstacle_in(row: Row | None, job: str, epoch: int, *, now: int) -> str | None:
+    """The same, of a row that holds the columns JOB."""
+    if row is None or row["job_state"] is None:
         return f"no job {job} in this ledger"
-    if row["state"] != JobState.OPEN:
-        return f"job {job} is {row['state']}"
-    if row["epoch"] != epoch:
+    if row["job_state"] != JobState.OPEN:
+        return f"job {job} is {row['job_state']}"
+    if row["job_epoch"] != epoch:
         return f"job {job} was re-entered elsewhere"
-    lease = tx.one("SELECT until FROM leases WHERE job = ?", job)
-    if lease is None or lease["until"] <= tx.now:
+    if row["leased_until"] is None or row["leased_until"] <= now:
         return f"the lease on job {job} lapsed"
     return None
 

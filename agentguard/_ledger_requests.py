@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentguard._ledger_jobs import require_open
-from agentguard.errors import ApprovalError
+from agentguard._ledger_jobs import JOB, job_from, obstacle_in
+from agentguard.errors import ApprovalError, JobError
 from agentguard.model import Answer, Decision, Effect, GrantState, OutsideEffect, Request
 from agentguard.storage import Row, Tx, new_id, to_json
 
@@ -44,16 +45,49 @@ def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
     Raises:
         JobError: it is no DENY, and the job is not open under this epoch.
     """
+    record_decisions(tx, [item], epoch=epoch)
+
+
+def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
+    """Record the decisions of one message, as `record_decision` does each.
+
+    What they need to know is read before anything is written.
+    """
+    found = [(item, tx.one(*of_decision(item))) for item in judged]
+    recorded: set[tuple[str, int]] = set()
+    ordinals: Counter[tuple[str, str, str]] = Counter()
+    for item, row in found:
+        request = item.request
+        if row is None or row["known"] or (request.call_key, request.revision) in recorded:
+            continue
+        if item.decision.effect is not Effect.DENY:
+            obstacle = obstacle_in(row, request.job, epoch, now=tx.now)
+            if obstacle is not None:
+                raise JobError(obstacle)
+        recorded.add((request.call_key, request.revision))
+        # Orders requests that share a call id: models reuse them, within one millisecond too.
+        call = (request.job, item.thread, item.call_id)
+        ordinals[call] += 1
+        _record(tx, item, ordinal=int(row["last"] or 0) + ordinals[call])
+
+
+def of_decision(item: Judged) -> tuple[Any, ...]:
+    """The query for what recording a decision needs to know: SQL and parameters.
+
+    Its job, whether the Request is known, and the last ordinal of its call id.
+    """
+    request = item.request
+    return (
+        f"SELECT {JOB},"
+        " (SELECT 1 FROM requests WHERE call_key = ?2 AND revision = ?3) AS known,"
+        " (SELECT max(ordinal) FROM requests WHERE job = ?1 AND thread = ?4 AND call_id = ?5)"
+        f" AS last FROM {job_from('?1')}",
+        request.job, request.call_key, request.revision, item.thread, item.call_id,
+    )  # fmt: skip
+
+
+def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
     request, decision = item.request, item.decision
-    known = tx.one(
-        "SELECT 1 FROM requests WHERE call_key = ? AND revision = ?",
-        request.call_key,
-        request.revision,
-    )
-    if known is not None:
-        return
-    if decision.effect is not Effect.DENY:
-        require_open(tx, request.job, epoch)
     tx.insert(
         "requests",
         digest=request.digest,
@@ -74,7 +108,7 @@ def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
         reason=decision.reason,
         credential=item.credential,
         decided_at=tx.now,
-        ordinal=_next_ordinal(tx, item),
+        ordinal=ordinal,
     )
     if decision.effect is Effect.PERMIT:
         _insert_grant(tx, item)
@@ -203,10 +237,20 @@ def issue_grant(tx: Tx, item: Judged) -> bool:
 
 def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:
     """Whether a Request has approvals that live, or was not `asked` for any."""
-    row = tx.one("SELECT state, expires_at FROM approvals WHERE request = ?", request)
+    row = tx.one(
+        "SELECT state AS approval, expires_at AS approved_until FROM approvals WHERE request = ?",
+        request,
+    )
     if row is None:
         return not asked
-    return bool(row["state"] == "approved" and row["expires_at"] > tx.now)
+    return approved_in(row, asked=asked, now=tx.now)
+
+
+def approved_in(row: Row, *, asked: bool, now: int) -> bool:
+    """The same, of a row that holds `approval` and `approved_until`; NULL: there is none."""
+    if row["approval"] is None:
+        return not asked
+    return bool(row["approval"] == "approved" and row["approved_until"] > now)
 
 
 def _enough(tx: Tx, request: str) -> bool:
@@ -239,12 +283,3 @@ def _insert_grant(tx: Tx, item: Judged) -> None:
         epoch=None,
         ended_at=None,
     )
-
-
-def _next_ordinal(tx: Tx, item: Judged) -> int:
-    """Orders requests that share a call id: models reuse them, within one millisecond too."""
-    row = tx.one(
-        "SELECT max(ordinal) AS last FROM requests WHERE job = ? AND thread = ? AND call_id = ?",
-        item.request.job, item.thread, item.call_id,
-    )  # fmt: skip
-    return 1 if row is None or row["last"] is None else int(row["last"]) + 1

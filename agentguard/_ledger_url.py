@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -92,8 +93,7 @@ class LedgerUrl:
 
     def key(self, *name: str) -> int:
         """The advisory lock of a name; a database may hold several ledgers."""
-        text = "\0".join(("agentguard", self.schema, *name)).encode("utf-8")
-        return int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)
+        return _key("agentguard", self.schema, *name)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -102,6 +102,12 @@ class LedgerUrl:
         login = parts.netloc.rpartition("@")[0].partition(":")[2]
         found = {login, unquote(login), dict(parse_qsl(parts.query)).get("password", "")}
         return tuple(sorted(filter(None, found), key=len, reverse=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(*name: str) -> int:
+    text = "\0".join(name).encode("utf-8")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)
 
 
 def _number(name: str, text: str, least: int, most: int) -> int:

@@ -8,8 +8,6 @@ something in it holds it alone. Records go through an outbox (`_postgres_sequenc
 from __future__ import annotations
 
 import contextlib
-import functools
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
@@ -23,19 +21,22 @@ from agentguard._ledger_url import LedgerUrl
 from agentguard._postgres_connections import Connections, Link, as_ours, unavailable
 from agentguard._postgres_schema import prepare, verify_schema
 from agentguard._postgres_sequencer import Sequencer, follow, publish
-from agentguard._transaction import Row, Tx
-from agentguard._writer import Job, Reader, Storage, Transition, tree_size
+from agentguard._postgres_tx import NOW, Busy, Flight, PostgresTx
+from agentguard._transaction import Row
+from agentguard._writer import Job, Plan, Reader, Storage, Transition, tree_size
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailable
 
 _OUTCOME_S = 10.0
 _SETTLE_S = 10.0
 
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-_WRITES = re.compile(r"^\s*(?!SELECT\b|WITH\b)|\b(INSERT|UPDATE|DELETE|MERGE|TRUNCATE)\b", re.I)
 
+_BEGAN = f"SELECT {NOW}, pg_current_xact_id()::text, set_config('synchronous_commit', ?, true)"
+"""The time, and the transaction's name, to ask later what it came to."""
 
-class _Busy(Exception):
-    """A lock is held by somebody else, and this transition is not the first of its transaction."""
+_LEAVE = (
+    "INSERT INTO outbox (body) SELECT body FROM unnest(?::text[])"
+    " WITH ORDINALITY AS new (body, nr) ORDER BY nr"
+)
 
 
 class _Lost(Exception):
@@ -44,79 +45,6 @@ class _Lost(Exception):
     def __init__(self, committed: bool | None) -> None:
         super().__init__(committed)
         self.committed = committed
-
-
-class PostgresTx(Tx):
-    """A transition in a PostgreSQL transaction.
-
-    Args:
-        link: in a transaction.
-        place: names the locks.
-        clock: the ledger's time; None: the server's.
-        held: locks that this transaction has, by key; True: alone.
-        first: nothing else was done in this transaction, so it may wait for locks.
-    """
-
-    def __init__(
-        self,
-        link: Link,
-        *,
-        place: LedgerUrl,
-        now: int,
-        clock: Callable[[], int] | None,
-        held: dict[int, bool],
-        first: bool,
-    ) -> None:
-        super().__init__(now=now)
-        self._link = link
-        self._place = place
-        self._clock = clock
-        self._held = held
-        self._first = first
-        self.wrote = False
-
-    def lock_job(self, *jobs: str | None) -> None:
-        for key in sorted(self._place.key("job", job) for job in jobs if job is not None):
-            self._lock(key, alone=True)
-
-    def lock_bytes(self, *sha256: str) -> None:
-        for key in sorted({self._place.key("bytes", one) for one in sha256}):
-            self._lock(key, alone=True)
-
-    def lock_assets(self, *, alone: bool) -> None:
-        self._lock(self._place.key("assets"), alone=alone)
-
-    def _lock(self, key: int, *, alone: bool) -> None:
-        if self._held.get(key, False) or (key in self._held and not alone):
-            return
-        shared = "" if alone else "_shared"
-        if self._first:
-            # The time is read after the wait: what expired meanwhile has expired.
-            (row,) = self._read(f"SELECT pg_advisory_xact_lock{shared}(?), {_NOW}", (key,))
-            self.now = self._clock() if self._clock is not None else int(row[1])
-        else:
-            (row,) = self._read(f"SELECT pg_try_advisory_xact_lock{shared}(?)", (key,))
-            if not row[0]:
-                raise _Busy
-        self._held[key] = alone
-
-    def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        if _writes(sql):
-            raise IllegalTransition("written without a record: by a statement of its own")
-        return self._run(sql, parameters)
-
-    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        self.wrote = True
-        return self._run(sql, parameters)
-
-    def _run(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        with unavailable(self._place):
-            return cast("list[Row]", self._link.execute(sql, parameters).fetchall())
-
-
-@functools.lru_cache(maxsize=1024)
-def _writes(sql: str) -> bool:
-    return _WRITES.search(sql) is not None
 
 
 class PostgresStorage(Storage):
@@ -157,10 +85,12 @@ class PostgresStorage(Storage):
             self._connections.drop(link)
         self._start()
 
-    def submit(self, transition: Transition, *, durable: bool = False) -> Future[Any]:
+    def submit(
+        self, transition: Transition, *, durable: bool = False, plan: Plan | None = None
+    ) -> Future[Any]:
         self._require_sound()
         self._start()
-        return super().submit(transition, durable=durable)
+        return super().submit(transition, durable=durable, plan=plan)
 
     def clock(self) -> int:
         if self._given_clock is not None:
@@ -318,21 +248,19 @@ class PostgresStorage(Storage):
         except BaseException:
             if link.lost:
                 raise _Lost(False) from None
-            with contextlib.suppress(psycopg.Error):
-                link.script("ROLLBACK")
+            link.roll_back()
             raise
         try:
             self._end(link)
         except psycopg.Error as error:
             if not link.lost:
-                with contextlib.suppress(psycopg.Error):
-                    link.script("ROLLBACK")
+                link.roll_back()
                 raise as_ours(self._place, error) from error
             if not self._was_committed(xid, link.backend):
                 raise
             self._forget_writer()
         if records and self._sequencer is not None and self._sequencer.leads:
-            self._sequencer.wake()
+            self._sequencer.stir()
         for job, result in zip(jobs, results, strict=False):
             job.future.set_result(result)
         return len(results)
@@ -341,42 +269,60 @@ class PostgresStorage(Storage):
         self, link: Link, jobs: Sequence[Job], *, durable: bool
     ) -> tuple[list[Any], list[bytes], str]:
         results: list[Any] = []
-        records: list[bytes] = []
+        ran: list[PostgresTx] = []
         held: dict[int, bool] = {}
+        clock = self._given_clock
         with unavailable(self._place):
-            link.script(f"BEGIN; SET LOCAL synchronous_commit = {'on' if durable else 'off'}")
-            xid = self._read_time(link)
-        now = self.clock() if self._given_clock is not None else self._server_time[0]
-        for job in jobs:
-            clock = self._given_clock
-            tx = PostgresTx(link, place=self._place, now=now if clock is None else clock(),
-                            clock=clock, held=held, first=not results)  # fmt: skip
+            link.send("BEGIN")
+            began = link.send(_BEGAN, ("on" if durable else "off",))
+        flight, flown = None, 0
+        if jobs[0].plan is not None:
+            flight = self._fly(link, jobs, held, first=True)
+        with unavailable(self._place):
+            xid = str(began.rows()[0][1])
+        now = flight.now if flight is not None else int(began.rows()[0][0])
+        self._server_time = (now, time.monotonic())
+        for number, job in enumerate(jobs):
+            if flight is None and job.plan is not None:
+                flight, flown = self._fly(link, jobs[number:], held, first=False), number
+                now = max(now, flight.now)
+            planned = flight is not None and job.plan is not None
+            tx = PostgresTx(
+                link, place=self._place, now=now if clock is None else clock(), clock=clock,
+                held=held, first=not ran,
+                denied=flight.denied if flight is not None and planned else None,
+                found=flight.found(number - flown) if flight is not None and planned else None,
+            )  # fmt: skip
             try:
                 results.append(job.transition(tx))
-            except _Busy:
+            except Busy:
                 if tx.wrote:
                     raise IllegalTransition("locked after it wrote") from None
                 break
-            records.extend(tx.finish())
+            ran.append(tx)
+            if flight is not None and tx.wrote:
+                flight.wrote(number - flown)
             now = max(now, tx.now)
-        if records:
-            with unavailable(self._place):
-                link.execute(
-                    "INSERT INTO outbox (body) SELECT body FROM unnest(?::text[])"
-                    " WITH ORDINALITY AS new (body, nr) ORDER BY nr",
-                    ([body.decode("utf-8") for body in records],),
-                )
+        records = [body for tx in ran for body in tx.finish()]
+        with unavailable(self._place):
+            link.settle()
+            if records:  # they go with the COMMIT
+                link.send(_LEAVE, ([body.decode("utf-8") for body in records],))
         return results, records, xid
+
+    def _fly(
+        self, link: Link, jobs: Sequence[Job], held: dict[int, bool], *, first: bool
+    ) -> Flight:
+        plans = [job.plan for job in jobs]
+        with unavailable(self._place):
+            return Flight(link, place=self._place, plans=plans, held=held, first=first)
 
     def _end(self, link: Link) -> None:
         link.script("COMMIT")
 
-    def _read_time(self, link: Link) -> str:
-        """Take the server's time; returns the transaction's name, to ask later what it came to."""
-        before = time.monotonic()
-        row = link.execute(f"SELECT {_NOW}, pg_current_xact_id()::text").fetchone()
-        self._server_time = (int(row[0]), (before + time.monotonic()) / 2)
-        return str(row[1])
+    def _read_time(self, link: Link) -> None:
+        row = link.execute(f"SELECT {NOW}").fetchone()
+        self._server_time = (int(row[0]), time.monotonic())
 
     def _was_committed(self, xid: str, backend: int) -> bool:
         """What became of a transaction whose COMMIT got no answer (I8, I10).

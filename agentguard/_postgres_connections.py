@@ -7,9 +7,7 @@ notices when the parent dies: else a dead sequencer would keep its lock for as l
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import re
 import select
 import threading
 import time
@@ -21,33 +19,10 @@ import psycopg
 from psycopg.types.string import StrDumper
 
 from agentguard._ledger_url import LedgerUrl
+from agentguard._postgres_wire import PgRow, Sent, Wire, numbered
 from agentguard._transaction import Row
 from agentguard._writer import Found
 from agentguard.errors import IllegalTransition, LedgerError, LedgerUnavailable
-
-_PARAMETER = re.compile(r"'(?:[^']|'')*'|\?([0-9]*)")
-
-
-class PgRow:
-    """A row by name, by position, or its values in order, as `sqlite3.Row` is."""
-
-    __slots__ = ("_places", "_values")
-
-    def __init__(self, places: dict[str, int], values: Sequence[Any]) -> None:
-        self._places = places
-        self._values = values
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._values[self._places[key] if isinstance(key, str) else key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def keys(self) -> Sequence[str]:
-        return list(self._places)
 
 
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PgRow]:
@@ -57,26 +32,20 @@ def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PgRow]:
     return lambda values: PgRow(places, values)
 
 
-@functools.lru_cache(maxsize=1024)
-def numbered(sql: str) -> bytes:
-    """The ledger's SQL for libpq: `?` and `?2` become `$1` and `$2`, as SQLite counts them."""
-    last = 0
+class Rows:
+    """The rows of a query, to be taken one by one or together."""
 
-    def one(found: re.Match[str]) -> str:
-        nonlocal last
-        if found[1] is None:
-            return found[0]  # a string
-        number = int(found[1]) if found[1] else last + 1
-        last = max(last, number)
-        return f"${number}"
+    def __init__(self, rows: list[PgRow]) -> None:
+        self._rows = iter(rows)
 
-    return _PARAMETER.sub(one, sql).encode("utf-8")
+    def fetchone(self) -> PgRow | None:
+        return next(self._rows, None)
 
+    def fetchall(self) -> list[PgRow]:
+        return list(self._rows)
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):  # enums are text; PostgreSQL's text has no NUL
-        return str.__str__(value).replace("\0", "\ufffd")
-    return int(value) if isinstance(value, int) else value
+    def __iter__(self) -> Iterator[PgRow]:
+        return self._rows
 
 
 class Link:
@@ -87,12 +56,12 @@ class Link:
             place.conninfo,
             autocommit=True,
             cursor_factory=psycopg.RawCursor,
-            row_factory=_rows,
             connect_timeout=place.connect_timeout,
             **_patience(place),
         )
         self.raw.adapters.register_dumper(str, StrDumper)  # text, not a guess
         self.fd = self.raw.fileno()
+        self.wire = Wire(self.raw)
         self.pid = os.getpid()
         self.backend = self.raw.info.backend_pid
         self.raw.execute(
@@ -105,18 +74,46 @@ class Link:
         )
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Found:
-        """Run one statement."""
-        return self.raw.execute(numbered(sql), [_plain(value) for value in parameters])
+        """Run one statement, after all that was sent before it."""
+        return Rows(self.wire.send(sql, parameters).rows())
+
+    def send(self, sql: str, parameters: Sequence[Any] = ()) -> Sent:
+        """Send one statement without waiting for it."""
+        return self.wire.send(sql, parameters)
 
     def script(self, sql: str) -> None:
-        """Run several statements in one round trip, without parameters."""
-        self.raw.execute(sql.encode("utf-8"))
+        """Run a statement without parameters, or several, after all that was sent before.
+
+        Raises:
+            psycopg.Error: one failed; COMMIT: nothing was committed.
+        """
+        if ";" in sql:
+            self.wire.settle()
+            self.raw.execute(sql.encode("utf-8"))
+            return
+        sent = self.wire.send(sql)
+        sent.rows()
+        if sql == "COMMIT" and sent.status != b"COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
+
+    def settle(self) -> None:
+        """Wait for all that was sent."""
+        self.wire.settle()
+
+    def roll_back(self) -> None:
+        """End the transaction, whatever became of what was sent."""
+        with contextlib.suppress(psycopg.Error):
+            self.wire.settle()
+        with contextlib.suppress(psycopg.Error):
+            if not self.lost and self.raw.info.transaction_status:
+                self.script("ROLLBACK")
 
     def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows of a query that need not fit into memory, inside a transaction."""
+        self.wire.settle()
         with psycopg.RawServerCursor(self.raw, "agentguard", row_factory=_rows) as cursor:
             cursor.itersize = 2000
-            cursor.execute(numbered(sql), [_plain(value) for value in parameters])
+            cursor.execute(numbered(sql), parameters)
             yield from cursor
 
     @property
@@ -204,8 +201,7 @@ class Connections:
             link = link or self.open(writes=False)
             with unavailable(self.place):
                 yield link
-                if link.raw.info.transaction_status:
-                    link.script("ROLLBACK")
+                link.roll_back()
         finally:
             self._leave(link)
 
@@ -213,7 +209,7 @@ class Connections:
     def snapshot(self) -> Iterator[Link]:
         """As `reading`, and it sees one moment for as long as it is lent."""
         with self.reading() as link:
-            link.script("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            link.send("BEGIN ISOLATION LEVEL REPEATABLE READ")  # it goes with the first read
             yield link
 
     def close(self) -> None:

@@ -56,13 +56,19 @@ class Sequencer:
         self._corrupt = corrupt
         self._wake = threading.Event()
         self._stopping: float | None = None
+        self._dozes = True
         self.leads = False
         self._thread = threading.Thread(target=self._run, name="agentguard-sequencer", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """There is something to do, and somebody waits for it."""
         self._wake.set()
+
+    def stir(self) -> None:
+        """There is something to do. Nobody waits for it: what comes soon after goes with it."""
+        if self._dozes:
+            self._wake.set()
 
     def close(self) -> None:
         """Leave nothing behind that this process could still put into the log."""
@@ -124,6 +130,7 @@ class Sequencer:
                         return
                     pause = _BUSY_S
             if pause:
+                self._dozes = pause > _BUSY_S
                 self._wake.wait(pause)
                 self._wake.clear()
 
@@ -162,20 +169,18 @@ class _Leader:
         if not rows:
             return 0
         bodies = [row["body"] for row in rows]
-        self._link.script("BEGIN")
         try:
+            self._link.send("BEGIN")  # waited for at the COMMIT
             size = merkle.append(
                 self._nodes, self._size, [merkle.leaf_hash(body.encode("utf-8")) for body in bodies]
             )
-            self._link.execute(
+            self._link.send(
                 "INSERT INTO records SELECT * FROM unnest(?::bigint[], ?::text[])",
                 (list(range(self._size, size)), bodies),
             )
             self._nodes.flush()
             # Ids are not in the order of commits: never "all up to the last one".
-            self._link.execute(
-                "DELETE FROM outbox WHERE id = ANY(?)", ([row["id"] for row in rows],)
-            )
+            self._link.send("DELETE FROM outbox WHERE id = ANY(?)", ([row["id"] for row in rows],))
             self._link.script("COMMIT")
         except psycopg.IntegrityError as error:
             raise LedgerCorrupt(
@@ -219,7 +224,7 @@ class _Buffer:
     def flush(self) -> None:
         levels, indexes, digests = zip(*self._new, strict=True)
         self._new.clear()
-        self._link.execute(
+        self._link.send(
             "INSERT INTO nodes SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bytea[])",
             (list(levels), list(indexes), list(digests)),
         )

@@ -18,7 +18,7 @@ from agentguard import merkle
 from agentguard._connections import Connections
 from agentguard._nodes import Nodes
 from agentguard._schema import migrate, verify_schema
-from agentguard._transaction import Row, Tx
+from agentguard._transaction import Row, Tx, Written
 from agentguard._writer import Job, Reader, Storage, tree_size
 from agentguard.errors import IllegalTransition, LedgerCorrupt
 
@@ -42,10 +42,10 @@ class SqliteTx(Tx):
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(sql, parameters).fetchall()
 
-    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+    def _write(self, sql: str, parameters: Sequence[Any]) -> Written:
         rows: list[Row] = self._connection.execute(sql, parameters).fetchall()
         self._expected_changes += len(rows)
-        return rows
+        return lambda: rows
 
     def finish(self) -> list[bytes]:
         records = super().finish()
@@ -177,19 +177,39 @@ class SqliteStorage(Storage):
 
 def _append(connection: sqlite3.Connection, records: Sequence[bytes]) -> tuple[int, bytes]:
     size = tree_size(connection)
-    nodes = Nodes(connection)
+    nodes = _Buffer(Nodes(connection))
     try:
         connection.executemany(
             "INSERT INTO records VALUES (?, ?)",
             [(size + offset, body.decode("utf-8")) for offset, body in enumerate(records)],
         )
         new_size = merkle.append(nodes, size, [merkle.leaf_hash(body) for body in records])
+        connection.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes.new())
     except sqlite3.IntegrityError as error:
         raise LedgerCorrupt(
             f"the log's nodes do not fit its {size} records ({error}); run `agentguard audit"
             " verify` and restore a copy"
         ) from error
     return new_size, merkle.root(nodes, new_size)
+
+
+class _Buffer:
+    """The tree's nodes: those of this commit are kept, to be written together."""
+
+    def __init__(self, stored: Nodes) -> None:
+        self._stored = stored
+        self._put: dict[tuple[int, int], bytes] = {}
+
+    def get(self, level: int, index: int) -> bytes:
+        found = self._put.get((level, index))
+        return found if found is not None else self._stored.get(level, index)
+
+    def put(self, level: int, index: int, digest: bytes) -> None:
+        self._put[level, index] = digest
+
+    def new(self) -> list[tuple[int, int, bytes]]:
+        """Level, index and hash of each."""
+        return [(*place, digest) for place, digest in self._put.items()]
 
 
 def _rollback(connection: sqlite3.Connection) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from agentguard.canonical import canonical
+from agentguard.canonical import canonical, canonical_with
 from agentguard.errors import IllegalTransition
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -46,6 +47,9 @@ class Row(Protocol):
     def keys(self) -> Sequence[str]: ...
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True)
+
+
 def new_id(kind: str) -> str:
     """A fresh unguessable id such as `job-4f0c…` (80 bits)."""
     return f"{kind}-{secrets.token_hex(10)}"
@@ -62,8 +66,15 @@ def row_digest(row: Row) -> str:
     Raises:
         TypeError: a column holds a BLOB; the ledger writes only text, integers and NULL there.
     """
-    text = json.dumps({key: row[key] for key in row.keys()}, sort_keys=True)  # noqa: SIM118
+    text = _ENCODER.encode(dict(zip(row.keys(), row, strict=True)))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+Written = Callable[[], Sequence[Row]]
+"""Gives the rows that a writing statement returned, and waits for them if need be."""
+
+_Touched = tuple[str, Written, bool]
+"""A table, what was written there, and whether it must be exactly one row."""
 
 
 class Tx(ABC):
@@ -78,16 +89,16 @@ class Tx(ABC):
 
     def __init__(self, *, now: int) -> None:
         self.now = now
-        self._records: list[bytes] = []
-        self._touched: dict[tuple[str, tuple[Any, ...]], Row] = {}
+        self._records: list[tuple[Mapping[str, Any], list[_Touched]]] = []
+        self._touched: list[_Touched] = []
 
     @abstractmethod
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         """Every row of a query."""
 
     @abstractmethod
-    def _write(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        """Run a writing statement; the rows that it returns."""
+    def _write(self, sql: str, parameters: Sequence[Any]) -> Written:
+        """Run a writing statement, now or later; what gives the rows that it returns."""
 
     def lock_job(self, *jobs: str | None) -> None:
         """Until the transaction ends, nobody else moves rows of these jobs.
@@ -126,13 +137,30 @@ class Tx(ABC):
 
     def insert_new(self, table: str, **columns: Any) -> bool:
         """Insert a row unless its key exists; returns whether it was new."""
-        return self._insert(table, columns, "ON CONFLICT DO NOTHING")
+        return bool(self._insert(table, columns, "ON CONFLICT DO NOTHING")())
 
     def update(self, table: str, change: str, where: str, *parameters: Any) -> int:
         """A conditional UPDATE; returns how many rows it changed."""
-        return self._keep(
-            table, self._write(f"UPDATE {table} SET {change} WHERE {where} RETURNING *", parameters)
-        )
+        return len(self._update(table, change, where, parameters)())
+
+    def ensure(self, table: str, **columns: Any) -> None:
+        """Insert a row unless its key exists, which changes nothing for the transition."""
+        self._insert(table, columns, "ON CONFLICT DO NOTHING")
+
+    def put(self, table: str, **columns: Any) -> None:
+        """Insert a row, or replace that of its key."""
+        key = KEYS[table]
+        change = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+        self._insert(table, columns, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {change}")
+
+    def move(self, table: str, change: str, where: str, *parameters: Any) -> None:
+        """An UPDATE of exactly one row: the transition read it, under its lock.
+
+        Raises:
+            IllegalTransition: it changes another number of rows; sooner or later, but in any case
+                before anything is committed.
+        """
+        self._update(table, change, where, parameters, one=True)
 
     def lease(self, job: str, *, epoch: int, until: int) -> None:
         """Set a job's lease; leases come and go without records."""
@@ -144,27 +172,52 @@ class Tx(ABC):
 
     def record(self, kind: str, body: Mapping[str, Any]) -> None:
         """Append a record that accounts for every row touched since the last one."""
-        rows = [[table, list(key), row_digest(row)] for (table, key), row in self._touched.items()]
-        self._touched.clear()
-        self._records.append(canonical({**body, "kind": kind, "at": self.now, "rows": rows}))
+        said = {**body, "kind": kind, "at": self.now}
+        self._records.append((said, self._touched))
+        self._touched = []
 
     def finish(self) -> list[bytes]:
-        """The records of this transition.
+        """The records of this transition, once everything that it wrote is there.
 
         Raises:
-            IllegalTransition: something was written that no record accounts for (I10).
+            IllegalTransition: something was written that no record accounts for (I10), or a row
+                that had to be there was not.
         """
-        if self._touched:
-            raise IllegalTransition(f"written without a record: {next(iter(self._touched))[0]}")
-        return self._records
+        made = [canonical_with(said, rows=_digests(rows)) for said, rows in self._records]
+        unaccounted = _digests(self._touched)
+        if unaccounted:
+            raise IllegalTransition(f"written without a record: {unaccounted[0][0]}")
+        return made
 
-    def _insert(self, table: str, columns: Mapping[str, Any], conflict: str) -> bool:
-        names = ", ".join(columns)
-        marks = ", ".join("?" * len(columns))
-        sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict} RETURNING *"
-        return bool(self._keep(table, self._write(sql, tuple(columns.values()))))
+    def _insert(self, table: str, columns: Mapping[str, Any], conflict: str) -> Written:
+        written = self._write(_insert(table, tuple(columns), conflict), tuple(columns.values()))
+        self._touched.append((table, written, False))
+        return written
 
-    def _keep(self, table: str, rows: Sequence[Row]) -> int:
+    def _update(
+        self, table: str, change: str, where: str, parameters: Sequence[Any], *, one: bool = False
+    ) -> Written:
+        sql = f"UPDATE {table} SET {change} WHERE {where} RETURNING *"
+        written = self._write(sql, parameters)
+        self._touched.append((table, written, one))
+        return written
+
+
+@functools.lru_cache(maxsize=256)
+def _insert(table: str, columns: tuple[str, ...], conflict: str) -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {conflict} RETURNING *"
+
+
+def _digests(touched: Sequence[_Touched]) -> list[list[Any]]:
+    """Table, key and digest of every row, in the order in which they were first touched."""
+    last: dict[tuple[str, tuple[Any, ...]], Row] = {}
+    for table, written, one in touched:
+        rows = written()
+        if one and len(rows) != 1:
+            raise IllegalTransition(
+                f"{table}: {len(rows)} rows moved, expected the one that was read"
+            )
         for row in rows:
-            self._touched[table, tuple(row[key] for key in KEYS[table])] = row
-        return len(rows)
+            last[table, tuple(row[key] for key in KEYS[table])] = row
+    return [[table, list(key), row_digest(row)] for (table, key), row in last.items()]

@@ -42,6 +42,26 @@ class Reader(Protocol):
     def execute(self, sql: str, parameters: Any = (), /) -> Found: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a transition locks, and what it reads first, said before it runs.
+
+    It changes no result: a database that is far away fetches it for a whole group at once.
+
+    Args:
+        jobs: all whose lock it takes.
+        assets: it relies on the asset graph, and raises nothing in it.
+        reads: queries, each SQL and its parameters, as it will ask them.
+        request: the one Request whose rows it reads and writes, besides reading its job and what
+            it relied on; None: any rows of its jobs.
+    """
+
+    jobs: frozenset[str]
+    assets: bool = False
+    request: str | None = None
+    reads: tuple[tuple[Any, ...], ...] = ()
+
+
 @dataclass(kw_only=True)
 class Job:
     """A queued transition and who waits for it."""
@@ -49,6 +69,7 @@ class Job:
     transition: Transition
     durable: bool
     future: Future[Any]
+    plan: Plan | None = None
 
 
 class Storage(ABC):
@@ -62,7 +83,9 @@ class Storage(ABC):
         self._thread: threading.Thread | None = None
         self._reset()
 
-    def submit(self, transition: Transition, *, durable: bool = False) -> Future[Any]:
+    def submit(
+        self, transition: Transition, *, durable: bool = False, plan: Plan | None = None
+    ) -> Future[Any]:
         """Queue a transition; the Future yields its result once it is committed.
 
         Args:
@@ -70,6 +93,8 @@ class Storage(ABC):
                 after its batch failed), so it must have no effect but on the Tx.
             durable: on the disk before the Future is done: before an effect that leaves the
                 machine.
+            plan: everything that it locks, and what it reads first; None: not known before it
+                runs.
 
         Raises:
             LedgerUnavailable: the ledger is closed or its queue is full (deny, I11).
@@ -86,7 +111,9 @@ class Storage(ABC):
                     raise LedgerUnavailable(f"the ledger has no writer: {error}") from error
                 self._thread = thread
             try:
-                self._queue.put_nowait(Job(transition=transition, durable=durable, future=future))
+                self._queue.put_nowait(
+                    Job(transition=transition, durable=durable, future=future, plan=plan)
+                )
             except queue.Full:
                 raise LedgerUnavailable(f"{_QUEUE} transitions are waiting; try again") from None
         return future

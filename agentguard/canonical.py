@@ -46,6 +46,16 @@ def canonical(value: object) -> bytes:
     return form.write(form.of(value, ("$",), 0))
 
 
+def canonical_with(value: Mapping[str, Any], **ready: Any) -> bytes:
+    """The same of a mapping with more members, whose text needs no second look.
+
+    Args:
+        ready: in the form of `plain` already, and without floats.
+    """
+    form = _Plain()
+    return form.write({**form.of(value, ("$",), 0), **ready})
+
+
 _Path = tuple[Any, ...]
 """Where a value stands: its parent's path and the step to it, joined only for an error."""
 
@@ -64,16 +74,22 @@ class _Plain:
     def of(self, value: Any, path: _Path, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise CanonicalError(f"{_at(path)}: nested deeper than {_MAX_DEPTH} levels; flatten it")
-        kind = type(value)
-        if value is None or kind is bool or (kind is str and value.isascii()):
-            return value
-        if kind is dict:  # most of what comes; the tests for abstract classes are slow
+        kind = type(value)  # most of what comes is one of these; tests for abstract ones are slow
+        if kind is str:
+            return value if value.isascii() else _text(value, path)
+        if kind is dict:
             return self._mapping(value, path, depth)
-        if kind is list:
-            return [self.of(item, (path, i), depth + 1) for i, item in enumerate(value)]
+        if kind is list or kind is tuple:
+            return [
+                item if type(item) is str and item.isascii() and depth < _MAX_DEPTH
+                else self.of(item, (path, i), depth + 1)
+                for i, item in enumerate(value)
+            ]  # fmt: skip
+        if value is None or kind is bool or (kind is int and abs(value) <= _MAX_SAFE_INTEGER):
+            return value
         match value:
             case Enum():
-                return self.of(value.value, path, depth)
+                return self.of(value._value_, path, depth)  # `value` is a slow descriptor
             case str():
                 return _text(value, path)
             case int():
@@ -106,7 +122,10 @@ class _Plain:
                 raise CanonicalError(f"{_at(path)}: two keys are written alike; rename one")
             if not ordinary and key and max(key) > _BMP:
                 self.unusual = True
-            result[key] = self.of(item, (path, key), depth + 1)
+            if type(item) is str and item.isascii() and depth < _MAX_DEPTH:
+                result[key] = item
+            else:
+                result[key] = self.of(item, (path, key), depth + 1)
         return result
 
 

@@ -18,12 +18,12 @@ from agentguard import _ledger_grants as grants
 from agentguard import _ledger_requests as requests
 from agentguard._ledger_assets import Made, lock_made, mark, register, strictest
 from agentguard._ledger_grants import Outcome, Relied
-from agentguard._ledger_jobs import SWEPT, end_job, leave, renew, require_open, sweep
+from agentguard._ledger_jobs import SWEPT, end_job, leave, of_job, renew, require_open, sweep
 from agentguard._ledger_operations import Memory, Started, operations_named, sent
-from agentguard._ledger_requests import TOO_LATE, Judged, Reads, record_decision
+from agentguard._ledger_requests import TOO_LATE, Judged, Reads
 from agentguard.errors import JobError
 from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
-from agentguard.storage import Reader, Row, Storage, Tx, new_id, to_json
+from agentguard.storage import Plan, Reader, Row, Storage, Tx, new_id, to_json
 
 __all__ = [
     "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started",
@@ -93,7 +93,8 @@ class Ledger:
 
     def renew_lease(self, job: str, *, epoch: int, lease: int) -> bool:
         """Extend a lease; False if the job ended or another holder has it."""
-        return bool(self._run(lambda tx: renew(tx, job, epoch=epoch, lease=lease)))
+        renewal = lambda tx: renew(tx, job, epoch=epoch, lease=lease)  # noqa: E731
+        return bool(self._run(renewal, plan=_of_job(job)))
 
     def renew_leases(self, held: Mapping[str, int], *, lease: int) -> frozenset[str]:
         """Extend many leases, sharing commits; see `renew_lease`.
@@ -111,7 +112,10 @@ class Ledger:
         renewed: set[str] = set()
         waiting = iter(held.items())
         while some := list(islice(waiting, _AT_ONCE)):
-            futures = [(job, self.storage.submit(renewal(job, epoch))) for job, epoch in some]
+            futures = [
+                (job, self.storage.submit(renewal(job, epoch), plan=_of_job(job)))
+                for job, epoch in some
+            ]
             renewed.update(job for job, future in futures if future.result())
         return frozenset(renewed)
 
@@ -153,7 +157,7 @@ class Ledger:
             )
             return credential
 
-        credential: Credential = self._run(transition)
+        credential: Credential = self._run(transition, plan=_of_job(job))
         return credential
 
     def is_live(self, credential: str) -> bool:
@@ -234,12 +238,13 @@ class Ledger:
 
         def transition(tx: Tx) -> None:
             tx.lock_job(*{item.request.job for item in judged})
-            for item in judged:
-                record_decision(tx, item, epoch=epoch)
+            requests.record_decisions(tx, judged, epoch=epoch)
             for body in refused:
                 tx.record("refused", body)
 
-        self._run(transition)
+        jobs = frozenset(item.request.job for item in judged)
+        reads = tuple(requests.of_decision(item) for item in judged)
+        self._run(transition, plan=Plan(jobs=jobs, reads=reads))
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
@@ -277,7 +282,14 @@ class Ledger:
             since the decision is said as `moved: ...`; the caller decides again.
         """
         obstacle: str | None = self._run(
-            lambda tx: grants.claim(tx, request, relied), durable=durable
+            lambda tx: grants.claim(tx, request, relied),
+            durable=durable,
+            plan=Plan(
+                jobs=frozenset({request.job}),
+                assets=True,
+                request=request.digest,
+                reads=grants.of_claim(request, relied),
+            ),
         )
         return obstacle
 
@@ -288,7 +300,16 @@ class Ledger:
             False if the claim is not the caller's any more (its job ended, or another holder has
             it): then only the fact is recorded, for whoever has to recall it.
         """
-        finished = self._run(lambda tx: grants.finish(tx, request, outcome, credential=credential))
+        plan = Plan(
+            jobs=frozenset({request.job}),
+            request=request.digest,
+            reads=(grants.of_finish(request, credential),),
+        )
+        finished = self._run(
+            lambda tx: grants.finish(tx, request, outcome, credential=credential),
+            # Which locks new assets need is known only once it was looked whether they are new.
+            plan=None if outcome.made else plan,
+        )
         return bool(finished)
 
     def unclaim(self, request: Request, *, epoch: int) -> None:
@@ -376,8 +397,15 @@ class Ledger:
             for row in rows
         )
 
-    def _run(self, transition: Callable[[Tx], Any], *, durable: bool = False) -> Any:
-        return self.storage.submit(transition, durable=durable).result()
+    def _run(
+        self, transition: Callable[[Tx], Any], *, durable: bool = False, plan: Plan | None = None
+    ) -> Any:
+        return self.storage.submit(transition, durable=durable, plan=plan).result()
+
+
+def _of_job(job: str) -> Plan:
+    """Of what only looks whether a job is open, and moves its rows."""
+    return Plan(jobs=frozenset({job}), reads=(of_job(job),))
 
 
 class _Snapshot:

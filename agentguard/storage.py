@@ -14,11 +14,11 @@ from agentguard._ledger_url import SQLITE, LedgerUrl
 from agentguard._nodes import at_once, stretch
 from agentguard._sqlite import SqliteStorage
 from agentguard._transaction import KEYS, Row, Tx, new_id, row_digest, to_json
-from agentguard._writer import Reader, Storage, Transition, tree_size, wall_clock
+from agentguard._writer import Plan, Reader, Storage, Transition, tree_size, wall_clock
 from agentguard.errors import ConfigError
 
 __all__ = [
-    "KEYS", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx", "at_once",
+    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx", "at_once",
     "new_id", "open_storage", "row_digest", "stretch", "to_json", "tree_size", "wall_clock",
 ]  # fmt: skip
 

@@ -475,9 +475,9 @@ def test_I4_a_class_that_rises_is_on_the_disk_before_anybody_is_told(
     submit = ledger.storage.submit
     synced: list[bool] = []
 
-    def noted(transition: Any, *, durable: bool = False) -> Any:
+    def noted(transition: Any, *, durable: bool = False, **more: Any) -> Any:
         synced.append(durable)
-        return submit(transition, durable=durable)
+        return submit(transition, durable=durable, **more)
 
     monkeypatch.setattr(ledger.storage, "submit", noted)
     before = len(kinds(ledger))

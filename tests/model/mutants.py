@@ -112,15 +112,16 @@ class Mutant:
 
 
 _OBSTACLE = "_ledger_grants:_obstacle"
-_CLAIM = "_ledger_grants:claim"
+_GRANT = "_ledger_grants:_grant_obstacle"
 _KILL = "_ledger_jobs:_kill_live"
 _CALL = ("authorize", "execute", "run", "record")
-_NO_JOB = Edit(_OBSTACLE, "obstacle = job_obstacle(tx, request.job, relied.epoch)",
+_NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)",
                "obstacle = None")  # fmt: skip
-_NO_CREDENTIAL = Edit(_OBSTACLE, "if credential is None:", "if False:")
+_NO_CREDENTIAL = Edit(_OBSTACLE, 'if row["credential"] != "live" or row["lives_until"] <= tx.now:',
+                      "if False:")  # fmt: skip
 _NOT_DECIDED = Edit("execution:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
-_ANY_STATE = Edit(_CLAIM, "state = 'issued' OR (state = 'failed' AND effect = 'none')", "1")
+_ANY_STATE = Edit(_GRANT, 'if row["state"] != GrantState.ISSUED and not again:', "if False:")
 _BLIND = Edit("execution:Execution._done",
               "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
@@ -132,27 +133,28 @@ MUTANTS = (
     Mutant(name="a claim ignores the lease", scope="crash", edits=(_NO_JOB,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores the epoch", scope="rejoin",
-           edits=(Edit("_ledger_jobs:job_obstacle", 'row["epoch"] != epoch', "False"),),
+           edits=(Edit("_ledger_jobs:obstacle_in", 'row["job_epoch"] != epoch', "False"),),
            within=("authorize", "execute", "fail"),
            behind="leaving a job revokes its credentials", behind_edits=(_NO_CREDENTIAL,)),
     Mutant(name="a claim ignores the credential", scope="revoke", edits=(_NO_CREDENTIAL,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores that the review window closed", scope="people",
-           edits=(Edit("_ledger_requests:is_approved", ' and row["expires_at"] > tx.now', ""),),
+           edits=(Edit("_ledger_requests:approved_in", ' and row["approved_until"] > now', ""),),
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
-           edits=(Edit(_OBSTACLE, 'row["version"] != version', "False"),),
+           edits=(Edit(_OBSTACLE, "_versions(tx, relied) != dict(relied.versions)",
+                       "False"),),
            within=("authorize", "execute", "mark")),
     Mutant(name="a claim does not look at the grant's state", scope="twice", edits=(_ANY_STATE,),
            within=("authorize", "execute", "run", "answer", "resume"),
            answers=(("omar", "approve"),),
            behind="a trigger of the database", behind_triggers=("grants_transition",)),
     Mutant(name="a claim ignores an answer that came since it was judged", scope="people",
-           edits=(Edit(_OBSTACLE, 'row["given"] != relied.answers', "False"),),
+           edits=(Edit(_OBSTACLE, 'row["answers"] != relied.answers', "False"),),
            within=("authorize", "answer", "execute")),
     Mutant(name="an expired grant can be claimed", scope="crash",
-           edits=(Edit(_CLAIM, "expires_at > ?1", "?1 > 0"),),
+           edits=(Edit(_GRANT, 'if row["expires_at"] <= now:', "if False:"),),
            within=("authorize", "execute", "tick", "renew"),
            behind="a trigger of the database", behind_triggers=("grants_claim",)),
     Mutant(name="an unknown effect is tried again", scope="crash", edits=(_BLIND,),
@@ -328,7 +330,7 @@ MUTANTS = (
            edits=(Edit("_ledger_assets:mark", 'tx.record(f"asset.{column}"',
                        '(lambda *_: None)(f"asset.{column}"'),),
            within=("mark",), behind="a transition that wrote without a record is rolled back",
-           behind_edits=(Edit("_transaction:Tx.finish", "if self._touched:", "if False:"),)),
+           behind_edits=(Edit("_transaction:Tx.finish", "if unaccounted:", "if False:"),)),
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from agentguard.errors import IllegalTransition
 from agentguard.formats import Format
 from agentguard.ledger import Ledger
 from agentguard.model import Credential
-from agentguard.storage import Tx
+from agentguard.storage import Plan, Tx
 
 PAGE = 512  # small pages make small snapshots
 
@@ -54,7 +54,9 @@ class MemoryStorage:
         self._clock = clock
         self._root = b""
 
-    def submit(self, transition: Callable[[Tx], Any], *, durable: bool = False) -> Future[Any]:
+    def submit(
+        self, transition: Callable[[Tx], Any], *, durable: bool = False, plan: Plan | None = None
+    ) -> Future[Any]:
         """Run a transition in a transaction of its own; the Future is done when this returns."""
         future: Future[Any] = Future()
         connection = self.connection
