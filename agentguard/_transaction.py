@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from agentguard.canonical import canonical, canonical_with
+from agentguard.canonical import Canonical, canonical
 from agentguard.errors import IllegalTransition
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -183,7 +183,7 @@ class Tx(ABC):
             IllegalTransition: something was written that no record accounts for (I10), or a row
                 that had to be there was not.
         """
-        made = [canonical_with(said, rows=_digests(rows)) for said, rows in self._records]
+        made = [Canonical(said).written(rows=_digests(rows)) for said, rows in self._records]
         unaccounted = _digests(self._touched)
         if unaccounted:
             raise IllegalTransition(f"written without a record: {unaccounted[0][0]}")

@@ -9,6 +9,7 @@ does not understand is one it can't judge (DESIGN section 1).
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -73,7 +74,7 @@ class Bound:
         self.args_schema = self._facing_schema()
         self._model = self._argument_model()
         self._validator = self._json_validator()
-        self._frozen: dict[bytes, dict[str, Any]] = {}
+        self._frozen: dict[bytes, str] = {}
         try:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
@@ -134,8 +135,9 @@ class Bound:
         if known is None:  # the gate, the tool's door and its claim all ask
             if len(self._frozen) >= _REMEMBERED:
                 self._frozen.clear()
-            known = self._frozen[written] = self._freeze(raw)
-        return copy.deepcopy(known)
+            known = self._frozen[written] = json.dumps(self._freeze(raw))
+        frozen: dict[str, Any] = json.loads(known)  # a copy that is the caller's own
+        return frozen
 
     def _freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         self._require_own(raw)

@@ -7,6 +7,7 @@ tagged strings, NaN, infinities and lone surrogates are refused.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -46,14 +47,27 @@ def canonical(value: object) -> bytes:
     return form.write(form.of(value, ("$",), 0))
 
 
-def canonical_with(value: Mapping[str, Any], **ready: Any) -> bytes:
-    """The same of a mapping with more members, whose text needs no second look.
+class Canonical:
+    """A mapping in canonical form, to be written more than once.
 
     Args:
-        ready: in the form of `plain` already, and without floats.
+        value: see `plain`.
+
+    Raises:
+        CanonicalError: it has no canonical form.
     """
-    form = _Plain()
-    return form.write({**form.of(value, ("$",), 0), **ready})
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self._form = _Plain()
+        self._made = self._form.of(value, ("$",), 0)
+
+    def written(self, **more: Any) -> bytes:
+        """The RFC 8785 bytes of it.
+
+        Args:
+            more: members that it has besides, in the form of `plain` already and without floats.
+        """
+        return self._form.write({**self._made, **more} if more else self._made)
 
 
 _Path = tuple[Any, ...]
@@ -74,7 +88,7 @@ class _Plain:
     def of(self, value: Any, path: _Path, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise CanonicalError(f"{_at(path)}: nested deeper than {_MAX_DEPTH} levels; flatten it")
-        kind = type(value)  # most of what comes is one of these; tests for abstract ones are slow
+        kind: Any = type(value)  # most of what comes is one of these, and seen without a call
         if kind is str:
             return value if value.isascii() else _text(value, path)
         if kind is dict:
@@ -87,28 +101,28 @@ class _Plain:
             ]  # fmt: skip
         if value is None or kind is bool or (kind is int and abs(value) <= _MAX_SAFE_INTEGER):
             return value
-        match value:
-            case Enum():
+        match _family(kind):
+            case "enum":
                 return self.of(value._value_, path, depth)  # `value` is a slow descriptor
-            case str():
+            case "text":
                 return _text(value, path)
-            case int():
+            case "integer":
                 if abs(value) > _MAX_SAFE_INTEGER:
                     return {_INTEGER: _digits(value, path)}  # image seeds; no double is exact
                 return int(value)
-            case float():
+            case "number":
                 if math.isnan(value) or math.isinf(value):
                     raise CanonicalError(f"{_at(path)}: got {value!r}, expected a finite number")
                 self.unusual = True
                 return float(value)
-            case Mapping():
+            case "mapping":
                 return self._mapping(value, path, depth)
-            case Set():
+            case "set":
                 members = [self.of(item, (path, "{}"), depth + 1) for item in value]
                 return sorted(members, key=self.write)
-            case bytes() | bytearray() | memoryview():
+            case "bytes":
                 raise CanonicalError(f"{_at(path)}: got bytes, expected JSON; pass their SHA-256")
-            case Sequence():
+            case "sequence":
                 return [self.of(item, (path, i), depth + 1) for i, item in enumerate(value)]
             case _:
                 raise CanonicalError(f"{_at(path)}: got {kind.__name__}, expected JSON data")
@@ -127,6 +141,23 @@ class _Plain:
             else:
                 result[key] = self.of(item, (path, key), depth + 1)
         return result
+
+
+_FAMILIES: Sequence[tuple[str, tuple[type, ...]]] = (  # the first that fits
+    ("enum", (Enum,)),
+    ("text", (str,)),
+    ("integer", (int,)),
+    ("number", (float,)),
+    ("mapping", (Mapping,)),
+    ("set", (Set,)),
+    ("bytes", (bytes, bytearray, memoryview)),
+    ("sequence", (Sequence,)),
+)
+
+
+@functools.lru_cache(maxsize=256)  # looking through the abstract classes is slow
+def _family(kind: type) -> str | None:
+    return next((name for name, types in _FAMILIES if issubclass(kind, types)), None)
 
 
 _ENCODER = json.JSONEncoder(

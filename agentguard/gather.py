@@ -5,7 +5,6 @@ Whatever the model said is looked up by id or refused (I3); nothing is opened he
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import re
@@ -334,7 +333,7 @@ def _assets(
 
 def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
     labels: set[str] = set()
-    redacted: dict[str, Any] = copy.deepcopy(dict(frozen))
+    redacted: dict[str, Any] = json.loads(json.dumps(frozen))  # a copy of plain JSON
 
     def replace(path: str, value: Any) -> Any:
         if not isinstance(value, str):

@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from functools import cached_property, lru_cache
 from typing import Any, NoReturn
 
-from agentguard.canonical import canonical, digest, digest_of
+from agentguard.canonical import Canonical, digest, digest_of, plain
 
 GENERATED = "generated"
 """The label of what a guarded generator made out of nothing labelled."""
@@ -237,8 +237,8 @@ class Request:
     @cached_property
     def text(self) -> str:
         """The canonical JSON of this Request: what its digest names and people are shown (I7)."""
-        body = {**self._body(), "call_key": self.call_key, "revision": self.revision}
-        return canonical(body).decode("utf-8")
+        more = plain({"call_key": self.call_key, "revision": self.revision})
+        return self._body.written(**more).decode("utf-8")
 
     @cached_property
     def digest(self) -> str:
@@ -251,10 +251,11 @@ class Request:
 
         It is the idempotency key of an export, and finds what a person already rejected.
         """
-        return digest("agentguard/content/v1", self._body())
+        return digest_of("agentguard/content/v1", self._body.written())
 
-    def _body(self) -> dict[str, Any]:
-        return {
+    @cached_property
+    def _body(self) -> Canonical:
+        body = {
             "workspace": self.workspace,
             "job": self.job,
             "agent": self.agent,
@@ -270,6 +271,7 @@ class Request:
             "destination": self.destination,
             "destination_digest": self.destination_digest,
         }
+        return Canonical(body)
 
 
 def request_digest(text: str) -> str:
