@@ -110,12 +110,9 @@ class Storage(ABC):
                 except RuntimeError as error:  # and nobody waits for one that never began
                     raise LedgerUnavailable(f"the ledger has no writer: {error}") from error
                 self._thread = thread
-            try:
-                self._queue.put_nowait(
-                    Job(transition=transition, durable=durable, future=future, plan=plan)
-                )
-            except queue.Full:
-                raise LedgerUnavailable(f"{_QUEUE} transitions are waiting; try again") from None
+            if self._queue.qsize() >= _QUEUE:
+                raise LedgerUnavailable(f"{_QUEUE} transitions are waiting; try again")
+            self._queue.put(Job(transition=transition, durable=durable, future=future, plan=plan))
         return future
 
     @abstractmethod
@@ -204,7 +201,7 @@ class Storage(ABC):
     def _reset(self) -> None:
         """Begin without a writer thread: at first, and in a forked child, where it is not."""
         self._lock = threading.Lock()
-        self._queue: queue.Queue[Job | None] = queue.Queue(_QUEUE)
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = None
 
     def _drain(self) -> None:

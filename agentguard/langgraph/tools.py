@@ -154,10 +154,11 @@ def _made(base: type[BaseTool]) -> type[BaseTool]:
 
 
 def _wrapped(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
-    """A method in the original's place, its annotations read once: LangChain does per call."""
+    """A method in the original's place, its signature read once: LangChain reads it per call."""
     made = functools.update_wrapper(function, original)
     with contextlib.suppress(NameError, TypeError):  # it reads as LangChain finds it
         made.__annotations__ = typing.get_type_hints(original, include_extras=True)
+    made.__dict__["__signature__"] = inspect.signature(original)
     return made
 
 
