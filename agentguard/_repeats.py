@@ -47,11 +47,12 @@ def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
     unknown, nor while this thread is at it, nor if an earlier run of its thread did it and died
     before the thread could know.
     """
-    rows = [
-        *reads.all(_ON_IT, request.job, thread, request.tool, request.digest),
-        *reads.all(_ANYWHERE, request.tool, request.digest),
-        *reads.all(_ON_THE_THREAD, thread, request.tool, request.job, DIED),
-    ]
+    rows = reads.all(
+        f"{_ON_IT} UNION ALL {_ANYWHERE} UNION ALL {_ON_THE_THREAD}",
+        *(request.job, thread, request.tool, request.digest),
+        *(request.tool, request.digest),
+        *(thread, request.tool, request.job, DIED),
+    )
     for row in rows:
         if _is_same(request, row):
             return _WHY[GrantState(row["came_to"])]

@@ -5,6 +5,7 @@ Whatever the model said is looked up by id or refused (I3); nothing is opened he
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
@@ -46,11 +47,14 @@ _MAX_ASSETS = 256
 _MAX_TEXT = 4 * MAX_TEXT
 _SHORTEST_SECRET = 12
 
-# A hold or recall of a source reaches all that was made from it.
-_LINE = (
+# A hold or recall of a source reaches all that was made from it. A finding stays with its bytes: no
+# later review, of whatever tool, takes it back.
+_MARKS = (
     "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
-    " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held FROM assets"
-    " WHERE sha256 IN (SELECT sha256 FROM line)"
+    " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held,"
+    " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1 AND destination = ?3) AS queued,"
+    " (SELECT min(clean) FROM reviews WHERE job = ?2 AND sha256 = ?1) AS clean"
+    " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
 )
 
 _scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
@@ -159,25 +163,25 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         labels |= seen_before(reads, job=call.job.id, thread=call.thread)
     if binding.reveals:  # what the tool adds by itself is shown to the chat model, too (I4)
         labels |= binding.labels - workspace.open_labels
-    request = Request(
-        workspace=workspace.id,
-        job=call.job.id,
-        agent=call.agent or "",
-        stage=binding.stage,
-        tool=call.bound.name,
-        binding=call.bound.digest,
-        args=frozen,
-        text_labels=frozenset(labels),
-        assets=uses,
-        destination=destination.id if destination else None,
-        destination_digest=destination.digest if destination else None,
-        call_key=call.key or "",
-        revision=0,
-    )
     try:
-        request.digest  # noqa: B018  computed here, so that what has none is refused here
+        known = _request(
+            json.dumps(frozen),
+            workspace=workspace.id,
+            job=call.job.id,
+            agent=call.agent or "",
+            stage=binding.stage,
+            tool=call.bound.name,
+            binding=call.bound.digest,
+            text_labels=frozenset(labels),
+            assets=uses,
+            destination=destination.id if destination else None,
+            destination_digest=destination.digest if destination else None,
+            call_key=call.key or "",
+        )
     except CanonicalError as error:
         raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
+    request = copy.copy(known)
+    object.__setattr__(request, "args", frozen)  # a writer into these must not reach the next call
     shown = {
         "tool": request.tool,
         "binding": request.binding,
@@ -196,6 +200,21 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     if carried.contributors:
         shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
     return Prepared(request=request, shown=shown, rows=rows, carried=carried)
+
+
+@functools.lru_cache(maxsize=128)  # the gate and the tool make the same one, digests and all
+def _request(args: str, **fields: Any) -> Request:
+    """A Request with its digest.
+
+    Args:
+        args: its arguments, as JSON.
+
+    Raises:
+        CanonicalError: it has no digest.
+    """
+    request = Request(args=json.loads(args), revision=0, **fields)
+    request.digest  # noqa: B018  computed here, so that what has none is refused here
+    return request
 
 
 def _carried(
@@ -414,20 +433,14 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
 def _asset_facts(
     use: AssetUse, row: Row, request: Request, workspace: Workspace, reads: Reads
 ) -> AssetFacts:
-    marks = reads.one(
-        "SELECT EXISTS (SELECT 1 FROM queued WHERE job = ? AND sha256 = ? AND destination = ?)"
-        # A finding stays with these bytes: no later review, of whatever tool, takes it back.
-        " AS queued, (SELECT min(clean) FROM reviews WHERE job = ? AND sha256 = ?) AS clean",
-        request.job, use.sha256, request.destination, request.job, use.sha256,
-    )  # fmt: skip
+    marks = reads.one(_MARKS, use.sha256, request.job, request.destination)
     people = reads.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
-    line = reads.one(_LINE, use.sha256)
     return AssetFacts(
         use=use,
         sensitivity=workspace.sensitivity(use.labels),
         version=row["version"],
-        recalled=line is None or bool(line["recalled"]),
-        held=line is None or bool(line["held"]),
+        recalled=marks is None or bool(marks["recalled"]),
+        held=marks is None or bool(marks["held"]),
         queued=marks is not None and bool(marks["queued"]),
         reviewed=marks is not None and marks["clean"] == 1,
         provenance=Provenance(row["provenance"]),

@@ -238,7 +238,7 @@ class Request:
     def text(self) -> str:
         """The canonical JSON of this Request: what its digest names and people are shown (I7)."""
         more = plain({"call_key": self.call_key, "revision": self.revision})
-        return self._body.written(**more).decode("utf-8")
+        return self._form.written(**more).decode("utf-8")
 
     @cached_property
     def digest(self) -> str:
@@ -251,11 +251,14 @@ class Request:
 
         It is the idempotency key of an export, and finds what a person already rejected.
         """
-        return digest_of("agentguard/content/v1", self._body.written())
+        return digest_of("agentguard/content/v1", self._form.written())
 
     @cached_property
-    def _body(self) -> Canonical:
-        body = {
+    def _form(self) -> Canonical:
+        return Canonical(self._body())
+
+    def _body(self) -> dict[str, Any]:
+        return {
             "workspace": self.workspace,
             "job": self.job,
             "agent": self.agent,
@@ -271,7 +274,6 @@ class Request:
             "destination": self.destination,
             "destination_digest": self.destination_digest,
         }
-        return Canonical(body)
 
 
 def request_digest(text: str) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from langchain.agents.middleware.human_in_the_loop import HITLRequest
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from pydantic import TypeAdapter
 
+from agentguard import Arg, Binding
 from agentguard.errors import ApprovalError, JobError
 from agentguard.model import JobState, Verdict
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
@@ -202,3 +204,34 @@ def test_a_no_ends_the_question(studio: Studio) -> None:
     with pytest.raises(JobError, match="ended"):
         resume(studio, job_id, asset, saver)
     assert studio.exported() == []
+
+
+def test_I7_what_a_client_writes_into_a_question_reaches_no_call(studio: Studio) -> None:
+    """A payload is for showing: what a screen does to it, in this process, is not what runs."""
+    saver = InMemorySaver()
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["likeness"])
+        sent: list[tuple[list[str], str]] = []
+
+        @tool
+        def send(sources: list[str], to: str) -> str:
+            """Send pictures."""
+            sent.append((sources, to))
+            return "sent"
+
+        studio.guard.bind(
+            Binding(send, stage="export", assets=["sources[]"], destination=Arg("to"),
+                    effect="opaque")
+        )  # fmt: skip
+        studio.tools["send"] = send
+        script = [says(call("send", {"sources": [asset], "to": "team"}, id="c1"), id="m1")]
+        graph = build(studio, script, {"tools": ("publisher", ["send"])}, checkpointer=saver)
+        config = job.config(thread_id="t")
+        (asked,) = graph.invoke({"messages": [("user", "go")]}, config)["__interrupt__"]
+        for shown in (asked.value["args"], asked.value["action_requests"][0]["args"]):
+            shown["sources"] *= 2
+            shown["to"] = "site"
+        studio.answer(studio.pending().request, OMAR)
+        assert results(graph.invoke(None, config))[-1].status == "success"
+    ((sources, to),) = sent
+    assert (len(sources), to) == (1, "team")

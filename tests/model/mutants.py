@@ -18,6 +18,7 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 from unittest.mock import patch
 
+from agentguard.gather import _request
 from tests.model.moves import Scope
 
 
@@ -46,6 +47,7 @@ def edited(edits: Sequence[Edit]) -> Iterator[None]:
     for edit in edits:
         by_place.setdefault(edit.where, []).append(edit)
     with contextlib.ExitStack() as stack:
+        stack.callback(_request.cache_clear)  # Requests that remember a digest of the other code
         for where, here in by_place.items():
             module, _, path = where.partition(":")
             owner: Any = importlib.import_module(f"agentguard.{module}")
@@ -58,6 +60,7 @@ def edited(edits: Sequence[Edit]) -> Iterator[None]:
                 function.__code__ = _code(function, here)
             else:
                 stack.enter_context(patch.object(owner, name, here[0].new))
+        _request.cache_clear()
         yield
 
 
@@ -272,7 +275,9 @@ MUTANTS = (
     Mutant(name="a class that rises does not reach what is being made", scope="lineage",
            edits=(_NOT_INHERITED,), within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="a hold does not reach what was made from an asset", scope="lineage",
-           edits=(Edit("gather:_LINE", "", "SELECT max(recalled) AS recalled, max(held) AS held"
+           edits=(Edit("gather:_MARKS", "", "SELECT max(recalled) AS recalled, max(held) AS held,"
+                       " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1"
+                       " AND destination = ?3) AS queued, NULL AS clean"
                        " FROM assets WHERE sha256 = ?1"),),
            within=("authorize", "execute", "run", "record", "mark")),
     Mutant(name="a hold does not raise the version of what was made from an asset",
