@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ class Connections:
         """
         with unavailable(self.path), contextlib.closing(self._open("rwc")) as connection:
             prepare(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
+            _switch_to_wal(connection)
         self._file = _identity(self.path)
 
     @contextlib.contextmanager
@@ -191,6 +192,20 @@ def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable | Ille
     if isinstance(error, sqlite3.IntegrityError):
         return IllegalTransition(str(error))
     return LedgerUnavailable(f"{path}: {error}; nothing was done")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Wait for whoever opens the file just now, too: here SQLite waits for nobody by itself."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            locked = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not locked or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -378,3 +378,18 @@ def test_many_readers_leave_no_connection_behind(path: Path) -> None:
     gc.collect()
     descriptors = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
     assert not [name for name in descriptors if name.startswith(str(path))]
+
+
+def test_a_ledger_that_is_opened_twice_at_once_waits_for_the_other_one(path: Path) -> None:
+    """Switching a new file to its log needs it alone, and SQLite gives up at once."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.executescript("CREATE TABLE elsewhere (a); BEGIN; SELECT * FROM elsewhere")
+    leaves = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+    leaves.start()
+    connections = Connections(path, forked=lambda: None)
+    connections.create(lambda connection: None)
+    with connections.reading() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    connections.close()
+    leaves.join()
+    other.close()
