@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
@@ -35,6 +35,19 @@ class Incoming:
     injected: Mapping[str, Any]
     call_id: str | None
     configurable: Mapping[str, Any]
+
+
+class _Taken(NamedTuple):
+    """A result that was taken in, before it is recorded.
+
+    Args:
+        updates: state keys that it writes.
+        told: what becomes of it, given the text that the model may read.
+    """
+
+    collected: Collected
+    updates: Mapping[str, Any] | None
+    told: Callable[[str], Any]
 
 
 _PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
@@ -196,31 +209,32 @@ class Seat:
     def close(self, claim: Claim, result: Any) -> Any:
         """Take in a result and record it; returns what `BaseTool.run` makes a message of."""
         try:
-            return self._close(claim, result)
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
-            # A hostile result may be of any shape; what the body did is done.
-            claim.unknown = self.bound.releases
-            return self.fail(claim, "its result has a shape that can't be taken in")
-
-    def _close(self, claim: Claim, result: Any) -> Any:
-        content = result
-        if self.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
-            content = result[0] if result else None  # a Command in a pair routes as well (I2)
-        try:
-            if isinstance(content, Command) or are_messages(content):
-                return self._close_command(claim, content)
-            collected = self.guard.execution.collect(claim, result)
+            taken = self._take_in(claim, result)
         except AssetError as error:
             # The body ran; with an effect outside, it may have happened.
             claim.unknown = self.bound.releases
             return self.fail(claim, str(error))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            # A hostile result may be of any shape; what the body did is done.
+            claim.unknown = self.bound.releases
+            return self.fail(claim, "its result has a shape that can't be taken in")
         try:
-            text = self.guard.execution.executed(claim, collected)
+            text = self.guard.execution.executed(claim, taken.collected, updates=taken.updates)
         except LedgerError:
             return self._unrecorded(claim)
-        if not self.media:
-            return result
-        return self._content(text, [made.id for made in collected.made])
+        return taken.told(text)
+
+    def _take_in(self, claim: Claim, result: Any) -> _Taken:
+        content = result
+        if self.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
+            content = result[0] if result else None  # a Command in a pair routes as well (I2)
+        if isinstance(content, Command) or are_messages(content):
+            return self._take_in_command(claim, content)
+        collected = self.guard.execution.collect(claim, result)
+        made = [made.id for made in collected.made]
+        return _Taken(
+            collected, None, lambda text: self._content(text, made) if self.media else result
+        )
 
     def fail(self, claim: Claim, reason: str) -> Any:
         """Record a failure and return it as an error message."""
@@ -316,7 +330,7 @@ class Seat:
             text += "; whether it took effect is not known, so do not repeat it"
         return text
 
-    def _close_command(self, claim: Claim, result: Any) -> Any:
+    def _take_in_command(self, claim: Claim, result: Any) -> _Taken:
         call_id = claim.call.call_id
         own = own_part(result, self.bound.binding, call_id)
         items = list(own.items)
@@ -325,18 +339,19 @@ class Seat:
             collected = self.guard.execution.collect(claim, own.content)
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
-        try:
-            text = self.guard.execution.executed(claim, collected, updates=storable(own.updates))
-        except LedgerError:
-            return self._unrecorded(claim)
-        if own.routed:
-            self.guard.gate.record_refusal(claim.call, Refused(_ROUTED, policy="routed"))
-            return self.refusal(
-                f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call_id
-            )
-        if text != collected.text:  # withheld, and what it writes into the state with it (I4)
-            return self._pair(ToolMessage(content=text, tool_call_id=call_id, name=self.tool.name))
-        return self._pair(items if isinstance(result, list) or len(items) > 1 else items[0])
+
+        def told(text: str) -> Any:
+            if own.routed:
+                self.guard.gate.record_refusal(claim.call, Refused(_ROUTED, policy="routed"))
+                return self.refusal(
+                    f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call_id
+                )
+            if text != collected.text:  # withheld, and what it writes into the state with it (I4)
+                message = ToolMessage(content=text, tool_call_id=call_id, name=self.tool.name)
+                return self._pair(message)
+            return self._pair(items if isinstance(result, list) or len(items) > 1 else items[0])
+
+        return _Taken(collected, storable(own.updates), told)
 
     def _content(self, text: str, assets: list[str]) -> Any:
         if self.tool.response_format == "content_and_artifact":

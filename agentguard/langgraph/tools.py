@@ -13,7 +13,6 @@ import contextlib
 import functools
 import inspect
 import typing
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,23 +64,15 @@ def guarded(
 
 def seat_of(tool: object) -> Seat | None:
     """The Seat of a guarded tool, None for any other object."""
+    guards = getattr(type(tool), _GUARDS, False)
     seat = getattr(tool, "__dict__", {}).get(_SEAT)
-    guards = seat is not None and _classes.get(type(seat.tool)) is type(tool)
     return seat if guards and isinstance(seat, Seat) else None
 
 
+@functools.lru_cache(maxsize=64)  # making a pydantic class takes some milliseconds
 def _subclass(base: type[BaseTool]) -> type[BaseTool]:
-    """The class of guarded copies of a tool class; each copy has its own Seat.
+    """The class of guarded copies of a tool class; each copy has its own Seat."""
 
-    Making a pydantic class takes some milliseconds, so there is one for each tool class.
-    """
-    known = _classes.get(base)
-    if known is None:
-        known = _classes[base] = _made(base)
-    return known
-
-
-def _made(base: type[BaseTool]) -> type[BaseTool]:
     def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
         seat = _seated(self)
         incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
@@ -143,6 +134,8 @@ def _made(base: type[BaseTool]) -> type[BaseTool]:
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
+        "__annotations__": {_GUARDS: typing.ClassVar[bool]},
+        _GUARDS: True,
         "run": functools.update_wrapper(run, base.run),
         "arun": functools.update_wrapper(arun, base.arun),
         "_run": _wrapped(_run, base._run),
@@ -170,7 +163,7 @@ def _seated(tool: BaseTool) -> Seat:
 
 
 _SEAT = "_agentguard_seat"
-_classes: weakref.WeakKeyDictionary[type[BaseTool], type[BaseTool]] = weakref.WeakKeyDictionary()
+_GUARDS = "_agentguard_guards"
 
 _ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"

@@ -94,7 +94,7 @@ def test_only_what_is_on_the_disk_is_signed(path: Path) -> None:
 
     opened = storage.SqliteStorage(path, clock=Clock(), committed=committed)
     try:
-        for _ in range(200):
+        for _ in range(120):
             opened.submit(spy).result(20)
         assert signed == [65, 130, 195]  # the 65th commit is made durable, so that it can be
         opened.submit(spy, durable=True).result(20)
@@ -380,16 +380,28 @@ def test_many_readers_leave_no_connection_behind(path: Path) -> None:
     assert not [name for name in descriptors if name.startswith(str(path))]
 
 
-def test_a_ledger_that_is_opened_twice_at_once_waits_for_the_other_one(path: Path) -> None:
-    """Switching a new file to its log needs it alone, and SQLite gives up at once."""
-    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.executescript("CREATE TABLE elsewhere (a); BEGIN; SELECT * FROM elsewhere")
-    leaves = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
-    leaves.start()
-    connections = Connections(path, forked=lambda: None)
-    connections.create(lambda connection: None)
-    with connections.reading() as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    connections.close()
-    leaves.join()
-    other.close()
+def test_ledgers_that_are_made_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """Switching a new file to its log needs it alone; SQLite gives up at once, at times."""
+    failed: list[LedgerUnavailable] = []
+
+    def make(path: Path, start: threading.Barrier) -> None:
+        connections = Connections(path, forked=lambda: None)
+        try:
+            connections.create(lambda connection: start.wait())  # type: ignore[arg-type,return-value]
+        except LedgerUnavailable as error:
+            failed.append(error)
+        finally:
+            connections.close()
+
+    for number in range(200):
+        path = tmp_path / f"{number}.db"
+        raw_file = sqlite3.connect(path)
+        raw_file.executescript("CREATE TABLE t (a)")
+        raw_file.close()
+        start = threading.Barrier(4)
+        racers = [threading.Thread(target=make, args=(path, start)) for _ in range(4)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+    assert failed == []
