@@ -20,19 +20,19 @@ class Relied:
 
     Args:
         versions: asset SHA-256 → row version.
-        approved: the Request was asked, so its approvals must still be unexpired.
+        asked: people were asked about the Request, so their approvals must still be unexpired.
         answers: how many people had answered it then.
-        granted: the Decision that an asked Request got with its approvals; the claim writes its
+        to_grant: the Decision that an asked Request got with its approvals; the claim writes its
             Grant, so that none lies about for a call that waits. None if it has one.
     """
 
     epoch: int
     credential: str
     versions: Mapping[str, int]
-    approved: bool
+    asked: bool
     policy_version: str
-    answers: int = 0
-    granted: Judged | None = None
+    answers: int
+    to_grant: Judged | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,9 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     obstacle = _obstacle(tx, row, request, relied)
     if row is None or obstacle is not None:
         return obstacle
-    if relied.granted is not None:
-        if not issue_grant(tx, relied.granted):
-            return "its approval is not live: the review window closed"
+    if relied.to_grant is not None:
+        if not issue_grant(tx, relied.to_grant):
+            return "its approval is not live: the review window closed, or a person said no"
         row = tx.one(*_of_claim(request, relied))  # with the grant that was written
     obstacle = _grant_obstacle(row, now=tx.now)
     if row is None or obstacle is not None:
@@ -103,8 +103,9 @@ def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
 
 def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
     return (
-        f"SELECT {JOB}, credentials.state AS credential, credentials.expires_at AS lives_until,"
-        " approvals.state AS approval, approvals.expires_at AS approved_until,"
+        f"SELECT {JOB}, credentials.state AS credential_state,"
+        " credentials.expires_at AS lives_until,"
+        " approvals.state AS approval_state, approvals.expires_at AS approved_until,"
         " (SELECT count(*) FROM answers WHERE request = ?6) AS answers,"
         " grants.id, grants.state, grants.claims, grants.effect, grants.expires_at"
         f" FROM {job_from('?1')}"
@@ -158,11 +159,11 @@ def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str 
     obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)
     if row is None or obstacle is not None:
         return obstacle
-    if row["credential"] != "live" or row["lives_until"] <= tx.now:
+    if row["credential_state"] != "live" or row["lives_until"] <= tx.now:
         return "its credential is not live"
-    if relied.granted is None and not approved_in(row, asked=relied.approved, now=tx.now):
+    if relied.to_grant is None and not approved_in(row, asked=relied.asked, now=tx.now):
         return "its approval is not live: the review window closed"
-    if relied.approved and row["answers"] != relied.answers:
+    if relied.asked and row["answers"] != relied.answers:
         return "moved: somebody answered since it was judged"
     if _versions(tx, relied) != dict(relied.versions):
         return "moved: an asset changed since it was judged"

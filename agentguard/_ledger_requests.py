@@ -10,7 +10,15 @@ from typing import Any, Protocol
 
 from agentguard._ledger_jobs import JOB, job_from, obstacle_in
 from agentguard.errors import ApprovalError, JobError
-from agentguard.model import Answer, Decision, Effect, GrantState, OutsideEffect, Request
+from agentguard.model import (
+    Answer,
+    Decision,
+    Effect,
+    GrantState,
+    OutsideEffect,
+    Request,
+    Verdict,
+)
 from agentguard.storage import Row, Tx, new_id, to_json
 
 TOO_LATE = "the review window closed; no answer is a no"
@@ -138,7 +146,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
     )
 
 
-def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
+def answer(tx: Tx, given: Answer) -> None:
     """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
     lock_job_of(tx, given.request)
     approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
@@ -161,8 +169,9 @@ def answer(tx: Tx, given: Answer, *, outcome: Effect) -> None:
         signature=given.signature,
         received_at=tx.now,
     )
-    if outcome is Effect.ASK and _enough(tx, given.request):
-        outcome = Effect.PERMIT  # another answer came in since the caller counted
+    outcome = Effect.DENY
+    if given.verdict is Verdict.APPROVE:
+        outcome = Effect.PERMIT if _enough(tx, given.request) else Effect.ASK
     state = {Effect.PERMIT: "approved", Effect.DENY: "denied"}.get(outcome)
     if state is not None:
         tx.update("approvals", "state = ?, ended_at = ?",
@@ -238,7 +247,8 @@ def issue_grant(tx: Tx, item: Judged) -> bool:
 def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:
     """Whether a Request has approvals that live, or was not `asked` for any."""
     row = tx.one(
-        "SELECT state AS approval, expires_at AS approved_until FROM approvals WHERE request = ?",
+        "SELECT state AS approval_state, expires_at AS approved_until FROM approvals"
+        " WHERE request = ?",
         request,
     )
     if row is None:
@@ -247,10 +257,10 @@ def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:
 
 
 def approved_in(row: Row, *, asked: bool, now: int) -> bool:
-    """The same, of a row that holds `approval` and `approved_until`; NULL: there is none."""
-    if row["approval"] is None:
+    """The same, of a row that holds `approval_state` and `approved_until`; NULL: there is none."""
+    if row["approval_state"] is None:
         return not asked
-    return bool(row["approval"] == "approved" and row["approved_until"] > now)
+    return bool(row["approval_state"] == "approved" and row["approved_until"] > now)
 
 
 def _enough(tx: Tx, request: str) -> bool:

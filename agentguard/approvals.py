@@ -19,7 +19,7 @@ from agentguard.config import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
 from agentguard.identity import Signers, key_id
 from agentguard.ledger import TOO_LATE, Ledger, Reads
-from agentguard.model import Answer, Effect, Needs, Verdict, request_digest
+from agentguard.model import Answer, Needs, Verdict, request_digest
 from agentguard.storage import Row
 
 _log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ class Approvals:
         with self._ledger.snapshot() as reads:
             approval = self._show(answer.request, reads)
             self._require_answerable(answer, approval, reads)
-        self._ledger.answer(answer, outcome=_outcome(approval, answer))
+        self._ledger.answer(answer)
         return self.show(answer.request)
 
     def _require_answerable(self, answer: Answer, approval: Approval, reads: Reads) -> None:
@@ -327,13 +327,3 @@ def _arguments(row: Row) -> Mapping[str, Any]:
         )
     arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
     return arguments
-
-
-def _outcome(approval: Approval, answer: Answer) -> Effect:
-    """Whether what was asked for is met; the guard decides again before anything runs."""
-    if answer.verdict is Verdict.DENY:
-        return Effect.DENY
-    given = [a for a in (*approval.answers, answer) if a.verdict is Verdict.APPROVE]
-    groups = {a.group for a in given}
-    enough = len(given) >= approval.needs.approvals and approval.needs.groups <= groups
-    return Effect.PERMIT if enough else Effect.ASK

@@ -80,10 +80,10 @@ class Execution:
                 credential=credential,
                 versions={use.sha256: prepared.rows[use.asset]["version"]
                           for use in request.assets},
-                approved=approval is not None,
+                asked=approval is not None,
                 answers=answers,
                 policy_version=self.gate.policy.digest,
-                granted=self.gate.judged(call, prepared, decision, credential)
+                to_grant=self.gate.judged(call, prepared, decision, credential)
                 if grant is None
                 else None,
             )  # fmt: skip

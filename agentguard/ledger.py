@@ -22,7 +22,7 @@ from agentguard._ledger_jobs import SWEPT, end_job, leave, of_job, renew, requir
 from agentguard._ledger_operations import Memory, Started, operations_named, sent
 from agentguard._ledger_requests import TOO_LATE, Judged, Reads
 from agentguard.errors import JobError
-from agentguard.model import Answer, Credential, Effect, JobState, Request, Stage, Verdict
+from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
 from agentguard.storage import Plan, Reader, Row, Storage, Tx, new_id, to_json
 
 __all__ = [
@@ -250,17 +250,13 @@ class Ledger:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
         self._run(lambda tx: tx.record("refused", body))
 
-    def answer(self, answer: Answer, *, outcome: Effect) -> None:
+    def answer(self, answer: Answer) -> None:
         """Record a verified Answer, and what the approval request comes to with it.
-
-        Args:
-            outcome: PERMIT (enough approvals), DENY (a no), ASK (more are needed), as far as the
-                caller knows.
 
         Raises:
             ApprovalError: it is not pending, its window closed, or the person answered before.
         """
-        self._run(lambda tx: requests.answer(tx, answer, outcome=outcome), durable=True)
+        self._run(lambda tx: requests.answer(tx, answer), durable=True)
 
     def expire_approval(self, request: str, *, reason: str) -> None:
         """Close a pending approval request whose window ended."""

@@ -96,7 +96,9 @@ class Caller:
             epoch=self.job.epoch,
             credential=self.credential,
             versions={},
-            approved=False,
+            asked=False,
+            answers=0,
+            to_grant=None,
             policy_version=self.policy_version,
         )
 

@@ -249,7 +249,7 @@ class Bench:
         verdict = Verdict.DENY if outcome is Effect.DENY else Verdict.APPROVE
         given = Answer(request=asked.digest, person=person, verdict=verdict, group=group,
                        at=self.ledger.clock(), key_id="k", signature="s")  # fmt: skip
-        self.ledger.answer(given, outcome=outcome)
+        self.ledger.answer(given)
 
     def grant(self, asked: Request, *, outside: OutsideEffect = OutsideEffect.NONE) -> None:
         """Issue the Grant of an asked Request that is approved now, without claiming it."""
@@ -265,14 +265,14 @@ class Bench:
         return Relied(
             **{
                 "epoch": self.epoch, "credential": self.credential, "versions": {},
-                "approved": False, "policy_version": "v", **changes,
+                "asked": False, "answers": 0, "to_grant": None, "policy_version": "v", **changes,
             }
         )  # fmt: skip
 
-    def claim(self, asked: Request, **changes: Any) -> str | None:
-        if changes.get("approved"):
-            changes.setdefault("answers", len(self.ledger.answers(asked.digest)))
-        return self.ledger.claim(asked, self.relied(**changes), durable=False)
+    def claim(self, request: Request, /, **changes: Any) -> str | None:
+        if changes.get("asked"):
+            changes.setdefault("answers", len(self.ledger.answers(request.digest)))
+        return self.ledger.claim(request, self.relied(**changes), durable=False)
 
     def finish(self, asked: Request, state: GrantState = GrantState.EXECUTED, **more: Any) -> bool:
         outcome = Outcome(state=state, text="done", **more)

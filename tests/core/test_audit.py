@@ -53,7 +53,7 @@ def live_through(ledger: Ledger) -> Bench:
         sent = bench.ask(assets=(source.sha256,), destination="site")
         bench.answer(sent, "omar", Effect.PERMIT)
         bench.grant(sent, outside=OutsideEffect.IDEMPOTENT)
-        assert bench.claim(sent, approved=True, answers=1) is None
+        assert bench.claim(sent, asked=True, answers=1) is None
         bench.finish(sent, receipts=(("site", "site/x", source.sha256),))
         lost = bench.permit(outside=OutsideEffect.OPAQUE)
         bench.claim(lost)

@@ -269,7 +269,7 @@ def test_S21_a_job_that_waits_keeps_its_questions_and_nothing_else(bench: Bench)
     bench.answer(asked["pending"], "omar", Effect.PERMIT)  # people answer while it waits
     bench.rejoin()
     bench.grant(asked["pending"])
-    assert bench.claim(asked["pending"], approved=True) is None
+    assert bench.claim(asked["pending"], asked=True) is None
 
 
 def test_S22_a_waiting_job_ends_when_its_review_windows_close(bench: Bench, clock: Clock) -> None:

@@ -351,8 +351,8 @@ def test_I8_sixteen_threads_claim_each_grant_exactly_once(bench: Bench) -> None:
 
 def claim_all(place: Place, now: int, job: str, credential: str, start: Any, queue: Any) -> None:
     with ledger_at(place, Clock(now)) as ledger:
-        relied = Relied(epoch=1, credential=credential, versions={}, approved=False,
-                        policy_version="v")  # fmt: skip
+        relied = Relied(epoch=1, credential=credential, versions={}, asked=False,
+                        answers=0, to_grant=None, policy_version="v")  # fmt: skip
         start.wait(30)
         won = 0
         for number in range(60):
@@ -529,9 +529,9 @@ def test_S22_an_approval_whose_window_closed_is_refused(bench: Bench, clock: Clo
     bench.grant(asked)
     clock.now += 1000
     closed = "its approval is not live: the review window closed"
-    assert bench.claim(asked, approved=True) == closed
-    assert bench.claim(asked, approved=False) == closed  # whatever the caller says it relied on
-    assert bench.claim(bench.permit(), approved=True) == closed
+    assert bench.claim(asked, asked=True) == closed
+    assert bench.claim(asked, asked=False) == closed  # whatever the caller says it relied on
+    assert bench.claim(bench.permit(), asked=True) == closed
 
 
 def test_I8_a_grant_without_outside_effect_is_claimed_again_after_a_failure(
@@ -653,10 +653,10 @@ def test_I8_an_approval_is_worth_one_grant(bench: Bench) -> None:
     for _ in range(3):
         bench.grant(asked)
     assert kinds(bench.ledger).count("granted") == 1
-    assert bench.claim(asked, approved=True) is None
+    assert bench.claim(asked, asked=True) is None
     bench.finish(asked)
     bench.grant(asked)
-    assert bench.claim(asked, approved=True) == "its grant is executed"
+    assert bench.claim(asked, asked=True) == "its grant is executed"
 
 
 # --- assets -----------------------------------------------------------------------------------

@@ -120,8 +120,9 @@ _KILL = "_ledger_jobs:_kill_live"
 _CALL = ("authorize", "execute", "run", "record")
 _NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)",
                "obstacle = None")  # fmt: skip
-_NO_CREDENTIAL = Edit(_OBSTACLE, 'if row["credential"] != "live" or row["lives_until"] <= tx.now:',
-                      "if False:")  # fmt: skip
+_NO_CREDENTIAL = Edit(
+    _OBSTACLE, 'if row["credential_state"] != "live" or row["lives_until"] <= tx.now:', "if False:"
+)
 _NOT_DECIDED = Edit("execution:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
 _ANY_STATE = Edit(_GRANT, 'if row["state"] != GrantState.ISSUED and not again:', "if False:")

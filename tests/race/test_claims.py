@@ -97,8 +97,8 @@ def claim_all(
     within a group, so that each is first sometimes."""
     known = json.loads(told)
     asked = [request(known["job"], agent="editor", call=f"n-{n}") for n in range(known["count"])]
-    relied = Relied(epoch=1, credential=known["credential"], versions={}, approved=False,
-                    policy_version="v")  # fmt: skip
+    relied = Relied(epoch=1, credential=known["credential"], versions={}, asked=False,
+                    answers=0, to_grant=None, policy_version="v")  # fmt: skip
     order = random.Random(number)
     said: Counter[str] = Counter()
     for start in range(0, len(asked), GROUP):

@@ -196,7 +196,7 @@ def test_I8_no_claim_at_or_after_a_deadline(place: Place, what: str) -> None:
             for asked in all_asked:
                 bench.grant(asked, outside=OUTSIDE)
             clock.now = deadline(ledger, what, all_asked[3]) - 2 - 3 * (number % 6)
-            claims = [lambda asked=asked, bench=bench: bench.claim(asked, approved=True)
+            claims = [lambda asked=asked, bench=bench: bench.claim(asked, asked=True)
                       for asked in all_asked]  # fmt: skip
             claims.insert(number % 7, ledger.sweep)
             results = no_errors(race(*claims))
@@ -282,7 +282,7 @@ def test_a_grant_is_issued_once_for_an_approved_request(ledger: Ledger) -> None:
         (row,) = ledger.all("SELECT * FROM grants WHERE request = ?", asked.digest)
         assert (row["state"], row["claims"]) == ("issued", 0)
         (granted,) = places(ledger, "granted", request=asked.digest)
-        claims = no_errors(race(*[lambda b=bench, a=asked: b.claim(a, approved=True)] * 6))
+        claims = no_errors(race(*[lambda b=bench, a=asked: b.claim(a, asked=True)] * 6))
         assert claims.count(None) == 1
         assert places(ledger, "claimed", request=asked.digest) > [granted]
 

@@ -115,7 +115,7 @@ def _everybody(facts: Any) -> dict[str, Any]:
 
 
 def _taken_from_anybody(self: Any, answer: Any) -> None:
-    self._ledger.answer(answer, outcome=Effect.PERMIT)
+    self._ledger.answer(answer)
 
 
 def _first_found(self: Jobs, configurable: Any) -> Any:
