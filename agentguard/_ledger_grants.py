@@ -62,6 +62,9 @@ class Outcome:
     raised: frozenset[str] = frozenset()
 
 
+_CLOSED = "its approval is not live: the review window closed"
+
+
 def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
     tx.lock_job(request.job)
@@ -72,8 +75,10 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
         return obstacle
     if relied.to_grant is not None:
         if not issue_grant(tx, relied.to_grant):
-            return "its approval is not live: the review window closed, or a person said no"
-        row = tx.one(*_of_claim(request, relied))  # with the grant that was written
+            return f"{_CLOSED}, or a person said no"
+        row = tx.one(*_of_claim(request, relied))  # with the grant that was written, or found
+    if row is not None and not approved_in(row, asked=relied.asked, now=tx.now):
+        return _CLOSED
     obstacle = _grant_obstacle(row, now=tx.now)
     if row is None or obstacle is not None:
         return obstacle
@@ -155,14 +160,12 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
 
 
 def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str | None:
-    """What stands against a claim but for its grant: job, credential, approvals, an asset."""
+    """What stands against a claim besides its grant: job, credential, an answer, an asset."""
     obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)
     if row is None or obstacle is not None:
         return obstacle
     if row["credential_state"] != "live" or row["lives_until"] <= tx.now:
         return "its credential is not live"
-    if relied.to_grant is None and not approved_in(row, asked=relied.asked, now=tx.now):
-        return "its approval is not live: the review window closed"
     if relied.asked and row["answers"] != relied.answers:
         return "moved: somebody answered since it was judged"
     if _versions(tx, relied) != dict(relied.versions):

@@ -20,8 +20,9 @@ UNUSED = (
 
 _LAPSED = "coalesce((SELECT until FROM leases WHERE job = jobs.id), 0) <= ?"
 
-_IDLE = (
-    f"state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id AND {UNUSED})"
+_IDLE = (  # who enters it again within the window is still told of a no
+    "state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id"
+    f" AND ({UNUSED} OR (approvals.state = 'denied' AND approvals.expires_at > ?1)))"
 )
 
 _OVER = (
@@ -107,7 +108,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
     if not clean or waits is None:
         end_job(tx, job, reason=reason)
         return JobState.ENDED
-    _kill_live(tx, job)
+    _kill_live(tx, job, paused=False)
     tx.update("jobs", "state = 'waiting'", "id = ?", job)
     tx.record("job.waiting", {"job": job})
     return JobState.WAITING
@@ -115,7 +116,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
 
 def end_job(tx: Tx, job: str, *, reason: str) -> None:
     """End a job and all that lives with it (I9); recorded."""
-    _kill_live(tx, job)
+    _kill_live(tx, job, paused=True)
     tx.update("approvals", "state = 'revoked', ended_at = ?",
               f"job = ? AND {UNUSED}", tx.now, job)  # fmt: skip
     tx.update("jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job)
@@ -148,16 +149,22 @@ def sweep(tx: Tx) -> dict[str, int]:
     if any(done[key] for key in ("approvals", "grants", "credentials")):
         tx.record("swept", {"counts": dict(done)})
     for job in jobs:
-        if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND {_IDLE}", job):
-            end_job(tx, job, reason="its review windows closed")
+        if tx.one(f"SELECT 1 FROM jobs WHERE id = ?2 AND {_IDLE}", tx.now, job):
+            end_job(tx, job, reason="nothing in it waits for an answer any more")
             done["jobs"] += 1
     return done
 
 
-def _kill_live(tx: Tx, job: str) -> None:
+def _kill_live(tx: Tx, job: str, *, paused: bool) -> None:
+    """End what lives with a job's holder.
+
+    Args:
+        paused: also the Grants of tools that paused themselves; they go on when the job does.
+    """
     tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
     tx.update("grants", "state = 'revoked', ended_at = ?",
-              "job = ? AND state = 'issued'", tx.now, job)  # fmt: skip
+              f"job = ? AND state = 'issued' {'' if paused else 'AND claims = 0'}",
+              tx.now, job)  # fmt: skip
     # I8: a claim without an outcome may have had its effect; `reconcile` finds out. One that is
     # still at work can say later what came of an `unknown`.
     tx.update("grants", "state = CASE effect WHEN 'none' THEN 'failed' ELSE 'unknown' END,"

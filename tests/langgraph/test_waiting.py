@@ -201,9 +201,22 @@ def test_a_no_ends_the_question(studio: Studio) -> None:
     job_id, asset = leave_waiting(studio, saver)
     studio.answer(studio.pending_any().request, OMAR, Verdict.DENY)
     studio.guard.ledger.sweep()
+    state, job = resume(studio, job_id, asset, saver)  # within the window, to be told
+    assert "a person said no" in results(state)[-1].content
+    assert job.state is JobState.ENDED
+    assert studio.exported() == []
+
+
+def test_S22_a_no_keeps_a_job_waiting_until_its_window_closes_and_no_longer(studio: Studio) -> None:
+    job_id, asset = leave_waiting(studio, saver := InMemorySaver())
+    studio.answer(studio.pending_any().request, OMAR, Verdict.DENY)
+    studio.clock.turn(seconds=25 * 3600)
+    studio.guard.ledger.sweep()
     with pytest.raises(JobError, match="ended"):
         resume(studio, job_id, asset, saver)
-    assert studio.exported() == []
+    row = studio.guard.ledger.one("SELECT reason FROM jobs WHERE id = ?", job_id)
+    assert row is not None
+    assert row["reason"] == "nothing in it waits for an answer any more"
 
 
 def test_I7_what_a_client_writes_into_a_question_reaches_no_call(studio: Studio) -> None:

@@ -169,9 +169,13 @@ class History:
         if seen.lease <= now:
             yield f"I9: the lease on job {job} has lapsed"
 
-    def questions(self, job: str, now: int) -> list[str]:
-        """Requests of a job that people may still answer, or whose approvals nobody used."""
-        denied = {digest for digest, _, verdict in self.answers if verdict == "deny"}
+    def questions(self, job: str, now: int, *, untold: bool = False) -> list[str]:
+        """Requests of a job that people may still answer, or whose approvals nobody used.
+
+        Args:
+            untold: also those that got a no, which whoever enters the job again is told.
+        """
+        denied = {digest for digest, _, verdict in self.answers if verdict == "deny" and not untold}
         return [
             digest
             for digest, asked in self.asked.items()
@@ -192,7 +196,7 @@ class History:
     def sweep(self, now: int) -> None:
         """End what is over: jobs whose process died, and waiting ones that nobody can answer."""
         for job, seen in self.jobs.items():
-            over = seen.state == "waiting" and not self.questions(job, now)
+            over = seen.state == "waiting" and not self.questions(job, now, untold=True)
             if (seen.state == "open" and seen.lease <= now) or over:
                 self.end(job)
 

@@ -299,7 +299,7 @@ MUTANTS = (
            answers=(("omar", "approve"),)),
     # --- what ends with a job (I9) --------------------------------------------------------------
     Mutant(name="grants outlive their job", scope="revoke",
-           edits=(Edit(_KILL, "job = ? AND state = 'issued'", "job = ? AND state = 'none'"),),
+           edits=(Edit(_KILL, "job = ? AND state = 'issued' {", "job = ? AND state = 'none' {"),),
            within=("authorize", "end")),
     Mutant(name="credentials outlive their job", scope="revoke",
            edits=(Edit(_KILL, "job = ? AND state = 'live'", "job = ? AND state = 'none'"),),
