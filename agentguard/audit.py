@@ -91,7 +91,7 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
             _note_root(logged, checkpoint)
             if counted % _AT_ONCE == 0:
                 progress("checkpoints", counted)
-        storage.settle()
+        storage.wait_for_log()
         with storage.snapshot() as connection:
             try:
                 storage.verify_schema(connection)
