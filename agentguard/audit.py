@@ -75,7 +75,8 @@ def _silent(what: str, count: int) -> None:
 def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _silent) -> Report:
     """Replay the whole log and compare schema, rows, tree and checkpoints with it (I10).
 
-    The tables `leases` and `meta` have no records, and are not compared.
+    The tables `leases` and `meta` have no records, and are not compared; PostgreSQL's `outbox` and
+    `checkpoints` are part of the log, and are read as such.
 
     Args:
         progress: told how far it is, many times a second.
