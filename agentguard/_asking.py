@@ -96,7 +96,7 @@ class Shard:
         return known
 
     def ask(
-        self, base: _Base, number: int, context: str, given: str, media: str, *, named: str
+        self, base: _Base, number: int, *, context: str, given: str, media: str, named: str
     ) -> _Said:
         """What Cedar says of one resource.
 
@@ -113,7 +113,7 @@ class Shard:
         key = (number, named, given, media)
         said = self._said.get(key)
         if said is None:
-            said = self._ask_cedar(base, number, _joined(context, given), media)
+            said = self._ask_cedar(base, number, context=_joined(context, given), media=media)
             _remember(self._said, key, said)
         return said
 
@@ -122,7 +122,7 @@ class Shard:
         self._said.clear()
         self._entities.clear()
 
-    def _ask_cedar(self, base: _Base, number: int, context: str, media: str) -> _Said:
+    def _ask_cedar(self, base: _Base, number: int, *, context: str, media: str) -> _Said:
         result = cedarpy.is_authorized(
             {
                 "principal": {"type": "Agent", "id": base[0].id},
@@ -169,16 +169,18 @@ class Question:
         self._timeless = self._context = json.dumps(call_of(request, facts, reads))
         if reads is None or "now" in reads:
             self._context = _joined(self._timeless, json.dumps({"now": time_of(now)}))
-        self._counts = reads is None or "approvals" in reads
-        self._groups = reads is None or "approverGroups" in reads
+        self._reads_count = reads is None or "approvals" in reads
+        self._reads_groups = reads is None or "approverGroups" in reads
         self._asked: dict[tuple[int, frozenset[str]], Ruling] = {}
 
     def ask(self, approvals: int, groups: frozenset[str]) -> Ruling:
         """The ruling if so many eligible people approved, as these groups."""
-        key = (approvals if self._counts else 0, groups if self._groups else frozenset())
+        key = (approvals if self._reads_count else 0, groups if self._reads_groups else frozenset())
         known = self._asked.get(key)
         if known is None:
-            given = _approvals(key[0] if self._counts else None, key[1] if self._groups else None)
+            given = _approvals(
+                key[0] if self._reads_count else None, key[1] if self._reads_groups else None
+            )
             known = self._asked[key] = self._ask(given)
         return known
 
@@ -188,9 +190,9 @@ class Question:
                 self._shard.ask(
                     self._base,
                     self._number,
-                    self._context,
-                    given,
-                    media,
+                    context=self._context,
+                    given=given,
+                    media=media,
                     # The same question has the same answer, unless a policy looks at the time.
                     named=self._context if timed else self._timeless,
                 )

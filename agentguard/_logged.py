@@ -87,7 +87,7 @@ class Logged:
             raise VerificationFailed(f"{name} of record {index} is missing: it was deleted")
         return count
 
-    def sign(self, size: int, root: bytes) -> bool:
+    def note_root(self, size: int, root: bytes) -> bool:
         """A checkpoint says this root; False if another one says another of the same size."""
         size = min(size, _MOST)
         with _room():

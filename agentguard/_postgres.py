@@ -23,11 +23,12 @@ from agentguard._postgres_schema import prepare, verify_schema
 from agentguard._postgres_sequencer import Sequencer, follow, publish
 from agentguard._postgres_tx import NOW, Busy, Flight, PostgresTx
 from agentguard._transaction import Row
-from agentguard._writer import Job, Plan, Reader, Storage, Transition, tree_size
+from agentguard._writer import Plan, Queued, Reader, Storage, Transition, tree_size
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailable
 
 _OUTCOME_S = 10.0
-_SETTLE_S = 10.0
+_NOTHING = "nothing was done"
+_IN_LOG_S = 10.0
 
 
 _BEGAN = f"SELECT {NOW}, pg_current_xact_id()::text, set_config('synchronous_commit', ?, true)"
@@ -40,11 +41,11 @@ _LEAVE = (
 
 
 class _Lost(Exception):
-    """The connection broke; `committed` says what became of the transaction, None if unknown."""
+    """The connection broke, which is its cause. Nothing was done, unless that is `unknown`."""
 
-    def __init__(self, committed: bool | None) -> None:
-        super().__init__(committed)
-        self.committed = committed
+    def __init__(self, *, unknown: bool) -> None:
+        super().__init__(unknown)
+        self.unknown = unknown
 
 
 class PostgresStorage(Storage):
@@ -129,10 +130,10 @@ class PostgresStorage(Storage):
         rows = reader.execute("SELECT note FROM checkpoints").fetchall()
         return [row["note"] for row in rows]
 
-    def settle(self) -> None:
+    def wait_for_log(self) -> None:
         with self.read() as link:
             waiting = [row["id"] for row in link.execute("SELECT id FROM outbox").fetchall()]
-        deadline = time.monotonic() + _SETTLE_S
+        deadline = time.monotonic() + _IN_LOG_S
         pause = 0.001
         while waiting:
             self._require_sound()
@@ -152,7 +153,7 @@ class PostgresStorage(Storage):
 
     def sign(self) -> None:
         size = self.tree_size()
-        deadline = time.monotonic() + _SETTLE_S
+        deadline = time.monotonic() + _IN_LOG_S
         while True:
             with self.read() as reader:
                 signed = reader.execute("SELECT coalesce(max(size), 0) FROM checkpoints")
@@ -208,65 +209,62 @@ class PostgresStorage(Storage):
 
     # --- writing --------------------------------------------------------------------------------
 
-    def _commit(self, jobs: list[Job]) -> None:
+    def _commit(self, group: list[Queued]) -> None:
         lost = 0
-        while jobs:
+        while group:
             try:
-                jobs = jobs[self._transact(jobs) :]
+                group = group[self._transact(group) :]
                 lost = 0
             except _Lost as error:
                 self._forget_writer()
-                if error.committed is None:
-                    self._fail(jobs, LedgerUnavailable(
-                        f"{self.name}: the server went away; whether this was written is unknown"
-                    ))  # fmt: skip
-                    return
                 lost += 1
-                if lost > 1:
-                    self._fail(jobs, LedgerUnavailable(
-                        f"{self.name}: the server went away; nothing was done"
-                    ))  # fmt: skip
+                if error.unknown or lost > 1:
+                    what = "whether this was written is unknown" if error.unknown else _NOTHING
+                    told = LedgerUnavailable(f"{self.name}: the server went away; {what}")
+                    told.__cause__ = error.__cause__
+                    self._fail(group, told)
                     return
             except BaseException as error:  # told to the callers; the writer lives on
-                if len(jobs) > 1 and not _everybodys(error):
-                    for job in jobs:
-                        self._commit([job])
+                if len(group) > 1 and not _everybodys(error):
+                    for one in group:
+                        self._commit([one])
                     return
-                self._fail(jobs, error)
+                self._fail(group, error)
                 return
 
-    def _fail(self, jobs: Sequence[Job], error: BaseException) -> None:
-        for job in jobs:
-            job.future.set_exception(error)
+    def _fail(self, group: Sequence[Queued], error: BaseException) -> None:
+        for one in group:
+            one.future.set_exception(error)
 
-    def _transact(self, jobs: list[Job]) -> int:
-        """Run jobs in one transaction, as many as need not wait; returns how many were told."""
+    def _transact(self, group: list[Queued]) -> int:
+        """Run a group in one transaction, as many as need not wait; returns how many were told."""
         link = self._writing()
-        durable = any(job.durable for job in jobs)
+        durable = any(one.durable for one in group)
         try:
-            results, records, xid = self._run(link, jobs, durable=durable)
-        except BaseException:
-            if link.lost:
-                raise _Lost(False) from None
+            results, records, xid = self._run(link, group, durable=durable)
+        except BaseException as error:
+            # A defect closes the connection, too, and is told as what it is.
+            if link.lost and isinstance(error, (psycopg.Error, LedgerUnavailable)):
+                raise _Lost(unknown=False) from error
             link.roll_back()
             raise
         try:
             self._end(link)
-        except psycopg.Error as error:
-            if not link.lost:
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and not link.lost:
                 link.roll_back()
                 raise as_ours(self._place, error) from error
-            if not self._was_committed(xid, link.backend):
-                raise
+            # I8, I10: whatever broke, it may be committed.
+            self._require_committed(xid, link.backend, error)
             self._forget_writer()
         if records and self._sequencer is not None and self._sequencer.leads:
             self._sequencer.stir()
-        for job, result in zip(jobs, results, strict=False):
-            job.future.set_result(result)
+        for one, result in zip(group, results, strict=False):
+            one.future.set_result(result)
         return len(results)
 
     def _run(
-        self, link: Link, jobs: Sequence[Job], *, durable: bool
+        self, link: Link, group: Sequence[Queued], *, durable: bool
     ) -> tuple[list[Any], list[bytes], str]:
         results: list[Any] = []
         ran: list[PostgresTx] = []
@@ -275,60 +273,63 @@ class PostgresStorage(Storage):
         with unavailable(self._place):
             link.send("BEGIN")
             began = link.send(_BEGAN, ("on" if durable else "off",))
-        flight, flown = None, 0
-        if jobs[0].plan is not None:
-            flight = self._fly(link, jobs, held, first=True)
+        flight = None
+        if group[0].plan is not None:
+            flight = self._fly(link, group, 0, held)
         with unavailable(self._place):
             xid = str(began.rows()[0][1])
         now = flight.now if flight is not None else int(began.rows()[0][0])
         self._server_time = (now, time.monotonic())
-        for number, job in enumerate(jobs):
-            if flight is None and job.plan is not None:
-                flight, flown = self._fly(link, jobs[number:], held, first=False), number
+        for number, one in enumerate(group):
+            if flight is None and one.plan is not None:
+                flight = self._fly(link, group, number, held)
                 now = max(now, flight.now)
-            planned = flight is not None and job.plan is not None
             tx = PostgresTx(
                 link, place=self._place, now=now if clock is None else clock(), clock=clock,
                 held=held, first=not ran,
-                denied=flight.denied if flight is not None and planned else None,
-                found=flight.found(number - flown) if flight is not None and planned else None,
+                brought=None if flight is None else flight.brought(number),
             )  # fmt: skip
             try:
-                results.append(job.transition(tx))
+                results.append(one.transition(tx))
             except Busy:
                 if tx.wrote:
                     raise IllegalTransition("locked after it wrote") from None
+                # Never the first one, which waits for its locks: so each transaction tells
+                # somebody, and `_commit` comes to an end.
+                assert ran
                 break
             ran.append(tx)
             if flight is not None and tx.wrote:
-                flight.wrote(number - flown)
+                flight.wrote(number)
             now = max(now, tx.now)
         records = [body for tx in ran for body in tx.finish()]
         with unavailable(self._place):
-            link.settle()
+            link.receive()
             if records:  # they go with the COMMIT
                 link.send(_LEAVE, ([body.decode("utf-8") for body in records],))
         return results, records, xid
 
     def _fly(
-        self, link: Link, jobs: Sequence[Job], held: dict[int, bool], *, first: bool
+        self, link: Link, group: Sequence[Queued], number: int, held: dict[int, bool]
     ) -> Flight:
-        plans = [job.plan for job in jobs]
+        """A flight for those from one number on; those before it ran."""
+        plans = [None] * number + [one.plan for one in group[number:]]
         with unavailable(self._place):
-            return Flight(link, place=self._place, plans=plans, held=held, first=first)
+            return Flight(link, place=self._place, plans=plans, held=held, first=number == 0)
 
     def _end(self, link: Link) -> None:
-        link.script("COMMIT")
+        link.commit()
 
     def _read_time(self, link: Link) -> None:
         row = link.execute(f"SELECT {NOW}").fetchone()
         self._server_time = (int(row[0]), time.monotonic())
 
-    def _was_committed(self, xid: str, backend: int) -> bool:
-        """What became of a transaction whose COMMIT got no answer (I8, I10).
+    def _require_committed(self, xid: str, backend: int, cause: BaseException) -> None:
+        """Find out what became of a transaction whose COMMIT got no answer (I8, I10).
 
         Raises:
-            _Lost: it was not, or nobody can tell.
+            _Lost: it was not committed, or nobody can tell.
+            BaseException: the cause: it was not committed, and the connection is not to blame.
         """
         deadline = time.monotonic() + _OUTCOME_S
         while time.monotonic() < deadline:
@@ -338,9 +339,11 @@ class PostgresStorage(Storage):
                 with unavailable(self._place):
                     row = link.execute("SELECT pg_xact_status(?::xid8)", (xid,)).fetchone()
                     if row[0] == "committed":
-                        return True
+                        return
                     if row[0] == "aborted":
-                        raise _Lost(False)
+                        if isinstance(cause, psycopg.Error):
+                            raise _Lost(unknown=False) from cause
+                        raise cause
                     if row[0] is None:
                         break
                     link.execute(  # it still hangs: nobody listens to it any more
@@ -352,7 +355,7 @@ class PostgresStorage(Storage):
             finally:
                 self._connections.drop(link)
             time.sleep(0.05)
-        raise _Lost(None)
+        raise _Lost(unknown=True) from cause
 
     def _writing(self) -> Link:
         if self._writer is None or not self._writer.usable:

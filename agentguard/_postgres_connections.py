@@ -19,16 +19,14 @@ import psycopg
 from psycopg.types.string import StrDumper
 
 from agentguard._ledger_url import LedgerUrl
-from agentguard._postgres_wire import PgRow, Sent, Wire, numbered
+from agentguard._postgres_wire import PgRow, Sent, Wire, numbered, places_of
 from agentguard._transaction import Row
 from agentguard._writer import Found
 from agentguard.errors import IllegalTransition, LedgerError, LedgerUnavailable
 
 
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PgRow]:
-    places: dict[str, int] = {}
-    for number, column in enumerate(cursor.description or ()):
-        places.setdefault(column.name, number)
+    places = places_of(column.name for column in cursor.description or ())
     return lambda values: PgRow(places, values)
 
 
@@ -82,35 +80,36 @@ class Link:
         return self.wire.send(sql, parameters)
 
     def script(self, sql: str) -> None:
-        """Run a statement without parameters, or several, after all that was sent before.
+        """Run several statements without parameters, after all that was sent before."""
+        self.wire.receive()
+        self.raw.execute(sql.encode("utf-8"))
+
+    def commit(self) -> None:
+        """End the transaction, after all that was sent before.
 
         Raises:
-            psycopg.Error: one failed; COMMIT: nothing was committed.
+            psycopg.Error: nothing was committed; if the connection is lost, nobody knows.
         """
-        if ";" in sql:
-            self.wire.settle()
-            self.raw.execute(sql.encode("utf-8"))
-            return
-        sent = self.wire.send(sql)
+        sent = self.wire.send("COMMIT")
         sent.rows()
-        if sql == "COMMIT" and sent.status != b"COMMIT":
+        if sent.status != b"COMMIT":  # PostgreSQL's word for what it did
             raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
 
-    def settle(self) -> None:
+    def receive(self) -> None:
         """Wait for all that was sent."""
-        self.wire.settle()
+        self.wire.receive()
 
     def roll_back(self) -> None:
         """End the transaction, whatever became of what was sent."""
         with contextlib.suppress(psycopg.Error):
-            self.wire.settle()
+            self.wire.receive()
         with contextlib.suppress(psycopg.Error):
             if not self.lost and self.raw.info.transaction_status:
-                self.script("ROLLBACK")
+                self.execute("ROLLBACK")
 
     def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows of a query that need not fit into memory, inside a transaction."""
-        self.wire.settle()
+        self.wire.receive()
         with psycopg.RawServerCursor(self.raw, "agentguard", row_factory=_rows) as cursor:
             cursor.itersize = 2000
             cursor.execute(numbered(sql), parameters)

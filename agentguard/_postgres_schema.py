@@ -62,7 +62,7 @@ def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
     """
     migrations = migrations_of("postgres")
     newest = migrations[-1][0]
-    link.script("BEGIN")
+    link.execute("BEGIN")
     try:
         if _version(link, place) < newest:
             # Whoever comes first makes it; the others wait here, and find it made.
@@ -74,7 +74,7 @@ def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
                 " upgrade agentguard"
             )
         if version == 0:
-            link.script(f'CREATE SCHEMA IF NOT EXISTS "{place.schema}"')
+            link.execute(f'CREATE SCHEMA IF NOT EXISTS "{place.schema}"')
         for number, script in migrations:
             if number > version:
                 link.script(script)
@@ -85,12 +85,13 @@ def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
                 (str(newest),),
             )
         expected = _expected(link, [script for _, script in migrations])
-        link.script(f"SET LOCAL {_path(place.schema)}")
+        link.execute(f"SET LOCAL {_path(place.schema)}")
         verify_schema(link, place, expected)
-        link.script("COMMIT" if version < newest else "ROLLBACK")
+        if version < newest:
+            link.commit()
     finally:
         if not link.lost and link.raw.info.transaction_status:
-            link.script("ROLLBACK")
+            link.execute("ROLLBACK")
     return expected
 
 
@@ -113,7 +114,7 @@ def _expected(link: Link, scripts: Sequence[str]) -> Mapping[str, str]:
     for script in scripts:
         link.script(script)
     found = _found(link, name)
-    link.script("ROLLBACK TO SAVEPOINT expected")
+    link.execute("ROLLBACK TO SAVEPOINT expected")
     return found
 
 

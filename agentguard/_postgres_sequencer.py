@@ -181,7 +181,7 @@ class _Leader:
             self._nodes.flush()
             # Ids are not in the order of commits: never "all up to the last one".
             self._link.send("DELETE FROM outbox WHERE id = ANY(?)", ([row["id"] for row in rows],))
-            self._link.script("COMMIT")
+            self._link.commit()
         except psycopg.IntegrityError as error:
             raise LedgerCorrupt(
                 f"the log's nodes do not fit its {self._size} records"
@@ -241,8 +241,8 @@ def follow(link: Link, checkpoints: Checkpoints) -> None:
         LedgerCorrupt: the log is shorter than, or differs from, what was signed.
         LedgerUnavailable: the file can't be read or written.
     """
-    own = newest_of(checkpoints)  # first the file, then the log: others are writing
-    link.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    own = newest_of(checkpoints)  # before the log: others write there first, then into the file
+    link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
         if own is not None:
             compare(link, own, checkpoints.path.name)
@@ -254,7 +254,7 @@ def follow(link: Link, checkpoints: Checkpoints) -> None:
             compare(link, found, "a checkpoint in it")
     finally:
         if not link.lost:
-            link.script("ROLLBACK")
+            link.execute("ROLLBACK")
     if own is None or found.size > own.size:
         checkpoints.adopt(row["note"])
 

@@ -11,14 +11,15 @@ import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 
 from agentguard._ledger_url import LedgerUrl
 from agentguard._postgres_connections import Link, as_ours, unavailable
+from agentguard._postgres_wire import Sent
 from agentguard._transaction import Row, Tx, Written
-from agentguard._writer import Plan
+from agentguard._writer import UNPLANNED, Plan
 from agentguard.errors import IllegalTransition
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
@@ -31,6 +32,22 @@ class Busy(Exception):
     """A lock is held by somebody else, and this transition is not the first of its transaction."""
 
 
+_Query = tuple[Any, ...]
+"""SQL and its parameters."""
+
+
+class Brought(NamedTuple):
+    """What a flight brought for one transition.
+
+    Args:
+        denied: locks that its plan says and somebody else has.
+        found: its queries, which may be answered already.
+    """
+
+    denied: frozenset[int]
+    found: dict[_Query, Sent]
+
+
 class Flight:
     """What the planned transitions of a group lock and read first, in one round trip.
 
@@ -41,10 +58,10 @@ class Flight:
     Args:
         link: in a transaction.
         place: names the locks.
-        plans: of the transitions in their order; None: one that says nothing.
+        plans: of the transitions in their order; None: one that says nothing, or ran before.
         held: locks that this transaction has, by key; True: alone. Those that it gets are added.
-        first: the first one has a plan, and nothing was done before it: it waits for its locks.
-            The others never do, or two processes would wait for each other.
+        first: the first one has a plan, and nothing was done before it: it waits for its locks, so
+            none is denied to it. The others never wait, or two processes would wait for each other.
 
     Raises:
         LedgerUnavailable: the server is away, or somebody else held the first one's locks too long.
@@ -61,15 +78,14 @@ class Flight:
     ) -> None:
         self._plans = list(plans)
         self._keys = [_keys(plan, place) for plan in plans]
+        self._graph = graph = place.key("assets")
         self._users: defaultdict[int, set[int]] = defaultdict(set)
         for number, keys in enumerate(self._keys):
             for key in keys:
                 self._users[key].add(number)
-        self.denied: set[int] = set()
-        graph = place.key("assets")
+        self._denied: set[int] = set()
         alone: set[int] = set().union(*self._keys) - held.keys()
         shared = graph not in held and any(plan is not None and plan.assets for plan in plans)
-        asked: list[int] = []
         if first:
             for key in sorted(self._keys[0]):
                 link.send("SELECT pg_advisory_xact_lock(?)", (key,))
@@ -78,17 +94,15 @@ class Flight:
             if shared and plans[0] is not None and plans[0].assets:
                 link.send("SELECT pg_advisory_xact_lock_shared(?)", (graph,))
                 held[graph], shared = False, False
-        if alone:
-            asked = sorted(alone)
         tried = link.send(
             "SELECT key FROM unnest(?::bigint[]) AS asked (key)"
-            " WHERE pg_try_advisory_xact_lock(key)", (asked,),
-        ) if asked else None  # fmt: skip
+            " WHERE pg_try_advisory_xact_lock(key)", (sorted(alone),),
+        ) if alone else None  # fmt: skip
         tried_graph = link.send(
             "SELECT pg_try_advisory_xact_lock_shared(?)", (graph,)
         ) if shared else None  # fmt: skip
         time = link.send(f"SELECT {NOW}")
-        self._found = [
+        self._found: list[dict[_Query, Sent]] = [
             {query: link.send(query[0], query[1:]) for query in plan.reads} if plan else {}
             for plan in plans
         ]
@@ -97,16 +111,20 @@ class Flight:
         if tried is not None:
             got = {row[0] for row in tried.rows()}
             held.update(dict.fromkeys(got, True))
-            self.denied = alone - got
+            self._denied = alone - got
         if tried_graph is not None:
             if tried_graph.rows()[0][0]:
                 held[graph] = False
             else:
-                self.denied.add(graph)
+                self._denied.add(graph)
 
-    def found(self, number: int) -> dict[tuple[Any, ...], Any]:
-        """What was read for a transition: query → rows."""
-        return self._found[number]
+    def brought(self, number: int) -> Brought | None:
+        """What it brought for a transition; None: that one has no plan."""
+        plan = self._plans[number]
+        if plan is None:
+            return None
+        locks = self._keys[number] | {self._graph} if plan.assets else self._keys[number]
+        return Brought(frozenset(self._denied & locks), self._found[number])
 
     def wrote(self, number: int) -> None:
         """A transition wrote: what was read of its job is no longer so, but of another Request.
@@ -142,8 +160,7 @@ class PostgresTx(Tx):
         clock: the ledger's time; None: the server's.
         held: locks that this transaction has, by key; True: alone.
         first: nothing else was done in this transaction, so it may wait for locks.
-        denied: locks that its plan says and somebody else has; None: it has no plan.
-        found: what was read for it.
+        brought: what was locked and read for it; None: it has no plan.
     """
 
     def __init__(
@@ -155,8 +172,7 @@ class PostgresTx(Tx):
         clock: Callable[[], int] | None,
         held: dict[int, bool],
         first: bool,
-        denied: set[int] | None = None,
-        found: dict[tuple[Any, ...], Any] | None = None,
+        brought: Brought | None,
     ) -> None:
         super().__init__(now=now)
         self._link = link
@@ -164,8 +180,8 @@ class PostgresTx(Tx):
         self._clock = clock
         self._held = held
         self._first = first
-        self._denied = denied
-        self._found = found or {}
+        self._denied = None if brought is None else brought.denied
+        self._found = {} if brought is None else brought.found
         self.wrote = False
 
     def lock_job(self, *jobs: str | None) -> None:
@@ -185,7 +201,7 @@ class PostgresTx(Tx):
         if self._denied is not None:
             if key in self._denied:
                 raise Busy
-            raise IllegalTransition("it takes a lock that its plan does not say")
+            raise IllegalTransition(UNPLANNED)
         shared = "" if alone else "_shared"
         if self._first:
             # The time is read after the wait: what expired meanwhile has expired.
@@ -199,34 +215,28 @@ class PostgresTx(Tx):
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         known = self._found.get((sql, *parameters)) if self._found else None
-        if known is not None:
-            return cast("list[Row]", known.rows())
-        if _writes(sql):
-            raise IllegalTransition("written without a record: by a statement of its own")
-        try:
-            return cast("list[Row]", self._link.send(sql, parameters).rows())
-        except psycopg.Error as error:
-            raise as_ours(self._place, error) from error
+        if known is None:
+            if _writes(sql):
+                raise IllegalTransition("written without a record: by a statement of its own")
+            known = self._send(sql, parameters)
+        return self._rows(known)
 
     def _write(self, sql: str, parameters: Sequence[Any]) -> Written:
         self.wrote = True
         self._found = {}  # what was read before is no longer so
+        return functools.partial(self._rows, self._send(sql, parameters))
+
+    def _send(self, sql: str, parameters: Sequence[Any]) -> Sent:
         try:
-            return self._link.send(sql, parameters).rows
+            return self._link.send(sql, parameters)
         except psycopg.Error as error:
             raise as_ours(self._place, error) from error
 
-    def finish(self) -> list[bytes]:
-        with unavailable(self._place):
-            return super().finish()
-
-    def insert_new(self, table: str, **columns: Any) -> bool:
-        with unavailable(self._place):
-            return super().insert_new(table, **columns)
-
-    def update(self, table: str, change: str, where: str, *parameters: Any) -> int:
-        with unavailable(self._place):
-            return super().update(table, change, where, *parameters)
+    def _rows(self, sent: Sent) -> list[Row]:
+        try:
+            return cast("list[Row]", sent.rows())
+        except psycopg.Error as error:
+            raise as_ours(self._place, error) from error
 
 
 @functools.lru_cache(maxsize=1024)

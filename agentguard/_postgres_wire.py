@@ -10,7 +10,7 @@ import functools
 import itertools
 import re
 import select
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -47,6 +47,14 @@ class PgRow:
 
     def keys(self) -> Sequence[str]:
         return list(self._places)
+
+
+def places_of(columns: Iterable[str]) -> dict[str, int]:
+    """Where each column is in a row; of two with one name, the first."""
+    places: dict[str, int] = {}
+    for number, name in enumerate(columns):
+        places.setdefault(name, number)
+    return places
 
 
 @functools.lru_cache(maxsize=1024)
@@ -88,7 +96,7 @@ class Sent:
         """
         if self._rows is None:
             if self._error is None:
-                self._wire.settle()
+                self._wire.receive()
             if self._error is not None:
                 raise self._error
         return self._rows or []
@@ -104,7 +112,7 @@ class Wire:
     """Sends statements over one connection, and takes in what they answer.
 
     Args:
-        raw: in autocommit; nothing else uses it between `send` and `settle`.
+        raw: in autocommit; nothing else uses it between `send` and `receive`.
     """
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
@@ -116,11 +124,6 @@ class Wire:
         self._shapes: dict[Any, _Shape] = {}
         self._loads: dict[int, _Load] = {}
         self._names = itertools.count()
-
-    @property
-    def waits(self) -> bool:
-        """Something was sent, and its answer was not looked at yet."""
-        return bool(self._sent)
 
     def send(self, sql: str, parameters: Sequence[Any] = ()) -> Sent:
         """Send one statement and go on.
@@ -154,7 +157,7 @@ class Wire:
             raise
         return sent
 
-    def settle(self) -> None:
+    def receive(self) -> None:
         """Wait for the answers to everything that was sent.
 
         Raises:
@@ -222,10 +225,9 @@ class Wire:
         return rows
 
     def _shape(self, found: pq.abc.PGresult) -> _Shape:
-        places: dict[str, int] = {}
-        for number in range(found.nfields):
-            places.setdefault((found.fname(number) or b"").decode("utf-8"), number)
-        return places, [self._load(found.ftype(number)) for number in range(found.nfields)]
+        columns = range(found.nfields)
+        places = places_of((found.fname(number) or b"").decode("utf-8") for number in columns)
+        return places, [self._load(found.ftype(number)) for number in columns]
 
     def _load(self, oid: int) -> _Load:
         load = self._loads.get(oid)

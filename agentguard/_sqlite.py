@@ -19,7 +19,7 @@ from agentguard._connections import Connections
 from agentguard._nodes import Nodes
 from agentguard._schema import migrate, verify_schema
 from agentguard._transaction import Row, Tx, Written
-from agentguard._writer import Job, Reader, Storage, tree_size
+from agentguard._writer import UNPLANNED, Plan, Queued, Reader, Storage, tree_size
 from agentguard.errors import IllegalTransition, LedgerCorrupt
 
 _log = logging.getLogger(__name__)
@@ -32,12 +32,29 @@ class SqliteTx(Tx):
 
     Args:
         connection: in a transaction.
+        plan: what it said that it locks. Nothing is locked here, but a plan that does not hold
+            elsewhere is found out.
     """
 
-    def __init__(self, *, now: int, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, *, now: int, connection: sqlite3.Connection, plan: Plan | None = None
+    ) -> None:
         super().__init__(now=now)
         self._connection = connection
+        self._plan = plan
         self._expected_changes = connection.total_changes
+
+    def lock_job(self, *jobs: str | None) -> None:
+        if self._plan is not None and not self._plan.jobs.issuperset({*jobs} - {None}):
+            raise IllegalTransition(UNPLANNED)
+
+    def lock_bytes(self, *sha256: str) -> None:
+        if self._plan is not None and sha256:
+            raise IllegalTransition(UNPLANNED)
+
+    def lock_assets(self, *, alone: bool) -> None:
+        if self._plan is not None and (alone or not self._plan.assets):
+            raise IllegalTransition(UNPLANNED)
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         return self._connection.execute(sql, parameters).fetchall()
@@ -114,14 +131,14 @@ class SqliteStorage(Storage):
         super().close()
         self._connections.close()
 
-    def _commit(self, jobs: list[Job]) -> None:
-        if not self._transact(jobs):
-            for job in jobs:
-                self._transact([job])
+    def _commit(self, group: list[Queued]) -> None:
+        if not self._transact(group):
+            for one in group:
+                self._transact([one])
 
-    def _transact(self, jobs: list[Job]) -> bool:
-        """Run jobs in one transaction; False if it was rolled back and nobody was told yet."""
-        durable = self._unsigned >= _UNSIGNED or any(job.durable for job in jobs)
+    def _transact(self, group: list[Queued]) -> bool:
+        """Run a group in one transaction; False if it was rolled back and nobody was told yet."""
+        durable = self._unsigned >= _UNSIGNED or any(one.durable for one in group)
         begun = False
         try:
             with self._connections.writing() as connection:
@@ -129,7 +146,7 @@ class SqliteStorage(Storage):
                     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                     connection.execute("BEGIN IMMEDIATE")
                     begun = True
-                    results, appended = self._run(connection, jobs)
+                    results, appended = self._run(connection, group)
                     connection.execute("COMMIT")
                 except BaseException:
                     _rollback(connection)
@@ -137,25 +154,25 @@ class SqliteStorage(Storage):
         except BaseException as error:  # told to the callers; the writer lives on
             if isinstance(error.__cause__, sqlite3.OperationalError):
                 self._connections.forget_writer()
-            if begun and len(jobs) > 1:
+            if begun and len(group) > 1:
                 return False
-            for job in jobs:
-                job.future.set_exception(error)
+            for one in group:
+                one.future.set_exception(error)
             return True
         if appended is not None:
             self._sign(*appended, durable=durable)
-        for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(result)
+        for one, result in zip(group, results, strict=True):
+            one.future.set_result(result)
         return True
 
     def _run(
-        self, connection: sqlite3.Connection, jobs: Sequence[Job]
+        self, connection: sqlite3.Connection, group: Sequence[Queued]
     ) -> tuple[list[Any], tuple[int, bytes, int] | None]:
         results: list[Any] = []
         records: list[bytes] = []
-        for job in jobs:
-            tx = SqliteTx(now=self._clock(), connection=connection)
-            results.append(job.transition(tx))
+        for one in group:
+            tx = SqliteTx(now=self._clock(), connection=connection, plan=one.plan)
+            results.append(one.transition(tx))
             records.extend(tx.finish())
         if not records:
             return results, None

@@ -23,6 +23,8 @@ from agentguard.errors import LedgerUnavailable
 _BATCH = 64
 _QUEUE = 4096
 
+UNPLANNED = "it takes a lock that its plan does not say"
+
 Transition = Callable[[Tx], Any]
 
 
@@ -46,11 +48,13 @@ class Reader(Protocol):
 class Plan:
     """What a transition locks, and what it reads first, said before it runs.
 
-    It changes no result: a database that is far away fetches it for a whole group at once.
+    A database that is far away locks and fetches it for a whole group at once. A true plan changes
+    no result. A transition that takes a lock which its plan does not say raises IllegalTransition,
+    on every database.
 
     Args:
         jobs: all whose lock it takes.
-        assets: it relies on the asset graph, and raises nothing in it.
+        assets: it relies on the asset graph, and raises nothing in it. A plan never says bytes.
         reads: queries, each SQL and its parameters, as it will ask them.
         request: the one Request whose rows it reads and writes, besides reading its job and what
             it relied on; None: any rows of its jobs.
@@ -63,7 +67,7 @@ class Plan:
 
 
 @dataclass(kw_only=True)
-class Job:
+class Queued:
     """A queued transition and who waits for it."""
 
     transition: Transition
@@ -112,7 +116,9 @@ class Storage(ABC):
                 self._thread = thread
             if self._queue.qsize() >= _QUEUE:
                 raise LedgerUnavailable(f"{_QUEUE} transitions are waiting; try again")
-            self._queue.put(Job(transition=transition, durable=durable, future=future, plan=plan))
+            self._queue.put(
+                Queued(transition=transition, durable=durable, future=future, plan=plan)
+            )
         return future
 
     @abstractmethod
@@ -159,7 +165,7 @@ class Storage(ABC):
         """Records that are committed and not in the log yet, in the order of their rows."""
         return []
 
-    def settle(self) -> None:
+    def wait_for_log(self) -> None:
         """Wait until what was committed before is in the log.
 
         Raises:
@@ -181,7 +187,7 @@ class Storage(ABC):
 
     def tree_size(self) -> int:
         """How many records the log holds, with all that was committed before."""
-        self.settle()
+        self.wait_for_log()
         with self.read() as reader:
             return tree_size(reader)
 
@@ -195,22 +201,22 @@ class Storage(ABC):
             self._thread.join()
 
     @abstractmethod
-    def _commit(self, jobs: list[Job]) -> None:
-        """Run jobs, commit them together as far as possible, and tell every caller."""
+    def _commit(self, group: list[Queued]) -> None:
+        """Run a group, commit it together as far as possible, and tell every caller."""
 
     def _reset(self) -> None:
         """Begin without a writer thread: at first, and in a forked child, where it is not."""
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Queued | None] = queue.SimpleQueue()
         self._thread = None
 
     def _drain(self) -> None:
         running = True
         while running:
             first = self._queue.get()
-            jobs = [] if first is None else [first]
+            group = [] if first is None else [first]
             running = first is not None
-            while running and len(jobs) < _BATCH:
+            while running and len(group) < _BATCH:
                 try:
                     item = self._queue.get_nowait()
                 except queue.Empty:
@@ -218,11 +224,11 @@ class Storage(ABC):
                 if item is None:
                     running = False
                 else:
-                    jobs.append(item)
+                    group.append(item)
             # A caller that gave up while it was queued is skipped.
-            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
-            if jobs:
-                self._commit(jobs)
+            group = [one for one in group if one.future.set_running_or_notify_cancel()]
+            if group:
+                self._commit(group)
 
 
 def wall_clock() -> int:

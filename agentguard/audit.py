@@ -15,8 +15,15 @@ from typing import Any
 from agentguard import merkle, note
 from agentguard._checkpoints import Checkpoints
 from agentguard._logged import Logged
-from agentguard._replay import Progress, Tree, compare_rows, note_rows, replay, text_of
 from agentguard._tail import compare, keep, newest_of
+from agentguard._verification import (
+    Progress,
+    Tree,
+    compare_rows,
+    note_rows,
+    text_of,
+    verify_records,
+)
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.storage import KEYS, Storage, at_once, tree_size
 
@@ -45,7 +52,9 @@ def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
             checkpoints is gone.
         LedgerUnavailable: the file of checkpoints can't be read or written.
     """
-    # In this order: other processes may be writing, first the log, then the file.
+    # Others write first the log, then the file, and a new ledger's first checkpoint before its
+    # first record. So whether there must be a checkpoint is read before the file, and the log that
+    # a checkpoint is compared with after it.
     with storage.read() as reader:
         before = tree_size(reader)
     newest = newest_of(checkpoints)
@@ -66,7 +75,8 @@ def _silent(what: str, count: int) -> None:
 def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _silent) -> Report:
     """Replay the whole log and compare schema, rows, tree and checkpoints with it (I10).
 
-    The tables `leases` and `meta` have no records, and are not compared.
+    The tables `leases` and `meta` have no records, and are not compared; PostgreSQL's `outbox` and
+    `checkpoints` are part of the log, and are read as such.
 
     Args:
         progress: told how far it is, many times a second.
@@ -79,10 +89,10 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
         counted = 0
         for checkpoint, _ in checkpoints.read():
             counted += 1
-            _sign(logged, checkpoint)
+            _note_root(logged, checkpoint)
             if counted % _AT_ONCE == 0:
                 progress("checkpoints", counted)
-        storage.settle()
+        storage.wait_for_log()
         with storage.snapshot() as connection:
             try:
                 storage.verify_schema(connection)
@@ -90,13 +100,13 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
             except LedgerCorrupt as error:
                 raise VerificationFailed(str(error)) from error
             for checkpoint in kept:
-                _sign(logged, checkpoint)
+                _note_root(logged, checkpoint)
             tree = Tree(connection)
             with (
                 contextlib.closing(storage.records(connection)) as records,
                 contextlib.closing(logged.signed()) as signed,
             ):
-                root = replay(records, tree, logged, signed, progress)
+                root = verify_records(records, tree, logged, signed, progress)
             if tree.size and not counted:
                 raise VerificationFailed(
                     f"{checkpoints.path.name} holds no checkpoint of this ledger: it was removed"
@@ -191,8 +201,8 @@ def _verified(proof: Mapping[str, Any], checkpoint: note.Checkpoint) -> dict[str
     return record
 
 
-def _sign(logged: Logged, checkpoint: note.Checkpoint) -> None:
-    if not logged.sign(checkpoint.size, checkpoint.root):
+def _note_root(logged: Logged, checkpoint: note.Checkpoint) -> None:
+    if not logged.note_root(checkpoint.size, checkpoint.root):
         raise VerificationFailed(
             f"two checkpoints of size {checkpoint.size} differ: the log was forked"
         )

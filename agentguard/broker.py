@@ -16,6 +16,9 @@ from agentguard.destinations import Adapter, Parcel, adapter_for
 from agentguard.errors import AssetError, DestinationError
 from agentguard.model import Destination
 
+EXPORT_ASSET = "export_asset"
+"""The guard's own tool that sends: its parcels have names that `Broker.find` knows to look for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol
 from langchain_core.tools import ToolException, tool
 
 from agentguard.bindings import Arg, Binding
-from agentguard.broker import Receipt
+from agentguard.broker import EXPORT_ASSET, Receipt
 from agentguard.claims import Claim, current_claim
 from agentguard.config import Workspace
 from agentguard.ledger import Ledger
@@ -91,7 +91,7 @@ def export_asset(guard: Host) -> Binding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
     names = _places(guard)
 
-    @tool
+    @tool(EXPORT_ASSET)
     def export_asset(
         asset: Annotated[str, "id of the asset"],
         to: Annotated[str, f"the destination, one of: {names}"],
@@ -127,5 +127,5 @@ def _claim() -> Claim:
     return claim
 
 
-OWN_NAMES = frozenset({"list_assets", "queue_for_release", "export_asset"})
-"""Tool names that belong to the guard: recovery asks the broker about `export_asset`."""
+OWN_NAMES = frozenset({"list_assets", "queue_for_release", EXPORT_ASSET})
+"""Tool names that belong to the guard: recovery asks the broker about what `export_asset` sent."""

@@ -10,14 +10,11 @@ from agentguard._ledger_grants import keep_receipt, set_outcome
 from agentguard._ledger_requests import lock_job_of
 from agentguard._probe import Attempt, ask
 from agentguard.bindings import Bound
-from agentguard.broker import Broker, Receipt
+from agentguard.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.errors import DestinationError, JobError
 from agentguard.ledger import Ledger
 from agentguard.model import GrantState, OutsideEffect
 from agentguard.storage import Row, Tx
-
-_BROKERED = "export_asset"
-"""The guard's own tool: what it sends has a name that `Broker.find` knows to look for."""
 
 _RUNNING = "stays unknown: its job may still be sending it; reconcile again when it is over"
 
@@ -55,7 +52,7 @@ def reconcile(
 def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], row: Row) -> str:
     if row["effect"] == OutsideEffect.OPAQUE:
         return "stays unknown: this tool's effect can't be found out; a person must look"
-    if row["tool"] != _BROKERED:
+    if row["tool"] != EXPORT_ASSET:
         return _probe(ledger, bound.get(row["tool"]), row)
     wanted = sorted({asset["sha256"] for asset in json.loads(row["body"])["assets"]})
     if not wanted:

@@ -315,5 +315,5 @@ def kinds(ledger: Ledger) -> list[str]:
 
 def records(ledger: Ledger) -> list[Any]:
     """Every record that was committed before, in order."""
-    ledger.storage.settle()
+    ledger.storage.wait_for_log()
     return [json.loads(row["body"]) for row in ledger.all("SELECT body FROM records ORDER BY idx")]

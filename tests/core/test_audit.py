@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard import _logged, _replay, audit, merkle, note
+from agentguard import _logged, _verification, audit, merkle, note
 from agentguard.audit import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.ledger import Ledger, Started
@@ -708,7 +708,7 @@ def test_a_record_that_was_cut_off_while_the_ledger_is_open_is_not_proved(log: L
 
 
 def test_verifying_tells_how_far_it_is(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_replay, "_AT_ONCE", 10)
+    monkeypatch.setattr(_verification, "_AT_ONCE", 10)
     monkeypatch.setattr(audit, "_AT_ONCE", 10)
     told: list[tuple[str, int]] = []
     with ledger_at(log.path) as ledger:

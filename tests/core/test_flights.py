@@ -31,22 +31,8 @@ OTHER = "SELECT label FROM revealed WHERE job = ?"
 
 
 @pytest.fixture
-def place(postgres: Any, tmp_path: Path) -> Iterator[Place]:
-    url = postgres_url(postgres)
-    yield Place(url=url, folder=tmp_path)
-    drop_ledger(url)
-
-
-@pytest.fixture
-def ledger(place: Place) -> Iterator[Ledger]:
-    with ledger_at(place) as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(place: Place) -> Iterator[Ledger]:
-    with ledger_at(place) as opened:
-        yield opened
+def place(postgres_place: Place) -> Place:
+    return postgres_place
 
 
 @pytest.fixture
@@ -289,13 +275,30 @@ def test_I8_the_first_one_reads_after_it_waited(ledger: Ledger, other: Ledger) -
     assert waiting.result(20) == ["x"]
 
 
-def test_a_lock_that_the_plan_does_not_say_is_refused(ledger: Ledger) -> None:
+def test_a_lock_that_only_the_next_plan_says_and_nobody_gets_is_refused(
+    ledger: Ledger, other: Ledger
+) -> None:
+    """The first of a group never waits in vain: nobody behind it would be told anything."""
+    go, inside = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        tx.lock_job("b")
+        inside.set()
+        assert go.wait(20)
+
     def more(tx: Tx) -> None:
         tx.lock_job("b")
 
-    (one,) = together(ledger, (more, plan("a")))
-    with pytest.raises(IllegalTransition, match="a lock that its plan does not say"):
-        one.result(20)
+    holding = other.storage.submit(hold)
+    assert inside.wait(20)
+    try:
+        first, second = together(ledger, (more, plan("a")), seen("b"))
+        with pytest.raises(IllegalTransition, match="a lock that its plan does not say"):
+            first.result(5)
+    finally:
+        go.set()
+    holding.result(20)
+    assert second.result(20) == []
 
 
 def test_I8_two_processes_whose_groups_cross_do_not_wait_for_each_other(
@@ -350,9 +353,29 @@ def test_I11_a_writer_interrupted_in_the_middle_of_an_answer_starts_anew(
 
     ledger.storage.submit(noted("before")).result(20)
     monkeypatch.setattr(Wire, "_take", interrupted)
-    assert ledger.storage.submit(noted("next")).result(20) == "next"  # lost, so it was tried again
+    with pytest.raises(KeyboardInterrupt):
+        ledger.storage.submit(noted("lost")).result(20)
     assert not left
+    assert ledger.storage.submit(noted("next")).result(20) == "next"
     assert names(ledger) == {"before", "next"}
+
+
+def test_I11_a_defect_that_breaks_the_connection_is_told_as_what_it_is(ledger: Ledger) -> None:
+    """A value that can't be taken in: nobody knows what the connection is in the middle of."""
+    ran: list[int] = []
+
+    def broken(tx: Tx) -> None:
+        ran.append(1)
+        tx.one("SELECT ('[' || repeat('9', 5000) || ']')::json")
+
+    with pytest.raises(ValueError, match="integer string conversion"):
+        ledger.storage.submit(broken).result(20)
+    assert len(ran) == 1
+    futures = together(ledger, seen("a"), (broken, plan("b")), seen("c"))
+    assert futures[0].result(20) == futures[2].result(20) == []
+    with pytest.raises(ValueError, match="integer string conversion"):
+        futures[1].result(20)
+    assert names(ledger) == {"a", "c"}
 
 
 # --- statements -----------------------------------------------------------------------------------
@@ -423,13 +446,13 @@ def test_much_at_once_does_not_choke(wire: Wire) -> None:
 def test_a_commit_that_was_a_rollback_is_an_error(ledger: Ledger) -> None:
     link = ledger.storage._connections.open(writes=True)  # type: ignore[attr-defined]
     try:
-        link.script("BEGIN")
+        link.execute("BEGIN")
         with pytest.raises(psycopg.errors.DivisionByZero):
             link.execute("SELECT 1 / 0")
         with pytest.raises(psycopg.errors.InFailedSqlTransaction):
-            link.script("COMMIT")
-        link.script("BEGIN")
-        link.script("COMMIT")
+            link.commit()
+        link.execute("BEGIN")
+        link.commit()
     finally:
         ledger.storage._connections.drop(link)  # type: ignore[attr-defined]
 

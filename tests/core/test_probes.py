@@ -163,7 +163,7 @@ def test_I8_a_probe_ends_an_unknown_and_says_what_really_happened(
     assert outcome is not None
     words = "found by the probe of post" if sent else "not found by the probe of post"
     assert outcome["text"].startswith(words)
-    desk.guard.ledger.storage.settle()
+    desk.guard.ledger.storage.wait_for_log()
     row = desk.guard.ledger.all("SELECT body FROM records ORDER BY idx")[-1]
     record = json.loads(row["body"])
     assert (record["kind"], record["request"], record["as"]) == ("reconciled", request, state)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from agentguard import audit
 from agentguard.errors import IllegalTransition, LedgerUnavailable
 from agentguard.ledger import Ledger
-from agentguard.storage import Tx
+from agentguard.storage import Plan, Tx
 from tests.core.ledgers import (
     Clock,
     Place,
@@ -27,12 +27,6 @@ from tests.core.ledgers import (
 )
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def ledger(place: Place) -> Iterator[Ledger]:
-    with ledger_at(place) as opened:
-        yield opened
 
 
 def noted(name: str) -> Callable[[Tx], str]:
@@ -66,6 +60,36 @@ class Stopper:
     def release(self) -> None:
         self.go.set()
         self.future.result(20)
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+UNPLANNED: dict[str, Callable[[Tx], None]] = {
+    "another job": lambda tx: tx.lock_job("a", "b"),
+    "bytes": lambda tx: tx.lock_bytes("ab"),
+    "the asset graph": lambda tx: tx.lock_assets(alone=False),
+    "the asset graph alone": lambda tx: tx.lock_assets(alone=True),
+}
+
+
+@pytest.mark.parametrize("what", UNPLANNED)
+def test_a_lock_that_the_plan_does_not_say_is_refused(ledger: Ledger, what: str) -> None:
+    take = UNPLANNED[what]
+    plan = Plan(jobs=frozenset({"a"}), assets=what == "the asset graph alone")
+    with pytest.raises(IllegalTransition, match="a lock that its plan does not say"):
+        ledger.storage.submit(take, plan=plan).result(20)
+    ledger.storage.submit(take).result(20)  # without a plan it may take any
+
+
+def test_the_locks_that_the_plan_says_are_taken(ledger: Ledger) -> None:
+    def planned(tx: Tx) -> str:
+        tx.lock_job("a", None, "b")
+        tx.lock_assets(alone=False)
+        return noted("a")(tx)
+
+    plan = Plan(jobs=frozenset({"a", "b"}), assets=True)
+    assert ledger.storage.submit(planned, plan=plan).result(20) == "a"
 
 
 # --- grouped commits --------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,22 +40,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def place(postgres: Any, tmp_path: Path) -> Iterator[Place]:
-    url = postgres_url(postgres)
-    yield Place(url=url, folder=tmp_path)
-    drop_ledger(url)
-
-
-@pytest.fixture
-def ledger(place: Place) -> Iterator[Ledger]:
-    with ledger_at(place) as opened:
-        yield opened
-
-
-@pytest.fixture
-def other(place: Place) -> Iterator[Ledger]:
-    with ledger_at(place) as opened:
-        yield opened
+def place(postgres_place: Place) -> Place:
+    return postgres_place
 
 
 def backends(place: Place) -> list[int]:
@@ -361,8 +347,9 @@ def test_I11_a_connection_lost_again_and_again_denies(ledger: Ledger, place: Pla
         kill(place, storage_of(ledger)._writer.backend)  # type: ignore[union-attr]
         noted("x")(tx)
 
-    with pytest.raises(LedgerUnavailable, match="nothing was done"):
+    with pytest.raises(LedgerUnavailable, match="server went away; nothing was done") as told:
         ledger.storage.submit(breaking).result(20)
+    assert "terminating connection" in str(told.value.__cause__)
     assert names(ledger) == set()
     assert ledger.storage.submit(noted("after")).result(20) == "after"
 
@@ -377,10 +364,10 @@ def test_I8_I10_a_commit_without_an_answer_is_found_out_and_never_done_twice(
     def end(self: PostgresStorage, link: Any) -> None:
         ended.append(link.backend)
         if len(ended) > 1 or reached:
-            link.script("COMMIT")
+            link.commit()
         if len(ended) == 1:
             kill(place, link.backend)
-            link.script("COMMIT")  # nobody answers
+            link.commit()  # nobody answers
 
     monkeypatch.setattr(PostgresStorage, "_end", end)
     ran: list[int] = []
@@ -398,16 +385,62 @@ def test_I8_I10_a_commit_without_an_answer_is_found_out_and_never_done_twice(
     audit.verify(ledger.storage, place.checkpoints)
 
 
+@pytest.mark.parametrize("reached", [True, False])
+def test_I8_a_commit_that_breaks_for_any_reason_is_never_done_twice(
+    ledger: Ledger, reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    left = [MemoryError]
+
+    def end(self: PostgresStorage, link: Any) -> None:
+        breaks = bool(ran and left)
+        if reached or not breaks:
+            link.commit()
+        if breaks:
+            raise left.pop()
+
+    monkeypatch.setattr(PostgresStorage, "_end", end)
+
+    def counted(name: str) -> Callable[[Tx], str]:
+        def transition(tx: Tx) -> str:
+            ran.append(name)
+            return noted(name)(tx)
+
+        return transition
+
+    stop = Stopper(ledger)
+    futures = [ledger.storage.submit(counted(name)) for name in "ab"]
+    stop.release()
+    assert [one.result(20) for one in futures] == ["a", "b"]
+    assert ran == (["a", "b"] if reached else ["a", "b", "a", "b"])
+    assert names(ledger) == {"a", "b"}
+    assert kinds(ledger) == ["noted"] * 2
+
+
+def test_I8_a_defect_at_the_commit_is_told_and_nothing_is_written(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(self: PostgresStorage, link: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresStorage, "_end", end)
+        with pytest.raises(MemoryError):
+            ledger.storage.submit(noted("a")).result(20)
+    assert names(ledger) == set()
+    assert ledger.storage.submit(noted("b")).result(20) == "b"
+
+
 def test_I8_a_commit_whose_fate_nobody_knows_is_not_tried_again(
     ledger: Ledger, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agentguard._postgres._OUTCOME_S", 0.3)
 
     def end(self: PostgresStorage, link: Any) -> None:
-        link.script("COMMIT")
+        link.commit()
         kill(place, link.backend)
         monkeypatch.setattr("agentguard._postgres_connections.Connections.open", away)
-        link.script("SELECT 1")
+        link.execute("SELECT 1")
 
     def away(*_: Any, **__: Any) -> Any:
         raise LedgerUnavailable("nobody answers")
@@ -552,7 +585,7 @@ def test_I10_rows_whose_records_still_wait_are_accounted_for(
 ) -> None:
     storage_of(ledger)._sequencer.close()  # type: ignore[union-attr]
     monkeypatch.setattr(PostgresStorage, "_start", lambda self: None)
-    monkeypatch.setattr(PostgresStorage, "settle", lambda self: None)
+    monkeypatch.setattr(PostgresStorage, "wait_for_log", lambda self: None)
     bench = Bench(ledger)
     bench.claim(bench.permit())
     report = audit.verify(ledger.storage, place.checkpoints)

@@ -63,7 +63,7 @@ class MemoryStorage:
         connection.execute("SAVEPOINT transition")
         before = connection.total_changes
         try:
-            tx = SqliteTx(now=self._clock(), connection=connection)
+            tx = SqliteTx(now=self._clock(), connection=connection, plan=plan)
             result = transition(tx)
             records = tx.finish()
         except BaseException as error:

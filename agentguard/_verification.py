@@ -1,4 +1,4 @@
-"""Replaying a log: its records against the tree, its checkpoints, and the rows they speak of.
+"""Verifying a whole log: its records against the tree, its checkpoints, and the rows they tell of.
 
 In batches: one statement compares what a batch completes of a level of the tree.
 """
@@ -101,7 +101,7 @@ def _wrong(level: int, index: int) -> Wrong:
     return Wrong(stop=stop, said=f"the node over records {first} to {stop - 1} was changed")
 
 
-def replay(
+def verify_records(
     records: Iterator[tuple[int, bytes]],
     tree: Tree,
     logged: Logged,
@@ -155,6 +155,7 @@ def note_rows(logged: Logged, index: int, body: bytes) -> None:
     Raises:
         VerificationFailed: it is not a record.
     """
+    said: list[tuple[str, str]] = []
     try:
         record, end = _decode(text := text_of(index, body))
         if end != len(text):
@@ -162,9 +163,11 @@ def note_rows(logged: Logged, index: int, body: bytes) -> None:
         for table, key, digest in record["rows"]:
             if not (isinstance(digest, str) and f"{table}{digest}".isascii()):
                 raise ValueError("a row has no table or no digest")
-            logged.row(f"{table} {_written(key)}", digest, index)
+            said.append((f"{table} {_written(key)}", digest))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerificationFailed(f"record {index} is not a record") from error
+    for name, digest in said:
+        logged.row(name, digest, index)
 
 
 def text_of(index: int, body: bytes) -> str:
@@ -191,11 +194,14 @@ def compare_rows(
     def named(row: Row) -> tuple[str, str]:
         return f"{table} {_written([row[key] for key in keys])}", row_digest(row)
 
-    try:
-        while some := [named(row) for row in islice(found, _AT_ONCE)]:
-            progress("rows", logged.meet(some))
-    except TypeError as error:
-        raise VerificationFailed(f"{table} holds what was never written there") from error
+    while True:
+        try:
+            some = [named(row) for row in islice(found, _AT_ONCE)]
+        except TypeError as error:
+            raise VerificationFailed(f"{table} holds what was never written there") from error
+        if not some:
+            return
+        progress("rows", logged.meet(some))
 
 
 def _written(key: object) -> str:

@@ -1,4 +1,4 @@
-"""Replaying in batches: whatever their size, every stored hash is compared, and roots are right."""
+"""Verifying in batches: whatever their size, every stored hash is compared, and roots are right."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agentguard import _replay, merkle
+from agentguard import _verification, merkle
 from agentguard._logged import Logged
-from agentguard._replay import Tree, replay
+from agentguard._verification import Tree, compare_rows, note_rows, verify_records
 from agentguard.errors import LedgerCorrupt, VerificationFailed
 from agentguard.storage import at_once, stretch
 
@@ -65,7 +65,7 @@ def replayed(
     nodes: Statements, signed: Sequence[tuple[int, bytes]], bodies: Sequence[bytes] = BODIES
 ) -> bytes:
     with Logged() as logged:
-        return replay(
+        return verify_records(
             enumerate(bodies), Tree(nodes), logged, iter(signed), lambda what, count: None
         )
 
@@ -114,7 +114,7 @@ def test_I10_whatever_the_batch_the_one_wrong_hash_is_named(
 def test_I10_every_checkpoint_is_compared_whatever_the_batch(
     nodes: Statements, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(_replay, "_AT_ONCE", batch)
+    monkeypatch.setattr(_verification, "_AT_ONCE", batch)
     signed = list(enumerate(roots()))
     assert replayed(nodes, signed) == signed[-1][1]
     assert replayed(nodes, []) == signed[-1][1]
@@ -135,7 +135,7 @@ def test_I10_every_checkpoint_is_compared_whatever_the_batch(
 def test_what_comes_first_in_the_log_is_said_first(
     nodes: Statements, monkeypatch: pytest.MonkeyPatch, batch: int, record: int, checkpoint: int
 ) -> None:
-    monkeypatch.setattr(_replay, "_AT_ONCE", batch)
+    monkeypatch.setattr(_verification, "_AT_ONCE", batch)
     bodies = [body + b" " if n == record else body for n, body in enumerate(BODIES)]
     first = f"^record {record} was changed"
     if checkpoint <= record:
@@ -148,7 +148,7 @@ def test_what_comes_first_in_the_log_is_said_first(
 def test_of_several_wrong_records_the_first_is_named(
     nodes: Statements, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(_replay, "_AT_ONCE", batch)
+    monkeypatch.setattr(_verification, "_AT_ONCE", batch)
     nodes.execute("UPDATE nodes SET hash = zeroblob(32) WHERE level = 2 AND idx = 2")
     nodes.execute("UPDATE nodes SET hash = zeroblob(32) WHERE level = 0 AND idx > 11")
     with pytest.raises(VerificationFailed, match=r"^the node over records 8 to 11 was changed"):
@@ -160,27 +160,27 @@ def test_of_several_wrong_records_the_first_is_named(
 def test_a_gap_is_named_by_the_record_that_is_missing(
     nodes: Statements, monkeypatch: pytest.MonkeyPatch, batch: int, index: int
 ) -> None:
-    monkeypatch.setattr(_replay, "_AT_ONCE", batch)
+    monkeypatch.setattr(_verification, "_AT_ONCE", batch)
     left = [one for one in enumerate(BODIES) if one[0] != index]
     with Logged() as logged, pytest.raises(VerificationFailed, match=f"^record {index} is missing"):
-        replay(iter(left), Tree(nodes), logged, iter([]), lambda what, count: None)
+        verify_records(iter(left), Tree(nodes), logged, iter([]), lambda what, count: None)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_I10_whatever_the_batch_every_record_speaks_of_its_rows(
     nodes: Statements, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(_replay, "_AT_ONCE", batch)
+    monkeypatch.setattr(_verification, "_AT_ONCE", batch)
     for gone in range(SIZE):
         with Logged() as logged:
-            replay(enumerate(BODIES), Tree(nodes), logged, iter([]), lambda what, count: None)
+            verify_records(enumerate(BODIES), Tree(nodes), logged, iter([]), lambda *_: None)
             logged.meet([(f'grants ["{n}"]', "d") for n in range(SIZE) if n != gone])
             with pytest.raises(VerificationFailed, match=f"of record {gone} is missing"):
                 logged.compare()
 
 
 def test_I10_all_rows_that_are_met_at_once_count() -> None:
-    count = _replay._AT_ONCE
+    count = _verification._AT_ONCE
     for gone in (None, 0, count // 2, count - 1):
         with Logged() as logged:
             for number in range(count):
@@ -198,16 +198,31 @@ def test_I10_all_rows_that_are_met_at_once_count() -> None:
 )
 def test_a_record_with_more_behind_it_is_none(tail: bytes) -> None:
     with Logged() as logged:
-        _replay.note_rows(logged, 7, BODIES[0])
+        note_rows(logged, 7, BODIES[0])
         with pytest.raises(VerificationFailed, match=r"^record 7 is not a record$"):
-            _replay.note_rows(logged, 7, BODIES[0] + tail)
+            note_rows(logged, 7, BODIES[0] + tail)
+
+
+def test_an_error_of_whoever_is_told_is_no_tampering(
+    nodes: Statements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise TypeError("a defect")
+
+    found = nodes.connection.execute("SELECT 'a' AS id")
+    with Logged() as logged:
+        with pytest.raises(TypeError, match="a defect"):
+            compare_rows(found, "jobs", ["id"], logged, broken)
+        monkeypatch.setattr(Logged, "row", broken)
+        with pytest.raises(TypeError, match="a defect"):
+            note_rows(logged, 7, BODIES[0])
 
 
 def test_a_row_is_called_the_same_by_its_record_and_its_table() -> None:
     for key in (["a"], ["a", "b"], ['"\\', "\0\x7f", "é\ud800\U0001f600"], []):
-        assert _replay._written(key) == json.dumps(key)
+        assert _verification._written(key) == json.dumps(key)
     for odd in ([1], [None, "a"], ["a", 1.5], "ab", {"a": 1}, [["a"]], None):
-        assert _replay._written(odd) == json.dumps(odd)
+        assert _verification._written(odd) == json.dumps(odd)
 
 
 # --- several hashes at once -----------------------------------------------------------------------
