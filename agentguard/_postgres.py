@@ -27,6 +27,7 @@ from agentguard._writer import Plan, Queued, Reader, Storage, Transition, tree_s
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailable
 
 _OUTCOME_S = 10.0
+_RECENT = 100_000  # records: more than all workers write while one waits for an outcome
 _NOTHING = "nothing was done"
 _IN_LOG_S = 10.0
 
@@ -255,7 +256,7 @@ class PostgresStorage(Storage):
                 link.roll_back()
                 raise as_ours(self._place, error) from error
             # I8, I10: whatever broke, it may be committed.
-            self._require_committed(xid, link.backend, error)
+            self._require_committed(xid, link.backend, records, error)
             self._forget_writer()
         if records and self._sequencer is not None and self._sequencer.leads:
             self._sequencer.stir()
@@ -324,8 +325,16 @@ class PostgresStorage(Storage):
         row = link.execute(f"SELECT {NOW}").fetchone()
         self._server_time = (int(row[0]), time.monotonic())
 
-    def _require_committed(self, xid: str, backend: int, cause: BaseException) -> None:
+    def _require_committed(
+        self, xid: str, backend: int, records: Sequence[bytes], cause: BaseException
+    ) -> None:
         """Find out what became of a transaction whose COMMIT got no answer (I8, I10).
+
+        A server that crashed gives the number of a transaction that it forgot to another one, so
+        that the number alone says nothing: what only this one wrote must be there.
+
+        Args:
+            records: what it wrote.
 
         Raises:
             _Lost: it was not committed, or nobody can tell.
@@ -338,9 +347,9 @@ class PostgresStorage(Storage):
                 link = self._connections.open(writes=True)
                 with unavailable(self._place):
                     row = link.execute("SELECT pg_xact_status(?::xid8)", (xid,)).fetchone()
-                    if row[0] == "committed":
+                    if row[0] == "committed" and _are_there(link, records):
                         return
-                    if row[0] == "aborted":
+                    if row[0] in ("committed", "aborted"):
                         if isinstance(cause, psycopg.Error):
                             raise _Lost(unknown=False) from cause
                         raise cause
@@ -350,8 +359,9 @@ class PostgresStorage(Storage):
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                         " WHERE pid = ? AND backend_xid = (?::xid8)::xid", (backend, xid),
                     )  # fmt: skip
-            except LedgerUnavailable:
-                pass  # it is not back yet
+            except LedgerUnavailable as error:  # it is not back yet, or has forgotten the number
+                if isinstance(error.__cause__, psycopg.errors.InvalidParameterValue):
+                    raise _Lost(unknown=False) from cause
             finally:
                 self._connections.drop(link)
             time.sleep(0.05)
@@ -378,3 +388,18 @@ class PostgresStorage(Storage):
 def _everybodys(error: BaseException) -> bool:
     """Whether everyone who is queued would meet the same: nobody waits for each one's patience."""
     return isinstance(error, (LedgerCorrupt, LedgerUnavailable))
+
+
+def _are_there(link: Link, records: Sequence[bytes]) -> bool:
+    """Whether records are in the outbox or, moved by now, at the end of the log.
+
+    A record of a claim names its holder and its moment, so that no other transaction writes it.
+    """
+    bodies = list({body.decode("utf-8") for body in records})
+    row = link.execute(
+        "SELECT count(DISTINCT body) FROM (SELECT body FROM outbox WHERE body = ANY(?1::text[])"
+        " UNION ALL SELECT body FROM records WHERE body = ANY(?1::text[])"
+        " AND idx > (SELECT coalesce(max(idx), 0) FROM records) - ?2) AS found",
+        (bodies, _RECENT),
+    ).fetchone()
+    return bool(row[0] == len(bodies))

@@ -74,7 +74,7 @@ class Bound:
         self.args_schema = self._facing_schema()
         self._model = self._argument_model()
         self._validator = self._json_validator()
-        self._frozen: dict[bytes, str] = {}
+        self._frozen: dict[str, str] = {}
         try:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
@@ -130,7 +130,8 @@ class Bound:
             ValueError: off the schema, an extra argument at any level, or a plain value that is
                 a path, URL or base64; the message is safe to show to the model.
         """
-        written = canonical(raw)  # JSON, of bounded depth
+        canonical(raw)  # JSON, of bounded depth
+        written = repr(raw)  # tells 1 from 1.0, as a schema may
         known = self._frozen.get(written)
         if known is None:  # the gate, the tool's door and its claim all ask
             if len(self._frozen) >= _REMEMBERED:

@@ -81,6 +81,11 @@ class Broker:
         location = self._adapter(destination).put(parcel)
         return Receipt(destination=destination, location=location, sha256=sha256)
 
+    def digest(self, destination: str) -> str | None:
+        """The digest of a Destination's configuration as it is now; None if there is none."""
+        known = self._destinations.get(destination)
+        return known.digest if known is not None else None
+
     def find(self, *, destination: str, key: str, sha256: str) -> Receipt | None:
         """What arrived under a key, to reconcile an `unknown` (I8); None if nothing did.
 

@@ -75,6 +75,10 @@ class Execution:
             if decision.effect is not Effect.PERMIT:
                 policy = "decided-again" if grant is not None else "not-granted"
                 raise Refused(decision.reason, policy=policy)
+            # The private copies come first: what can't be prepared must not use up the Grant.
+            scratch, arguments, outputs = self._prepare_files(call, prepared)
+            # They may take long, and a Grant lives from when it is written.
+            wanted = self.gate.judged(call, prepared, decision, credential)
             relied = Relied(
                 epoch=call.job.epoch,
                 credential=credential,
@@ -83,12 +87,8 @@ class Execution:
                 asked=approval is not None,
                 answers=answers,
                 policy_version=self.gate.policy.digest,
-                to_grant=self.gate.judged(call, prepared, decision, credential)
-                if grant is None
-                else None,
+                to_grant=wanted if grant is None else None,
             )  # fmt: skip
-            # The private copies come first: what can't be prepared must not use up the Grant.
-            scratch, arguments, outputs = self._prepare_files(call, prepared)
             try:
                 durable = call.bound.reaches_out
                 obstacle = self.ledger.claim(request, relied, durable=durable)

@@ -157,6 +157,12 @@ class Gate:
         )
         if not rows:
             prepare(call, self.workspace, reads)  # what is wrong with it is the better answer
+            if self._was_elsewhere(call, reads):
+                raise Refused(
+                    "this call was decided on in an earlier job, which is over; it may have been"
+                    " done. Make the call again, to be told or to have it done",
+                    policy="not-authorized",
+                )
             raise Refused(
                 f"{call.bound.name} did not pass the authorization node with this call; nothing"
                 " runs without a recorded decision",
@@ -179,6 +185,15 @@ class Gate:
             " destination differ); make a new call",
             policy="call-changed",
         )
+
+    def _was_elsewhere(self, call: Call, reads: Reads) -> bool:
+        """Whether another job of the same thread decided on a call of this id and tool."""
+        row = reads.one(
+            "SELECT 1 FROM requests WHERE thread = ? AND thread <> '' AND call_id = ? AND tool = ?"
+            " AND job <> ? LIMIT 1",
+            call.thread, call_name(call.call_id), call.bound.name, call.job.id,
+        )  # fmt: skip
+        return row is not None
 
     def decide_asked(
         self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads

@@ -194,6 +194,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         ],
         "text_labels": request.text_labels,
         "destination": request.destination,
+        "destination_digest": request.destination_digest,
     }  # fmt: skip
     if binding.labels:
         shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)

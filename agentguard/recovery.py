@@ -52,9 +52,17 @@ def reconcile(
 def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], row: Row) -> str:
     if row["effect"] == OutsideEffect.OPAQUE:
         return "stays unknown: this tool's effect can't be found out; a person must look"
+    body = json.loads(row["body"])
+    then = body.get("destination_digest")
+    if then is not None and then != broker.digest(row["destination"] or ""):
+        # What was sent lies where the configuration of then says, and nobody may look elsewhere.
+        return (
+            f"stays unknown: the configuration of {row['destination']} changed since it was begun;"
+            " reconcile with that of then, else a person must look"
+        )
     if row["tool"] != EXPORT_ASSET:
         return _probe(ledger, bound.get(row["tool"]), row)
-    wanted = sorted({asset["sha256"] for asset in json.loads(row["body"])["assets"]})
+    wanted = sorted({asset["sha256"] for asset in body["assets"]})
     if not wanted:
         return "stays unknown: it sent no asset that could be looked for; a person must look"
     try:

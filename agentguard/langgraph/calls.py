@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from agentguard.approvals import Approval
 from agentguard.bindings import Bound
 from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.gate import Waiting
-from agentguard.gather import Call, Refused, call_key, call_name
+from agentguard.gather import Call, Refused, call_key, call_name, freeze
 from agentguard.guard import Guard
 from agentguard.langgraph import _upstream
 from agentguard.langgraph.payloads import approval_payload
@@ -83,8 +82,12 @@ def known_agents(
 class _NoJob(Refused):
     """A run belongs to no job that this process holds; its call may wait in one that was left."""
 
-    def __init__(self, reason: str, *, thread: str, call_id: str) -> None:
+    def __init__(
+        self, reason: str, *, bound: Bound, arguments: Mapping[str, Any], thread: str, call_id: str
+    ) -> None:
         super().__init__(reason, policy="no-job")
+        self.bound = bound
+        self.arguments = arguments
         self.thread = thread
         self.call_id = call_id
 
@@ -118,7 +121,13 @@ def make_call(
         job = guard.jobs.find(configurable)
     except JobError as error:
         asks = _upstream.has_checkpointer(configurable)
-        raise _NoJob(str(error), thread=thread if asks else "", call_id=call_id) from None
+        raise _NoJob(
+            str(error),
+            bound=bound,
+            arguments=arguments,
+            thread=thread if asks else "",
+            call_id=call_id,
+        ) from None
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
@@ -195,22 +204,33 @@ def _find(guard: Guard, find: Callable[[], Call]) -> Call:
         try:
             return find()
         except _NoJob as refusal:
-            question: Approval | None = None
-            with contextlib.suppress(ApprovalError):  # its row was edited: nothing to wait for
-                question = guard.approvals.unused(refusal.thread, call_name(refusal.call_id))
+            question = _question(guard, refusal)
             if question is None:
                 raise
             note = _ELSEWHERE.format(question.job)
             interrupt(approval_payload(_asked(question), call_id=refusal.call_id, note=note))
 
 
+def _question(guard: Guard, call: _NoJob) -> Approval | None:
+    """The open question about exactly this call; ids alone could be another call's."""
+    try:
+        found = guard.approvals.unused(call.thread, call_name(call.call_id))
+        if found is None or found.shown["tool"] != call.bound.name:
+            return None
+        same = freeze(call.bound, call.arguments) == found.arguments
+    except (ApprovalError, Refused):  # its row was edited, or nobody was asked about such a call
+        return None
+    return found if same else None
+
+
 def _asked(question: Approval) -> Waiting:
     """An approval request as it was asked; the facts of now need a job."""
+    approved = question.state == "approved"
     decision = Decision(
         effect=Effect.ASK,
         policies=question.policies,
-        reason=question.reason,
-        needs=question.needs,
+        reason="it is approved, and waits for its job only" if approved else question.reason,
+        needs=None if approved else question.needs,
     )
     return Waiting(
         request=question.request,

@@ -63,7 +63,7 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None) -
     lines.append(f"Asked because: {waiting.decision.reason}")
     if waiting.decision.needs is not None:
         lines.append(f"Missing: {waiting.decision.needs}.")
-    lines.append(f"Answer: agentguard approvals show {waiting.request[:16]}")
+    lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")
     if note:
         lines.append(note)
     return "\n".join(lines)

@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.tools import BaseTool, InjectedToolArg, InjectedToolCallId, StructuredTool, tool
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolRuntime
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FilePath, computed_field
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    StrictInt,
+    computed_field,
+)
 from pydantic import field_validator as validator
 from pydantic.v1 import BaseModel as OldModel
 from typing_extensions import TypedDict
@@ -924,3 +932,16 @@ def test_a_draft_is_a_binding_to_correct(tmp_path: Path) -> None:
     Bound(made_of_it)
     with pytest.raises(BindingError):
         draft(takes(dict[str, Any]))
+
+
+def test_a_schema_that_tells_one_from_one_point_nought_is_asked_about_each() -> None:
+    @tool
+    def repeat(times: StrictInt) -> str:
+        """Repeat."""
+        return str(times)
+
+    warm = bound(repeat, plain=["times"])
+    assert warm.freeze({"times": 1}) == {"times": 1}
+    with pytest.raises(ValueError, match="times"):
+        warm.freeze({"times": 1.0})
+    assert type(warm.freeze({"times": 1})["times"]) is int

@@ -761,3 +761,35 @@ def test_I4_a_known_child_joins_its_new_parents_and_so_do_its_own_children(bench
         assert (row["labels"], row["version"]) == ('["brand","likeness"]', 2)
         people = ledger.all("SELECT person FROM contributors WHERE sha256 = ?", sha256)
         assert {row["person"] for row in people} == {"kim", "omar"}
+
+
+def test_I1_a_window_that_closed_stops_a_claim_that_finds_anothers_grant(
+    bench: Bench, clock: Clock
+) -> None:
+    """Two tasks were told yes; one claims and fails, the other one takes long over its copies."""
+    bench.credential = bench.take(lifetime=10 * REVIEW)
+    asked = bench.ask()
+    bench.answer(asked, "omar", Effect.PERMIT)
+    first, second = (bench.judged(asked, Effect.PERMIT, lasts=3 * REVIEW) for _ in range(2))
+    assert bench.claim(asked, asked=True, to_grant=first) is None
+    bench.finish(asked, GrantState.FAILED)
+    bench.ledger.renew_lease(bench.job, epoch=1, lease=10 * REVIEW)
+    clock.now += REVIEW
+    closed = "its approval is not live: the review window closed"
+    assert bench.claim(asked, asked=True, to_grant=second) == closed
+    assert bench.claim(asked, asked=True) == closed
+    assert bench.state(asked) == "failed"
+
+
+def test_S21_a_tool_that_paused_itself_goes_on_when_its_job_is_entered_again(bench: Bench) -> None:
+    asked, never = bench.ask(), bench.permit()
+    bench.answer(asked, "omar", Effect.PERMIT)
+    granted = bench.judged(asked, Effect.PERMIT)
+    assert bench.claim(asked, asked=True, to_grant=granted) is None
+    bench.ledger.unclaim(asked, epoch=bench.epoch)
+    assert bench.ledger.leave_job(bench.job, epoch=1, clean=True, reason="left") == "waiting"
+    assert [bench.state(one) for one in (asked, never)] == ["issued", "revoked"]
+    bench.rejoin()
+    assert bench.claim(asked, asked=True) is None
+    bench.finish(asked)
+    assert bench.ledger.leave_job(bench.job, epoch=2, clean=True, reason="left") == "ended"

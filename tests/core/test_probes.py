@@ -660,3 +660,27 @@ def test_doctor_hints_at_a_probe_that_is_missing(
 
     assert found("without") == ["look"]
     assert found("bindings") == []
+
+
+def test_I8_what_was_sent_under_another_configuration_is_not_looked_for_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """The destination's address changed in between: not there says nothing of where it was sent."""
+    vendor = Vendor()
+    studio = open_desk(tmp_path, vendor, effect="probeable")
+    crash(studio, vendor, sent=True)
+    studio.guard.close()
+    written = (tmp_path / "agentguard.toml").read_text("utf-8")
+    moved = written.replace('url = "file:out/team"', 'url = "file:out/elsewhere"')
+    assert moved != written
+    (tmp_path / "agentguard.toml").write_text(moved, "utf-8")
+    later = Vendor()
+    again = open_desk(tmp_path, later, keys=studio.keys, clock=studio.clock, effect="probeable")
+    ((_, said),) = again.guard.reconcile()
+    assert said.startswith("stays unknown: the configuration of team changed since it was begun")
+    assert later.asked == []
+    again.guard.close()
+    (tmp_path / "agentguard.toml").write_text(written, "utf-8")
+    back = open_desk(tmp_path, vendor, keys=studio.keys, clock=studio.clock, effect="probeable")
+    assert [said for _, said in back.guard.reconcile()] == ["executed"]
+    back.guard.close()

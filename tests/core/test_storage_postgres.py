@@ -385,6 +385,60 @@ def test_I8_I10_a_commit_without_an_answer_is_found_out_and_never_done_twice(
     audit.verify(ledger.storage, place.checkpoints)
 
 
+def test_I8_a_number_that_a_crashed_server_gave_away_again_is_no_commit(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not flushed when the server crashed is gone, and its number is another's by now."""
+    bench = Bench(ledger)
+    one, other = bench.permit(), bench.permit()
+    seen: list[str] = []
+    run, end = PostgresStorage._run, PostgresStorage._end
+
+    def numbered(self: PostgresStorage, *args: Any, **kwargs: Any) -> Any:
+        results, records, xid = run(self, *args, **kwargs)
+        seen.append(xid)
+        return results, records, seen[0]
+
+    def lost(self: PostgresStorage, link: Any) -> None:
+        if len(seen) != 2:
+            return end(self, link)
+        link.roll_back()
+        link.raw.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(PostgresStorage, "_run", numbered)
+    monkeypatch.setattr(PostgresStorage, "_end", lost)
+    assert bench.claim(other) is None  # committed, under the number that the next one gets
+    assert bench.claim(one) is None
+    assert len(seen) == 3  # it was done again, since it was not there
+    assert bench.state(one) == "claimed"
+
+
+def test_I8_a_number_that_the_server_has_forgotten_is_no_commit(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, end = PostgresStorage._run, PostgresStorage._end
+    left = [True]
+
+    def ahead(self: PostgresStorage, *args: Any, **kwargs: Any) -> Any:
+        results, records, xid = run(self, *args, **kwargs)
+        return results, records, str(int(xid) + 1_000_000)
+
+    def lost(self: PostgresStorage, link: Any) -> None:
+        if not left:
+            return end(self, link)
+        left.pop()
+        link.roll_back()
+        link.raw.close()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(PostgresStorage, "_run", ahead)
+    monkeypatch.setattr(PostgresStorage, "_end", lost)
+    assert ledger.storage.submit(noted("a")).result(20) == "a"
+    assert names(ledger) == {"a"}
+    assert kinds(ledger) == ["noted"]
+
+
 @pytest.mark.parametrize("reached", [True, False])
 def test_I8_a_commit_that_breaks_for_any_reason_is_never_done_twice(
     ledger: Ledger, reached: bool, monkeypatch: pytest.MonkeyPatch

@@ -128,3 +128,56 @@ def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is
     assert job.state is JobState.WAITING
     assert results(finish(studio, left))[-1].status == "success"
     assert studio.world.count("publish") == 1
+
+
+def test_what_is_shown_again_says_whether_it_is_approved(studio: Studio) -> None:
+    left = leave(studio, "protect")
+    (asked,) = left.graph.invoke(None, left.config)["__interrupt__"]
+    assert "Missing: 1 person" in asked.value["description"]
+    studio.answer(studio.pending().request, OMAR)
+    (asked,) = left.graph.invoke(None, left.config)["__interrupt__"]
+    assert "it is approved, and waits for its job only" in asked.value["description"]
+    assert "Missing" not in asked.value["description"]
+    assert asked.value["agentguard"]["approvals_needed"] == 0
+
+
+@pytest.mark.parametrize("way", ["protect", "middleware", "inline"])
+@pytest.mark.parametrize(
+    ("name", "agent", "args"),
+    [
+        ("publish", "publisher", {"to": "site"}),
+        ("crop", "editor", {"width": 1, "height": 1}),
+    ],
+)
+def test_I6_another_call_under_the_same_ids_is_not_shown_the_question(
+    studio: Studio, way: str, name: str, agent: str, args: dict[str, Any]
+) -> None:
+    """Whoever names its thread and its call like another tenant's learns nothing of that call."""
+    leave(studio, "protect")
+    (asset,) = [row["id"] for row in studio.guard.ledger.all("SELECT id FROM assets")]
+    script = [says(call(name, {"source": asset, **args}, id="c1"), id="m1")]
+    graph = graph_of(studio, way, studio.tools[name], script, agent=agent)
+    state = graph.invoke(GO, ANYHOW)
+    assert "__interrupt__" not in state
+    assert "belongs to no job" in results(state)[-1].content
+    assert studio.world.effects == []
+    assert studio.pending().state == "pending"
+
+
+def test_a_thread_that_goes_on_in_another_job_is_told_that_its_call_was_decided_before(
+    studio: Studio,
+) -> None:
+    """After a crash: what the old job began may have been done; nothing says that it was not."""
+    script = [says(call("publish", {"source": "", "to": "team"}, id="c1"), id="m1")]
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        script[0].tool_calls[0]["args"]["source"] = asset
+        graph = graph_of(studio, "protect", studio.tools["publish"], script)
+        config = job.config(thread_id="t")
+        graph.invoke(GO, config, interrupt_before=["tools.execute"])  # decided, and not run
+    with studio.guard.open_job("again", requested_by=KIM) as job:
+        again = job.import_asset(studio.folder / "in.png", ["brand"])
+        assert again == asset
+        state = graph.invoke(None, job.config(thread_id="t"))
+    assert "decided on in an earlier job" in results(state)[-1].content
+    assert studio.world.count("publish") == 0
