@@ -25,6 +25,7 @@ from agentguard.errors import IllegalTransition, LedgerCorrupt
 _log = logging.getLogger(__name__)
 
 _UNSIGNED = 64
+_SOUGHT = ("grants", "approvals", "answers", "jobs", "credentials")  # found by index at each claim
 
 
 class SqliteTx(Tx):
@@ -115,6 +116,12 @@ class SqliteStorage(Storage):
 
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader)
+
+    def verify_indexes(self, reader: Reader) -> None:
+        for table in _SOUGHT:
+            said = reader.execute(f"PRAGMA integrity_check({table})").fetchone()[0]
+            if said != "ok":
+                raise LedgerCorrupt(f"an index of {table} was edited: {said}")
 
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         yield from reader.execute(  # as bytes: what somebody put there need not be text

@@ -149,6 +149,14 @@ class Storage(ABC):
             LedgerCorrupt: naming the first object that is missing, added or different.
         """
 
+    def verify_indexes(self, reader: Reader) -> None:
+        """Compare the indexes that the one use of a Grant rests on with their tables (I8).
+
+        Raises:
+            LedgerCorrupt: one leaves out a row, which nobody would find any more.
+        """
+        return
+
     @abstractmethod
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         """The log from one record on: (index, body)."""

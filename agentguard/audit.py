@@ -96,6 +96,7 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
         with storage.snapshot() as connection:
             try:
                 storage.verify_schema(connection)
+                storage.verify_indexes(connection)
                 kept = [checkpoints.verified(signed) for signed in storage.notes(connection)]
             except LedgerCorrupt as error:
                 raise VerificationFailed(str(error)) from error

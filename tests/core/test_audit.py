@@ -22,7 +22,16 @@ from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFail
 from agentguard.ledger import Ledger, Started
 from agentguard.model import Effect, GrantState, OutsideEffect
 from agentguard.storage import KEYS
-from tests.core.ledgers import KEY, Bench, checkpoints_beside, ledger_at, made, raw
+from tests.core.ledgers import (
+    KEY,
+    Bench,
+    Clock,
+    checkpoints_beside,
+    ledger_at,
+    made,
+    place_at,
+    raw,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -719,3 +728,48 @@ def test_verifying_tells_how_far_it_is(log: Log, monkeypatch: pytest.MonkeyPatch
     assert counts["records"] == [*range(10, report.records, 10), report.records]
     assert counts["rows"] == sorted(counts["rows"])
     assert counts["rows"][-1] == report.rows
+
+
+def test_I8_a_grant_that_an_index_no_longer_finds_is_noticed(tmp_path: Path) -> None:
+    """The row is there, as its record says; the product, which looks by index, would grant anew."""
+    place = place_at(tmp_path / "ledger.db")
+    with ledger_at(place, Clock()) as ledger:
+        bench = Bench(ledger)
+        one = bench.permit()
+        assert bench.claim(one) is None
+    path = tmp_path / "ledger.db"
+    for plain in (True, False):  # written while the schema says that there is no such index
+        raw_file = sqlite3.connect(path, isolation_level=None)
+        raw_file.execute("PRAGMA writable_schema = ON")
+        if plain:
+            (sql,) = raw_file.execute(
+                "SELECT sql FROM sqlite_master WHERE name = 'grants'"
+            ).fetchone()
+            saved = raw_file.execute(
+                "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master"
+                " WHERE tbl_name = 'grants'"
+            ).fetchall()
+            (row,) = raw_file.execute("SELECT * FROM grants").fetchall()
+            for (trigger,) in raw_file.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'grants'"
+            ).fetchall():
+                raw_file.execute(f"DROP TRIGGER {trigger}")
+            raw_file.execute("DELETE FROM grants")
+            raw_file.execute("DELETE FROM sqlite_master WHERE name = 'sqlite_autoindex_grants_2'")
+            raw_file.execute(
+                "UPDATE sqlite_master SET sql = ? WHERE name = 'grants'",
+                (sql.replace("request TEXT NOT NULL UNIQUE", "request TEXT NOT NULL"),),
+            )
+        else:
+            marks = ", ".join("?" * len(row))
+            raw_file.execute(f"INSERT INTO grants VALUES ({marks})", row)
+            raw_file.execute("DELETE FROM sqlite_master WHERE tbl_name = 'grants'")
+            for entry in saved:
+                raw_file.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+        (version,) = raw_file.execute("PRAGMA schema_version").fetchone()
+        raw_file.execute(f"PRAGMA schema_version = {version + 1}")
+        raw_file.close()
+    with ledger_at(place, Clock()) as ledger:
+        assert ledger.one("SELECT 1 FROM grants WHERE request = ?", one.digest) is None
+        with pytest.raises(VerificationFailed, match="an index of grants was edited"):
+            audit.verify(ledger.storage, place.checkpoints)
