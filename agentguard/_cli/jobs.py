@@ -1,15 +1,14 @@
-"""`jobs`, and what ends what is over: `sweep` and `reconcile`."""
+"""`jobs`, and `sweep`, which ends what is over."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard._cli.opening import bound_in, find_job, ledger_of, require_person, workspace_of
+from agentguard._cli.opening import find_job, ledger_of, workspace_of
+from agentguard._cli.reconcile import reconcile
 from agentguard._cli.show import (
     EFFECT_STYLES,
     Json,
@@ -84,7 +83,7 @@ def list_jobs(
             ]
             for row in rows
         ],
-        tight=["job"],
+        tight=["job", "asked by"],
     )
 
 
@@ -198,64 +197,6 @@ def end(
     say(f"{name} {'has ended' if changed else 'had ended already'}")
     for one in started:
         say(f"  had started: agentguard explain {short(one['request'])}", "yellow")
-
-
-def reconcile(
-    ctx: typer.Context,
-    request: Annotated[
-        str | None, typer.Argument(help="One request that a person looked into.")
-    ] = None,
-    happened: Annotated[
-        bool | None, typer.Option("--happened/--did-not", help="What the person found.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="The person who looked.")] = None,
-    bindings: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:NAME", help="Your list of Bindings, whose probes are asked."),
-    ] = None,
-    json_: Json = False,
-) -> None:
-    """Find out what became of calls after a crash.
-
-    Asks each destination, and the probe of each tool's Binding, about calls whose outcome is
-    unknown. Nothing is sent again. What can't be found out stays unknown until a person looks,
-    and says what they found.
-
-    \b
-    Examples:
-      $ agentguard reconcile
-      $ agentguard reconcile --bindings bindings:bindings
-      $ agentguard reconcile 3f9a0c0011223344 --did-not --by omar@acme.example
-
-    Next: `agentguard explain REQUEST` for one that stays unknown.
-    """
-    from agentguard import recovery
-    from agentguard.broker import Broker
-
-    workspace = workspace_of(ctx)
-    if request is not None or happened is not None or by is not None:
-        if request is None or happened is None or by is None:
-            raise typer.BadParameter("name REQUEST, --happened or --did-not, and --by PERSON")
-        if bindings is not None:
-            raise typer.BadParameter("a person looked: leave out --bindings")
-        require_person(workspace, by)
-        with ledger_of(workspace) as ledger:
-            digest = recovery.settle(ledger, request, happened=happened, by=by)
-        say(f"{short(digest)}  {'executed' if happened else 'failed'}, as {visible(by)} says")
-        return
-    bound = bound_in(bindings) if bindings is not None else {}
-    # What a probe prints must not get into our output.
-    with ledger_of(workspace) as ledger, contextlib.redirect_stdout(sys.stderr):
-        found = recovery.reconcile(ledger, Broker(workspace.destinations), bound)
-    if json_:
-        print_json([{"request": request, "found": what} for request, what in found])
-        return
-    for request, what in found:
-        say(f"{short(request)}  {visible(what)}")
-        if "a person must look" in what:
-            say(f"agentguard reconcile {short(request)} --happened|--did-not --by PERSON")
-    if not found:
-        say("No call has an unknown outcome.")
 
 
 def sweep(ctx: typer.Context, json_: Json = False) -> None:

@@ -344,6 +344,16 @@ def test_a_job_can_be_ended_with_all_that_lives_in_it(shell: Shell, studio: Stud
         assert [one["state"] for one in shell.json("approvals", "list", "--all")] == ["revoked"]
 
 
+def test_who_asked_for_a_job_is_listed_in_one_piece(shell: Shell, studio: Studio) -> None:
+    """At 80 columns: it is copied into `rejoin_job(..., by=...)`."""
+    purpose = "the second round of the spring campaign"
+    with studio.guard.open_job(purpose, requested_by=KIM) as job:
+        ask_for_export(studio, job, job.import_asset(studio.picture(), ["brand"]))
+    (row,) = [line for line in shell("jobs", "list").splitlines() if job.id in line]
+    assert "waiting" in row
+    assert f" {KIM} " in row
+
+
 def test_sweep_and_reconcile_say_what_they_did(shell: Shell, studio: Studio) -> None:
     with studio.guard.open_job("poster", requested_by=KIM):
         pass
