@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentguard._cli.opening import require_person, workspace_of
 from agentguard._cli.show import Json, Say, passphrase, print_json, say, table, visible
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 KeyFolder = Annotated[
     Path | None,
@@ -31,7 +34,8 @@ def add(
 
     Its public half is noted in the signers file. The person runs this on their own machine and
     picks a passphrase (or sets AGENTGUARD_PASSPHRASE). The private half stays in their key folder;
-    the signers file is shared with the workspace: commit it.
+    the signers file is shared with the workspace: commit it. A person who has a key already, from
+    another workspace, is asked for its passphrase and uses it here too.
 
     \b
     Example:
@@ -45,21 +49,44 @@ def add(
     require_person(workspace, person)
     path = identity.person_key_path(key_folder or identity.key_folder(), person)
     identity.Signers.load(workspace.signers)  # a broken file is found before a key is made
+    comment = f"added {datetime.now(UTC).date().isoformat()}"
     if path.exists():
-        from agentguard.errors import ApprovalError
-
-        raise ApprovalError(f"{path}: exists; a key is never overwritten, move it away first")
-    key = identity.create_person_key(path, passphrase(new=True))
-    try:
-        today = datetime.now(UTC).date().isoformat()
-        identity.append_signer(workspace.signers, person, key, comment=f"added {today}")
-    except BaseException:
-        path.unlink()  # a key that speaks for nobody
-        raise
-    say(f"{visible(person)} has key {identity.key_id(key)}")
+        key = _known_key(path, person, workspace.signers)
+        identity.append_signer(workspace.signers, person, key, comment=comment)
+        say(f"{visible(person)} uses key {identity.key_id(key)} here too")
+    else:
+        key = identity.create_person_key(path, passphrase(new=True))
+        try:
+            identity.append_signer(workspace.signers, person, key, comment=comment)
+        except BaseException:
+            path.unlink()  # a key that speaks for nobody
+            raise
+        say(f"{visible(person)} has key {identity.key_id(key)}")
     say(f"  private  {visible(path)} (keep it, nobody can restore it)")
     say(f"  public   {visible(workspace.signers)} (share it: commit this file)")
     say("Next: agentguard approvals list")
+
+
+def _known_key(path: Path, person: str, signers: Path) -> Ed25519PublicKey:
+    """The public half of a key that is there already, if it does not speak for the person yet."""
+    from agentguard import identity
+    from agentguard.errors import ApprovalError
+
+    said = f"{visible(path)} is there already; its passphrase"
+    try:
+        key = identity.load_person_key(path, passphrase(text=said)).public_key()
+    except ApprovalError as error:
+        raise ApprovalError(
+            f"{error}. This key was there already; to use it here without its passphrase, copy"
+            f" {person}'s line from the other workspace's {signers.name}"
+        ) from None
+    name = identity.key_id(key)
+    if identity.Signers.load(signers).lookup(person, name) is not None:
+        raise ApprovalError(
+            f"{person} has key {name} here already ({path}); nothing was changed. A key is never"
+            " overwritten: for a second one, name another --key-folder"
+        )
+    return key
 
 
 @app.command("list")

@@ -185,8 +185,12 @@ def span(ms: int) -> str:
     return " ".join(said[:2]) or f"{seconds} s"
 
 
-def passphrase(*, new: bool = False) -> str:
+def passphrase(*, new: bool = False, text: str = "Passphrase") -> str:
     """A person's passphrase: from AGENTGUARD_PASSPHRASE, or asked for without echo.
+
+    Args:
+        new: it is chosen, and asked for twice.
+        text: what is asked for, where it is not new.
 
     Raises:
         AgentGuardError: there is no terminal to ask at.
@@ -199,7 +203,8 @@ def passphrase(*, new: bool = False) -> str:
             "there is no terminal to ask for the passphrase; run this at one, or set"
             " AGENTGUARD_PASSPHRASE"
         )
-    text = "A new passphrase for the key (8 characters or more)" if new else "Passphrase"
+    if new:
+        text = "A new passphrase for the key (8 characters or more)"
     return str(typer.prompt(text, hide_input=True, confirmation_prompt=new, err=True))
 
 

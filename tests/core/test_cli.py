@@ -17,7 +17,8 @@ import pytest
 import typer.main
 
 from agentguard.cli import app
-from agentguard.identity import create_log_key
+from agentguard.identity import Signers, create_log_key
+from tests.core import command_line
 from tests.core.command_line import Shell
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
@@ -147,12 +148,37 @@ def test_a_person_gets_a_key_once_and_only_if_configured(workspace: Shell) -> No
     assert str(path) in text
     assert path.stat().st_mode & 0o777 == 0o600
     assert OMAR in (workspace.folder / "agentguard.signers").read_text()
+    assert "here already" in workspace.error("people", "add", OMAR)
     assert "never overwritten" in workspace.error("people", "add", OMAR)
     assert "no person" in workspace.error("people", "add", "eve@acme.example")
     people = {row["person"]: row for row in workspace.json("people", "list")}
     assert len(people[OMAR]["keys"]) == 1
     assert people[KIM]["keys"] == []
     assert "no key" in workspace("people", "list")
+
+
+def test_a_person_uses_one_key_in_two_workspaces(
+    workspace: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace("people", "add", OMAR)
+    key = workspace.folder / "home" / "agentguard" / "keys" / f"{OMAR}.pem"
+    made = key.read_bytes()
+    other = workspace.folder / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    workspace("init", "--workspace", "other", "--person", KIM, "--person", OMAR)
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line, "PASSPHRASE", "another passphrase")
+        said = workspace.error("people", "add", OMAR)
+    assert "wrong passphrase" in said
+    assert f"copy {OMAR}'s line from the other workspace's agentguard.signers" in said
+    assert not (other / "agentguard.signers").exists()
+    assert f"{OMAR} uses key" in workspace("people", "add", OMAR)
+    assert key.read_bytes() == made
+    first, second = (
+        Signers.load(folder / "agentguard.signers").keys for folder in (workspace.folder, other)
+    )
+    assert set(first[OMAR]) == set(second[OMAR])
 
 
 def test_no_key_stays_if_its_public_half_can_not_be_noted(workspace: Shell) -> None:
