@@ -21,7 +21,8 @@ from bench.figures import Figure
 from bench.rounds import Scale, Times
 from bench.studio import GO, KIM, Studio, graph, note, says, studio, succeeded
 
-WHOLE = "the whole run"
+WHOLE = {"profile": "the whole run, permitted", "profile-asked": "the whole run, asked"}
+_ALL = "all of it"
 REST = "LangGraph and LangChain, and waiting for their saver"
 SAVER = "the saver, on threads of its own"
 WRITER = "the ledger's writer, on a thread of its own"
@@ -123,11 +124,11 @@ def _figures(subject: str, spans: Spans, rounds: int) -> list[Figure]:
     bare, guarded = (spans.parts(side, rounds) for side in ("bare", "guarded"))
     figures = []
     for part, two in guarded.items():
-        one = bare[part]
+        one, what = bare[part], WHOLE[subject] if part == _ALL else part
         detail = f"{two.cpu:.2f} ms CPU" + (f", {two.calls:.0f} times" if two.calls else "")
         if one.wall:
             detail += f"; unguarded {one.wall:.2f} ms, {one.cpu:.2f} ms CPU"
-        figures.append(Figure(subject=subject, what=part, value=two.wall, unit="ms", detail=detail))
+        figures.append(Figure(subject=subject, what=what, value=two.wall, unit="ms", detail=detail))
     return figures
 
 
@@ -161,7 +162,7 @@ class Spans:
             wall - sum(each.wall for part, each in own.items() if part != SAVER),
             cpu - writer - sum(each.cpu for each in own.values()),
         )
-        return {WHOLE: _Sum(wall, cpu), REST: rest, **own, WRITER: _Sum(writer, writer)}
+        return {_ALL: _Sum(wall, cpu), REST: rest, **own, WRITER: _Sum(writer, writer)}
 
     def run(self, side: str, run: Callable[[], object]) -> None:
         """Run one side, and add up what it took."""

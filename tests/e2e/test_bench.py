@@ -22,7 +22,12 @@ EXPECTED = {
     "log": {"root of 1,000 records, p50", "audit verify, 1,000 records"},
     "jobs": {"threads that renew leases"},
     "importing": {"import agentguard"},
-    "profile": {"deciding (Cedar)", "ledger: waiting for commits", "the whole run"},
+    "profile": {
+        "deciding (Cedar)",
+        "ledger: waiting for commits",
+        "the whole run, permitted",
+        "the whole run, asked",
+    },
 }
 
 
@@ -36,6 +41,10 @@ def test_a_subject_measures_what_it_says(subject: str, tmp_path: Path) -> None:
     assert all(figure["subject"].split("-")[0] == subject for figure in figures)
     assert all(figure["value"] >= 0 for figure in figures)
     assert any(figure["value"] > 0 for figure in figures)
+    assert all(figure["met"] is None for figure in figures)  # too little to judge
+    if subject == "log":  # CPU and time are of the same seconds: little else runs in them
+        verified = found["audit verify, 1,000 records"]
+        assert float(verified["detail"].split(" s CPU")[0]) <= verified["value"] + 0.2
     if subject == "commits":  # decided, claimed, finished (I10); durable before an effect (I8)
         assert found["a permitted call without an effect outside: commits"]["value"] == 3
         assert found["a permitted export: commits"]["detail"].startswith("1 durable")
@@ -89,6 +98,14 @@ def test_the_documents_have_a_table_for_every_subject() -> None:
     text = "".join((docs / name).read_text("utf-8") for name in ("benchmarks.md", "scale.md"))
     for subject in (*SUBJECTS, "profile-asked"):
         assert f"<!-- bench: {subject} -->\n| what |" in text, subject
+
+
+def test_a_quick_run_is_for_no_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench: graphs -->\n<!-- /bench -->\n", "utf-8")
+    with pytest.raises(SystemExit):
+        main(["importing", "--quick", "--into", str(page)])
+    assert page.read_text("utf-8") == "<!-- bench: graphs -->\n<!-- /bench -->\n"
 
 
 def test_an_unknown_subject_is_an_error_that_lists_them(
