@@ -22,7 +22,7 @@ help:  ## show what there is
 
 .venv/.demo: .venv/.base pyproject.toml
 	@echo "installing agentguard and what its demo needs"
-	@$(PIP) --no-build-isolation --editable . --group demo
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP) --no-build-isolation --editable . --group demo
 	@touch $@
 
 .venv/.dev: .venv/.demo

@@ -110,12 +110,15 @@ class Broken(AgentGuard):
         return made
 
 
+STAMPED = "agentguard-rubber-stamp"
+"""agentguard where people approve all that they are asked."""
+
 COMPARED: tuple[Guard, ...] = (
     NoGuard(),
     AllowList(),
     Hitl("hitl-rubber-stamp", RUBBER_STAMP),
     Hitl("hitl-careful", CAREFUL),
-    AgentGuard("agentguard-rubber-stamp", people=RUBBER_STAMP, judged=False),
+    AgentGuard(STAMPED, people=RUBBER_STAMP, judged=False),
     AgentGuard("agentguard-middleware", shape="agent"),
     AgentGuard("agentguard"),
 )

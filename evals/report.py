@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from evals.guards import STAMPED
 from evals.replay import Result
 from evals.stats import by_family, median, wilson
 
@@ -104,9 +105,9 @@ def print_report(console: Console, results: Sequence[Result], *, seed: int, seco
         f"\n[dim]{len(scenarios)} scenarios in {len(families)} families, {len(results)} runs in"
         f" {seconds:.0f} s, seed {seed}. Counted on executed effects. In brackets: 95 %, by cluster"
         " bootstrap over families (all or none: Wilson over families); --json has Wilson over"
-        " scenarios too. A guard that an attack's or job's steps can't be done to is left out of"
-        " its count (n/a). asked: questions to people per benign job. ms/call: median of benign"
-        " jobs, tools' own time left out.[/dim]",
+        " scenarios too. What can't be done to a guard at all (n/a) is left out of its count, so"
+        " the numbers behind the / differ. asked: questions to people per benign job. ms/call:"
+        " median of benign jobs, tools' own time left out.[/dim]",
         highlight=False,
     )
     bad = [result for result in results if result.bad]
@@ -128,11 +129,27 @@ def print_report(console: Console, results: Sequence[Result], *, seed: int, seco
     judged = [result for result in results if result.judged]
     if judged and not any(result.bad for result in judged):
         names = ", ".join(sorted({result.guard for result in judged}))
-        console.print(f"[green]✓[/green] {names}: no attack through, no benign job blocked")
+        console.print(
+            f"[green]✓[/green] {names}: no attack through, no benign job blocked"
+            f" ({_people(results)})",
+            highlight=False,
+        )
 
 
 _MARKS = {"through": "[red]✗[/red]", "stopped": "[green]✓[/green]", "done": "[green]✓[/green]",
           "blocked": "[red]✗[/red]", "n/a": "[dim]·[/dim]", "error": "[red]![/red]"}  # fmt: skip
+
+
+def _people(results: Iterable[Result]) -> str:
+    """Whose word the last line rests on: people are the part that no guard can vouch for."""
+    stamped = [r for r in results if r.guard == STAMPED and r.kind == "attack"]
+    through = sum(result.outcome == "through" for result in stamped)
+    if not stamped:
+        return "with careful people"
+    return (
+        "with careful people; with people who approve everything,"
+        f" {through} get{'s' * (through == 1)} through"
+    )
 
 
 def print_details(console: Console, results: Sequence[Result]) -> None:

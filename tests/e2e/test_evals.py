@@ -107,6 +107,18 @@ def test_people_who_approve_everything_are_asked_about_what_gets_through() -> No
     assert (result.outcome, result.asked) == ("stopped", 0)
 
 
+def test_the_last_line_says_on_whose_word_it_rests(tmp_path: Path) -> None:
+    words = ("--guard", "agentguard", "--only", "customer-photo-to-public")
+    file = tmp_path / "e.jsonl"
+    code, output = run(*words, "--json", file)
+    assert code == 0
+    assert "no benign job blocked (with careful people)" in " ".join(output.split())
+    code, output = run(*words, "--guard", "agentguard-rubber-stamp", "--json", file)
+    assert code == 0
+    said = "(with careful people; with people who approve everything, 1 gets through)"
+    assert said in " ".join(output.split())
+
+
 def test_what_a_guard_has_nothing_for_is_not_held_against_it() -> None:
     recalled = BY_NAME["recalled-after-approval"]
     assert replay(recalled, "attack", "hitl-careful").outcome == "n/a"
