@@ -18,7 +18,7 @@ _COLUMNS: dict[Kind, str] = {
 def _said(at_death: int, grant: str, reconciled: str, final: str) -> str:
     sent = "sent" if at_death else "not sent"
     if grant != "unknown":
-        return sent if grant == "none" else f"{sent}; {grant}"
+        return f"{sent}; {'no Grant yet' if grant == 'none' else grant}"
     found = f"reconcile: {final}" if reconciled == final else f"person: {final}"
     return f"{sent}; unknown → {found}"
 
@@ -35,7 +35,7 @@ def table(outcomes: Iterable[Outcome]) -> list[str]:
         said = _said(outcome.at_death, outcome.grant, outcome.reconciled, outcome.final)
         row = found.setdefault((outcome.cell.step, kind), [])
         if kind == "none":
-            said = "not run" if said == "not sent" else said.removeprefix("not sent; ")
+            said = said.removeprefix("not sent; ").replace("no Grant yet", "not run")
         if said not in row:
             row.append(said)
     return _lines(found)
@@ -53,10 +53,18 @@ def expected_table(cells: Iterable[Cell]) -> list[str]:
     return table(outcomes)
 
 
+def _either(said: list[str]) -> str:
+    """All that was found of one cell; what they begin with alike is said once."""
+    first, _, _ = said[0].partition("; ")
+    if len(said) > 1 and all(each.startswith(f"{first}; ") for each in said):
+        return f"{first}; {' or '.join(each.removeprefix(f'{first}; ') for each in said)}"
+    return " or ".join(said)
+
+
 def _lines(found: dict[tuple[str, Kind], list[str]]) -> list[str]:
     lines = [f"| dies at | {' | '.join(_COLUMNS.values())} |", "|---" * 5 + "|"]
     for name, step in STEPS.items():
-        cells = [" or ".join(found.get((name, kind), ["-"])) for kind in _COLUMNS]
+        cells = [_either(found.get((name, kind), ["-"])) for kind in _COLUMNS]
         if any(cell != "-" for cell in cells):
             lines.append(f"| `{name}` {step.says} | {' | '.join(cells)} |")
     return lines
