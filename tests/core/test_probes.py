@@ -628,7 +628,7 @@ def test_the_command_asks_the_probes_of_the_bindings_that_it_is_given(
     shell = Shell(tmp_path)
     said = shell("reconcile")
     assert "post is not bound here; `agentguard reconcile --bindings MODULE:NAME`" in said
-    assert "--happened|--did-not" in said  # or a person looks
+    assert "--happened --by PERSON" in said  # or a person looks
     assert "is bound twice" in shell.error("reconcile", "--bindings", "desk_of_probes:twice")
     assert "expected Bindings" in shell.error("reconcile", "--bindings", "desk_of_probes:nothing")
     assert "has no probe=" in shell("reconcile", "--bindings", "desk_of_probes:without")
