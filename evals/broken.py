@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from unittest import mock
 
 from agentguard import decide as deciding
-from agentguard.approvals import Approvals, _outcome
+from agentguard.approvals import Approvals
 from agentguard.assets import Scratch, Store
 from agentguard.broker import Broker, Receipt
 from agentguard.claims import Claim
@@ -59,8 +59,7 @@ def _no_eligibility() -> Any:
     """Anybody approves anything, also their own work."""
 
     def answer(self: Approvals, given: Answer) -> Any:
-        approval = self.show(given.request)
-        self._ledger.answer(given, outcome=_outcome(approval, given))
+        self._ledger.answer(given)
         return self.show(given.request)
 
     def eligible(facts: Any) -> Any:
