@@ -605,7 +605,7 @@ def test_a_killed_leader_leaves_nothing_unlogged(ledger: Ledger, place: Place) -
     child = int(done.stdout)
     try:
         assert kinds(ledger) == ["noted"]
-        assert leads(ledger)
+        wait_for(lambda: leads(ledger))
     finally:
         os.kill(child, signal.SIGKILL)
     audit.verify(ledger.storage, place.checkpoints)

@@ -94,7 +94,7 @@ def test_only_what_is_on_the_disk_is_signed(path: Path) -> None:
 
     opened = storage.SqliteStorage(path, clock=Clock(), committed=committed)
     try:
-        for _ in range(120):
+        for _ in range(200):
             opened.submit(spy).result(20)
         assert signed == [65, 130, 195]  # the 65th commit is made durable, so that it can be
         opened.submit(spy, durable=True).result(20)

@@ -112,6 +112,11 @@ def test_guarded(one: Attack, column: Column, grounds: Grounds) -> None:
 def test_bare(one: Attack, gate: str, grounds: Grounds) -> None:
     """The control: where an interrupt alone is the gate, the attack does what it is for."""
     column = Column(gate=gate, mode=one.modes[0], saver=one.savers[0])  # type: ignore[arg-type]
-    with opened(grounds, one, column, guarded=False) as way:
-        one.run(way)
-        assert way.harm() != []
+    harm: list[str] = []
+    for _ in range(3):  # what races wins at times only, on a busy machine
+        with opened(grounds, one, column, guarded=False) as way:
+            one.run(way)
+            harm = list(way.harm())
+        if harm:
+            break
+    assert harm != []
