@@ -2,7 +2,8 @@
 
 The guarded side asks in the ledger, verifies a signed Answer there, decides again, claims and
 records; stock believes whatever it is resumed with. That a person signs takes no time here: the
-Answer is signed between the two runs, and only its way in is timed.
+Answer is signed between the two runs, and only its way in is timed. The same nodes with nothing in
+them say how much of it is LangGraph's.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any, Literal
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.types import Command
+from langgraph.graph import MessagesState
+from langgraph.types import Command, Send, interrupt
 
 from agentguard.approvals import sign_answer
 from agentguard.langgraph import GuardMiddleware, protect
@@ -54,6 +57,7 @@ def measure(scale: Scale) -> list[Figure]:
             "batched": (stock(say, saver, "batched"), by_payload(_approve_all)),
             "protect": (asking_graph(place, asset).compile(checkpointer=saver), by_person(place)),
             "GuardMiddleware": (_agent(place, say, saver), by_person(place)),
+            "nodes": (_nodes_alone(say, saver), by_payload(lambda asked: True)),
         }
         times = {name: Times() for name in sides}
         for number in range(scale.rounds + 3):
@@ -64,7 +68,11 @@ def measure(scale: Scale) -> list[Figure]:
         ratio("asking", f"{way}: ask and resume ÷ stock {mode}", times[mode], times[way], aim)
         for way in ("protect", "GuardMiddleware")
         for mode, aim in _AIMS.items()
-    ]
+    ] + [
+        ratio("asking", f"protect's nodes with nothing in them ÷ stock {mode}",
+              times[mode], times["nodes"])
+        for mode in _AIMS
+    ]  # fmt: skip
 
 
 def asking_graph(place: Studio, asset: str) -> Any:
@@ -121,6 +129,26 @@ def stock(say: Callable[[], Any], saver: Any, mode: Literal["per_call", "batched
     """An agent of LangChain's that asks before it publishes."""
     asks = HumanInTheLoopMiddleware({"publish": True}, interrupt_mode=mode)
     return create_agent(turns(say), [publish], middleware=[asks], checkpointer=saver)
+
+
+def _nodes_alone(say: Callable[[], Any], saver: Any) -> Any:
+    """The nodes that `protect` makes, without a guard: what LangGraph takes to ask and go on."""
+    builder = graph([publish], say)
+    tools = builder.nodes.pop("tools").runnable
+
+    def authorize(state: MessagesState) -> Command[Any]:
+        (call,) = state["messages"][-1].tool_calls
+        return Command(goto=Send("tools.ask", [call]))
+
+    def ask(calls: list[Any], config: RunnableConfig) -> Any:
+        interrupt({"description": "May this be sent?"})
+        return tools.invoke(calls, config)
+
+    builder.add_node("tools", authorize)
+    builder.add_node("tools.ask", ask)
+    builder.edges.discard(("tools", "model"))
+    builder.add_edge("tools.ask", "model")
+    return builder.compile(checkpointer=saver)
 
 
 def _agent(place: Studio, say: Callable[[], Any], saver: Any) -> Any:
