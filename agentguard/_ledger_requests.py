@@ -229,7 +229,7 @@ def issue_grant(tx: Tx, item: Judged) -> bool:
     tx.update("approvals", "state = 'approved', ended_at = ?1",
               "request = ?2 AND state = 'pending' AND expires_at > ?1",
               tx.now, request.digest)  # fmt: skip
-    if not is_approved(tx, request.digest, asked=True):
+    if not _is_approved(tx, request.digest):
         return False
     _insert_grant(tx, item)
     tx.record(
@@ -244,20 +244,22 @@ def issue_grant(tx: Tx, item: Judged) -> bool:
     return True
 
 
-def is_approved(tx: Tx, request: str, *, asked: bool) -> bool:
-    """Whether a Request has approvals that live, or was not `asked` for any."""
+def _is_approved(tx: Tx, request: str) -> bool:
+    """Whether people were asked about a Request, and their approvals live."""
     row = tx.one(
         "SELECT state AS approval_state, expires_at AS approved_until FROM approvals"
         " WHERE request = ?",
         request,
     )
-    if row is None:
-        return not asked
-    return approved_in(row, asked=asked, now=tx.now)
+    return row is not None and approved_in(row, asked=True, now=tx.now)
 
 
 def approved_in(row: Row, *, asked: bool, now: int) -> bool:
-    """The same, of a row that holds `approval_state` and `approved_until`; NULL: there is none."""
+    """Whether approvals live, or nobody was `asked` for any.
+
+    Args:
+        row: holds `approval_state` and `approved_until`; NULL where nobody was asked.
+    """
     if row["approval_state"] is None:
         return not asked
     return bool(row["approval_state"] == "approved" and row["approved_until"] > now)
