@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentguard.ledger import Ledger
+from tests.core.command_line import Shell
 from tests.core.ledgers import Place, ledger_at
 from tests.databases import drop_ledger, postgres_url
 
@@ -36,3 +38,11 @@ def other(place: Place) -> Iterator[Ledger]:
     """The same ledger, opened by somebody else."""
     with ledger_at(place) as opened:
         yield opened
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return Shell(tmp_path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,3 +318,33 @@ def records(ledger: Ledger) -> list[Any]:
     """Every record that was committed before, in order."""
     ledger.storage.wait_for_log()
     return [json.loads(row["body"]) for row in ledger.all("SELECT body FROM records ORDER BY idx")]
+
+
+@contextmanager
+def job_held(
+    by: Ledger, job: str, then: Callable[[Tx], object] = lambda tx: None
+) -> Iterator[Callable[[], None]]:
+    """Somebody holds a job's lock for as long as the block, or until it calls what it gets.
+
+    Args:
+        then: what the holder does before it lets go.
+    """
+    go, inside = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        tx.lock_job(job)
+        inside.set()
+        assert go.wait(20)
+        then(tx)
+
+    holding = by.storage.submit(hold)
+    assert inside.wait(20)
+
+    def let_go() -> None:
+        go.set()
+        holding.result(20)
+
+    try:
+        yield let_go
+    finally:
+        let_go()

@@ -25,14 +25,6 @@ KIM, OMAR = "kim@acme.example", "omar@acme.example"
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """A shell in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return Shell(tmp_path)
-
-
-@pytest.fixture
 def workspace(shell: Shell) -> Shell:
     """A shell in a workspace of two people."""
     shell("init", "--workspace", "acme", "--person", KIM, "--person", OMAR)

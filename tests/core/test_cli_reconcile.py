@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +17,6 @@ KIM, OMAR = "kim@acme.example", "omar@acme.example"
 NONE = "No call has an unknown outcome.\n"
 Put = Callable[[Folder, Any], str]
 put: Put = Folder.put
-
-
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    return Shell(tmp_path)
 
 
 @pytest.fixture

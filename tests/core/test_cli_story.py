@@ -24,12 +24,6 @@ HOSTILE = "[red]x[/]\x1b[2J\x1b]0;owned\x07\u202egnp.exe\nstate: approved\u200b\
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    return Shell(tmp_path)
-
-
-@pytest.fixture
 def studio(shell: Shell) -> Iterator[Studio]:
     """The studio of four people, who also have keys of their own on disk."""
     with studio_in(shell.folder) as studio:

@@ -22,7 +22,7 @@ from agentguard.errors import IllegalTransition, LedgerUnavailable
 from agentguard.ledger import Ledger
 from agentguard.model import GrantState
 from agentguard.storage import Plan, Tx
-from tests.core.ledgers import Bench, Place, kinds, ledger_at, made
+from tests.core.ledgers import Bench, Place, job_held, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
 from tests.databases import drop_ledger, postgres_url, shell
 
@@ -226,16 +226,6 @@ def test_I8_nothing_that_was_read_without_its_lock_is_given_to_a_transition(
     ledger: Ledger, other: Ledger
 ) -> None:
     """Another process holds the second one's job, and changes it before it lets go."""
-    go, inside = threading.Event(), threading.Event()
-
-    def hold(tx: Tx) -> None:
-        tx.lock_job("b")
-        inside.set()
-        assert go.wait(20)
-        noted("b")(tx)
-
-    holding = other.storage.submit(hold)
-    assert inside.wait(20)
     runs: list[str] = []
     transition, its = seen("b")
 
@@ -245,33 +235,21 @@ def test_I8_nothing_that_was_read_without_its_lock_is_given_to_a_transition(
         runs.append("ended")
         return found
 
-    first, second, third = together(ledger, seen("a"), (counted, its), seen("c"))
-    assert first.result(20) == []  # who must wait holds up nobody before it
-    assert not second.done()
-    go.set()
-    holding.result(20)
+    with job_held(other, "b", noted("b")):
+        first, second, third = together(ledger, seen("a"), (counted, its), seen("c"))
+        assert first.result(20) == []  # who must wait holds up nobody before it
+        assert not second.done()
     assert second.result(20) == ["x"]
     assert third.result(20) == []
     assert runs == ["began", "began", "ended"]  # the first time it got no further than the lock
 
 
 def test_I8_the_first_one_reads_after_it_waited(ledger: Ledger, other: Ledger) -> None:
-    go, inside = threading.Event(), threading.Event()
-
-    def hold(tx: Tx) -> None:
-        tx.lock_job("a")
-        inside.set()
-        assert go.wait(20)
-        noted("a")(tx)
-
-    holding = other.storage.submit(hold)
-    assert inside.wait(20)
     transition, its = seen("a")
-    waiting = ledger.storage.submit(transition, plan=its)
-    with pytest.raises(TimeoutError):
-        waiting.result(0.3)
-    go.set()
-    holding.result(20)
+    with job_held(other, "a", noted("a")):
+        waiting = ledger.storage.submit(transition, plan=its)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
     assert waiting.result(20) == ["x"]
 
 
@@ -279,25 +257,14 @@ def test_a_lock_that_only_the_next_plan_says_and_nobody_gets_is_refused(
     ledger: Ledger, other: Ledger
 ) -> None:
     """The first of a group never waits in vain: nobody behind it would be told anything."""
-    go, inside = threading.Event(), threading.Event()
-
-    def hold(tx: Tx) -> None:
-        tx.lock_job("b")
-        inside.set()
-        assert go.wait(20)
 
     def more(tx: Tx) -> None:
         tx.lock_job("b")
 
-    holding = other.storage.submit(hold)
-    assert inside.wait(20)
-    try:
+    with job_held(other, "b"):
         first, second = together(ledger, (more, plan("a")), seen("b"))
         with pytest.raises(IllegalTransition, match="a lock that its plan does not say"):
             first.result(5)
-    finally:
-        go.set()
-    holding.result(20)
     assert second.result(20) == []
 
 
@@ -505,20 +472,10 @@ def test_calls_of_many_jobs_in_one_group_come_out_as_one_by_one(
 def test_I11_who_waits_too_long_in_a_flight_is_denied(postgres: Any, tmp_path: Path) -> None:
     place = Place(url=postgres_url(postgres, lock_timeout=1), folder=tmp_path)
     with ledger_at(place) as ledger, ledger_at(place) as other:
-        go, inside = threading.Event(), threading.Event()
-
-        def hold(tx: Tx) -> None:
-            tx.lock_job("a")
-            inside.set()
-            assert go.wait(20)
-
-        holding = other.storage.submit(hold)
-        assert inside.wait(20)
         transition, its = seen("a")
-        with pytest.raises(LedgerUnavailable, match="lock timeout; nothing was done"):
-            ledger.storage.submit(transition, plan=its).result(20)
-        assert ledger.storage.submit(noted("next")).result(20) == "next"
-        go.set()
-        holding.result(20)
+        with job_held(other, "a"):
+            with pytest.raises(LedgerUnavailable, match="lock timeout; nothing was done"):
+                ledger.storage.submit(transition, plan=its).result(20)
+            assert ledger.storage.submit(noted("next")).result(20) == "next"
         assert ledger.storage.submit(transition, plan=its).result(20) == []
     drop_ledger(place.url)

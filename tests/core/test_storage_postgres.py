@@ -32,7 +32,7 @@ from agentguard.errors import (
 )
 from agentguard.ledger import Ledger
 from agentguard.storage import Tx, open_storage
-from tests.core.ledgers import LEASE, Bench, Clock, Place, kinds, ledger_at, made
+from tests.core.ledgers import LEASE, Bench, Clock, Place, job_held, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
 from tests.databases import drop_ledger, postgres_server, postgres_url, schema_of, shell
 
@@ -248,29 +248,20 @@ def test_I8_many_processes_claim_each_grant_once(place: Place) -> None:
 
 
 def test_what_need_not_wait_is_committed_before_what_must(ledger: Ledger, other: Ledger) -> None:
-    held, inside = threading.Event(), threading.Event()
-
-    def hold(tx: Tx) -> None:
-        tx.lock_job("job-held")
-        inside.set()
-        assert held.wait(20)
 
     def wait(tx: Tx) -> str:
         tx.lock_job("job-held")
         return "waited"
 
-    holding = other.storage.submit(hold)
-    assert inside.wait(20)
-    stop = Stopper(ledger)
-    before = [ledger.storage.submit(noted(f"a{i}")) for i in range(3)]
-    waiting = ledger.storage.submit(wait)
-    after = ledger.storage.submit(noted("b"))
-    stop.release()
-    assert [one.result(20) for one in before] == ["a0", "a1", "a2"]
-    time.sleep(0.1)
-    assert not waiting.done()
-    held.set()
-    holding.result(20)
+    with job_held(other, "job-held"):
+        stop = Stopper(ledger)
+        before = [ledger.storage.submit(noted(f"a{i}")) for i in range(3)]
+        waiting = ledger.storage.submit(wait)
+        after = ledger.storage.submit(noted("b"))
+        stop.release()
+        assert [one.result(20) for one in before] == ["a0", "a1", "a2"]
+        time.sleep(0.1)
+        assert not waiting.done()
     assert (waiting.result(20), after.result(20)) == ("waited", "b")
 
 
