@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentguard.bindings import Arg, Attempt, Binding, McpTool, Returned
-    from agentguard.claims import idempotency_key
+    from agentguard.bindings.bound import Arg, Attempt, Binding, McpTool, Returned
+    from agentguard.calls.claim import idempotency_key
     from agentguard.guard import Guard
 
 __all__ = ["Arg", "Attempt", "Binding", "Guard", "McpTool", "Returned", "idempotency_key"]
@@ -14,7 +14,7 @@ __all__ = ["Arg", "Attempt", "Binding", "Guard", "McpTool", "Returned", "idempot
 
 def __getattr__(name: str) -> Any:
     if name in ("Arg", "Attempt", "Binding", "McpTool", "Returned"):
-        from agentguard import bindings
+        from agentguard.bindings import bound as bindings
 
         return getattr(bindings, name)
     if name == "Guard":
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return Guard
     if name == "idempotency_key":
-        from agentguard.claims import idempotency_key
+        from agentguard.calls.claim import idempotency_key
 
         return idempotency_key
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

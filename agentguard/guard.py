@@ -1,8 +1,8 @@
 """`Guard`: one workspace in one process, opened from its configuration.
 
-It holds the gate (gate.py: gather → decide → grant) and the execution (execution.py: claim → run →
-record). All of it is synchronous; asynchronous front ends call it on a thread, so that nothing is
-written twice.
+It holds the gate (calls/authorize.py: gather → decide → grant) and the execution
+(calls/execute.py: claim → run → record). All of it is synchronous; asynchronous front ends call it
+on a thread, so that nothing is written twice.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from agentguard import config as configuration
-from agentguard.approvals import Approvals
-from agentguard.assets import Store, asset_id, sweep_scratch, take_in
-from agentguard.audit import Report, verify
-from agentguard.bindings import Binding, Bound, same_tool
-from agentguard.broker import Broker
-from agentguard.config import Workspace
+from agentguard.bindings.bound import Binding, Bound, same_tool
+from agentguard.calls.authorize import Gate
+from agentguard.calls.builtin_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
+from agentguard.calls.execute import Execution
+from agentguard.calls.reconcile import reconcile
+from agentguard.config import workspace as configuration
+from agentguard.config.workspace import Workspace
+from agentguard.content.formats.identify import Limits
+from agentguard.content.store import Store, asset_id, sweep_scratch, take_in
 from agentguard.errors import (
     AssetError,
     BindingError,
     JobError,
 )
-from agentguard.execution import Execution
-from agentguard.formats import Limits
-from agentguard.gate import Gate
-from agentguard.jobs import Job, Jobs
-from agentguard.ledger import Ledger, Made
-from agentguard.ledger_file import checkpoints_of, open_ledger
+from agentguard.export.broker import Broker
+from agentguard.jobs.job import Job, Jobs
+from agentguard.ledger.ledger import Ledger, Made
+from agentguard.ledger.open import checkpoints_of, open_ledger
+from agentguard.ledger.verify import Report, verify
 from agentguard.model import (
     UNCLASSIFIED,
     Audience,
@@ -39,9 +40,8 @@ from agentguard.model import (
     Provenance,
     Stage,
 )
-from agentguard.own_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
-from agentguard.policy import Policy
-from agentguard.recovery import reconcile
+from agentguard.people.approvals import Approvals
+from agentguard.policy.policy_set import Policy
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -243,7 +243,7 @@ class Guard:
         Raises:
             BindingError: a tool is not bound, or `inline` names no agent.
         """
-        from agentguard.langgraph.tools import guarded
+        from agentguard.langgraph.guarded_tool import guarded
 
         if gate == "inline" and agent not in self.workspace.agents:
             raise BindingError(f"gate='inline' needs a configured agent, got {agent!r}")

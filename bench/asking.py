@@ -18,9 +18,9 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import MessagesState
 from langgraph.types import Command, Send, interrupt
 
-from agentguard.approvals import sign_answer
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Answer, Verdict
+from agentguard.people.approvals import sign_answer
 from bench.figures import Figure
 from bench.rounds import Scale, Times, ratio, timing
 from bench.studio import (

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from agentguard import _ledger_grants as grants
-from agentguard import _ledger_requests as requests
 from agentguard.guard import Guard
-from agentguard.jobs import Job
-from agentguard.ledger import Judged, Ledger, Outcome, Relied
+from agentguard.jobs.job import Job
+from agentguard.ledger.ledger import Judged, Ledger, Outcome, Relied
+from agentguard.ledger.storage.open import Tx
+from agentguard.ledger.transitions import grants, requests
 from agentguard.model import Decision, Effect, GrantState, OutsideEffect, Request, Stage
-from agentguard.storage import Tx
 
 RECORDS = 3
 """Records of one call."""

@@ -23,8 +23,8 @@ from typing import Any, ClassVar
 
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agentguard import _connections
 from agentguard.langgraph import protect
+from agentguard.ledger.storage.sqlite import connections as _connections
 from bench.asking import asking_graph, by_person
 from bench.figures import Figure
 from bench.rounds import Scale, Times

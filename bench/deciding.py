@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import agentguard.gate
-from agentguard.jobs import Job
-from agentguard.langgraph.calls import make_call
+import agentguard.calls.authorize
+from agentguard.jobs.job import Job
+from agentguard.langgraph.runtime import make_call
 from agentguard.model import Decision, Effect
-from agentguard.policy import Policy
+from agentguard.policy.policy_set import Policy
 from bench.figures import Figure
 from bench.rounds import Scale, p
 from bench.studio import KIM, Studio, studio
@@ -92,7 +92,7 @@ def _calls(place: Studio, job: Job) -> Sequence[tuple[str, Effect, str, dict[str
 def _measured(
     scale: Scale, what: str, effect: Effect, policy: Policy, given: Sequence[Any]
 ) -> list[Figure]:
-    decide = agentguard.gate.decide
+    decide = agentguard.calls.authorize.decide
     times = []
     for number in range(scale.of(5000, 300) + 50):
         request, facts, answers, now = given
@@ -134,14 +134,14 @@ def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Seq
 @contextmanager
 def _captured() -> Iterator[list[tuple[Any, ...]]]:
     seen: list[tuple[Any, ...]] = []
-    decide = agentguard.gate.decide
+    decide = agentguard.calls.authorize.decide
 
     def note_down(*given: Any) -> Decision:
         seen.append(given)
         return decide(*given)
 
-    agentguard.gate.decide = note_down
+    agentguard.calls.authorize.decide = note_down
     try:
         yield seen
     finally:
-        agentguard.gate.decide = decide
+        agentguard.calls.authorize.decide = decide

@@ -16,7 +16,7 @@ from langchain.agents import create_agent
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware, protect
 from bench.figures import Figure
 from bench.rounds import Scale, Times, alternate, ratio, timing

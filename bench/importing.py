@@ -25,8 +25,8 @@ _CASES = (
     (_GUARD, "", _GUARD, None),
     ("agentguard.langgraph, what LangGraph takes left out",
      f"import langgraph.prebuilt; {_TOOLS}",
-     "import agentguard.langgraph.graph", None),
-    ("the command line: agentguard.cli", "", "import agentguard.cli", None),
+     "import agentguard.langgraph.protect_graph", None),
+    ("the command line: agentguard.cli", "", "import agentguard.cli.app", None),
 )  # fmt: skip
 
 

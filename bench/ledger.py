@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from agentguard.jobs import Job
-from agentguard.ledger import Judged
+from agentguard.jobs.job import Job
+from agentguard.ledger.ledger import Judged
 from agentguard.model import OutsideEffect
 from bench.calls import RECORDS, Caller, caller
 from bench.databases import databases, kept_in

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agentguard import merkle
-from agentguard.audit import prove
-from agentguard.ledger_file import checkpoints_of
-from agentguard.storage import at_once
+from agentguard.ledger.open import checkpoints_of
+from agentguard.ledger.storage.open import at_once
+from agentguard.ledger.verify import prove
+from agentguard.transparency import merkle
 from bench.figures import TIMES, Figure
 from bench.longlog import write_log
 from bench.rounds import Scale, p, timed

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentguard import merkle
-from agentguard.audit import Checkpoints
 from agentguard.guard import Guard
-from agentguard.ledger_file import checkpoints_of
+from agentguard.ledger.open import checkpoints_of
+from agentguard.ledger.verify import Checkpoints
 from agentguard.model import OutsideEffect
+from agentguard.transparency import merkle
 from bench.calls import RECORDS, caller
 from bench.studio import KIM, open_guard
 

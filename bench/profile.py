@@ -14,7 +14,7 @@ from typing import Any
 
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from bench.asking import approve_call, asking_graph, by_payload, by_person, stock
 from bench.figures import Figure
@@ -28,36 +28,39 @@ SAVER = "the saver, on threads of its own"
 WRITER = "the ledger's writer, on a thread of its own"
 PARTS: dict[str, tuple[str, ...]] = {
     "reading the call: arguments, texts, secrets": (
-        "agentguard.gather:prepare",
-        "agentguard.gather:freeze",
+        "agentguard.calls.request:prepare",
+        "agentguard.calls.request:freeze",
     ),
-    "facts for the decision": ("agentguard.gather:facts",),
-    "deciding (Cedar)": ("agentguard.decide:decide",),
-    "ledger: reads": ("agentguard.ledger:_Snapshot.one", "agentguard.ledger:_Snapshot.all"),
+    "facts for the decision": ("agentguard.calls.request:facts",),
+    "deciding (Cedar)": ("agentguard.policy.decide:decide",),
+    "ledger: reads": (
+        "agentguard.ledger.ledger:_Snapshot.one",
+        "agentguard.ledger.ledger:_Snapshot.all",
+    ),
     "ledger: waiting for commits": (
-        "agentguard.ledger:Ledger.record_decisions",
-        "agentguard.ledger:Ledger.claim",
-        "agentguard.ledger:Ledger.finish",
-        "agentguard.ledger:Ledger.answer",
+        "agentguard.ledger.ledger:Ledger.record_decisions",
+        "agentguard.ledger.ledger:Ledger.claim",
+        "agentguard.ledger.ledger:Ledger.finish",
+        "agentguard.ledger.ledger:Ledger.answer",
     ),
     "files: the private folder": (
-        "agentguard.assets:Scratch.__init__",
-        "agentguard.assets:Scratch.close",
-        "agentguard.assets:Scratch.input",
-        "agentguard.assets:Scratch.take",
+        "agentguard.content.store:Scratch.__init__",
+        "agentguard.content.store:Scratch.close",
+        "agentguard.content.store:Scratch.input",
+        "agentguard.content.store:Scratch.take",
     ),
     "the rest of the guard": (
-        "agentguard.gate:Gate.authorize",
-        "agentguard.gate:Gate.waiting",
-        "agentguard.approvals:Approvals.answer",
-        "agentguard.execution:Execution.claim",
-        "agentguard.execution:Execution.collect",
-        "agentguard.execution:Execution.executed",
-        "agentguard.langgraph.seat:Seat.incoming",
-        "agentguard.langgraph.seat:Seat.unreadable",
-        "agentguard.langgraph.seat:Seat.open",
-        "agentguard.langgraph.seat:Seat.arguments",
-        "agentguard.langgraph.seat:Seat.close",
+        "agentguard.calls.authorize:Gate.authorize",
+        "agentguard.calls.authorize:Gate.waiting",
+        "agentguard.people.approvals:Approvals.answer",
+        "agentguard.calls.execute:Execution.claim",
+        "agentguard.calls.execute:Execution.collect",
+        "agentguard.calls.execute:Execution.executed",
+        "agentguard.langgraph.invocation:Seat.incoming",
+        "agentguard.langgraph.invocation:Seat.unreadable",
+        "agentguard.langgraph.invocation:Seat.open",
+        "agentguard.langgraph.invocation:Seat.arguments",
+        "agentguard.langgraph.invocation:Seat.close",
     ),
     SAVER: (
         "langgraph.checkpoint.sqlite:SqliteSaver.put",

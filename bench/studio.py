@@ -22,8 +22,9 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 from agentguard import Arg, Binding, Guard
-from agentguard.config import template
-from agentguard.identity import append_signer, create_log_key
+from agentguard.config.workspace import template
+from agentguard.people.signers import append_signer
+from agentguard.transparency.log_key import create_log_key
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 _ids = itertools.count()

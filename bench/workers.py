@@ -19,7 +19,7 @@ from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from bench.databases import databases, kept_in
 from bench.figures import Figure

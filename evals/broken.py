@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
-from agentguard import decide as deciding
-from agentguard.approvals import Approvals
-from agentguard.assets import Scratch, Store
-from agentguard.broker import Broker, Receipt
-from agentguard.claims import Claim
-from agentguard.classify import Scan
+from agentguard.calls.claim import Claim
+from agentguard.calls.execute import Execution
+from agentguard.calls.request import Call, prepare
+from agentguard.content.store import Scratch, Store
+from agentguard.content.text.scan import Scan
 from agentguard.errors import AssetError
-from agentguard.execution import Execution
-from agentguard.gather import Call, prepare
+from agentguard.export.broker import Broker, Receipt
 from agentguard.model import Answer, Decision, Effect
+from agentguard.people.approvals import Approvals
+from agentguard.policy import decide as deciding
 from evals.crew import HOME
 
 
@@ -52,7 +52,7 @@ def _no_policy() -> Any:
     def decide(*_: Any) -> Decision:
         return Decision(effect=Effect.PERMIT, policies=("broken",), reason="all is permitted")
 
-    return _patched_in("agentguard.gate.decide", decide)
+    return _patched_in("agentguard.calls.authorize.decide", decide)
 
 
 def _no_eligibility() -> Any:
@@ -90,7 +90,7 @@ def _no_scan() -> Any:
     def scan(text: str) -> Scan:
         return Scan(labels=frozenset(), secrets=(), redacted=text)
 
-    return _patched_in("agentguard.gather._scan", scan)
+    return _patched_in("agentguard.calls.request._scan", scan)
 
 
 def _no_scratch() -> Any:

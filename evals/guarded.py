@@ -19,16 +19,16 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 
 from agentguard import Guard
-from agentguard.approvals import Approval, sign_answer
-from agentguard.assets import Store, asset_id
-from agentguard.broker import Broker
-from agentguard.config import load
-from agentguard.destinations import Adapter, adapter_for
+from agentguard.config.workspace import load
+from agentguard.content.store import Store, asset_id
 from agentguard.errors import ApprovalError
+from agentguard.export.broker import Broker
+from agentguard.export.folder import Adapter, adapter_for
 from agentguard.langgraph import GuardMiddleware, protect
-from agentguard.ledger_file import open_ledger
+from agentguard.ledger.open import open_ledger
 from agentguard.model import Destination, Verdict
-from agentguard.policy import Policy
+from agentguard.people.approvals import Approval, sign_answer
+from agentguard.policy.policy_set import Policy
 from evals import scenario as s
 from evals import steps
 from evals.crew import AGENTS, PEOPLE, mail

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard.destinations import Adapter, Parcel
-from agentguard.identity import append_signer, create_log_key
+from agentguard.export.folder import Adapter, Parcel
+from agentguard.people.signers import append_signer
+from agentguard.transparency.log_key import create_log_key
 from evals.crew import PEOPLE, config, mail
 from evals.world import World
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.markup import escape
 
 from agentguard import Guard
-from agentguard.approvals import Approval, sign_answer
 from agentguard.errors import ApprovalError
 from agentguard.model import Verdict
+from agentguard.people.approvals import Approval, sign_answer
 from graphs.show import Show, link, short
 
 _VIEWERS = {"darwin": ["open"], "win32": ["explorer"]}

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command, Send
 
 from agentguard import Binding, Guard
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.model import Verdict
 from graphs import studio
 from graphs.approver import Approver

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from langchain_core.messages import HumanMessage
 
-from agentguard.config import Workspace
+from agentguard.config.workspace import Workspace
 from agentguard.model import Audience
 
 _ROLES = {

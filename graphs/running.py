@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from agentguard import Guard
-from agentguard.approvals import Approval
 from agentguard.errors import AssetError
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
+from agentguard.people.approvals import Approval
 from graphs.prompts import brief_message
 from graphs.studio import Graph
 

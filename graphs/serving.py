@@ -30,7 +30,7 @@ from langgraph_sdk.runtime import ServerRuntime
 
 from agentguard import Guard
 from agentguard.errors import ConfigError, JobError
-from agentguard.jobs import CONFIG_KEY, Job
+from agentguard.jobs.job import CONFIG_KEY, Job
 from agentguard.model import JobState
 from graphs.director import load_model
 from graphs.studio import Graph

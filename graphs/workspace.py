@@ -15,14 +15,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard import Guard
-from agentguard import config as configuration
-from agentguard.identity import (
+from agentguard.config import workspace as configuration
+from agentguard.people.signers import (
     append_signer,
-    create_log_key,
     create_person_key,
     load_person_key,
     person_key_path,
 )
+from agentguard.transparency.log_key import create_log_key
 from graphs.bindings import IMAGE_VENDOR, bindings
 
 REQUESTER = "kim@studio.example"

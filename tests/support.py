@@ -18,10 +18,11 @@ from langgraph.prebuilt import ToolNode
 from PIL import Image
 
 from agentguard import Arg, Binding, Guard
-from agentguard.approvals import Approval, sign_answer
-from agentguard.identity import append_signer, create_log_key
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
+from agentguard.people.approvals import Approval, sign_answer
+from agentguard.people.signers import append_signer
+from agentguard.transparency.log_key import create_log_key
 
 CONFIG = """
 workspace = "acme"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agentguard.langgraph.graph import protect
+from agentguard.langgraph.protect_graph import protect
 
 if TYPE_CHECKING:
     from agentguard.langgraph.middleware import GuardMiddleware

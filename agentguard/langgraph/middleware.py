@@ -19,15 +19,15 @@ from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
+from agentguard.calls.request import Call, Refused, sayable
 from agentguard.errors import BindingError, JobError
-from agentguard.gather import Call, Refused, sayable
 from agentguard.guard import Guard
-from agentguard.jobs import CONFIG_KEY, Job
-from agentguard.langgraph import _upstream
-from agentguard.langgraph.calls import agent_for, authorize_inline, known_agents, make_call
-from agentguard.langgraph.messages import take_in_media
-from agentguard.langgraph.seat import Seat
-from agentguard.langgraph.tools import guarded, seat_of
+from agentguard.jobs.job import CONFIG_KEY, Job
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.guarded_tool import guarded, seat_of
+from agentguard.langgraph.invocation import Seat
+from agentguard.langgraph.message_media import take_in_media
+from agentguard.langgraph.runtime import agent_for, authorize_inline, known_agents, make_call
 from agentguard.model import Stage
 
 _MOST_COPIES = 512

@@ -12,7 +12,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from agentguard.cli import app
+from agentguard.cli.app import app
 from tests.support import Clock, Studio, build, call, open_studio, says
 
 PASSPHRASE = "correct horse battery"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentguard.ledger import Ledger
+from agentguard.ledger.ledger import Ledger
 from tests.core.command_line import Shell
 from tests.core.ledgers import Place, ledger_at
 from tests.databases import drop_ledger, postgres_url

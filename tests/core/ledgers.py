@@ -15,10 +15,11 @@ from typing import Any
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard._ledger_requests import issue_grant
-from agentguard.audit import Checkpoints, verify_tail
 from agentguard.errors import IllegalTransition
-from agentguard.ledger import Judged, Ledger, Made, Outcome, Relied
+from agentguard.ledger.ledger import Judged, Ledger, Made, Outcome, Relied
+from agentguard.ledger.storage.open import Tx, open_storage
+from agentguard.ledger.transitions.requests import issue_grant
+from agentguard.ledger.verify import Checkpoints, verify_tail
 from agentguard.model import (
     Answer,
     AssetUse,
@@ -31,7 +32,6 @@ from agentguard.model import (
     Stage,
     Verdict,
 )
-from agentguard.storage import Tx, open_storage
 from tests.databases import shell
 
 T0 = 1_800_000_000_000

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentguard.approvals import answer_bytes, sign_answer, verify_answer
 from agentguard.errors import ApprovalError
-from agentguard.identity import Signers, key_id
 from agentguard.model import Answer, Verdict
+from agentguard.people.approvals import answer_bytes, sign_answer, verify_answer
+from agentguard.people.signers import Signers, key_id
 
 KIM = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
 OMAR = Ed25519PrivateKey.from_private_bytes(b"\2" * 32)

@@ -22,9 +22,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from agentguard.assets import Scratch, Store, asset_id, sweep_scratch, take_in
+from agentguard.content.formats.identify import Limits
+from agentguard.content.store import Scratch, Store, asset_id, sweep_scratch, take_in
 from agentguard.errors import AssetError
-from agentguard.formats import Limits
 
 LIMITS = Limits(max_bytes=200_000, max_pixels=1_000_000)
 
@@ -443,8 +443,8 @@ def test_the_folder_is_removed_whatever_a_tool_left_in_it(store: Store, tmp_path
 _DYING = """
 import os, sys
 from pathlib import Path
-from agentguard.assets import Scratch, Store
-from agentguard.formats import Limits
+from agentguard.content.store import Scratch, Store
+from agentguard.content.formats.identify import Limits
 scratch = Scratch(Store("memory://x"), limits=Limits(max_bytes=9), parent=Path(sys.argv[1]))
 (scratch.folder / "in.png").write_text("private")
 os._exit(9)

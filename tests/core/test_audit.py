@@ -16,12 +16,22 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard import _logged, _verification, audit, merkle, note
-from agentguard.audit import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
-from agentguard.ledger import Ledger, Started
+from agentguard.ledger import (
+    verify as audit,
+)
+from agentguard.ledger import (
+    verify_records as _verification,
+)
+from agentguard.ledger import (
+    verify_rows as _logged,
+)
+from agentguard.ledger.ledger import Ledger, Started
+from agentguard.ledger.storage.open import KEYS
+from agentguard.ledger.verify import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.model import Effect, GrantState, OutsideEffect
-from agentguard.storage import KEYS
+from agentguard.transparency import merkle
+from agentguard.transparency import signed_note as note
 from tests.core.ledgers import (
     KEY,
     Bench,
@@ -167,7 +177,9 @@ def test_a_log_verifies_while_it_grows(tmp_path: Path) -> None:
 
 def columns(table: str) -> list[str]:
     with sqlite3.connect(":memory:") as fresh:
-        for file in sorted((ROOT / "agentguard" / "migrations" / "sqlite").glob("*.sql")):
+        for file in sorted(
+            (ROOT / "agentguard" / "ledger" / "storage" / "sql" / "sqlite").glob("*.sql")
+        ):
             fresh.executescript(file.read_text())
         return [row[1] for row in fresh.execute(f"PRAGMA table_info({table})")]
 
@@ -507,7 +519,7 @@ def test_a_new_ledger_begins_with_a_checkpoint_of_nothing(tmp_path: Path) -> Non
 
 OFFLINE = """
 import json, sys
-from agentguard.audit import verify_proof
+from agentguard.ledger.verify import verify_proof
 record = verify_proof(json.load(open(sys.argv[1])), sys.argv[2])
 print(record["kind"])
 """

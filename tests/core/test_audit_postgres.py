@@ -12,10 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from agentguard import audit, merkle
 from agentguard.errors import LedgerCorrupt, VerificationFailed
-from agentguard.ledger import Ledger
-from agentguard.storage import KEYS
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import KEYS
+from agentguard.transparency import merkle
 from tests.core.ledgers import Place, ledger_at
 from tests.core.test_audit import live_through
 from tests.databases import drop_ledger, postgres_url, shell

@@ -27,7 +27,7 @@ from pydantic import field_validator as validator
 from pydantic.v1 import BaseModel as OldModel
 from typing_extensions import TypedDict
 
-from agentguard.bindings import Arg, Binding, Bound, draft, replace_at, same_tool, values_at
+from agentguard.bindings.bound import Arg, Binding, Bound, draft, replace_at, same_tool, values_at
 from agentguard.canonical import canonical
 from agentguard.errors import BindingError
 
@@ -508,7 +508,7 @@ def test_unions_nullables_enums_and_list_types_are_understood() -> None:
 _SET_SCRIPT = """
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
-from agentguard.bindings import Binding, Bound
+from agentguard.bindings.bound import Binding, Bound
 class Inner(BaseModel):
     marks: set[str] = {"p", "q", "r", "s", "t"}
 class Args(BaseModel):

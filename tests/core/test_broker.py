@@ -15,10 +15,10 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from agentguard import destinations
-from agentguard.broker import Broker
-from agentguard.destinations import Folder, Parcel, adapter_for
 from agentguard.errors import AssetError, DestinationError
+from agentguard.export import folder as destinations
+from agentguard.export.broker import Broker
+from agentguard.export.folder import Folder, Parcel, adapter_for
 from agentguard.model import Audience, Destination, Environment
 
 DATA = b"\x89PNG the picture"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentguard.classify import MAX_TEXT, Scan, TextTooLong, looks_like_locator, scan
+from agentguard.content.text.scan import MAX_TEXT, Scan, TextTooLong, looks_like_locator, scan
 
 _ALNUM = string.ascii_letters + string.digits
 _WORD = _ALNUM + "-_"

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from agentguard.cli import app
-from agentguard.identity import Signers, create_log_key
+from agentguard.cli.app import app
+from agentguard.people.signers import Signers
+from agentguard.transparency.log_key import create_log_key
 from tests.core import command_line
 from tests.core.command_line import Shell
 
@@ -416,7 +417,9 @@ def test_a_drafted_operation_that_nobody_decided_on_is_red(workspace: Shell) -> 
 def test_explain_dry_runs_a_call(workspace: Shell, words: str, effect: str, code: int) -> None:
     said = workspace.json("explain", *words.split(), code=code)
     assert said["effect"] == effect
-    assert all(policy["file"].startswith("agentguard/policies/") for policy in said["policies"])
+    assert all(
+        policy["file"].startswith("agentguard/policy/default/") for policy in said["policies"]
+    )
     text = workspace("explain", *words.split(), code=code)
     assert text.startswith(effect.upper())
     assert said["policies"][0]["id"] in text

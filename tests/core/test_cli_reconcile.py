@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentguard.destinations import Folder
 from agentguard.errors import DestinationError
+from agentguard.export.folder import Folder
 from tests.core.command_line import Shell, studio_in
 from tests.support import Studio, build, call, results, says
 

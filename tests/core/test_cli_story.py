@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from agentguard._cli import audit, show
-from agentguard.ledger import Ledger
+from agentguard.cli import output as show
+from agentguard.cli.commands import audit
+from agentguard.ledger.ledger import Ledger
 from tests.core.command_line import Shell, ask_for_export, studio_in
 from tests.support import Studio, build, call, results, says
 

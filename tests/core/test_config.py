@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentguard._configrules import AgentForm, DestinationForm, WorkspaceForm
-from agentguard._configtext import line_of, lines_of
-from agentguard.config import Lifetimes, Workspace, load, template
+from agentguard.config.file import line_of, lines_of
+from agentguard.config.schema import AgentForm, DestinationForm, WorkspaceForm
+from agentguard.config.workspace import Lifetimes, Workspace, load, template
 from agentguard.errors import ConfigError
 from agentguard.model import Audience, Environment, Sensitivity, Stage
 

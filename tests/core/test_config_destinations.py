@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentguard.config import load
+from agentguard.config.workspace import load
 from agentguard.errors import ConfigError
 
 

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentguard.decide import decide
 from agentguard.model import (
     Agent,
     Answer,
@@ -37,7 +36,8 @@ from agentguard.model import (
     Terms,
     Verdict,
 )
-from agentguard.policy import Policy
+from agentguard.policy.decide import decide
+from agentguard.policy.policy_set import Policy
 
 CORPUS = tomllib.loads(Path(__file__).with_name("decisions.toml").read_text("utf-8"))
 CASES: list[dict[str, Any]] = CORPUS["case"]
@@ -55,7 +55,7 @@ NOW = ms(CORPUS["now"])
 def policy_with(extra: str = "") -> Policy:
     if not extra:
         return Policy.load()
-    folder = Path(__file__).parent.parent.parent / "agentguard" / "policies"
+    folder = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
     texts = {path.name: path.read_text("utf-8") for path in folder.glob("*.cedar")}
     return Policy({**texts, "case.cedar": extra})
 

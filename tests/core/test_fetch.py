@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agentguard._fetch import fetch
+from agentguard.content.download import fetch
 from agentguard.errors import AssetError
 
 QUERY = "X-Signature=5d41402abc4b2a76b9719d911017c592"

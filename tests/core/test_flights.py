@@ -16,12 +16,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from agentguard import _postgres_wire, audit
-from agentguard._postgres_wire import Wire
 from agentguard.errors import IllegalTransition, LedgerUnavailable
-from agentguard.ledger import Ledger
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Plan, Tx
+from agentguard.ledger.storage.postgres import pipeline as _postgres_wire
+from agentguard.ledger.storage.postgres.pipeline import Wire
 from agentguard.model import GrantState
-from agentguard.storage import Plan, Tx
 from tests.core.ledgers import Bench, Place, job_held, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
 from tests.databases import drop_ledger, postgres_url, shell

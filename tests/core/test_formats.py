@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from agentguard.formats import Format, Limits, MediaRefused, inspect
+from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
 
 _LIMITS = Limits(max_bytes=10_000_000)
 _WIDTH, _HEIGHT = 64, 48

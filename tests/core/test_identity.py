@@ -16,17 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentguard.errors import ApprovalError, ConfigError
-from agentguard.identity import (
+from agentguard.people.signers import (
     Signers,
     append_signer,
-    create_log_key,
     create_person_key,
     key_folder,
     key_id,
-    load_log_key,
     load_person_key,
     person_key_path,
 )
+from agentguard.transparency.log_key import create_log_key, load_log_key
 
 PASSPHRASE = "correct horse battery"
 FILE = Path("agentguard.signers")

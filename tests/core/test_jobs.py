@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from agentguard import audit
-from agentguard.config import Lifetimes
+from agentguard.config.workspace import Lifetimes
 from agentguard.errors import JobError, LedgerUnavailable
-from agentguard.jobs import CONFIG_KEY, Job, Jobs
-from agentguard.ledger import Ledger
+from agentguard.jobs.job import CONFIG_KEY, Job, Jobs
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Tx
 from agentguard.model import Agent, Effect, GrantState, JobState, Needs, OutsideEffect, Stage
-from agentguard.storage import Tx
 from tests.core.ledgers import (
     LEASE,
     REVIEW,
@@ -587,7 +587,7 @@ def test_when_leases_can_not_be_renewed_together_each_is_asked_alone(
 def test_I9_a_sweep_of_many_jobs_takes_some_at_a_time_and_forgets_none(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("ledger", "_ledger_jobs"):
+    for module in ("ledger.ledger", "ledger.transitions.jobs"):
         monkeypatch.setattr(f"agentguard.{module}.SWEPT", 3)
     benches = [Bench(ledger) for _ in range(8)]
     clock.now += LEASE

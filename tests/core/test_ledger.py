@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from agentguard import audit
 from agentguard.errors import ApprovalError, IllegalTransition, JobError, LedgerUnavailable
-from agentguard.ledger import Ledger, Relied
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger, Relied
+from agentguard.ledger.storage.open import KEYS
 from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage
-from agentguard.storage import KEYS
 from tests.core.ledgers import (
     GRANT,
     LEASE,

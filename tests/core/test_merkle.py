@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentguard.merkle import (
+from agentguard.transparency.merkle import (
     EMPTY_ROOT,
     Frontier,
     MemoryNodes,

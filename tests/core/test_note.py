@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentguard.merkle import EMPTY_ROOT, Frontier, leaf_hash
-from agentguard.note import (
+from agentguard.transparency.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from agentguard.transparency.signed_note import (
     MAX_NOTE_SIZE,
     Checkpoint,
     NoteError,

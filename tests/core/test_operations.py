@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agentguard import audit
 from agentguard.errors import IllegalTransition
-from agentguard.ledger import Ledger, Started, operations_named
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger, Started, operations_named
 from agentguard.model import GrantState, OutsideEffect
 from tests.core.ledgers import Bench, checkpoints_beside, ledger_at, made, raw
 
@@ -92,7 +92,7 @@ def test_a_ledger_of_version_1_is_brought_up_with_all_it_holds(tmp_path: Path) -
         source = made("a")
         ledger.register(source, job=bench.job, by="kim", how="imported")
         asked = bench.permit(assets=(source.sha256,))
-    folder = resources.files("agentguard.migrations") / "sqlite"
+    folder = resources.files("agentguard.ledger.storage.sql") / "sqlite"
     assert sorted(f.name for f in folder.iterdir() if f.name.endswith(".sql"))[:2] == [
         "0001_ledger.sql",
         "0002_operations.sql",

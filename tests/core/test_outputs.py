@@ -16,15 +16,15 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool
 from PIL import Image
 
-from agentguard._blocks import block_data, text_in
-from agentguard.assets import Scratch, Store
-from agentguard.bindings import Binding, Returned
-from agentguard.config import DEFAULT_CLASSES
+from agentguard.bindings.bound import Binding, Returned
+from agentguard.calls.outputs import Collected, Sources, clean, collect, describe
+from agentguard.config.workspace import DEFAULT_CLASSES
+from agentguard.content.blocks import block_data, text_in
+from agentguard.content.formats.identify import Limits
+from agentguard.content.store import Scratch, Store
 from agentguard.errors import AssetError
-from agentguard.formats import Limits
-from agentguard.ledger import to_json
+from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms
-from agentguard.outputs import Collected, Sources, clean, collect, describe
 
 SECRET = "sk-ant-api03-" + "aB3dE5fG7h" * 4
 

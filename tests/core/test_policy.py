@@ -11,7 +11,6 @@ from pathlib import Path
 import cedarpy
 import pytest
 
-from agentguard._cedar import call_of, configured, media_of, time_of
 from agentguard.errors import PolicyError
 from agentguard.model import (
     Agent,
@@ -28,9 +27,10 @@ from agentguard.model import (
     Stage,
     Terms,
 )
-from agentguard.policy import Policy
+from agentguard.policy.cedar_input import call_of, configured, media_of, time_of
+from agentguard.policy.policy_set import Policy
 
-POLICIES = Path(__file__).parent.parent.parent / "agentguard" / "policies"
+POLICIES = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
 NOW = 1_772_366_400_000
 PERMIT = '@id("yes") permit (principal, action, resource);\n'
 ALL_GROUPS = ("comms", "legal", "marketing")
@@ -206,7 +206,9 @@ def test_a_user_file_that_replaces_nothing_is_refused(tmp_path: Path) -> None:
 def test_a_user_policy_with_a_default_id_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "export.cedar"
     path.write_text('@id("export.queued") permit (principal, action, resource);')
-    with pytest.raises(PolicyError, match=r"taken by agentguard/policies/export\.cedar, line \d"):
+    with pytest.raises(
+        PolicyError, match=r"taken by agentguard/policy/default/export\.cedar, line \d"
+    ):
         Policy.load([path])
 
 

@@ -15,7 +15,7 @@ import pytest
 from langchain_core.tools import tool
 
 from agentguard import Arg, Attempt, Binding, Guard, idempotency_key
-from agentguard.bindings import Bound
+from agentguard.bindings.bound import Bound
 from agentguard.errors import BindingError, ClaimError, LedgerUnavailable
 from tests.core.command_line import Shell
 from tests.crash.second import Uploads

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from agentguard import audit
-from agentguard.broker import Broker
-from agentguard.destinations import Adapter, Folder
+from agentguard.calls.reconcile import reconcile, settle
 from agentguard.errors import DestinationError, JobError
-from agentguard.ledger import Ledger
+from agentguard.export.broker import Broker
+from agentguard.export.folder import Adapter, Folder
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
 from agentguard.model import (
     Audience,
     Destination,
@@ -25,7 +26,6 @@ from agentguard.model import (
     Request,
     Stage,
 )
-from agentguard.recovery import reconcile, settle
 from tests.core.ledgers import (
     LEASE,
     T0,
@@ -111,7 +111,7 @@ def crash(bench: Bench, clock: Clock) -> None:
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from agentguard.destinations import Folder
+from agentguard.export.folder import Folder
 from tests.support import build, call, open_studio, says
 
 studio = open_studio(Path(sys.argv[1]), keys={})

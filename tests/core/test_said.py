@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agentguard._said import clean, without_paths, without_urls
+from agentguard.content.text.sanitize import clean, without_paths, without_urls
 
 SIG = "sig=5d41402abc4b"
 

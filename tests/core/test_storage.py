@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from agentguard import audit
 from agentguard.errors import IllegalTransition, LedgerUnavailable
-from agentguard.ledger import Ledger
-from agentguard.storage import Plan, Tx
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Plan, Tx
 from tests.core.ledgers import (
     Clock,
     Place,
@@ -213,7 +213,7 @@ async def test_an_async_caller_cancelled_while_queued_kills_nothing(ledger: Ledg
 
 
 def test_I11_a_full_queue_denies_and_drains(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentguard._writer._QUEUE", 8)
+    monkeypatch.setattr("agentguard.ledger.storage.base._QUEUE", 8)
     with ledger_at(place) as ledger:
         stop = Stopper(ledger)
         futures = [ledger.storage.submit(noted(f"n{i}")) for i in range(8)]

@@ -20,9 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from agentguard import _ledger_grants, _postgres_sequencer, audit
-from agentguard._ledger_url import LedgerUrl
-from agentguard._postgres import PostgresStorage
+from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import (
     ConfigError,
     IllegalTransition,
@@ -30,8 +28,12 @@ from agentguard.errors import (
     LedgerUnavailable,
     VerificationFailed,
 )
-from agentguard.ledger import Ledger
-from agentguard.storage import Tx, open_storage
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Tx, open_storage
+from agentguard.ledger.storage.postgres import sequencer as _postgres_sequencer
+from agentguard.ledger.storage.postgres.storage import PostgresStorage
+from agentguard.ledger.transitions import grants as _ledger_grants
 from tests.core.ledgers import LEASE, Bench, Clock, Place, job_held, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
 from tests.databases import drop_ledger, postgres_server, postgres_url, schema_of, shell
@@ -479,12 +481,12 @@ def test_I8_a_defect_at_the_commit_is_told_and_nothing_is_written(
 def test_I8_a_commit_whose_fate_nobody_knows_is_not_tried_again(
     ledger: Ledger, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentguard._postgres._OUTCOME_S", 0.3)
+    monkeypatch.setattr("agentguard.ledger.storage.postgres.storage._OUTCOME_S", 0.3)
 
     def end(self: PostgresStorage, link: Any) -> None:
         link.commit()
         kill(place, link.backend)
-        monkeypatch.setattr("agentguard._postgres_connections.Connections.open", away)
+        monkeypatch.setattr("agentguard.ledger.storage.postgres.connections.Connections.open", away)
         link.execute("SELECT 1")
 
     def away(*_: Any, **__: Any) -> Any:
@@ -890,7 +892,7 @@ def test_S16_a_password_is_in_no_message(place: Place) -> None:
 def test_without_the_driver_the_error_says_what_to_install(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "agentguard._postgres", None)
+    monkeypatch.setitem(sys.modules, "agentguard.ledger.storage.postgres.storage", None)
     with pytest.raises(ConfigError, match=r"pip install -e .*\[postgres\]"):
         open_storage(place.url, clock=None, checkpoints=place.checkpoints)
 

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from agentguard import audit, storage
-from agentguard._connections import Connections
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable
-from agentguard.ledger import Ledger
-from agentguard.storage import Tx
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage import open as storage
+from agentguard.ledger.storage.open import Tx
+from agentguard.ledger.storage.sqlite.connections import Connections
 from tests.core.ledgers import Bench, Clock, checkpoints_beside, ledger_at, raw
 from tests.core.test_storage import Stopper, in_child, names, noted
 
@@ -133,7 +134,7 @@ def test_a_fork_in_the_middle_of_a_transaction_waits_for_it(ledger: Ledger, path
 def test_I11_a_child_forked_inside_a_read_is_refused_not_corrupted(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentguard._connections._FORK_WAIT_S", 0.05)
+    monkeypatch.setattr("agentguard.ledger.storage.sqlite.connections._FORK_WAIT_S", 0.05)
 
     def work() -> None:
         with pytest.raises(LedgerUnavailable, match="forked while"):
@@ -150,7 +151,7 @@ def test_I11_a_child_forked_inside_a_read_is_refused_not_corrupted(
 def test_a_ledger_locked_by_somebody_else_denies_everybody_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentguard._connections._BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("agentguard.ledger.storage.sqlite.connections._BUSY_TIMEOUT_S", 0.2)
     with ledger_at(path) as ledger, raw(path) as other:
         stop = Stopper(ledger)
         futures = [ledger.storage.submit(noted(f"n{i}")) for i in range(40)]
@@ -231,7 +232,7 @@ DISK_FULL = """
 import resource, sys
 from pathlib import Path
 from agentguard.errors import LedgerUnavailable
-from agentguard import audit
+from agentguard.ledger import verify as audit
 from tests.core.ledgers import checkpoints_beside, ledger_at
 from tests.core.test_storage import noted, names
 
@@ -296,7 +297,7 @@ def test_a_full_database_denies_one_and_takes_the_next(
 
 def objects() -> list[tuple[str, str]]:
     with sqlite3.connect(":memory:") as fresh:
-        folder = ROOT / "agentguard" / "migrations" / "sqlite"
+        folder = ROOT / "agentguard" / "ledger" / "storage" / "sql" / "sqlite"
         for file in sorted(folder.glob("*.sql")):
             fresh.executescript(file.read_text())
         return fresh.execute(

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from agentguard import _verification, merkle
-from agentguard._logged import Logged
-from agentguard._verification import Tree, compare_rows, note_rows, verify_records
 from agentguard.errors import LedgerCorrupt, VerificationFailed
-from agentguard.storage import at_once, stretch
+from agentguard.ledger import verify_records as _verification
+from agentguard.ledger.storage.open import at_once, stretch
+from agentguard.ledger.verify_records import Tree, compare_rows, note_rows, verify_records
+from agentguard.ledger.verify_rows import Logged
+from agentguard.transparency import merkle
 
 SIZE = 21
 BODIES = [json.dumps({"rows": [["grants", [str(n)], "d"]]}).encode() for n in range(SIZE)]

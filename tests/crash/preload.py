@@ -11,8 +11,8 @@ from PIL import Image
 
 import tests.crash.roles
 import tests.crash.worker  # noqa: F401
-from agentguard.classify import scan
-from agentguard.policy import Policy
+from agentguard.content.text.scan import scan
+from agentguard.policy.policy_set import Policy
 
 Image.init()
 Policy.load()

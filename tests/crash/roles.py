@@ -16,7 +16,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard.errors import JobError
-from agentguard.ledger_file import wall_clock
+from agentguard.ledger.open import wall_clock
 from tests.crash import worker
 from tests.crash.cells import Durability, Kind
 from tests.crash.worker import REQUESTER, THREAD, Mark, Saver

@@ -23,7 +23,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from PIL import Image
 
 from agentguard import Guard
-from agentguard.recovery import settle
+from agentguard.calls.reconcile import settle
 from tests.crash import worker
 from tests.crash.cells import STEPS, Cell, expected
 from tests.support import T0, Clock, write_workspace

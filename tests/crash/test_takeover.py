@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from agentguard import Guard
-from agentguard.ledger_file import wall_clock
-from agentguard.recovery import settle
+from agentguard.calls.reconcile import settle
+from agentguard.ledger.open import wall_clock
 from tests.core.command_line import Shell
 from tests.crash import roles, worker
 from tests.crash.cells import DURABILITIES, Durability

@@ -33,17 +33,17 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
-import agentguard.langgraph.calls
+import agentguard.langgraph.runtime
 from agentguard import Arg, Attempt, Binding, Guard, idempotency_key
-from agentguard.approvals import sign_answer
-from agentguard.destinations import Folder
-from agentguard.execution import Execution
-from agentguard.gate import Gate
-from agentguard.jobs import Job
+from agentguard.calls.authorize import Gate
+from agentguard.calls.execute import Execution
+from agentguard.export.folder import Folder
+from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
-from agentguard.ledger import Ledger
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Tx
 from agentguard.model import Effect, Verdict
-from agentguard.storage import Tx
+from agentguard.people.approvals import sign_answer
 from tests.crash.cells import Cell, Kind
 from tests.support import T0, Clock, State, call, says, scripted
 
@@ -315,7 +315,7 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
         return lambda *_, **__: mark(name)
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
-    _around(agentguard.langgraph.calls, "interrupt", step("ask.before"))
+    _around(agentguard.langgraph.runtime, "interrupt", step("ask.before"))
     _around(Gate, "waiting", found=lambda w: (
         mark("ask.woken") if w.decision.effect is Effect.PERMIT else None))  # fmt: skip
     _around(Execution, "claim", step("claim.before"))

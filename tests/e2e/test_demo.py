@@ -18,7 +18,7 @@ import av
 import pytest
 from PIL import Image
 
-from agentguard.storage import SqliteStorage
+from agentguard.ledger.storage.open import SqliteStorage
 from graphs.workspace import open_guard
 
 ROOT = Path(__file__).parents[2]

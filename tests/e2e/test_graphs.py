@@ -15,9 +15,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from rich.console import Console
 
 from agentguard import Guard
-from agentguard.approvals import Approval, sign_answer
 from agentguard.errors import ConfigError
 from agentguard.model import Verdict
+from agentguard.people.approvals import Approval, sign_answer
 from graphs import director, solo, studio
 from graphs.approver import Approver
 from graphs.bindings import AGENTS, toolboxes

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
-from agentguard.policy import Policy
+from agentguard.policy.policy_set import Policy
 from tests.support import call, write_workspace
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard import Guard
 from agentguard.errors import JobError
-from agentguard.jobs import CONFIG_KEY
+from agentguard.jobs.job import CONFIG_KEY
 from graphs import director, serving
 from graphs.running import destinations
 from graphs.workspace import REQUESTER

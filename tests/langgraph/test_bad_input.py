@@ -25,10 +25,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from agentguard import Binding
-from agentguard.audit import Checkpoints, verify
-from agentguard.destinations import Folder
 from agentguard.errors import DestinationError
-from agentguard.identity import load_log_key
+from agentguard.export.folder import Folder
+from agentguard.ledger.verify import Checkpoints, verify
+from agentguard.transparency.log_key import load_log_key
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
 
 CANARY = "sk-ant-api03-" + "cAn4rY0x9Z" * 4
@@ -459,7 +459,7 @@ def test_a_full_disk_at_the_destination(bench: Bench, monkeypatch: pytest.Monkey
         os.unlink(path)
         raise OSError(errno.ENOSPC, "No space left on device", path)
 
-    monkeypatch.setattr("agentguard.destinations._create_local", full)
+    monkeypatch.setattr("agentguard.export.folder._create_local", full)
     with bench.open_job() as job:
         message = export(bench, job, caption="Sommer")
     require_error(message, "ENOSPC")
@@ -476,12 +476,12 @@ def test_I8_a_destination_that_does_not_answer_leaves_the_outcome_unknown(
     def hang(self: Any, parcel: Any) -> str:
         raise DestinationError("team did not answer", outcome_unknown=True)
 
-    monkeypatch.setattr("agentguard.destinations.Folder.put", hang)
+    monkeypatch.setattr("agentguard.export.folder.Folder.put", hang)
     with bench.open_job() as job:
         message = export(bench, job)
     require_error(message, "do not repeat it")
     bench.require_nothing_half_done(states={"unknown"})
-    monkeypatch.setattr("agentguard.destinations.Folder.put", put)
+    monkeypatch.setattr("agentguard.export.folder.Folder.put", put)
     bench.studio.clock.turn(seconds=3600)
     found = bench.studio.guard.reconcile()
     assert [state for _, state in found] == ["failed"]
@@ -497,7 +497,7 @@ def test_I8_reconciling_is_not_fooled_by_an_earlier_export_of_the_same_bytes(
         def hang(self: Any, parcel: Any) -> str:
             raise DestinationError("team did not answer", outcome_unknown=True)
 
-        patched.setattr("agentguard.destinations.Folder.put", hang)
+        patched.setattr("agentguard.export.folder.Folder.put", hang)
         require_error(export(bench, job, caption="Herbst"), "do not repeat it")
     bench.studio.clock.turn(seconds=3600)
     ((_, state),) = bench.studio.guard.reconcile()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from langgraph.types import Command
 
-from agentguard.langgraph.calls import make_call
+from agentguard.langgraph.runtime import make_call
 from agentguard.model import Effect, JobState, Verdict
 from tests.race.ways import graph_of, once
 from tests.support import Studio, call, results, says

@@ -28,8 +28,8 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
 from agentguard import Arg, Binding, McpTool
-from agentguard._mcp import origin
-from agentguard.bindings import Bound, draft, told
+from agentguard.bindings.bound import Bound, draft, told
+from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph import mcp_images
@@ -567,7 +567,7 @@ def test_bind_drafts_a_module_of_a_servers_tools(studio: Studio) -> None:
     )
     from typer.testing import CliRunner
 
-    from agentguard.cli import app
+    from agentguard.cli.app import app
 
     with contextlib.chdir(studio.folder):
         shown = CliRunner().invoke(app, ["bind", "clitools_mcp:TOOLS"])

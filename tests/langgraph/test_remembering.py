@@ -13,7 +13,7 @@ from langchain_core.tools import BaseTool, ToolException, tool
 from langgraph.types import Command
 
 from agentguard import Binding, Returned
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from tests.support import CONFIG, call, results, says
 from tests.wild.desk import KIM, Desk, desk, png
 

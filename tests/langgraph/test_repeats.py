@@ -9,8 +9,8 @@ import pytest
 from langchain_core.tools import tool
 
 from agentguard import Arg, Binding
+from agentguard.calls.reconcile import settle
 from agentguard.errors import LedgerUnavailable
-from agentguard.recovery import settle
 from tests.support import Clock, Studio, build, call, open_studio, results, says
 
 LEASE_S = 30
@@ -121,7 +121,9 @@ def test_I8_a_question_that_waits_is_closed_by_what_became_unknown_meanwhile(
         place.answer(place.pending().request, "omar@acme.example")
         row = place.guard.ledger.one("SELECT * FROM requests")
         assert row is not None
-        monkeypatch.setattr("agentguard.gate.begun_before", lambda *_, **__: "it is unknown")
+        monkeypatch.setattr(
+            "agentguard.calls.authorize.begun_before", lambda *_, **__: "it is unknown"
+        )
         state = graph.invoke(None, config)
         assert results(state)[0].text == "refused: it is unknown"
     assert place.world.count("publish") == 0

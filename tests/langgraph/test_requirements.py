@@ -129,7 +129,7 @@ def test_S19_a_grant_is_for_one_thing_and_for_a_minute(studio: Studio) -> None:
 
 
 def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studio) -> None:
-    from agentguard.langgraph.calls import make_call
+    from agentguard.langgraph.runtime import make_call
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         bound = studio.guard.bound["paint"]
@@ -142,7 +142,7 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)
             studio.guard.ledger.renew_lease(job.id, epoch=job.epoch, lease=30_000)
-        from agentguard.gather import Refused
+        from agentguard.calls.request import Refused
 
         with pytest.raises(Refused, match="credential"):
             studio.guard.execution.claim(made)
@@ -246,14 +246,14 @@ def test_S30_an_internal_draft_interrupts_nobody(studio: Studio) -> None:
 
 
 def test_S35_after_all_this_the_log_verifies(studio: Studio) -> None:
-    from agentguard.ledger_file import checkpoints_of, open_ledger
+    from agentguard.ledger.open import checkpoints_of, open_ledger
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         run(studio, job, says(call("export_asset", {"asset": asset, "to": "team"})))
     studio.guard.close()
     ledger = open_ledger(studio.guard.workspace, clock=studio.clock)
-    from agentguard.audit import verify
+    from agentguard.ledger.verify import verify
 
     report = verify(ledger.storage, checkpoints_of(studio.guard.workspace))
     assert report.records > 5

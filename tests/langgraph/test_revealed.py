@@ -12,8 +12,8 @@ from langchain_core.tools import ToolException, tool
 from PIL import Image
 
 from agentguard import Binding
-from agentguard.bindings import Returned
-from agentguard.langgraph.messages import take_in_media
+from agentguard.bindings.bound import Returned
+from agentguard.langgraph.message_media import take_in_media
 from tests.support import CONFIG
 from tests.wild.desk import KIM, Desk, desk, png, rows
 

@@ -37,8 +37,9 @@ from langgraph.types import Command, StreamWriter
 from pydantic import BaseModel, Field
 
 from agentguard import Binding
-from agentguard.langgraph import GuardMiddleware, _upstream, protect
-from agentguard.langgraph.tools import seat_of
+from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.guarded_tool import seat_of
 from tests.support import Studio, call, says
 
 KIM = "kim@acme.example"

@@ -23,7 +23,7 @@ from langgraph.prebuilt import ToolNode
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
 from agentguard import Binding, McpTool
-from agentguard._mcp import origin
+from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph import mcp_images
 from tests.langgraph.models import Scripted

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentguard.storage import KEYS, row_digest
+from agentguard.ledger.storage.open import KEYS, row_digest
 from tests.model.world import World
 
 Rows = Mapping[str, Mapping[tuple[Any, ...], Any]]

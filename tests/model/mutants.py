@@ -18,7 +18,7 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 from unittest.mock import patch
 
-from agentguard.gather import _request
+from agentguard.calls.request import _request
 from tests.model.moves import Scope
 
 
@@ -114,36 +114,38 @@ class Mutant:
             yield
 
 
-_OBSTACLE = "_ledger_grants:_obstacle"
-_GRANT = "_ledger_grants:_grant_obstacle"
-_KILL = "_ledger_jobs:_kill_live"
+_OBSTACLE = "ledger.transitions.grants:_obstacle"
+_GRANT = "ledger.transitions.grants:_grant_obstacle"
+_KILL = "ledger.transitions.jobs:_kill_live"
 _CALL = ("authorize", "execute", "run", "record")
 _NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)",
                "obstacle = None")  # fmt: skip
 _NO_CREDENTIAL = Edit(
     _OBSTACLE, 'if row["credential_state"] != "live" or row["lives_until"] <= tx.now:', "if False:"
 )
-_NOT_DECIDED = Edit("execution:Execution.claim", "if decision.effect is not Effect.PERMIT:",
+_NOT_DECIDED = Edit("calls.execute:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
 _ANY_STATE = Edit(_GRANT, 'if row["state"] != GrantState.ISSUED and not again:', "if False:")
-_BLIND = Edit("execution:Execution._done",
+_BLIND = Edit("calls.execute:Execution._done",
               "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
-_NOT_HELD = Edit("execution:Execution._require_held", "if not held:", "if False:")
-_NOT_INHERITED = Edit("_ledger_grants:_insert_effects", "inherit(tx, made)", "made")
+_NOT_HELD = Edit("calls.execute:Execution._require_held", "if not held:", "if False:")
+_NOT_INHERITED = Edit("ledger.transitions.grants:_insert_effects", "inherit(tx, made)", "made")
 
 MUTANTS = (
     # --- the claim (I1, I8, I9) ---------------------------------------------------------------
     Mutant(name="a claim ignores the lease", scope="crash", edits=(_NO_JOB,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores the epoch", scope="rejoin",
-           edits=(Edit("_ledger_jobs:obstacle_in", 'row["job_epoch"] != epoch', "False"),),
+           edits=(Edit("ledger.transitions.jobs:obstacle_in",
+                       'row["job_epoch"] != epoch', "False"),),
            within=("authorize", "execute", "fail"),
            behind="leaving a job revokes its credentials", behind_edits=(_NO_CREDENTIAL,)),
     Mutant(name="a claim ignores the credential", scope="revoke", edits=(_NO_CREDENTIAL,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores that the review window closed", scope="people",
-           edits=(Edit("_ledger_requests:approved_in", ' and row["approved_until"] > now', ""),),
+           edits=(Edit("ledger.transitions.requests:approved_in",
+                       ' and row["approved_until"] > now', ""),),
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
@@ -168,60 +170,63 @@ MUTANTS = (
     Mutant(name="nothing is decided again at the claim", scope="revoke", edits=(_NOT_DECIDED,),
            within=("authorize", "execute", "mark")),
     Mutant(name="an edited call runs under what was decided before the edit", scope="people",
-           edits=(Edit("gate:Gate.recorded", 'if request.digest == row["digest"]:',
+           edits=(Edit("calls.authorize:Gate.recorded", 'if request.digest == row["digest"]:',
                        'request.__dict__["digest"] = row["digest"]\n        if True:'),),
            within=("authorize", "answer", "resume"), answers=(("omar", "approve"),)),
     # --- who may approve (I1) -----------------------------------------------------------------
     Mutant(name="the requester's own approval counts", scope="people",
-           edits=(Edit("decide:_eligible", "{facts.requester, *owner", "{*owner"),),
+           edits=(Edit("policy.decide:_eligible", "{facts.requester, *owner", "{*owner"),),
            within=("authorize", "answer", "resume"), answers=(("kim", "approve"),),
            behind="their answer is refused where it comes in", behind_edits=(
-               Edit("approvals:Approvals._require_answerable",
+               Edit("people.approvals:Approvals._require_answerable",
                     "answer.person in involved | {approval.requested_by}",
                     "answer.person == 'ines'"),)),
     Mutant(name="the agent owner's approval counts", scope="people",
-           edits=(Edit("decide:_eligible",
+           edits=(Edit("policy.decide:_eligible",
                        "{facts.agent.owner} if facts.agent is not None else set()", "set()"),),
            within=("authorize", "answer", "resume"), answers=(("oda", "approve"),),
            behind="their answer is refused where it comes in", behind_edits=(
-               Edit("approvals:Approvals._involved", 'agent.owner if agent is not None else ""',
+               Edit("people.approvals:Approvals._involved",
+                    'agent.owner if agent is not None else ""',
                     '""'),)),
     Mutant(name="a contributor's approval counts", scope="people",
-           edits=(Edit("decide:_eligible",
+           edits=(Edit("policy.decide:_eligible",
                        "*(asset.contributors for asset in facts.assets)", "()"),),
            within=("authorize", "answer", "resume", "label"), answers=(("omar", "approve"),)),
     Mutant(name="one person's two approvals count as two", scope="people",
-           edits=(Edit("decide:_counted", "person.id not in seen and ", ""),),
+           edits=(Edit("policy.decide:_counted", "person.id not in seen and ", ""),),
            within=("authorize", "answer", "resume", "tighten", "tick"),
            answers=(("lee", "approve"),),
            behind="a second answer is refused twice over, and the table has no place for it",
            behind_edits=(
-               Edit("approvals:Approvals._require_answerable",
+               Edit("people.approvals:Approvals._require_answerable",
                     "any(answer.person == earlier.person for earlier in approval.answers)",
                     "False"),
-               Edit("_ledger_requests:answer", "WHERE request = ? AND person = ?\"",
+               Edit("ledger.transitions.requests:answer", "WHERE request = ? AND person = ?\"",
                     "WHERE request = ? AND person = ? AND 0\""),
-               Edit("_schema:_statements", 'statement += line', 'statement += line.replace('
+               Edit("ledger.storage.sqlite.schema:_statements",
+                    'statement += line', 'statement += line.replace('
                     '"PRIMARY KEY (request, person)", "PRIMARY KEY (request, person, at)")'),
-               Edit("_schema:require_same", "raise LedgerCorrupt",
+               Edit("ledger.storage.migrations:require_same", "raise LedgerCorrupt",
                     "continue; raise LedgerCorrupt"),
            ),
            behind_triggers=("answers_born",)),
     Mutant(name="signatures are not verified", scope="twice",
-           edits=(Edit("approvals:verify_answer", "if key is None:", "if True:\n        return\n"
+           edits=(Edit("people.approvals:verify_answer",
+                       "if key is None:", "if True:\n        return\n"
                        "    if key is None:"),),
            within=("authorize", "forge"), answers=(("omar", "approve"),)),
     Mutant(name="an answer after the review window is taken", scope="people",
-           edits=(Edit("_ledger_requests:answer", 'if tx.now >= approval["expires_at"]:',
+           edits=(Edit("ledger.transitions.requests:answer", 'if tx.now >= approval["expires_at"]:',
                        "if False:"),),
            within=("authorize", "answer", "tick"), answers=(("omar", "deny"),)),
     Mutant(name="a grant is issued before enough people approved", scope="people",
            edits=(_NOT_DECIDED,), within=("authorize", "execute"),
            behind="the ledger grants only what was permitted",
-           behind_edits=(Edit("_ledger_requests:issue_grant",
+           behind_edits=(Edit("ledger.transitions.requests:issue_grant",
                               "item.decision.effect is not Effect.PERMIT", "False"),)),
     Mutant(name="a person's no does not count", scope="people",
-           edits=(Edit("decide:decide", "if answer.verdict is Verdict.DENY:", "if False:"),),
+           edits=(Edit("policy.decide:decide", "if answer.verdict is Verdict.DENY:", "if False:"),),
            within=("authorize", "answer", "resume"),
            answers=(("omar", "deny"), ("lee", "approve"))),
     # --- what an approval is for (I7) ---------------------------------------------------------
@@ -241,50 +246,53 @@ MUTANTS = (
            answers=(("omar", "approve"),)),
     # --- outcomes (I8) ------------------------------------------------------------------------
     Mutant(name="a process whose claim is over records an outcome", scope="rejoin",
-           edits=(Edit("_ledger_grants:finish", 'or not row["ours"]', ""),),
+           edits=(Edit("ledger.transitions.grants:finish", 'or not row["ours"]', ""),),
            within=("authorize", "execute", "run", "record", "leave", "rejoin"),
            answers=(("omar", "approve"),)),
     Mutant(name="what may be under way is reconciled as not done", scope="crash",
-           edits=(Edit("recovery:_settle", 'if row["running"]:', "if False:"),),
+           edits=(Edit("calls.reconcile:_settle", 'if row["running"]:', "if False:"),),
            within=("authorize", "execute", "run", "leave", "reconcile"),
            behind="whoever sends looks once more whether the claim is still theirs",
            behind_edits=(_NOT_HELD,)),
     Mutant(name="who slept past its lease sends all the same", scope="crash",
            edits=(_NOT_HELD,), within=("authorize", "execute", "run", "reconcile", "tick")),
     Mutant(name="an opaque effect is reconciled as not done", scope="crash",
-           edits=(Edit("recovery:_settle", 'if row["effect"] == OutsideEffect.OPAQUE:',
+           edits=(Edit("calls.reconcile:_settle", 'if row["effect"] == OutsideEffect.OPAQUE:',
                        "if False:"),),
            within=("authorize", "execute", "run", "leave", "reconcile", "tick"),
            behind="only the guard's own tool can be found not to have sent",
-           behind_edits=(Edit("recovery:_settle", 'if row["tool"] != EXPORT_ASSET:',
+           behind_edits=(Edit("calls.reconcile:_settle", 'if row["tool"] != EXPORT_ASSET:',
                               "if False:"),)),
     Mutant(name="a tool that raised after it ran is recorded as not done", scope="crash",
-           edits=(Edit("execution:Execution.failed",
+           edits=(Edit("calls.execute:Execution.failed",
                        "claim.unknown and claim.call.bound.reaches_out", "False"),),
            within=("authorize", "execute", "run", "fail")),
     # --- classes and lineage (I2, I4) -----------------------------------------------------------
     Mutant(name="registering known bytes again drops their labels", scope="lineage",
-           edits=(Edit("_ledger_assets:_join", 'made.labels | set(json.loads(known["labels"]))',
+           edits=(Edit("ledger.transitions.assets:_join",
+                       'made.labels | set(json.loads(known["labels"]))',
                        "made.labels"),)),
     Mutant(name="a class that rises does not reach what was made before", scope="lineage",
-           edits=(Edit("_ledger_assets:register", ", *_descendants(tx, made.sha256))", ",)"),),
+           edits=(Edit("ledger.transitions.assets:register",
+                       ", *_descendants(tx, made.sha256))", ",)"),),
            within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="what is made starts without its parents' class", scope="lineage",
-           edits=(Edit("outputs:collect", "*(use.labels for use in request.assets)", ""),),
+           edits=(Edit("calls.outputs:collect", "*(use.labels for use in request.assets)", ""),),
            within=("authorize", "execute", "run", "record"),
            behind="its parents are looked at once more when it is registered",
            behind_edits=(_NOT_INHERITED,)),
     Mutant(name="a class that rises does not reach what is being made", scope="lineage",
            edits=(_NOT_INHERITED,), within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="a hold does not reach what was made from an asset", scope="lineage",
-           edits=(Edit("gather:_MARKS", "", "SELECT max(recalled) AS recalled, max(held) AS held,"
+           edits=(Edit("calls.request:_MARKS",
+                       "", "SELECT max(recalled) AS recalled, max(held) AS held,"
                        " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1"
                        " AND destination = ?3) AS queued, NULL AS clean"
                        " FROM assets WHERE sha256 = ?1"),),
            within=("authorize", "execute", "run", "record", "mark")),
     Mutant(name="a hold does not raise the version of what was made from an asset",
            scope="lineage",
-           edits=(Edit("_ledger_assets:mark", "for made in _descendants(tx, sha256):",
+           edits=(Edit("ledger.transitions.assets:mark", "for made in _descendants(tx, sha256):",
                        "for made in ():"),),
            within=("authorize", "execute", "run", "record", "mark")),
     Mutant(name="the policy forgets holds", scope="revoke", rules=("assets.held",),
@@ -292,10 +300,11 @@ MUTANTS = (
     Mutant(name="the policy forgets sensitive exports", scope="people",
            rules=("export.sensitive", "export.provenance"), within=("authorize",)),
     Mutant(name="an agent gets a credential for another stage", scope="jobs",
-           edits=(Edit("gather:stage_of", "if stage not in agent.stages:", "if False:"),),
+           edits=(Edit("calls.request:stage_of", "if stage not in agent.stages:", "if False:"),),
            within=("authorize",)),
     Mutant(name="a job sees every job's assets", scope="jobs",
-           edits=(Edit("gather:_assets", "WHERE id = ? AND job = ?", "WHERE id = ? AND ? <> ''"),),
+           edits=(Edit("calls.request:_assets",
+                       "WHERE id = ? AND job = ?", "WHERE id = ? AND ? <> ''"),),
            within=("authorize", "execute", "answer", "resume"),
            answers=(("omar", "approve"),)),
     # --- what ends with a job (I9) --------------------------------------------------------------
@@ -306,38 +315,39 @@ MUTANTS = (
            edits=(Edit(_KILL, "job = ? AND state = 'live'", "job = ? AND state = 'none'"),),
            within=("authorize", "end")),
     Mutant(name="approval requests outlive their job", scope="revoke",
-           edits=(Edit("_ledger_jobs:end_job", "job = ? AND {UNUSED}",
+           edits=(Edit("ledger.transitions.jobs:end_job", "job = ? AND {UNUSED}",
                        "job = ? AND 0 AND {UNUSED}"),),
            within=("authorize", "end")),
     Mutant(name="a claim outlives its job", scope="revoke",
            edits=(Edit(_KILL, "job = ? AND state = 'claimed'", "job = ? AND state = 'none'"),),
            within=("authorize", "execute", "end")),
     Mutant(name="a job that failed stays waiting", scope="rejoin",
-           edits=(Edit("_ledger_jobs:leave", "if not clean or waits is None:",
+           edits=(Edit("ledger.transitions.jobs:leave", "if not clean or waits is None:",
                        "if waits is None:"),),
            within=("authorize", "leave")),
     Mutant(name="a sweep skips review windows", scope="rejoin",
-           edits=(Edit("_ledger_jobs:sweep", "expires_at <= ? AND {UNUSED}",
+           edits=(Edit("ledger.transitions.jobs:sweep", "expires_at <= ? AND {UNUSED}",
                        "expires_at <= ? AND 0 AND {UNUSED}"),),
            within=("authorize", "leave", "sweep", "tick")),
     Mutant(name="a sweep skips jobs whose process died", scope="crash",
-           edits=(Edit("_ledger_jobs:_LAPSED", "", "0 AND ?"),),
+           edits=(Edit("ledger.transitions.jobs:_LAPSED", "", "0 AND ?"),),
            within=("crash", "sweep", "tick")),
     Mutant(name="a lapsed lease can be renewed", scope="crash",
-           edits=(Edit("_ledger_jobs:renew",
+           edits=(Edit("ledger.transitions.jobs:renew",
                        "if job_obstacle(tx, job, epoch) is not None:", "if False:"),),
            within=("renew", "tick")),
     Mutant(name="an ended job can be re-entered", scope="rejoin",
-           edits=(Edit("ledger:Ledger.rejoin_job", 'if row["state"] != JobState.WAITING:',
+           edits=(Edit("ledger.ledger:Ledger.rejoin_job", 'if row["state"] != JobState.WAITING:',
                        "if False:"),),
            within=("end", "rejoin"), behind="a trigger of the database",
            behind_triggers=("jobs_transition",)),
     # --- the log (I10) --------------------------------------------------------------------------
     Mutant(name="a hold is not recorded", scope="revoke",
-           edits=(Edit("_ledger_assets:mark", 'tx.record(f"asset.{column}"',
+           edits=(Edit("ledger.transitions.assets:mark", 'tx.record(f"asset.{column}"',
                        '(lambda *_: None)(f"asset.{column}"'),),
            within=("mark",), behind="a transition that wrote without a record is rolled back",
-           behind_edits=(Edit("_transaction:Tx.finish", "if unaccounted:", "if False:"),)),
+           behind_edits=(Edit("ledger.storage.transaction:Tx.finish",
+                              "if unaccounted:", "if False:"),)),
 )  # fmt: skip
 
 

@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from agentguard import approvals, execution, gate
-from agentguard._schema import migrate
-from agentguard._sqlite import SqliteTx
-from agentguard.destinations import Parcel
+from agentguard.calls import authorize as gate
+from agentguard.calls import execute as execution
+from agentguard.content.formats.identify import Format
 from agentguard.errors import IllegalTransition
-from agentguard.formats import Format
-from agentguard.ledger import Ledger
+from agentguard.export.folder import Parcel
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Plan, Tx
+from agentguard.ledger.storage.sqlite.schema import migrate
+from agentguard.ledger.storage.sqlite.storage import SqliteTx
 from agentguard.model import Credential
-from agentguard.storage import Plan, Tx
+from agentguard.people import approvals
 
 PAGE = 512  # small pages make small snapshots
 

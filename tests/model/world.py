@@ -17,18 +17,20 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from langchain_core.tools import tool
 
-from agentguard import Arg, Binding, Guard, config, model, recovery
-from agentguard.approvals import sign_answer
-from agentguard.broker import Broker
-from agentguard.claims import Claim, claimed
-from agentguard.config import Lifetimes
+from agentguard import Arg, Binding, Guard, model
+from agentguard.calls import reconcile as recovery
+from agentguard.calls.claim import Claim, claimed
+from agentguard.calls.request import Call, Refused, call_key
+from agentguard.config import workspace as config
+from agentguard.config.workspace import Lifetimes
 from agentguard.errors import AgentGuardError, IllegalTransition
-from agentguard.gather import Call, Refused, call_key
-from agentguard.identity import create_log_key
-from agentguard.jobs import Job
-from agentguard.ledger import Made
+from agentguard.export.broker import Broker
+from agentguard.jobs.job import Job
+from agentguard.ledger.ledger import Made
 from agentguard.model import Answer, Effect, JobState, Stage, Verdict
-from agentguard.policy import Policy
+from agentguard.people.approvals import sign_answer
+from agentguard.policy.policy_set import Policy
+from agentguard.transparency.log_key import create_log_key
 from tests.model.history import (
     GROUP,
     OWNER,
@@ -691,7 +693,7 @@ def _policy(strict: bool, without: tuple[str, ...]) -> Policy:
 
     texts = {
         entry.name: entry.read_text("utf-8")
-        for entry in files("agentguard.policies").iterdir()
+        for entry in files("agentguard.policy.default").iterdir()
         if entry.name.endswith(".cedar")
     }
     for rule in without:

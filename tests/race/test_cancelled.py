@@ -19,7 +19,7 @@ import pytest
 from langchain_core.tools import BaseTool, StructuredTool
 
 from agentguard import Arg, Binding
-from agentguard.storage import Tx
+from agentguard.ledger.storage.open import Tx
 from tests.race.ways import GO, WAYS, graph_of, make_send
 from tests.support import Studio, call, results, says
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from agentguard import audit
 from agentguard.errors import LedgerUnavailable
-from agentguard.ledger import Ledger, Outcome, Relied
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger, Outcome, Relied
 from agentguard.model import GrantState, OutsideEffect, Request
 from tests.core.ledgers import Bench, Clock, Place, ledger_at, records, request
 from tests.race.racers import RACERS, in_processes, race

@@ -16,9 +16,10 @@ import pytest
 from langchain_core.tools import tool
 from PIL import Image
 
-from agentguard import Binding, destinations
-from agentguard._connections import Connections
+from agentguard import Binding
 from agentguard.errors import AssetError, LedgerUnavailable
+from agentguard.export import folder as destinations
+from agentguard.ledger.storage.sqlite.connections import Connections
 from tests.race.resources import STEPS, Rig, Space
 from tests.race.ways import graph_of
 from tests.support import Studio, call, says

@@ -12,7 +12,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard import Binding
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.model import JobState
 from tests.race.ways import GO, graph_of
 from tests.support import Studio, call, open_studio, results, says

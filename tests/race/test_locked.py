@@ -20,7 +20,7 @@ CROP = {"width": 8, "height": 8}
 
 @pytest.fixture
 def locker(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Locker]:
-    monkeypatch.setattr("agentguard._connections._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("agentguard.ledger.storage.sqlite.connections._BUSY_TIMEOUT_S", 0.1)
     studio.guard.ledger.storage._connections.forget_writer()  # the next one has less patience
     made = Locker(studio.folder / ".agentguard" / "ledger.db")
     yield made
@@ -75,7 +75,7 @@ def test_I8_what_is_owed_is_told_after_the_job_was_ended_elsewhere(
 def test_I8_an_effect_whose_holder_died_owing_is_found_by_reconciling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentguard._connections._BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("agentguard.ledger.storage.sqlite.connections._BUSY_TIMEOUT_S", 0.1)
     first = open_studio(tmp_path)
     locker = Locker(tmp_path / ".agentguard" / "ledger.db")
     try:

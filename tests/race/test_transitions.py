@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from agentguard import audit
 from agentguard.errors import ApprovalError, JobError
-from agentguard.ledger import Ledger
+from agentguard.ledger import verify as audit
+from agentguard.ledger.ledger import Ledger
 from agentguard.model import Effect, JobState, OutsideEffect, Request
 from tests.core.ledgers import (
     LEASE,

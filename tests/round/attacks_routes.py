@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.types import Command, Send
 
-from agentguard.jobs import CONFIG_KEY
+from agentguard.jobs.job import CONFIG_KEY
 from tests.round.attacks_time import forged, paused
 from tests.round.ground import LEE
 from tests.round.matrix import GATES, NODES, SAVERS, attack

@@ -18,10 +18,10 @@ from langgraph.types import Command, interrupt
 from PIL import Image
 
 from agentguard import Arg, Binding, Guard
-from agentguard.approvals import sign_answer
-from agentguard.config import Workspace
+from agentguard.config.workspace import Workspace
 from agentguard.model import Verdict
-from agentguard.policy import Policy
+from agentguard.people.approvals import sign_answer
+from agentguard.policy.policy_set import Policy
 from tests.support import CONFIG, Clock, write_workspace
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))

@@ -21,13 +21,30 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from agentguard.claims import Claim
-from agentguard.execution import Execution
-from agentguard.gate import Gate, Looked
-from agentguard.gather import Refused, call_name, prepare
-from agentguard.jobs import CONFIG_KEY, Jobs
-from agentguard.langgraph import calls, commands, graph, middleware, seat, tools
-from agentguard.ledger import Ledger
+from agentguard.calls.authorize import Gate, Looked
+from agentguard.calls.claim import Claim
+from agentguard.calls.execute import Execution
+from agentguard.calls.request import Refused, call_name, prepare
+from agentguard.jobs.job import CONFIG_KEY, Jobs
+from agentguard.langgraph import (
+    guarded_tool as tools,
+)
+from agentguard.langgraph import (
+    invocation as seat,
+)
+from agentguard.langgraph import (
+    middleware,
+)
+from agentguard.langgraph import (
+    protect_graph as graph,
+)
+from agentguard.langgraph import (
+    results as commands,
+)
+from agentguard.langgraph import (
+    runtime as calls,
+)
+from agentguard.ledger.ledger import Ledger
 from agentguard.model import Decision, Effect, Request
 from tests.round.matrix import ATTACKS
 from tests.round.test_round import Grounds, opened
@@ -184,14 +201,14 @@ MUTANTS = {
     ),
     "signatures": Mutant(
         without="the signature of an answer",
-        patches=lambda: [patch("agentguard.approvals.verify_answer", lambda *_: None)],
+        patches=lambda: [patch("agentguard.people.approvals.verify_answer", lambda *_: None)],
         aimed="signed_answer",
     ),
     "eligible": Mutant(
         without="who may not approve",
         patches=lambda: [
-            patch("agentguard.approvals.Approvals.answer", _taken_from_anybody),
-            patch("agentguard.decide._eligible", _everybody),
+            patch("agentguard.people.approvals.Approvals.answer", _taken_from_anybody),
+            patch("agentguard.policy.decide._eligible", _everybody),
         ],
         aimed="requester_and",
     ),

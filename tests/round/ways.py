@@ -29,7 +29,7 @@ from langgraph.errors import InvalidUpdateError
 from langgraph.types import Command, interrupt
 
 from agentguard.errors import ApprovalError
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.model import Verdict
 from tests.round import savers, shapes
 from tests.round.ground import KIM, OMAR, Ground, Scene

@@ -22,7 +22,7 @@ from langgraph.prebuilt import ToolNode
 from PIL import Image
 
 from agentguard import Binding
-from agentguard.jobs import Job
+from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agentguard.config import load
+from agentguard.config.workspace import load
 from tests.core.test_config import GOOD
 from tests.e2e.test_readme import blocks
 from tests.wild.desk import KIM, desk, vendor

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 
 from agentguard import Arg, Binding
-from agentguard.bindings import Bound, draft
+from agentguard.bindings.bound import Bound, draft
 from agentguard.errors import BindingError, ConfigError
 from tests.wild.desk import Vendor, desk
 from tests.wild.test_at_once import resize_and_publish

@@ -24,16 +24,16 @@ from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
 from agentguard import Binding, Guard
-from agentguard._facing import injected, json_schema
-from agentguard._shapes import Shape, jsonable
-from agentguard.bindings import Bound
+from agentguard.bindings.argument_paths import Shape, jsonable
+from agentguard.bindings.bound import Bound
+from agentguard.bindings.model_schema import injected, json_schema
+from agentguard.calls.request import Refused
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
-from agentguard.gather import Refused
-from agentguard.identity import create_log_key
-from agentguard.langgraph.calls import make_call
-from agentguard.langgraph.tools import guarded, seat_of
-from agentguard.storage import wall_clock
+from agentguard.langgraph.guarded_tool import guarded, seat_of
+from agentguard.langgraph.runtime import make_call
+from agentguard.ledger.storage.open import wall_clock
+from agentguard.transparency.log_key import create_log_key
 
 _PERSON = "kim@acme.example"
 _CONFIG = f"""

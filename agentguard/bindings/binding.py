@@ -1,0 +1,288 @@
+"""The declaration of what one plain tool's arguments mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from langchain_core.tools import BaseTool
+from langchain_core.tools import tool as make_tool
+
+from agentguard.bindings.mcp import McpTool, origin
+from agentguard.bindings.probe import Probe, require_probe
+from agentguard.bindings.result_paths import Located, require_located
+from agentguard.errors import BindingError
+from agentguard.model import GENERATED, OutsideEffect, Stage
+
+Form = Literal["path", "bytes", "data-url", "base64"]
+SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,10})?")
+
+_FORMS = ("path", "bytes", "data-url", "base64")
+_OUTWARD = (Stage.QUEUE, Stage.EXPORT)
+SPLIT = (
+    "A tool that converts and publishes at once sends out what nobody reviewed or approved: split"
+    " it into one that renders to a file, and let export_asset (`guard.export_tool()`) send that"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """Says that an argument, not a constant, names the Destination: `destination=Arg("to")`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """What a Binding's `returns` function makes of a tool's result.
+
+    Args:
+        text: what the model may read.
+        files: paths of further outputs, which must lie in the call's scratch folder.
+        labels: labels that the outputs get in addition; they only raise.
+        findings: what a review found: mappings of `severity` (info, warning, error), `message`;
+            none of them is a clean review. None: nothing was reviewed.
+        urls: where further outputs are to be fetched from; needs hosts at the Destination.
+        operations: ids of the operations that were started.
+    """
+
+    text: str
+    files: tuple[str, ...] = ()
+    labels: frozenset[str] = frozenset()
+    findings: tuple[Mapping[str, Any], ...] | None = None
+    urls: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, init=False)
+class Binding:
+    """The meaning of one tool's arguments.
+
+    Args:
+        tool: a LangChain tool, or a function that becomes one.
+        stage: the stage it belongs to; None for a tool without media or effect, such as notes,
+            plans and a deep agent's own files and sub-agents.
+        assets: argument paths that hold media: the model gives asset ids, the tool gets private
+            copies as `path` (default), `bytes`, `data-url` or `base64`: `["source"]`,
+            `{"img": "bytes"}`.
+        texts: argument paths of prompts and captions: scanned, labelled, logged redacted.
+        plain: argument paths of numbers, booleans, enums and bounded strings.
+        outputs: arguments that the guard fills with fresh paths, hidden from the model:
+            `["file"]`, or with the file name's suffix, `{"file": ".mp4"}`. Without one it is that
+            of the argument's default, else `.mp4` for the render stage and `.png` for others.
+        destination: where the call sends its media and texts: a Destination id, or `Arg(path)` of
+            the argument that names one. None: nothing leaves the workspace.
+        effect: what is known of the outside effect after a crash; needed with a destination that
+            is not a vendor.
+        probe: asks, after a crash, whether what a call began is there; with `idempotent` and
+            `probeable`. A function that takes an `Attempt`: True: it is there; False: it is not,
+            and can't come any more; None or an error: can't tell. Give it a timeout. Only
+            `reconcile` runs it.
+        reveals: the tool shows or describes its media to the model.
+        reviews: the asset argument that a review tool's findings are about; needed where it takes
+            several.
+        labels: labels every output gets; generators default to `generated`.
+        state: state keys that the tool's `Command` may write, besides `messages`.
+        interrupts: the tool may pause itself before it did anything.
+        unsafe_routes: let the tool's `Command` route the graph and write any state (I2 is then
+            the tool author's to keep).
+        returns: makes a `Returned` of the tool's result, where the defaults don't fit.
+        starts: where the result of a tool that starts long work holds the operation's id: a path
+            in its data (`request_id`, `data.id`), or a pattern with one group over its text.
+        operations: arguments that take such an id → the tool, or tools, that started it:
+            `{"request_id": "submit_video"}`. An output may then be missing: it is not there yet.
+        urls: where the result holds URLs of media, as in `starts`. Each is fetched once, from the
+            hosts that the Destination lists; the model does not see it.
+        remembers: the server behind the tool keeps what it was sent, so each output gets the class
+            of everything this job sent to its Destination and by this tool. Names of other tools
+            that share its memory: `["open_canvas"]`.
+        mcp: for a tool of an MCP server, and required there: which tool this is. Any object that
+            langchain-mcp-adapters makes of that tool is then taken, and no other.
+
+    Raises:
+        BindingError: the declaration contradicts itself.
+    """
+
+    tool: BaseTool
+    stage: Stage | None
+    assets: Mapping[str, Form]
+    texts: tuple[str, ...]
+    plain: tuple[str, ...]
+    outputs: Mapping[str, str]
+    destination: str | Arg | None
+    effect: OutsideEffect
+    probe: Probe | None = field(repr=False)
+    reveals: bool
+    reviews: str | None
+    labels: frozenset[str]
+    state: tuple[str, ...]
+    interrupts: bool
+    unsafe_routes: bool
+    returns: Callable[[Any], Returned] | None = field(repr=False)
+    starts: Located | None
+    operations: Mapping[str, tuple[str, ...]]
+    urls: tuple[Located, ...]
+    remembers: tuple[str, ...]
+    mcp: McpTool | None
+
+    def __init__(
+        self,
+        tool: BaseTool | Callable[..., Any],
+        *,
+        stage: Stage | str | None,
+        assets: Sequence[str] | Mapping[str, Form] = (),
+        texts: Sequence[str] = (),
+        plain: Sequence[str] = (),
+        outputs: Sequence[str] | Mapping[str, str] = (),
+        destination: str | Arg | None = None,
+        effect: OutsideEffect | str = OutsideEffect.NONE,
+        probe: Probe | None = None,
+        reveals: bool = False,
+        reviews: str | None = None,
+        labels: Iterable[str] | None = None,
+        state: Sequence[str] = (),
+        interrupts: bool = False,
+        unsafe_routes: bool = False,
+        returns: Callable[[Any], Returned] | None = None,
+        starts: Located | None = None,
+        operations: Mapping[str, str | Sequence[str]] | None = None,
+        urls: Sequence[Located] = (),
+        remembers: bool | Sequence[str] = False,
+        mcp: McpTool | None = None,
+    ) -> None:
+        try:
+            made = tool if isinstance(tool, BaseTool) else make_tool(tool)
+        except (TypeError, ValueError) as error:  # pydantic's errors among them
+            raise BindingError(f"{getattr(tool, '__name__', tool)}: no tool: {error}") from error
+        name = made.name
+        for argument, value in (("assets", assets), ("texts", texts), ("plain", plain),
+                                ("outputs", outputs), ("state", state), ("urls", urls),
+                                ("remembers", remembers)):  # fmt: skip
+            if isinstance(value, str):
+                raise BindingError(f"{name}: {argument}={value!r} is one string; write [{value!r}]")
+        forms = dict(assets) if isinstance(assets, Mapping) else dict.fromkeys(assets, "path")
+        for path, form in forms.items():
+            if form not in _FORMS:
+                raise BindingError(f"{name}.{path}: got form {form!r}, expected one of {_FORMS}")
+        paths = dict(outputs) if isinstance(outputs, Mapping) else dict.fromkeys(outputs, "")
+        for path, suffix in paths.items():
+            if SUFFIX.fullmatch(suffix) is None:
+                raise BindingError(f"{name}.{path}: got suffix {suffix!r}, expected one like .png")
+        for given, kind in ((stage, Stage), (effect, OutsideEffect)):
+            if given is not None and given not in list(kind):
+                raise BindingError(f"{name}: got {given!r}, expected one of {', '.join(kind)}")
+        known_stage = None if stage is None else Stage(stage)
+        known_effect = OutsideEffect(effect)
+        if labels is None:
+            labels = {GENERATED} if known_stage is Stage.GENERATE else ()
+        if known_stage is None and (forms or outputs or destination):
+            raise BindingError(
+                f"{name}: stage=None is for tools without media or effect; name its stage"
+            )
+        if known_stage is Stage.EXPORT and known_effect is OutsideEffect.NONE:
+            raise BindingError(
+                f"{name}: an export has an effect outside; say effect='idempotent', 'probeable' or"
+                " 'opaque', whichever is known after a crash"
+            )
+        if known_stage is Stage.REVIEW and reviews is None and len(forms) == 1:
+            (reviews,) = forms
+        if (reviews is None and known_stage is Stage.REVIEW and forms) or (
+            reviews is not None and (known_stage is not Stage.REVIEW or reviews not in forms)
+        ):
+            raise BindingError(
+                f"{name}: say reviews=, the one asset argument its findings are about: one of"
+                f" {', '.join(forms) or 'none, for it takes no asset'}"
+            )
+        started_by = {path: (tools,) if isinstance(tools, str) else tuple(tools)
+                      for path, tools in (operations or {}).items()}  # fmt: skip
+        others = () if isinstance(remembers, bool) else tuple(remembers)
+        remembered = tuple(dict.fromkeys((name, *others))) if remembers else ()
+        claims = (("starts", starts is not None), ("operations", started_by), ("urls", urls),
+                  ("remembers", remembered))  # fmt: skip
+        long = [word for word, said in claims if said]
+        if long and (known_stage is None or known_stage in _OUTWARD):
+            raise BindingError(
+                f"{name}: {', '.join(long)}= is for tools that make or review media; the"
+                f" {known_stage or 'None'} stage has none. {SPLIT if outputs or urls else ''}"
+            )
+        if known_stage in _OUTWARD and outputs:  # I7: what left would not be what was approved
+            raise BindingError(
+                f"{name}: the {known_stage} stage makes no media, and {', '.join(paths)} is an"
+                f" output. {SPLIT}"
+            )
+        for located in (*urls, *((starts,) if starts is not None else ())):
+            require_located(name, located)
+        if urls and not isinstance(destination, str):
+            raise BindingError(
+                f"{name}: urls= needs a destination that is a constant, whose hosts= in the"
+                " configuration say where media may be fetched from"
+            )
+        for path, tools in started_by.items():
+            if not tools:
+                raise BindingError(f"{name}.{path}: name the tool that starts the operation")
+        _require_pinned(made, mcp, sends=bool(forms or texts), destination=destination)
+        if probe is not None:
+            require_probe(name, probe, known_effect)
+        if interrupts and known_effect is not OutsideEffect.NONE:
+            raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
+        values: dict[str, Any] = {
+            "tool": made,
+            "stage": known_stage,
+            "assets": MappingProxyType(forms),
+            "texts": tuple(texts),
+            "plain": tuple(plain),
+            "outputs": MappingProxyType(paths),
+            "destination": destination,
+            "effect": known_effect,
+            "probe": probe,
+            "reveals": reveals,
+            "reviews": reviews,
+            "labels": frozenset(labels),
+            "state": tuple(state),
+            "interrupts": interrupts,
+            "unsafe_routes": unsafe_routes,
+            "returns": returns,
+            "starts": starts,
+            "operations": MappingProxyType(started_by),
+            "urls": tuple(urls),
+            "remembers": remembered,
+            "mcp": mcp,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Every argument path that this Binding gives a meaning to."""
+        to = (self.destination.path,) if isinstance(self.destination, Arg) else ()
+        return (*self.assets, *self.texts, *self.plain, *self.outputs, *self.operations, *to)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it starts, or asks for, work that goes on at a vendor after the call."""
+        return self.starts is not None or bool(self.operations)
+
+
+def _require_pinned(
+    tool: BaseTool, mcp: McpTool | None, *, sends: bool, destination: str | Arg | None
+) -> None:
+    """A tool of an MCP server names what it is pinned to, and where a remote one sends."""
+    if mcp is not None:
+        mcp.require(tool)
+    came = origin(tool)
+    if came is None:
+        return
+    if mcp is None:
+        raise BindingError(
+            f"{tool.name} is {came.name!r} of the MCP server {came.server!r}, which may change it"
+            " at any time; pin what you read: mcp=McpTool(server=..., name=..., schema=...)"
+            " (`agentguard bind MODULE:TOOLS` drafts it)"
+        )
+    if came.remote and sends and destination is None:
+        raise BindingError(
+            f"{tool.name}: the MCP server {came.server!r} is called over HTTP, so its media and"
+            " texts leave this machine; say where to: destination='...', a configured vendor"
+        )

@@ -1,0 +1,407 @@
+"""What one plain tool's arguments mean, and the tool as the model sees it.
+
+A Binding declares every argument of a tool by its path (`source`, `clips[].source`) as an asset, a
+text, a plain value, an output or a destination. What nobody declared, and what can't be declared
+(an open object, a union of shapes), is refused when the tool is bound: an argument that the guard
+does not understand is one it can't judge (DESIGN section 1).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jsonschema
+import referencing
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ValidationError
+
+from agentguard.bindings.argument_paths import (
+    Shape,
+    is_binary,
+    is_encoded,
+    jsonable,
+    replace_at,
+    values_at,
+)
+from agentguard.bindings.binding import SUFFIX, Arg, Binding, Form, Returned
+from agentguard.bindings.draft import draft, told
+from agentguard.bindings.mcp import McpTool
+from agentguard.bindings.model_schema import (
+    call_schema,
+    facing_json,
+    facing_model,
+    injected,
+    json_schema,
+)
+from agentguard.bindings.probe import Attempt, Probe
+from agentguard.bindings.result_paths import OPERATION
+from agentguard.canonical import canonical, digest, plain
+from agentguard.content.text.scan import looks_like_locator
+from agentguard.errors import BindingError, CanonicalError
+from agentguard.model import OutsideEffect, Stage
+
+__all__ = [
+    "Arg",
+    "Attempt",
+    "Binding",
+    "Bound",
+    "Form",
+    "McpTool",
+    "Probe",
+    "Returned",
+    "draft",
+    "replace_at",
+    "same_tool",
+    "told",
+    "values_at",
+]
+
+_MAX_PLAIN = 256
+_REMEMBERED = 64
+_LONGEST = 1 << 20  # a data URL that holds a picture is longer than any address
+
+
+class Bound:
+    """A Binding that was compared with its tool's schema: ready to freeze and fill arguments.
+
+    Args:
+        binding: the declaration.
+
+    Raises:
+        BindingError: naming the argument that is undeclared, declared twice, unknown or open.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self.name = binding.tool.name
+        self._json_schema = json_schema(binding.tool)
+        self._shape = Shape(self._json_schema, self.name)
+        self._leaves = self._shape.leaves
+        self._require_declared()
+        self._require_fitting()
+        self.injected = injected(binding.tool, self._json_schema.get("properties", {}))
+        self.args_schema = self._facing_schema()
+        self._model = self._argument_model()
+        self._validator = self._json_validator()
+        self._frozen: dict[str, str] = {}
+        try:
+            self.digest = digest("agentguard/binding/v1", self._meaning())
+        except CanonicalError as error:
+            raise BindingError(f"{self.name}: its schema has no canonical form: {error}") from error
+
+    @property
+    def carries_text(self) -> bool:
+        """Whether the model can put words into the arguments: a text, or a free plain string."""
+        words = [self._leaves[path] for path in self.binding.plain]
+        free = any(w.get("type") not in ("integer", "number", "boolean")
+                   and "enum" not in w and "const" not in w for w in words)  # fmt: skip
+        return bool(self.binding.texts) or free
+
+    @property
+    def outside(self) -> OutsideEffect:
+        """The effect a Grant is kept by: what reaches a vendor is never sent again unasked (I8)."""
+        sends = self.binding.destination is not None and self.binding.stage is not Stage.QUEUE
+        if sends and self.binding.effect is OutsideEffect.NONE:
+            return OutsideEffect.OPAQUE
+        return self.binding.effect
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether a call sends anything off this machine: to a vendor, or to where it is released.
+
+        Such a call is claimed durably and once: whatever was sent is paid for, and known there.
+        """
+        return self.outside is not OutsideEffect.NONE
+
+    @property
+    def releases(self) -> bool:
+        """Whether a call does something that others see, as its Binding's `effect` says.
+
+        What a vendor makes and gives back releases nothing: if it failed, it failed.
+        """
+        return self.binding.effect is not OutsideEffect.NONE
+
+    @property
+    def args_names(self) -> list[str]:
+        """The arguments that the model may give, in the schema's order."""
+        hidden = self.binding.outputs
+        return [name for name in self._json_schema.get("properties", {}) if name not in hidden]
+
+    def freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """What the tool's schema makes of the model's arguments: JSON, unset ones left out.
+
+        The same arguments give the same result in every process, and so does the result itself.
+
+        Args:
+            raw: arguments as the model wrote them; injected ones are left out by the caller.
+
+        Raises:
+            ValueError: off the schema, an extra argument at any level, or a plain value that is
+                a path, URL or base64; the message is safe to show to the model.
+        """
+        canonical(raw)  # JSON, of bounded depth
+        written = repr(raw)  # tells 1 from 1.0, as a schema may
+        known = self._frozen.get(written)
+        if known is None:  # the gate, the tool's door and its claim all ask
+            if len(self._frozen) >= _REMEMBERED:
+                self._frozen.clear()
+            known = self._frozen[written] = json.dumps(self._freeze(raw))
+        frozen: dict[str, Any] = json.loads(known)  # a copy that is the caller's own
+        return frozen
+
+    def _freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        self._require_own(raw)
+        if self._model is None:
+            frozen: dict[str, Any] = jsonable(raw)
+            for error in self._validator.iter_errors(frozen) if self._validator else ():
+                expected = f"{error.validator} {error.validator_value!r:.120}"
+                raise ValueError(f"{self.name}: {error.json_path}: expected {expected}")
+        else:
+            frozen = self._parsed(self._model, raw)
+            self._require_own(frozen)  # a coercion or serializer may have made something else
+            plain(frozen)
+        return frozen
+
+    def fill(
+        self,
+        frozen: Mapping[str, Any],
+        replace: Callable[[str, Any], Any],
+        outputs: Mapping[str, str],
+    ) -> dict[str, Any]:
+        """The arguments the tool runs with: assets replaced, outputs set.
+
+        Args:
+            frozen: as `freeze` returned them.
+            replace: given (argument path, asset id), returns what the tool gets.
+            outputs: output path → file path in the call's scratch folder.
+        """
+        filled = copy.deepcopy(dict(frozen))
+        for path in self.binding.assets:
+            replace_at(filled, path, replace)
+        filled.update(outputs)
+        return filled
+
+    def suffix(self, output: str) -> str:
+        """The file name suffix of an output, e.g. `.png`."""
+        known = self.binding.outputs[output]
+        default = self._leaves[output].get("default")
+        if not known and isinstance(default, str):
+            known = os.path.splitext(default)[1]
+        if not known or SUFFIX.fullmatch(known) is None:
+            return ".mp4" if self.binding.stage is Stage.RENDER else ".png"
+        return known
+
+    @property
+    def _is_model(self) -> bool:
+        """Whether pydantic reads the arguments; a JSON schema's `format` is only a remark."""
+        return not isinstance(self.binding.tool.args_schema, dict)
+
+    def _meaning(self) -> dict[str, Any]:
+        # `probe` is not in it, as `returns` is not: it changes nothing that a call does, and a
+        # better one must be able to look for what was begun before it was written.
+        binding = self.binding
+        mcp = binding.mcp
+        pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}
+        return {
+            **pinned,
+            "tool": self.name,
+            "schema": self._shape.steady(self._json_schema),
+            "stage": binding.stage,
+            "assets": dict(binding.assets),
+            "texts": set(binding.texts),
+            "plain": set(binding.plain),
+            "outputs": dict(binding.outputs),
+            "destination": repr(binding.destination),
+            "effect": binding.effect,
+            "reveals": binding.reveals,
+            "labels": binding.labels,
+            "state": set(binding.state),
+            "interrupts": binding.interrupts,
+            "unsafe_routes": binding.unsafe_routes,
+            "starts": repr(binding.starts),
+            "operations": {path: set(tools) for path, tools in binding.operations.items()},
+            "urls": [repr(where) for where in binding.urls],
+            "remembers": set(binding.remembers),
+        }
+
+    def _require_declared(self) -> None:
+        declared, leaves = self.binding.declared, self._leaves
+        twice = sorted({path for path in declared if declared.count(path) > 1})
+        if twice:
+            raise BindingError(f"{self.name}: {', '.join(twice)} is declared twice")
+        missing = sorted(set(leaves) - set(declared))
+        if missing:
+            raise BindingError(
+                f"{self.name}: nobody declared {', '.join(missing)}; say in its Binding whether it"
+                " is an asset, a text, plain, an output or the destination"
+            )
+        unknown = sorted(set(declared) - set(leaves))
+        if unknown:
+            raise BindingError(
+                f"{self.name} has no argument {', '.join(unknown)}; it has {', '.join(leaves)}"
+            )
+
+    def _require_fitting(self) -> None:
+        binding, leaves = self.binding, self._leaves
+        for path in binding.outputs:
+            if "." in path or "[" in path:
+                raise BindingError(f"{self.name}.{path}: an output must be a top-level argument")
+        if isinstance(binding.destination, Arg) and "[" in binding.destination.path:
+            raise BindingError(f"{self.name}.{binding.destination.path}: one call, one destination")
+        for path in (*binding.assets, *binding.outputs):
+            if leaves[path].get("type") not in ("string", None):
+                raise BindingError(f"{self.name}.{path}: takes no path or bytes, but numbers")
+        for path, form in binding.assets.items():
+            if is_encoded(leaves[path]) and form != "base64":
+                raise BindingError(f"{self.name}.{path}: takes base64, bound as {form!r}")
+            if form == "base64" and leaves[path].get("format") != "binary":
+                continue
+            if is_binary(leaves[path]) != (form == "bytes"):
+                takes = "bytes" if is_binary(leaves[path]) else "text"
+                raise BindingError(f"{self.name}.{path}: takes {takes}, bound as {form!r}")
+        for path in binding.operations:
+            if leaves[path].get("type") not in ("string", "integer") or is_binary(leaves[path]):
+                raise BindingError(f"{self.name}.{path}: an operation's id is a string or integer")
+        self._require_no_address()
+        for path in (*binding.plain, *binding.texts):
+            if is_binary(leaves[path]):
+                raise BindingError(f"{self.name}.{path}: bytes are no plain value; bind an asset")
+            if leaves[path].get("format") in ("file-path", "directory-path"):
+                raise BindingError(  # pydantic would look for what the model names (I3)
+                    f"{self.name}.{path}: a path of this machine is never the model's to name"
+                )
+
+    def _require_no_address(self) -> None:
+        """I3: a URL is never the model's to name; an asset can stand in for one, as a data URL."""
+        binding = self.binding
+        for path, leaf in self._leaves.items():
+            if leaf.get("format") not in ("uri", "url", "uri-reference"):
+                continue
+            form = binding.assets.get(path)
+            if leaf.get("maxLength", _LONGEST) < _LONGEST and form == "data-url":
+                raise BindingError(
+                    f"{self.name}.{path}: takes short web addresses only, and a data URL holds the"
+                    " media itself; let it take a path or bytes"
+                )
+            if form is None or (form == "path" and self._is_model):
+                raise BindingError(
+                    f"{self.name}.{path}: takes a URL, which is never the model's to name; hand it"
+                    f" an asset as data: assets={{{path!r}: 'data-url'}}"
+                )
+
+    def _require_own(self, arguments: Mapping[str, Any]) -> None:
+        for name in self.binding.outputs:
+            if name in arguments:
+                raise ValueError(f"{self.name} has no argument {name!r}")
+        self._shape.require(arguments)
+        for path in self.binding.plain:
+            for value in values_at(arguments, path):
+                self._require_plain(path, value)
+        for path, tools in self.binding.operations.items():
+            for value in values_at(arguments, path):
+                if isinstance(value, bool) or OPERATION.fullmatch(str(value)) is None:
+                    raise ValueError(
+                        f"{self.name}.{path} takes an operation's id as {' or '.join(tools)}"
+                        " returned it"
+                    )
+
+    def _require_plain(self, path: str, value: Any) -> None:
+        if not isinstance(value, str):
+            return
+        leaf = self._leaves[path]
+        if "enum" in leaf or "const" in leaf:
+            return
+        if len(value) > leaf.get("maxLength", _MAX_PLAIN):
+            raise ValueError(f"{self.name}.{path}: {len(value)} characters are too long")
+        if not value.isprintable():
+            raise ValueError(f"{self.name}.{path}: invisible characters; use one line of text")
+        reason = looks_like_locator(value)
+        if reason is not None:  # I3: a path, URL or host name the model wrote is never opened
+            raise ValueError(f"{self.name}.{path}: {reason}; give an asset id where media belong")
+
+    def _parsed(self, model: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            parsed = model.model_validate(dict(raw))
+            found: dict[str, Any] = jsonable(parsed)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{self.name}: {where:.80}: {first['msg']:.200}") from None
+        except Exception as error:  # I11: a validator of the tool's own types may raise anything
+            raise ValueError(
+                f"{self.name}: its schema failed on these arguments ({type(error).__name__})"
+            ) from error
+        return found
+
+    def _facing_schema(self) -> Any:
+        original = self.binding.tool.args_schema
+        if isinstance(original, dict):
+            binding = self.binding
+            return facing_json(
+                original, self._shape, assets=binding.assets, outputs=binding.outputs
+            )
+        if isinstance(original, type) and getattr(original, "model_config", {}).get(
+            "extra"
+        ) == "allow":  # fmt: skip
+            raise BindingError(f"{self.name}: its schema takes any argument; set extra='forbid'")
+        if not (self.binding.assets or self.binding.outputs):
+            return original
+        return facing_model(
+            self.binding.tool, assets=self.binding.assets, outputs=self.binding.outputs
+        )
+
+    def _argument_model(self) -> type[BaseModel] | None:
+        if isinstance(self.args_schema, dict):
+            return None
+        facing = self.binding.tool.model_copy(update={"args_schema": self.args_schema})
+        model = call_schema(facing)
+        if isinstance(model, dict):
+            return None
+        written = Shape(model.model_json_schema(mode="serialization", by_alias=True), self.name)
+        differ = set(written.leaves) ^ (set(self._leaves) - set(self.binding.outputs))
+        if differ:
+            raise BindingError(
+                f"{self.name}: {', '.join(sorted(differ))} is read and written under different"
+                " names (an alias, a computed field); give it one name"
+            )
+        return model
+
+    def _json_validator(self) -> Any:
+        if not isinstance(self.args_schema, dict):
+            return None
+        kind = jsonschema.validators.validator_for(self.args_schema)
+        try:
+            kind.check_schema(self.args_schema)
+        except jsonschema.SchemaError as error:
+            raise BindingError(
+                f"{self.name}: its schema is no JSON schema: {error.message}"
+            ) from error
+        return kind(self.args_schema, registry=referencing.Registry())  # nothing is fetched
+
+
+def same_tool(bound: Bound, tool: BaseTool) -> bool:
+    """Whether a tool object is the one that was bound, or a copy with the same code and schema.
+
+    Raises:
+        BindingError: an MCP tool other than the one that was pinned, saying what differs.
+    """
+    if bound.binding.mcp is not None:
+        bound.binding.mcp.require(tool)
+        return True
+    original = bound.binding.tool
+    if tool is original:
+        return True
+    code = [getattr(tool, "func", None), getattr(tool, "coroutine", None)]
+    known = [getattr(original, "func", None), getattr(original, "coroutine", None)]
+    alike = tool.args_schema is original.args_schema or tool.args_schema == original.args_schema
+    return (
+        type(tool) is type(original)
+        and any(known)
+        and code == known
+        and alike
+        and tool.response_format == original.response_format
+    )

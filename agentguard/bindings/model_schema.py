@@ -1,0 +1,206 @@
+"""A tool's arguments as the model sees them: asset ids for media, no outputs.
+
+The facing schema keeps names, types, bounds and defaults. Validators stay with the tool's own
+schema, which the filled arguments pass when the tool runs: here the values are still ids.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from langchain_core.tools import BaseTool
+from langchain_core.tools.base import _is_injected_arg_type, get_all_basemodel_annotations
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from agentguard.bindings.argument_paths import Shape
+from agentguard.errors import BindingError
+
+_LISTS = (list, set, frozenset, tuple, Sequence, Iterable)
+
+
+def call_schema(tool: BaseTool) -> dict[str, Any] | type[BaseModel]:
+    """The schema of what a model may give to a tool: a JSON schema, or a pydantic 2 model.
+
+    Raises:
+        BindingError: it is a pydantic 1 model, or there is none.
+    """
+    schema = tool.tool_call_schema
+    if isinstance(schema, dict):
+        return schema
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        raise BindingError(f"{tool.name}: its schema is pydantic v1; write it for pydantic 2")
+    return schema
+
+
+def json_schema(tool: BaseTool) -> dict[str, Any]:
+    """The JSON schema of what a model may give to a tool.
+
+    Raises:
+        BindingError: there is none: a type without JSON form, or pydantic 1.
+    """
+    schema = call_schema(tool)
+    if isinstance(schema, dict):
+        return schema
+    try:
+        return schema.model_json_schema(by_alias=True)
+    except Exception as error:  # pydantic has a class of errors for each way to have no schema
+        raise BindingError(
+            f"{tool.name}: an argument's type has no JSON form ({type(error).__name__}); use"
+            " strings, numbers, lists and models"
+        ) from error
+
+
+def facing_model(
+    tool: BaseTool, *, assets: Iterable[str], outputs: Iterable[str]
+) -> type[BaseModel]:
+    """The arguments model that a guarded tool shows, of a tool with a pydantic schema.
+
+    Args:
+        assets: argument paths that take asset ids.
+        outputs: top-level arguments that the model does not see.
+
+    Raises:
+        BindingError: the schema takes its arguments only under another name.
+    """
+    schema = tool.get_input_schema()
+    if not issubclass(schema, BaseModel):
+        raise BindingError(f"{tool.name}: its schema is pydantic v1; write it for pydantic 2")
+    by_name = schema.model_config.get("populate_by_name") or schema.model_config.get(
+        "validate_by_name"
+    )
+    renamed = [name for name, info in schema.model_fields.items() if info.validation_alias]
+    if renamed and not by_name:
+        raise BindingError(
+            f"{tool.name}: LangChain shows {', '.join(renamed)} by its name and its schema takes"
+            " only its alias; drop the alias, or set populate_by_name"
+        )
+    return _model(schema, "", frozenset(assets), frozenset(outputs))
+
+
+def facing_json(
+    schema: Mapping[str, Any], shape: Shape, *, assets: Iterable[str], outputs: Iterable[str]
+) -> dict[str, Any]:
+    """The JSON schema that a guarded tool shows, of a tool with a JSON schema (MCP); see above."""
+    hidden = frozenset(outputs)
+    shown = {name: item for name, item in schema.items() if name not in ("properties", "required")}
+    shown["properties"] = {
+        name: _json(child, name, frozenset(assets), shape)
+        for name, child in schema.get("properties", {}).items()
+        if name not in hidden
+    }
+    shown["required"] = [name for name in schema.get("required", ()) if name not in hidden]
+    return {**shown, "additionalProperties": False}
+
+
+def injected(tool: BaseTool, argument_names: Iterable[str]) -> frozenset[str]:
+    """The parameters that LangGraph or LangChain fills in, and the model never does.
+
+    Only those that are annotated as such, and `runtime`, which ToolNode fills in by name. Any other
+    name is an argument: one that no schema has would else pass by without being in the Request.
+    """
+    names: set[str] = set()
+    schema = tool.args_schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        annotations: Mapping[str, Any] = get_all_basemodel_annotations(schema)
+        names |= {name for name, kind in annotations.items() if _is_injected_arg_type(kind)}
+    for function in (getattr(tool, "func", None), getattr(tool, "coroutine", None),
+                     tool._run, tool._arun):  # fmt: skip
+        if function is None:
+            continue
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except (NameError, TypeError, AttributeError):
+            hints = {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            annotation = hints.get(name, parameter.annotation)
+            variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if _is_injected_arg_type(annotation) or (name == "runtime" and not variadic):
+                names.add(name)
+    return frozenset(names - set(argument_names))
+
+
+def _model(
+    schema: type[BaseModel], path: str, assets: frozenset[str], outputs: frozenset[str]
+) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for name, info in schema.model_fields.items():
+        if not path and name in outputs:
+            continue
+        alias = info.validation_alias if path else None
+        below = f"{path}.{alias or name}" if path else name
+        if alias is not None and not isinstance(alias, str):
+            raise BindingError(f"{below}: several names for one argument; keep one")
+        fields[name] = (_annotation(info, below, assets), _field(info, below, assets, alias))
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    made: type[BaseModel] = create_model(schema.__name__, __config__=config, **fields)
+    made.__doc__ = schema.__doc__
+    return made
+
+
+def _annotation(info: FieldInfo, path: str, assets: frozenset[str]) -> Any:
+    kept = _type(info.annotation, path, assets)
+    if path not in assets:
+        for item in info.metadata:  # bounds, and the marks of injected arguments
+            kept = Annotated[kept, item]
+    return kept
+
+
+def _field(info: FieldInfo, path: str, assets: frozenset[str], alias: str | None) -> Any:
+    description = info.description
+    if any(path == asset.rstrip("[]") for asset in assets):
+        plural = "" if path in assets else "s"
+        description = f"Asset id{plural}. {description or ''}".strip()
+    if info.default_factory is not None:
+        return Field(default_factory=info.default_factory, alias=alias, description=description)
+    default = ... if info.default is PydanticUndefined else info.default
+    return Field(default=default, alias=alias, description=description)
+
+
+def _json(node: Any, path: str, assets: frozenset[str], shape: Shape) -> Any:
+    """A schema with a plain string wherever an asset stands."""
+    if path in assets:
+        said = f"Asset id. {shape.leaves[path].get('description', '')}".strip()
+        text = {"type": "string", "description": said}
+        return {"anyOf": [text, {"type": "null"}]} if shape.is_optional(node, path) else text
+    if not any(asset.startswith((f"{path}.", f"{path}[")) for asset in assets):
+        return node
+    made = dict(shape.resolve(node, path))
+    if "items" in made:
+        made["items"] = _json(made["items"], f"{path}[]", assets, shape)
+    if "properties" in made:
+        made["properties"] = {
+            name: _json(child, f"{path}.{name}", assets, shape)
+            for name, child in made["properties"].items()
+        }
+    for choice in ("anyOf", "oneOf"):
+        if choice in made:
+            made[choice] = [_json(each, path, assets, shape) for each in made[choice]]
+    return made
+
+
+def _type(annotation: Any, path: str, assets: frozenset[str]) -> Any:
+    """An annotation with `str` wherever an asset stands."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if path in assets:
+        optional = origin in (Union, types.UnionType) and type(None) in inner
+        return str | None if optional else str
+    if not any(asset.startswith((f"{path}.", f"{path}[")) for asset in assets):
+        return annotation
+    if origin is Annotated:
+        kept = _type(inner[0], path, assets)
+        for item in inner[1:]:
+            kept = Annotated[kept, item]
+        return kept
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_type(each, path, assets) for each in inner)]  # noqa: UP007
+    if isinstance(origin, type) and issubclass(origin, _LISTS) and inner:
+        return list[_type(inner[0], f"{path}[]", assets)]  # type: ignore[misc]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _model(annotation, path, assets, frozenset())
+    return annotation

@@ -1,0 +1,410 @@
+"""The gate: decide on calls, record it, and say how an asked call stands (DESIGN section 4, 1-2).
+
+Gather → decide → grant. What runs under a Grant is in execute.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from agentguard.calls.duplicates import begun_before
+from agentguard.calls.request import (
+    Call,
+    Prepared,
+    Refused,
+    call_name,
+    facts,
+    key_by_content,
+    prepare,
+    sayable,
+    stage_of,
+)
+from agentguard.config.workspace import Workspace
+from agentguard.errors import JobError, LedgerError
+from agentguard.ledger.ledger import TOO_LATE, Judged, Ledger, Reads
+from agentguard.ledger.storage.open import Row
+from agentguard.model import Decision, Effect, Facts, Stage
+from agentguard.people.approvals import Approvals
+from agentguard.policy.decide import decide
+from agentguard.policy.policy_set import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorized:
+    """What authorize decided of one call."""
+
+    decision: Decision
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An asked call, as an approver needs to see it.
+
+    Args:
+        request: the Request's digest, which is also the name of the approval request.
+        decision: PERMIT, ASK with what is still missing, or DENY, on the facts of now.
+    """
+
+    request: str
+    decision: Decision
+    shown: Mapping[str, Any]
+    expires_at: int
+
+
+class Looked(NamedTuple):
+    """A Decision on the facts of one moment.
+
+    Args:
+        answers: how many people had answered, whatever they said.
+    """
+
+    decision: Decision
+    facts: Facts
+    answers: int = 0
+
+
+class Gate:
+    """Decides on calls by the policy and the facts of now.
+
+    Args:
+        workspace: the configuration.
+        policy: the policies.
+        ledger: where decisions, requests and grants are.
+        approvals: whose verified answers count.
+    """
+
+    def __init__(
+        self, *, workspace: Workspace, policy: Policy, ledger: Ledger, approvals: Approvals
+    ) -> None:
+        self.workspace = workspace
+        self.policy = policy
+        self.ledger = ledger
+        self.approvals = approvals
+
+    def authorize(self, calls: Sequence[Call]) -> list[Authorized]:
+        """Decide on the calls of one message and record all Decisions in one transaction.
+
+        A call that was decided before keeps its recorded Decision (I8). Returns one result per
+        call, in order; a refusal is a result too.
+
+        Raises:
+            LedgerError: nothing was recorded, so nothing may run (I10).
+        """
+        credentials = [self._credential_or_refusal(call) for call in calls]
+        seen: dict[str | None, Authorized] = {}  # by call key
+        judged: list[Judged] = []
+        results: list[Authorized | Refused] = []
+        with self.ledger.snapshot() as reads:  # the credentials are minted: it sees them
+            for call, credential in zip(calls, credentials, strict=True):
+                try:
+                    if isinstance(credential, Refused):
+                        raise credential
+                    result, item = self._judge(call, credential, seen, reads)
+                except Refused as refusal:
+                    results.append(refusal)
+                    continue
+                results.append(result)
+                judged += [item] if item is not None else []
+        return self._record(calls, results, judged)
+
+    def waiting(self, call: Call) -> Waiting:
+        """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
+
+        Raises:
+            Refused: no such request, or it is not asked.
+        """
+        while True:
+            held = call.job.held
+            with self.ledger.snapshot() as reads:
+                found, prepared, row = self.recorded(call, reads)
+                approval = asked_of(row, reads)
+                if approval is None:
+                    raise Refused(row["reason"], policy="not-asked")
+                looked = self.is_held(found, held)
+                if looked:
+                    decision = self.decide_asked(found, prepared, approval, reads).decision
+            if looked:
+                break
+            self.credential(found)  # and look again, where it can be seen
+        request = prepared.request
+        over = self.ledger.clock() >= approval["expires_at"]
+        if decision.effect is not Effect.PERMIT and approval["state"] == "pending" and over:
+            self.ledger.expire_approval(request.digest, reason=decision.reason)
+        return Waiting(
+            request=request.digest,
+            decision=decision,
+            shown={**prepared.shown, "args": request.args},  # word for word: it is what is asked
+            expires_at=approval["expires_at"],
+        )
+
+    def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, Row]:
+        """The call with its agent, the Request as it would run now, and the row that decided it.
+
+        The row is found by (job, thread, call id), and must have decided exactly what would run:
+        a call id may come again, a Request may not (I5, I6).
+        """
+        rows = reads.all(
+            "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
+            " ORDER BY ordinal DESC LIMIT 1000",
+            call.job.id,
+            call.thread,
+            call_name(call.call_id),
+        )
+        if not rows:
+            prepare(call, self.workspace, reads)  # what is wrong with it is the better answer
+            if self._was_elsewhere(call, reads):
+                raise Refused(
+                    "this call was decided on in an earlier job, which is over; it may have been"
+                    " done. Make the call again, to be told or to have it done",
+                    policy="not-authorized",
+                )
+            raise Refused(
+                f"{call.bound.name} did not pass the authorization node with this call; nothing"
+                " runs without a recorded decision",
+                policy="not-authorized",
+            )
+        prepared: Prepared | None = None
+        for row in rows:
+            if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
+                continue
+            known = replace(call, agent=row["agent"], key=row["call_key"])
+            if prepared is None or prepared.request.agent != row["agent"]:
+                prepared = prepare(known, self.workspace, reads)
+            request = prepared.request
+            if (request.call_key, request.revision) != (row["call_key"], row["revision"]):
+                request = replace(request, call_key=row["call_key"], revision=row["revision"])
+            if request.digest == row["digest"]:
+                return known, replace(prepared, request=request), row
+        raise Refused(
+            "what would run now is not what was decided on (arguments, assets, labels or"
+            " destination differ); make a new call",
+            policy="call-changed",
+        )
+
+    def _was_elsewhere(self, call: Call, reads: Reads) -> bool:
+        """Whether another job of the same thread decided on a call of this id and tool."""
+        row = reads.one(
+            "SELECT 1 FROM requests WHERE thread = ? AND thread <> '' AND call_id = ? AND tool = ?"
+            " AND job <> ? LIMIT 1",
+            call.thread, call_name(call.call_id), call.bound.name, call.job.id,
+        )  # fmt: skip
+        return row is not None
+
+    def decide_asked(
+        self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
+    ) -> Looked:
+        """Decide on the facts of now; a closed or expired approval request is a DENY (S22).
+
+        Args:
+            approval: the approval request of this call, None if nobody was asked.
+        """
+        now = self.ledger.clock()
+        known = facts(call, prepared, self.workspace, reads, now=now)
+        request = prepared.request
+        if call.bound.releases:
+            why = begun_before(request, thread=call.thread, reads=reads)
+            if why is not None:  # I8: whoever retries blindly is told, not obeyed
+                return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
+        if approval is None:  # nobody was asked, so nobody answered
+            return Looked(decide(self.policy, request, known, (), now), known)
+        if approval["state"] in _CLOSED or now >= approval["expires_at"]:
+            why = _CLOSED.get(approval["state"]) or TOO_LATE
+            return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
+        answers = self.ledger.answers(request.digest, reads)
+        sound = self.approvals.sound(answers)
+        return Looked(decide(self.policy, request, known, sound, now), known, len(answers))
+
+    def credential(self, call: Call) -> str:
+        """The id of this process's live credential for a call's agent and stage.
+
+        Raises:
+            Refused: the agent lacks the stage, or the job is over.
+        """
+        stage = stage_of(call, self.workspace)
+        agent = self.workspace.agents[call.agent or ""]
+        try:
+            return call.job.credential(agent, stage).id
+        except JobError as error:
+            raise Refused(str(error), policy="job") from None
+
+    def is_held(self, call: Call, held: Set[tuple[str, Stage]]) -> bool:
+        """Whether this process had a credential for a call when it noted what it `held`.
+
+        One that was minted later is not in a snapshot that was taken in between.
+
+        Raises:
+            Refused: the agent lacks the stage.
+        """
+        return (call.agent or "", stage_of(call, self.workspace)) in held
+
+    def refuse_unknown(self, name: object, job: object) -> None:
+        """Record that a model called a tool which is not there (S2)."""
+        body = {
+            "tool": sayable(name),
+            "job": sayable(job) if job else "",
+            "policy": "agentguard.unknown-tool",
+        }
+        with contextlib.suppress(LedgerError):  # nothing runs either way
+            self.ledger.refuse(body)
+
+    def record_refusal(self, call: Call, refusal: Refused) -> None:
+        """Record that a call was refused where it would have run (I5)."""
+        with contextlib.suppress(LedgerError):  # refused either way
+            self.ledger.refuse(_refusal(call, refusal))
+
+    def _credential_or_refusal(self, call: Call) -> str | Refused:
+        try:
+            return self.credential(call)
+        except Refused as refusal:
+            return refusal
+
+    def _judge(
+        self, call: Call, credential: str, seen: dict[str | None, Authorized], reads: Reads
+    ) -> tuple[Authorized, Judged | None]:
+        if call.key is None:
+            call = self._named(call, reads)
+        prepared = prepare(call, self.workspace, reads)
+        digest = prepared.request.digest
+        earlier = seen.get(call.key)
+        if earlier is not None:
+            if earlier.request != digest:
+                raise Refused("two calls of one message share an id", policy="call-id")
+            return earlier, None
+        known = reads.one(
+            "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
+        )
+        if known is not None:
+            if known["digest"] != digest:
+                raise Refused(
+                    "this call was decided before with other arguments, assets or labels; make a"
+                    " new call",
+                    policy="call-changed",
+                )
+            seen[call.key] = Authorized(decision=_recorded_decision(known), request=digest)
+            return seen[call.key], None
+        decision = self._done_before(call, prepared, reads)
+        if decision is None:
+            decision = self.decide_asked(call, prepared, None, reads).decision
+        item = self.judged(call, prepared, decision, credential)
+        seen[call.key] = Authorized(decision=decision, request=digest)
+        return seen[call.key], item
+
+    def _named(self, call: Call, reads: Reads) -> Call:
+        """A call without a message, under the key it was decided by before, or else by its content.
+
+        A checkpoint that is run again gives its tasks other ids, several at once too; what ran
+        must not run again (I8).
+        """
+        with contextlib.suppress(Refused):
+            known, _, _ = self.recorded(call, reads)
+            return known
+        return replace(call, key=key_by_content(call))
+
+    def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
+        """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
+        if not (call.unanswered and call.bound.reaches_out):
+            return None
+        names = {call_name(id) for id in call.unanswered}
+        rows = reads.all(
+            "SELECT requests.call_id, outcomes.text FROM requests"
+            " JOIN grants ON grants.request = requests.digest"
+            " JOIN outcomes ON outcomes.grant_id = grants.id"
+            " WHERE requests.job = ? AND requests.thread = ? AND requests.content_digest = ?"
+            " AND grants.state = 'executed'",
+            call.job.id,
+            call.thread,
+            prepared.request.content_digest,
+        )
+        for row in rows:
+            if row["call_id"] in names:
+                reason = (
+                    "this was done by an earlier call, whose answer was lost when a message came"
+                    f" in between; it is not done twice. Its answer: {row['text']}"
+                )
+                return _deny("agentguard.done-before", reason)
+        return None
+
+    def _record(
+        self,
+        calls: Sequence[Call],
+        results: Sequence[Authorized | Refused],
+        judged: Sequence[Judged],
+    ) -> list[Authorized]:
+        """Write down what one message came to, in one transaction."""
+        refused = [
+            _refusal(call, result)
+            for call, result in zip(calls, results, strict=True)
+            if isinstance(result, Refused)
+        ]
+        if judged or refused:
+            try:
+                self.ledger.record_decisions(judged, epoch=calls[0].job.epoch, refused=refused)
+            except JobError as error:
+                closed = Refused(str(error), policy="job")
+                results = [closed] * len(calls)
+                bodies = [_refusal(call, closed) for call in calls]
+                self.ledger.record_decisions((), epoch=0, refused=bodies)
+        return [_denied(result) if isinstance(result, Refused) else result for result in results]
+
+    def judged(self, call: Call, prepared: Prepared, decision: Decision, credential: str) -> Judged:
+        """A Decision as the ledger records it."""
+        lifetimes = self.workspace.lifetimes
+        lasts = lifetimes.review if decision.effect is Effect.ASK else lifetimes.grant
+        return Judged(
+            request=prepared.request,
+            decision=decision,
+            shown=prepared.shown,
+            thread=call.thread,
+            call_id=call_name(call.call_id),
+            credential=credential,
+            policy_version=self.policy.digest,
+            outside=call.bound.outside,
+            expires_at=self.ledger.clock() + lasts,
+        )
+
+
+_CLOSED = {
+    "denied": "a person said no",
+    "revoked": "its job ended",
+    "expired": TOO_LATE,
+    "superseded": TOO_LATE,
+}
+
+
+def asked_of(row: Row, reads: Reads) -> Row | None:
+    """The approval request of a recorded call, None if its decision asked nobody."""
+    if row["effect"] != Effect.ASK.value:
+        return None
+    return reads.one("SELECT * FROM approvals WHERE request = ?", row["digest"])
+
+
+def _deny(policy: str, reason: str) -> Decision:
+    return Decision(effect=Effect.DENY, policies=(policy,), reason=reason)
+
+
+def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
+    return {
+        "job": call.job.id,
+        "agent": call.agent,
+        "tool": call.bound.name,
+        "call": call.key,
+        "policy": refusal.policy,
+        "reason": refusal.reason[:500],
+    }
+
+
+def _denied(refusal: Refused) -> Authorized:
+    return Authorized(decision=_deny(refusal.policy, refusal.reason))
+
+
+def _recorded_decision(row: Row) -> Decision:
+    return Decision(
+        effect=Effect(row["effect"]),
+        policies=tuple(json.loads(row["policies"])),
+        reason=row["reason"],
+    )

@@ -1,0 +1,131 @@
+"""The tools that the guard itself gives to agents: list, queue and export assets.
+
+They are plain tools with plain Bindings, and pass the same gate as every other tool.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Protocol
+
+from langchain_core.tools import ToolException, tool
+
+from agentguard.bindings.bound import Arg, Binding
+from agentguard.calls.claim import Claim, current_claim
+from agentguard.config.workspace import Workspace
+from agentguard.export.broker import EXPORT_ASSET, Receipt
+from agentguard.ledger.ledger import Ledger
+from agentguard.model import Audience, OutsideEffect, Stage
+
+
+class Sender(Protocol):
+    """Sends an asset of a claimed call through the broker."""
+
+    def send(
+        self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]
+    ) -> Receipt: ...
+
+
+class Host(Protocol):
+    """What these tools need of a Guard."""
+
+    @property
+    def workspace(self) -> Workspace: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def execution(self) -> Sender: ...
+
+
+def list_assets(guard: Host) -> Binding:
+    """`list_assets`: the assets this job may see."""
+
+    @tool
+    def list_assets() -> str:
+        """List the media of this job: asset id, kind, size, class, and what it was made from."""
+        job = _claim().call.job
+        rows = guard.ledger.all(
+            "SELECT assets.*, asset_jobs.name AS called, asset_jobs.how FROM asset_jobs"
+            " JOIN assets USING (sha256) WHERE job = ? ORDER BY asset_jobs.at, assets.id",
+            job.id,
+        )
+        lines = []
+        for row in rows:
+            parents = guard.ledger.all(
+                "SELECT DISTINCT p.id FROM lineage JOIN assets p ON p.sha256 = parent"
+                " JOIN asset_jobs seen ON seen.sha256 = parent AND seen.job = ?"
+                " WHERE child = ?",
+                job.id,
+                row["sha256"],
+            )
+            size = f" {row['width']}x{row['height']}" if row["width"] else ""
+            made = f", made from {', '.join(p['id'] for p in parents)}" if parents else ""
+            labels = " + ".join(json.loads(row["labels"]))
+            state = ", recalled" if row["recalled"] else ", on hold" if row["held"] else ""
+            lines.append(
+                f"{row['id']}: {row['media_type']}{size}, {row['how']} as {row['called']!r},"
+                f" class {labels}{made}{state}"
+            )
+        return "\n".join(lines) or "This job has no media yet."
+
+    return Binding(list_assets, stage=None)
+
+
+def queue_for_release(guard: Host) -> Binding:
+    """`queue_for_release`: the queue stage puts an asset in line for one destination."""
+    names = _places(guard)
+
+    @tool
+    def queue_for_release(
+        asset: Annotated[str, "id of the asset"],
+        to: Annotated[str, f"the destination it is meant for, one of: {names}"],
+    ) -> str:
+        """Queue an asset for release to a destination. Production takes only what was queued."""
+        return f"Queued for {to}. The export stage can now ask to release it."
+
+    return Binding(queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to"))
+
+
+def export_asset(guard: Host) -> Binding:
+    """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
+    names = _places(guard)
+
+    @tool(EXPORT_ASSET)
+    def export_asset(
+        asset: Annotated[str, "id of the asset"],
+        to: Annotated[str, f"the destination, one of: {names}"],
+        caption: Annotated[str, "text published with it, if any"] = "",
+    ) -> str:
+        """Release an asset to a destination. Sensitive exports wait until a person approves."""
+        claim = _claim()
+        sha256 = claim.prepared.request.assets[0].sha256
+        texts = {"caption": caption} if caption else {}
+        receipt = guard.execution.send(claim, path=asset, sha256=sha256, texts=texts)
+        return f"Exported to {receipt.location}."
+
+    return Binding(
+        export_asset,
+        stage=Stage.EXPORT,
+        assets=["asset"],
+        texts=["caption"],
+        destination=Arg("to"),
+        effect=OutsideEffect.IDEMPOTENT,
+    )
+
+
+def _places(guard: Host) -> str:
+    """The destinations that an asset can be released to; a vendor is reached by its own tool."""
+    places = guard.workspace.destinations.values()
+    return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))
+
+
+def _claim() -> Claim:
+    claim = current_claim.get()
+    if claim is None:
+        raise ToolException("this runs only under a claimed grant; call it through a graph")
+    return claim
+
+
+OWN_NAMES = frozenset({"list_assets", "queue_for_release", EXPORT_ASSET})
+"""Tool names that belong to the guard: recovery asks the broker about what `export_asset` sent."""

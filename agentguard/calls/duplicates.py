@@ -1,0 +1,69 @@
+"""Whether a call would do again what was begun before, in this job or another (I8).
+
+A call key names one call of one job. A program that is started again after its process died opens
+a new job, and its model makes a new call, or LangGraph brings the old one back from before it was
+authorized (`durability="async"` and `"exit"`): to the ledger that is a call like any other. What
+tells it apart is what it would do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from agentguard.ledger.storage.open import Row
+from agentguard.ledger.transitions.jobs import DIED
+from agentguard.ledger.transitions.requests import Reads
+from agentguard.model import GrantState, Request
+
+_ANYWHERE = (
+    "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
+    " WHERE g.state = 'unknown' AND r.tool = ? AND r.digest <> ?"
+)
+_ON_IT = (
+    "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
+    " WHERE g.job = ? AND r.thread = ? AND g.state = 'claimed' AND r.tool = ? AND r.digest <> ?"
+)
+_ON_THE_THREAD = (
+    "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
+    " JOIN jobs j ON j.id = r.job WHERE r.thread = ? AND r.tool = ? AND r.job <> ?"
+    " AND g.state IN ('claimed', 'executed') AND (j.state <> 'ended' OR j.reason = ?)"
+)
+_WHY = {
+    GrantState.UNKNOWN: "an earlier call began the same and its outcome is not known; it is not"
+    " done again before `agentguard reconcile`, or a person, says what came of it",
+    GrantState.CLAIMED: "the same was begun and has not ended, or its outcome could not be written"
+    " down yet; when its job is over, `agentguard reconcile` finds out what came of it",
+    GrantState.EXECUTED: "an earlier run of this thread did the same before its process died; it"
+    " is done. Whoever wants it twice asks for it in a new thread",
+}
+
+
+def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
+    """Why a Request with an effect outside must not run now, None if nothing stands against it.
+
+    The same is: the same tool, destination and media, whatever the words that go along; without
+    media, the same words too. It must not run while somewhere in the workspace its outcome is
+    unknown, nor while this thread is at it, nor if an earlier run of its thread did it and died
+    before the thread could know.
+    """
+    rows = reads.all(
+        f"{_ON_IT} UNION ALL {_ANYWHERE} UNION ALL {_ON_THE_THREAD}",
+        *(request.job, thread, request.tool, request.digest),
+        *(request.tool, request.digest),
+        *(thread, request.tool, request.job, DIED),
+    )
+    for row in rows:
+        if _is_same(request, row):
+            return _WHY[GrantState(row["came_to"])]
+    return None
+
+
+def _is_same(request: Request, row: Row) -> bool:
+    if row["destination"] != request.destination:
+        return False
+    media = {use.sha256 for use in request.assets}
+    if media:
+        return media == {asset["sha256"] for asset in json.loads(row["body"])["assets"]}
+    there = replace(request, job=row["job"], agent=row["agent"])
+    return bool(there.content_digest == row["content_digest"])

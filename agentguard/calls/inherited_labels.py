@@ -1,0 +1,181 @@
+"""What a call carries besides its own arguments (I4).
+
+An operation is work that goes on at a vendor after the call that started it. Its id carries the
+class, terms, contributors and assets of that call into every call that names it; so does, for a
+server that remembers, everything this job sent there. Assets are carried by reference: what they
+are now is what counts, so that a later rise, hold or recall reaches the result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from agentguard.bindings.argument_paths import replace_at, values_at
+from agentguard.bindings.bound import Bound
+from agentguard.config.workspace import Workspace
+from agentguard.ledger.ledger import Reads, operations_named, sent
+from agentguard.ledger.storage.open import Row
+from agentguard.model import AssetUse, Terms
+
+REMEMBERED = "remembered"
+"""The argument name of an asset that a remembering server was sent before."""
+
+_MAX_ASSETS = 256
+
+
+class UnknownOperation(ValueError):
+    """An id that this job did not get from the tool it must come from; the text is for the model.
+
+    One answer for unknown and foreign ids, so that no job can probe another's.
+    """
+
+
+class TooMuch(ValueError):
+    """More was carried into one call than can be judged; the text is for the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What a call carries.
+
+    Args:
+        labels: of the operations' and remembered texts, inputs and tools.
+        uses: the assets that went in, as they are now.
+        rows: their rows by asset id.
+        terms: that the operations started with.
+        contributors: people who stand behind them (I1).
+    """
+
+    labels: frozenset[str] = frozenset()
+    uses: tuple[AssetUse, ...] = ()
+    rows: Mapping[str, Row] = field(default_factory=lambda: MappingProxyType({}))
+    terms: tuple[Terms, ...] = ()
+    contributors: frozenset[str] = frozenset()
+
+
+NOTHING = Carried()
+
+
+def carry(
+    bound: Bound,
+    frozen: Mapping[str, Any],
+    *,
+    job: str,
+    call: tuple[str | None, str, str],
+    destination: str | None,
+    workspace: Workspace,
+    reads: Reads,
+) -> Carried:
+    """What a call with these frozen arguments carries.
+
+    Args:
+        call: its call key if that is known, its thread and the name of its call id: what it sent
+            itself it does not carry, so that it stays the same call when it is asked again (I8).
+        destination: id of the Destination that it names.
+
+    Raises:
+        UnknownOperation: this job did not obtain an id it names.
+        TooMuch: more assets than one call may hold.
+    """
+    if not (bound.binding.operations or bound.binding.remembers):
+        return NOTHING
+    labels: set[str] = set()
+    terms: list[Terms] = []
+    people: set[str] = set()
+    named: dict[tuple[str, str], None] = {}
+    for path, row in _operations(bound, frozen, job=job, reads=reads):
+        labels |= set(json.loads(row["labels"]))
+        terms.append(terms_of(row["terms"]))
+        people |= set(json.loads(row["contributors"]))
+        named.update(dict.fromkeys((path, sha256) for sha256 in json.loads(row["assets"])))
+    for one in _remembered(bound, job=job, call=call, destination=destination, reads=reads):
+        labels |= one["labels"]
+        people |= set(one["contributors"])
+        owner = workspace.agents.get(one["agent"])
+        people |= {owner.owner} if owner is not None else set()
+        named.update(dict.fromkeys((REMEMBERED, sha256) for sha256 in one["assets"]))
+    if len(named) > _MAX_ASSETS:
+        raise TooMuch(
+            f"{bound.name} carries {len(named)} assets that were sent before, at most"
+            f" {_MAX_ASSETS} go into one call; go on in a new job"
+        )
+    uses, rows = _assets(named, reads)
+    return Carried(
+        labels=frozenset(labels),
+        uses=uses,
+        rows=rows,
+        terms=tuple(terms),
+        contributors=frozenset(people),
+    )
+
+
+def concealed(bound: Bound, shown: dict[str, Any]) -> None:
+    """Take operations' ids out of what the log keeps, in place: an id opens its result."""
+    for path in bound.binding.operations:
+        replace_at(shown, path, lambda _path, _value: "[operation]")
+
+
+def terms_of(text: str) -> Terms:
+    """The Terms in a JSON column."""
+    value = json.loads(text)
+    channels = value.get("channels")
+    return Terms(
+        until=value.get("until"),
+        release_at=value.get("release_at"),
+        channels=None if channels is None else frozenset(channels),
+        consent=value.get("consent", True),
+    )
+
+
+def _operations(
+    bound: Bound, frozen: Mapping[str, Any], *, job: str, reads: Reads
+) -> Iterable[tuple[str, Row]]:
+    for path, tools in bound.binding.operations.items():
+        for value in values_at(frozen, path):
+            rows = operations_named(reads, job, tools, str(value))
+            if not rows:
+                raise UnknownOperation(
+                    f"{bound.name}.{path} is no operation that this job got from"
+                    f" {' or '.join(tools)}; give an id as that tool returned it in this job"
+                )
+            for row in rows:  # a vendor may hand out one id twice: then it carries both
+                yield path, row
+
+
+def _remembered(
+    bound: Bound,
+    *,
+    job: str,
+    call: tuple[str | None, str, str],
+    destination: str | None,
+    reads: Reads,
+) -> Iterable[Mapping[str, Any]]:
+    if not bound.binding.remembers:
+        return ()
+    calls = sent(reads, job, bound.binding.remembers, destination)
+    key, thread, call_id = call
+    if key is not None:
+        return [one for one in calls if one["call_key"] != key]
+    # Where it runs, the newest call of that name is this one: models reuse call ids.
+    own = [one for one in calls if (one["thread"], one["call_id"]) == (thread, call_id)]
+    newest = max((one["ordinal"] for one in own), default=None)
+    return [one for one in calls if one not in own or one["ordinal"] != newest]
+
+
+def _assets(
+    named: Iterable[tuple[str, str]], reads: Reads
+) -> tuple[tuple[AssetUse, ...], dict[str, Row]]:
+    uses: list[AssetUse] = []
+    rows: dict[str, Row] = {}
+    for path, sha256 in named:
+        row = reads.one("SELECT * FROM assets WHERE sha256 = ?", sha256)
+        if row is None:  # rows of assets are kept; without one nothing can be judged (I11)
+            raise UnknownOperation("an asset that went into this work is no longer known")
+        rows[row["id"]] = row
+        labels = frozenset(json.loads(row["labels"]))
+        uses.append(AssetUse(argument=path, asset=row["id"], sha256=sha256, labels=labels))
+    return tuple(uses), rows

@@ -1,0 +1,347 @@
+"""What a tool came back with: outputs taken in, texts cleaned, everything else left behind.
+
+The model gets asset ids and a cleaned text, never a path, a raw artifact or an exception's text.
+A missing output is a failure, whatever the text says (DESIGN section 6).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+
+from agentguard.bindings.bound import Binding, Returned
+from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
+from agentguard.content.blocks import block_data, media_in, text_in
+from agentguard.content.download import TOTAL_S, fetch
+from agentguard.content.store import Scratch, asset_id
+from agentguard.content.text.sanitize import clean, private_left_out, without_urls
+from agentguard.content.text.scan import scan
+from agentguard.errors import AssetError
+from agentguard.ledger.ledger import Made, Started, strictest
+from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
+
+__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "private_left_out"]
+
+_MAX_FINDINGS = 100
+_MAX_ERROR = 500
+_UNKNOWN = frozenset({UNCLASSIFIED})
+_LABEL = re.compile(r"[\w.:-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What was taken in from a tool's result.
+
+    Args:
+        text: what the model sees.
+        made: the new assets.
+        findings: what a review said.
+        started: operations that go on at a vendor.
+        revealed: labels of what the text tells the chat model of media.
+        raised: labels that the result raised.
+    """
+
+    text: str
+    made: tuple[Made, ...]
+    findings: tuple[Mapping[str, Any], ...]
+    started: tuple[Started, ...] = ()
+    revealed: frozenset[str] = frozenset()
+    raised: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """What the outputs of a call inherit from.
+
+    Args:
+        terms: of every input asset.
+        contributors: of every input, and the owner of the agent.
+        classes: the configured labels; a tool that names another says `unclassified`.
+        hosts: where a returned URL may be fetched from.
+        shown: labels that the chat model may see, open ones included.
+    """
+
+    terms: tuple[Terms, ...]
+    contributors: frozenset[str]
+    classes: frozenset[str]
+    shown: frozenset[str]
+    hosts: frozenset[str] = frozenset()
+
+
+def collect(
+    result: Any,
+    *,
+    binding: Binding,
+    request: Request,
+    scratch: Scratch,
+    outputs: Mapping[str, str],
+    sources: Sources,
+) -> Collected:
+    """Take in the outputs of a tool.
+
+    Args:
+        result: what the tool's body returned.
+        outputs: output argument → path it was given.
+
+    Raises:
+        AssetError: an output is missing, not media, damaged, or not in the scratch folder; a URL
+            can't be fetched; or an operation was to be started and the result names none.
+    """
+    content, artifact = _split(result, binding)
+    returned = _returned(result, content, artifact, binding)
+    judged = binding.labels.union(request.text_labels, *(use.labels for use in request.assets))
+    raised = _raised(returned, sources.classes)
+    labels = judged | raised  # I4: the union of all that went in
+    withheld = _withheld(binding, labels - judged - sources.shown)
+    if withheld:  # before anything repeats the text; the tool's effect is done
+        returned = replace(returned, text="")
+    media = list(media_in(content, max_bytes=scratch.limits.max_bytes))
+    if media and binding.stage is None:
+        raise AssetError("a tool bound without a stage returned media; give it a stage")
+    pending = [argument for argument, path in outputs.items()
+               if binding.operations and not os.path.lexists(path)]  # fmt: skip
+    if binding.urls and not (binding.operations or returned.urls):
+        raise AssetError(_failed("its result holds no URL of media", returned, scratch))
+    written = {argument: path for argument, path in outputs.items() if argument not in pending}
+    if not all(map(os.path.lexists, written.values())):
+        raise AssetError(_failed("the tool wrote no output file", returned, scratch))
+    fetched = _fetched(returned.urls, scratch, sources.hosts)  # all, before anything is stored
+    taken = [(argument, *scratch.take(path)) for argument, path in written.items()]
+    known = set(outputs.values())
+    further = [path for path in dict.fromkeys(returned.files) if path not in known]
+    for number, path in enumerate(further):
+        taken.append((f"file {number + 1}", *scratch.take(path)))
+    for number, data in enumerate(media):
+        taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
+    for number, path in enumerate(fetched):
+        taken.append((f"url {number + 1}", *scratch.take(path)))
+    parents = tuple(sorted({use.sha256 for use in request.assets}))
+    made = tuple(
+        Made(
+            sha256=sha256,
+            id=asset_id(sha256),
+            media_type=format_.media_type,
+            extension=format_.extension,
+            size=size,
+            width=format_.width,
+            height=format_.height,
+            labels=labels or _UNKNOWN,
+            terms=_terms(sources.terms),
+            provenance=Provenance.UNKNOWN,
+            parents=parents,
+            contributors=sources.contributors,
+            name=argument,
+        )
+        for argument, sha256, size, format_ in taken
+    )
+    by_name = {asset.name: asset.id for asset in made}
+    shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
+             if name in by_name}  # fmt: skip
+    said = scratch.conceal(returned.text, lambda name: shown.get(name, "[file]"))
+    text = clean(_unlinked(said, binding) if not returned.urls else without_urls(said))
+    lines = [withheld or text] if withheld or text else []
+    lines += [f"{asset.name}: {describe(asset)}" for asset in made]
+    lines += [f"{argument}: not there yet" for argument in pending]
+    lines += [f"operation: {id}" for id in returned.operations]
+    started = tuple(
+        Started(
+            id=id,
+            labels=labels or _UNKNOWN,
+            terms=_terms(sources.terms),
+            contributors=sources.contributors,
+            assets=parents,
+        )
+        for id in returned.operations
+    )
+    return Collected(
+        text="\n".join(lines),
+        made=made,
+        findings=returned.findings or (),
+        started=started,
+        revealed=labels if binding.reveals and not withheld else frozenset(),
+        raised=raised,
+    )
+
+
+def describe(made: Made) -> str:
+    """One line on an asset for a model or a person."""
+    dimensions = f" {made.width}x{made.height}" if made.width and made.height else ""
+    return (
+        f"{made.id} ({made.media_type}{dimensions}, {max(1, made.size // 1024)} kB,"
+        f" class {' + '.join(sorted(made.labels))})"
+    )
+
+
+def _split(result: Any, binding: Binding) -> tuple[Any, Any]:
+    if binding.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
+        content, artifact, *_ = *result, None, None
+        return content, artifact
+    if isinstance(result, ToolMessage):
+        return result.content, result.artifact
+    return result, None
+
+
+def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Returned:
+    """What the Binding's `returns`, or else the artifact, says of the result; never trusted."""
+    text: Any = text_in(content)
+    said: Mapping[str, Any] = artifact if isinstance(artifact, Mapping) else {}
+    if binding.returns is not None:
+        try:
+            told = binding.returns(result)
+            text = told.text
+            said = {"files": told.files, "labels": told.labels, "findings": told.findings,
+                    "urls": told.urls, "operations": told.operations}  # fmt: skip
+        except Exception as error:  # the developer's code, over data that a hostile tool chose
+            raise AssetError(f"its Binding's returns= failed: {type(error).__name__}") from error
+    else:  # an artifact may name files; ids and URLs stand only where the Binding says
+        said = {name: said.get(name) for name in ("files", "labels", "findings")}
+
+    def at(*places: Located | None) -> list[str]:
+        text = text_in(content)
+        found = (located(where, content=content, artifact=artifact, text=text)
+                 for where in places if where is not None)  # fmt: skip
+        return [value for values in found for value in values]
+
+    findings = said.get("findings")
+    if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
+        findings = [{"code": "no-findings", "message": "the review left no findings"}]
+    urls = dict.fromkeys(map(_text, _list(said.get("urls")) or at(*binding.urls)))
+    ids = dict.fromkeys(map(_text, _list(said.get("operations")) or at(binding.starts)))
+    for named in (urls, ids):
+        if len(named) > MAX_FOUND:
+            raise AssetError(f"the tool returned {len(named)} ids or URLs, at most {MAX_FOUND}")
+    return Returned(
+        text=text if isinstance(text, str) else text_in(text),
+        files=tuple(map(_path, _list(said.get("files")))),
+        labels=frozenset(map(_label, _list(said.get("labels")))),
+        findings=_findings(_list(findings)),
+        urls=tuple(urls),
+        operations=_operations(tuple(ids), binding),
+    )
+
+
+def _operations(ids: Sequence[str], binding: Binding) -> tuple[str, ...]:
+    """The ids of what a call started: words that the model can give back, and nothing else."""
+    if binding.starts is None and ids:
+        raise AssetError("it returned an operation, which its Binding does not declare (starts=)")
+    if binding.starts is not None and not ids:
+        raise AssetError("its result names no operation where its Binding says it does")
+    for id in ids:
+        if OPERATION.fullmatch(id) is None or scan(id).secrets:
+            raise AssetError(
+                "the id of its operation is no short word, or a URL or secret; let the tool keep"
+                " that and return an id"
+            )
+    return tuple(dict.fromkeys(ids))
+
+
+def _failed(why: str, returned: Returned, scratch: Scratch) -> str:
+    """Why an output is missing: the tool's own text often says it, as an answer like any other."""
+    said = scratch.conceal(returned.text, lambda name: "[file]")
+    text = clean(private_left_out(said))[:_MAX_ERROR]
+    return f"{why}; it said: {text}" if text else why
+
+
+def _fetched(urls: Sequence[str], scratch: Scratch, hosts: frozenset[str]) -> list[str]:
+    """The files of what a call left at URLs: one time and one size for all, each looked into."""
+    paths: list[str] = []
+    end, room = time.monotonic() + TOTAL_S, scratch.limits.max_bytes
+    for url in urls:
+        paths.append(scratch.output("url", ""))
+        left = end - time.monotonic()
+        if left <= 0:
+            raise AssetError(f"what the tool returned took longer to fetch than {TOTAL_S:.0f} s")
+        try:
+            with open(paths[-1], "xb") as file:
+                fetch(url, hosts=hosts, target=file, max_bytes=room, total_s=left)
+                room -= file.tell()
+        except OSError as error:  # the disk is full, or the tool took its folder away
+            raise AssetError(f"what it returned can't be kept: {type(error).__name__}") from None
+        scratch.inspect(paths[-1])
+    return paths
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise AssetError("the tool returned an id or URL that is no text")
+    return value
+
+
+def _path(file: Any) -> str:
+    if not isinstance(file, (str, os.PathLike)):
+        raise AssetError("the tool returned a file that is no path")
+    path = os.fspath(file)
+    return path if isinstance(path, str) else os.fsdecode(path)
+
+
+def _label(said: Any) -> str:
+    return said if isinstance(said, str) and _LABEL.fullmatch(said) else UNCLASSIFIED
+
+
+def _findings(said: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
+    grave = ("error", "warning", "info")
+    findings = sorted(map(_finding, said), key=lambda each: grave.index(each["severity"]))
+    return tuple(findings[:_MAX_FINDINGS])
+
+
+def _finding(item: Any) -> dict[str, str]:
+    """One finding as people see it; what is none, or of unknown severity, is an error."""
+    found = item if isinstance(item, Mapping) else {"message": item}
+    severity = found.get("severity")
+    return {
+        "severity": severity if severity in ("info", "warning") else "error",
+        "code": clean(text_in(found.get("code")))[:80],
+        "message": clean(text_in(found.get("message")))[:500],
+    }
+
+
+def _list(value: Any) -> Sequence[Any]:
+    if value is None:
+        return ()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _raised(returned: Returned, classes: frozenset[str]) -> frozenset[str]:
+    """The labels that the result itself names; one that is not configured is `unclassified`."""
+    return frozenset(one if one in classes else UNCLASSIFIED for one in returned.labels)
+
+
+def _withheld(binding: Binding, above: frozenset[str]) -> str:
+    """What the model reads in place of a text that says too much of media; empty for any other.
+
+    Args:
+        above: labels over the chat model's ceiling that the result itself raised, so that they
+            could not be judged before the call.
+    """
+    if not binding.reveals or not above:
+        return ""
+    return (
+        f"withheld: what it returned is labelled {', '.join(sorted(above))}, which the chat model"
+        " may not see; work with its ids"
+    )
+
+
+def _terms(terms: Sequence[Terms]) -> dict[str, Any]:
+    """The strictest of all: an output may be used only where every source may."""
+    return functools.reduce(strictest, map(_stated, terms), {})
+
+
+def _stated(terms: Terms) -> dict[str, Any]:
+    """What terms ask for, as the ledger's rows hold it."""
+    limits = {"until": terms.until, "release_at": terms.release_at, "channels": terms.channels}
+    stated = {name: limit for name, limit in limits.items() if limit is not None}
+    return stated if terms.consent else {**stated, "consent": False}
+
+
+def _unlinked(text: str, binding: Binding) -> str:
+    """A text of a tool that deals in URLs without any: who holds one needs no other key."""
+    return without_urls(text) if binding.is_long or binding.urls else text

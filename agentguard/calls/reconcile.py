@@ -1,0 +1,206 @@
+"""After a crash: what became of an effect whose outcome nobody recorded (I8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from agentguard.bindings.bound import Bound
+from agentguard.bindings.probe import Attempt, ask
+from agentguard.errors import DestinationError, JobError
+from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
+from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.storage.open import Row, Tx
+from agentguard.ledger.transitions.grants import keep_receipt, set_outcome
+from agentguard.ledger.transitions.requests import lock_job_of
+from agentguard.model import GrantState, OutsideEffect
+
+_RUNNING = "stays unknown: its job may still be sending it; reconcile again when it is over"
+
+
+def reconcile(
+    ledger: Ledger, broker: Broker, bound: Mapping[str, Bound] = MappingProxyType({})
+) -> list[tuple[str, str]]:
+    """Find out about each `unknown`, and record what is found.
+
+    The Destination is asked about what `export_asset` sent, and the probe of its Binding about what
+    a developer's tool did. What is there was executed. What is not there failed, if nobody can be
+    sending it any more. An opaque effect can't be found out; it stays until a person looks.
+
+    Args:
+        bound: the Bindings that this process knows, by tool name.
+
+    Returns:
+        (request digest, `executed`, `failed` or why it stays) for each.
+
+    Raises:
+        LedgerUnavailable: the ledger can't be read or written.
+    """
+    ledger.sweep()  # whoever died while sending leaves an `unknown`
+    rows = ledger.all(
+        "SELECT g.id, g.job, g.request, g.effect, g.idempotency_key, g.claimed_at, r.body, r.tool,"
+        " r.destination,"
+        " j.state = 'open' OR coalesce(l.until, 0) > ? AS running FROM grants g"
+        " JOIN requests r ON r.digest = g.request JOIN jobs j ON j.id = g.job"
+        " LEFT JOIN leases l ON l.job = g.job WHERE g.state = 'unknown' ORDER BY g.claimed_at",
+        ledger.clock(),
+    )
+    return [(str(row["request"]), _settle(ledger, broker, bound, row)) for row in rows]
+
+
+def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], row: Row) -> str:
+    if row["effect"] == OutsideEffect.OPAQUE:
+        return "stays unknown: this tool's effect can't be found out; a person must look"
+    body = json.loads(row["body"])
+    then = body.get("destination_digest")
+    if then is not None and then != broker.digest(row["destination"] or ""):
+        # What was sent lies where the configuration of then says, and nobody may look elsewhere.
+        return (
+            f"stays unknown: the configuration of {row['destination']} changed since it was begun;"
+            " reconcile with that of then, else a person must look"
+        )
+    if row["tool"] != EXPORT_ASSET:
+        return _probe(ledger, bound.get(row["tool"]), row)
+    wanted = sorted({asset["sha256"] for asset in body["assets"]})
+    if not wanted:
+        return "stays unknown: it sent no asset that could be looked for; a person must look"
+    try:
+        found = [
+            broker.find(
+                destination=row["destination"] or "", key=row["idempotency_key"], sha256=sha256
+            )
+            for sha256 in wanted
+        ]
+    except DestinationError as error:
+        return f"stays unknown: {error}"
+    receipts = [receipt for receipt in found if receipt is not None]
+    if len(receipts) == len(wanted):
+        return _record(ledger, row, GrantState.EXECUTED, "found at the destination", receipts)
+    if receipts:
+        return f"stays unknown: {len(receipts)} of {len(wanted)} assets arrived; a person must look"
+    if row["running"]:
+        return _RUNNING
+    text = "not at the destination: it did not happen"
+    return _record(ledger, row, GrantState.FAILED, text, [])
+
+
+def _probe(ledger: Ledger, bound: Bound | None, row: Row) -> str:
+    """Ask the developer's own probe. It runs outside of any transaction, and may take its time."""
+    tool, body = row["tool"], json.loads(row["body"])
+    if bound is None:
+        return (
+            f"stays unknown: {tool} is not bound here; `agentguard reconcile --bindings"
+            " MODULE:NAME` names your list of Bindings, else a person must look"
+        )
+    if bound.binding.probe is None:
+        return f"stays unknown: the Binding of {tool} has no probe=; a person must look"
+    if body.get("binding") != bound.digest:
+        # What it did may lie elsewhere, or under another name, than this version would look.
+        return (
+            f"stays unknown: {tool} was begun under another version of its Binding; reconcile with"
+            " the program of then, else a person must look"
+        )
+    attempt = Attempt(
+        idempotency_key=row["idempotency_key"],
+        tool=tool,
+        destination=row["destination"],
+        arguments=body["args"],
+        assets=tuple(dict.fromkeys(asset["sha256"] for asset in body["assets"])),
+        claimed_at=row["claimed_at"],
+    )
+    found = ask(bound.binding.probe, attempt)
+    if isinstance(found, str):
+        return f"stays unknown: {found}; reconcile again later, else a person must look"
+    if found and row["effect"] == OutsideEffect.PROBEABLE and _is_one_of_several(ledger, row):
+        return (
+            "stays unknown: its probe found it, and another call of its job for the same may have"
+            " put it there; a person must look"
+        )
+    if found:
+        text = f"found by the probe of {tool}; what it returned is not known"
+        return _record(ledger, row, GrantState.EXECUTED, text, [])
+    if row["running"]:
+        return _RUNNING
+    text = f"not found by the probe of {tool}: it did not happen"
+    return _record(ledger, row, GrantState.FAILED, text, [])
+
+
+def _is_one_of_several(ledger: Ledger, row: Row) -> bool:
+    """Whether another call may have had an effect under the same key: same content, same job.
+
+    Where sending again under a key changes nothing (`idempotent`), what is there is what this call
+    wanted, whoever sent it. Else only one of them can be the one that is found.
+    """
+    other = ledger.one(
+        "SELECT 1 FROM grants WHERE job = ? AND idempotency_key = ? AND id <> ?"
+        " AND state IN ('claimed', 'executed', 'unknown')",
+        row["job"],
+        row["idempotency_key"],
+        row["id"],
+    )
+    return other is not None
+
+
+def _record(
+    ledger: Ledger,
+    row: Row,
+    state: GrantState,
+    text: str,
+    receipts: list[Receipt],
+    *,
+    by: str | None = None,
+) -> str:
+    def transition(tx: Tx) -> bool:
+        lock_job_of(tx, row["request"])
+        if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
+                         state, tx.now, row["id"]):  # fmt: skip
+            return False
+        set_outcome(tx, row["id"], state, text)
+        for receipt in receipts:
+            keep_receipt(
+                tx,
+                row["id"],
+                destination=receipt.destination,
+                location=receipt.location,
+                sha256=receipt.sha256,
+            )
+        found = {"request": row["request"], "as": state, "person": by, "found": text}
+        tx.record("reconciled", found)
+        return True
+
+    if ledger.storage.submit(transition, durable=True).result():
+        return str(state)
+    return "was settled meanwhile"
+
+
+def settle(ledger: Ledger, request: str, *, happened: bool, by: str) -> str:
+    """Record what a person found out about an `unknown` that nobody else can find out.
+
+    Args:
+        request: the Request's digest, or the first 12 or more digits of it.
+        happened: whether the effect is there.
+        by: the configured Person who looked.
+
+    Returns:
+        The whole digest.
+
+    Raises:
+        JobError: no such request is unknown, or more than one.
+    """
+    if len(request) < 12:
+        raise JobError(f"{request!r:.20} is too short; give 12 or more digits")
+    rows = ledger.all(
+        "SELECT * FROM grants WHERE substr(request, 1, ?) = ? AND state = 'unknown'",
+        len(request),
+        request,
+    )
+    if len(rows) != 1:
+        raise JobError(
+            f"{len(rows)} calls that begin with {request:.64} have an unknown outcome; `agentguard"
+            " reconcile` lists them"
+        )
+    state = GrantState.EXECUTED if happened else GrantState.FAILED
+    text = "a person found it done" if happened else "a person found that it did not happen"
+    _record(ledger, rows[0], state, text, [], by=by)
+    return str(rows[0]["request"])

@@ -1,0 +1,471 @@
+"""From a model's tool call to a frozen Request, and to the Facts it is judged by.
+
+Whatever the model said is looked up by id or refused (I3); nothing is opened here.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentguard.bindings.bound import Arg, Bound, replace_at, values_at
+from agentguard.calls.inherited_labels import (
+    NOTHING,
+    Carried,
+    TooMuch,
+    UnknownOperation,
+    carry,
+    concealed,
+    terms_of,
+)
+from agentguard.canonical import digest
+from agentguard.config.workspace import Workspace
+from agentguard.content.text.scan import MAX_TEXT, scan
+from agentguard.errors import CanonicalError
+from agentguard.jobs.job import Job
+from agentguard.ledger.ledger import Reads
+from agentguard.ledger.storage.open import Row
+from agentguard.model import (
+    AssetFacts,
+    AssetUse,
+    Destination,
+    Facts,
+    JobState,
+    Provenance,
+    Request,
+    Stage,
+)
+
+_ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAX_ASSETS = 256
+_MAX_TEXT = 4 * MAX_TEXT
+_SHORTEST_SECRET = 12
+
+# A hold or recall of a source reaches all that was made from it. A finding stays with its bytes: no
+# later review, of whatever tool, takes it back.
+_MARKS = (
+    "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
+    " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held,"
+    " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1 AND destination = ?3) AS queued,"
+    " (SELECT min(clean) FROM reviews WHERE job = ?2 AND sha256 = ?1) AS clean"
+    " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
+)
+
+_scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
+
+
+class Refused(Exception):
+    """A call is refused before or instead of a Decision; the text is for the model.
+
+    Args:
+        reason: one sentence saying what is wrong and what to do.
+        policy: id of the built-in rule, e.g. `agentguard.unknown-asset`.
+    """
+
+    def __init__(self, reason: str, *, policy: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.policy = f"agentguard.{policy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One tool call as it reached the gate.
+
+    Args:
+        agent: who calls; None where the call runs and the recorded Request says who.
+        arguments: as the model wrote them, injected ones left out.
+        thread: the LangGraph thread id, empty without a checkpointer.
+        key: names this call for good, see `call_key`; None without a message that holds it, and
+            where the recorded Request says it.
+        can_ask: an interrupt of this run can be resumed.
+        unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
+            message in between drops what a finished sibling said.
+    """
+
+    bound: Bound
+    agent: str | None
+    arguments: Mapping[str, Any]
+    call_id: str
+    job: Job
+    thread: str
+    key: str | None
+    can_ask: bool
+    unanswered: frozenset[str] = frozenset()
+
+
+def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
+    """The name of one call of one message of one thread of one job (DESIGN section 3).
+
+    Args:
+        source: id of the message that holds the call, or else the digest of its content.
+    """
+    return digest("agentguard/call/v1", [job, thread, source, call_id])
+
+
+def key_by_content(call: Call) -> str:
+    """The name of a call that no message holds; whoever acts, so that one call has one agent.
+
+    Raises:
+        Refused: its arguments can't be read.
+    """
+    content = [call.bound.name, freeze(call.bound, call.arguments)]
+    source = digest("agentguard/call-content/v1", content)
+    return call_key(job=call.job.id, thread=call.thread, source=source, call_id=call.call_id)
+
+
+@functools.lru_cache(maxsize=512)
+def call_name(call_id: str) -> str:
+    """How the ledger names a call id: a model chose it, so it is not written down as it is."""
+    return digest("agentguard/call-id/v1", call_id)[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A Request and what was looked up for it.
+
+    Args:
+        shown: what people and the log see: arguments with texts redacted.
+        rows: the asset rows by asset id.
+        carried: what it carries of operations and remembering servers, which is also in the
+            Request.
+    """
+
+    request: Request
+    shown: Mapping[str, Any]
+    rows: Mapping[str, Row]
+    carried: Carried = NOTHING
+
+
+def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
+    """Build the Request of a call.
+
+    Args:
+        reads: the ledger's rows of now.
+
+    Raises:
+        Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
+    """
+    binding = call.bound.binding
+    frozen = freeze(call.bound, call.arguments)
+    rows, uses = _assets(call, frozen, reads)
+    labels, redacted = _texts(call, frozen)
+    destination = _destination(call, frozen, workspace)
+    carried = _carried(call, frozen, destination, workspace, reads)
+    rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
+    if call.bound.carries_text:
+        labels |= seen_before(reads, job=call.job.id, thread=call.thread)
+    if binding.reveals:  # what the tool adds by itself is shown to the chat model, too (I4)
+        labels |= binding.labels - workspace.open_labels
+    try:
+        known = _request(
+            json.dumps(frozen),
+            workspace=workspace.id,
+            job=call.job.id,
+            agent=call.agent or "",
+            stage=binding.stage,
+            tool=call.bound.name,
+            binding=call.bound.digest,
+            text_labels=frozenset(labels),
+            assets=uses,
+            destination=destination.id if destination else None,
+            destination_digest=destination.digest if destination else None,
+            call_key=call.key or "",
+        )
+    except CanonicalError as error:
+        raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
+    request = copy.copy(known)
+    object.__setattr__(request, "args", frozen)  # a writer into these must not reach the next call
+    shown = {
+        "tool": request.tool,
+        "binding": request.binding,
+        "stage": request.stage,
+        "agent": request.agent,
+        "args": redacted,
+        "assets": [
+            {"argument": use.argument, "asset": use.asset, "sha256": use.sha256,
+             "labels": use.labels} for use in uses
+        ],
+        "text_labels": request.text_labels,
+        "destination": request.destination,
+        "destination_digest": request.destination_digest,
+    }  # fmt: skip
+    if binding.labels:
+        shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)
+    if carried.contributors:
+        shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
+    return Prepared(request=request, shown=shown, rows=rows, carried=carried)
+
+
+@functools.lru_cache(maxsize=128)  # the gate and the tool make the same one, digests and all
+def _request(args: str, **fields: Any) -> Request:
+    """A Request with its digest.
+
+    Args:
+        args: its arguments, as JSON.
+
+    Raises:
+        CanonicalError: it has no digest.
+    """
+    request = Request(args=json.loads(args), revision=0, **fields)
+    request.digest  # noqa: B018  computed here, so that what has none is refused here
+    return request
+
+
+def _carried(
+    call: Call,
+    frozen: Mapping[str, Any],
+    destination: Destination | None,
+    workspace: Workspace,
+    reads: Reads,
+) -> Carried:
+    name = (call.key, call.thread, call_name(call.call_id))
+    try:
+        return carry(
+            call.bound,
+            frozen,
+            job=call.job.id,
+            call=name,
+            destination=destination.id if destination else None,
+            workspace=workspace,
+            reads=reads,
+        )
+    except UnknownOperation as error:
+        raise Refused(str(error), policy="unknown-operation") from None
+    except TooMuch as error:
+        raise Refused(str(error), policy="arguments") from None
+
+
+def seen_before(reads: Reads, *, job: str, thread: str) -> set[str]:
+    """Labels of what the chat model was shown: in this job, and in earlier ones of its thread.
+
+    A thread keeps its conversation when the next job goes on in it (I4).
+    """
+    rows = reads.all(
+        "SELECT label FROM revealed WHERE job = ?"
+        " OR job IN (SELECT job FROM requests WHERE thread = ? AND thread <> '')",
+        job,
+        thread,
+    )
+    return {row["label"] for row in rows}
+
+
+def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments as its Request holds them.
+
+    Raises:
+        Refused: one holds a secret, is off the schema, or was never declared.
+    """
+    _require_no_secret(bound.name, arguments)
+    try:
+        return bound.freeze(arguments)
+    except ValueError as error:
+        raise Refused(str(error), policy="arguments") from None
+
+
+def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *, now: int) -> Facts:
+    """What is true of a Request, from the ledger and the configuration.
+
+    Args:
+        reads: the ledger's rows of now.
+        now: the ledger's time (ms).
+    """
+    request = prepared.request
+    job = reads.one(
+        "SELECT state, requested_by, EXISTS (SELECT 1 FROM credentials WHERE job = jobs.id"
+        " AND agent = ? AND state = 'live' AND epoch = ? AND expires_at > ?"
+        " AND (stage = ? OR ? = '')) AS live,"
+        " EXISTS (SELECT 1 FROM requests JOIN approvals ON request = digest"
+        " WHERE requests.job = jobs.id AND content_digest = ? AND approvals.state = 'denied'"
+        " AND digest <> ?) AS rejected FROM jobs WHERE id = ?",
+        request.agent, call.job.epoch, now, request.stage or "", request.stage or "",
+        request.content_digest, request.digest, request.job,
+    )  # fmt: skip
+    agent = workspace.agents.get(request.agent)
+    binding = call.bound.binding
+    return Facts(
+        agent=agent,
+        tool_stage=binding.stage,
+        job_state=JobState(job["state"]) if job is not None else JobState.ENDED,
+        credential_live=job is not None and bool(job["live"]),
+        requester=job["requested_by"] if job is not None else "",
+        people=tuple(workspace.people.values()),
+        destination=workspace.destinations.get(request.destination or ""),
+        assets=tuple(
+            _asset_facts(use, prepared.rows[use.asset], request, workspace, reads)
+            for use in request.assets
+        ),
+        text_sensitivity=workspace.sensitivity(request.text_labels),
+        chat_ceiling=workspace.chat_ceiling,
+        reveals=binding.reveals,
+        rejected=job is not None and bool(job["rejected"]),
+        can_ask=call.can_ask,
+        open_labels=workspace.open_labels,
+        text=any(True for path in binding.texts for _ in values_at(request.args, path)),
+        contributors=prepared.carried.contributors,
+    )
+
+
+def _assets(
+    call: Call, frozen: Mapping[str, Any], reads: Reads
+) -> tuple[dict[str, Row], tuple[AssetUse, ...]]:
+    named = [
+        (path, value) for path in call.bound.binding.assets for value in values_at(frozen, path)
+    ]
+    if len(named) > _MAX_ASSETS:
+        raise Refused(
+            f"{call.bound.name} got {len(named)} assets, at most {_MAX_ASSETS} go into one call",
+            policy="arguments",
+        )
+    rows: dict[str, Row] = {}
+    uses = []
+    for path, value in named:
+        if not isinstance(value, str) or _ASSET_ID.fullmatch(value) is None:
+            raise Refused(
+                f"{call.bound.name}.{path} takes an asset id such as asset-0123456789abcdef0123,"
+                " never a path, URL or data; list_assets shows the ids of this job",
+                policy="not-an-asset",
+            )
+        if value not in rows:
+            row = reads.one(
+                "SELECT assets.* FROM assets JOIN asset_jobs USING (sha256)"
+                " WHERE id = ? AND job = ?",
+                value,
+                call.job.id,
+            )
+            if row is None:  # one answer for unknown and foreign ids: no way to probe other jobs
+                raise Refused(
+                    f"{value} is no asset of this job; list_assets shows its ids",
+                    policy="unknown-asset",
+                )
+            rows[value] = row
+        row = rows[value]
+        labels = frozenset(json.loads(row["labels"]))
+        uses.append(AssetUse(argument=path, asset=value, sha256=row["sha256"], labels=labels))
+    return rows, tuple(uses)
+
+
+def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    labels: set[str] = set()
+    redacted: dict[str, Any] = json.loads(json.dumps(frozen))  # a copy of plain JSON
+
+    def replace(path: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        scanned = _scan(value)  # it is not too long, and holds no secret: see above
+        labels.update(scanned.labels)
+        return scanned.redacted
+
+    for path in (*call.bound.binding.texts, *call.bound.binding.plain):
+        replace_at(redacted, path, replace)
+    concealed(call.bound, redacted)
+    return labels, redacted
+
+
+def sayable(name: object) -> str:
+    """A tool name that a model wrote, as it may be recorded: never a secret or a novel."""
+    if isinstance(name, str) and _TOOL_NAME.fullmatch(name) and not _scan(name).secrets:
+        return name
+    return "[unreadable name]"
+
+
+def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
+    """S7: looked for before anything is repeated, so that no message or record can hold one."""
+    total = 0
+    for text in _strings(arguments):
+        total += len(text) + 1
+        if total > _MAX_TEXT:
+            raise Refused(f"{tool}: its arguments are longer than {_MAX_TEXT} characters; shorten"
+                          " them", policy="arguments")  # fmt: skip
+        if len(text) < _SHORTEST_SECRET or _ASSET_ID.fullmatch(text):
+            continue
+        try:
+            secrets = _scan(text).secrets
+        except ValueError as error:
+            raise Refused(f"{tool}: {error}", policy="text") from None
+        if secrets:
+            raise Refused(
+                f"{tool}: an argument holds a secret ({secrets[0]}); take it out and ask again",
+                policy="secret",
+            )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            pending.extend((*item.keys(), *item.values()))
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            pending.extend(item)
+
+
+def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) -> Destination | None:
+    named = call.bound.binding.destination
+    if named is None:
+        return None
+    if isinstance(named, Arg):
+        values = list(values_at(frozen, named.path))
+        if len(values) != 1 or not isinstance(values[0], str):
+            raise Refused(
+                f"{call.bound.name}.{named.path} must name one destination;"
+                f" configured are {', '.join(sorted(workspace.destinations))}",
+                policy="unknown-destination",
+            )
+        named = values[0]
+    destination = workspace.destinations.get(named)  # exact: no prefix, no case folding
+    if destination is None:
+        raise Refused(
+            f"no destination {named!r:.60} is configured; there are"
+            f" {', '.join(sorted(workspace.destinations))}",
+            policy="unknown-destination",
+        )
+    return destination
+
+
+def _asset_facts(
+    use: AssetUse, row: Row, request: Request, workspace: Workspace, reads: Reads
+) -> AssetFacts:
+    marks = reads.one(_MARKS, use.sha256, request.job, request.destination)
+    people = reads.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
+    return AssetFacts(
+        use=use,
+        sensitivity=workspace.sensitivity(use.labels),
+        version=row["version"],
+        recalled=marks is None or bool(marks["recalled"]),
+        held=marks is None or bool(marks["held"]),
+        queued=marks is not None and bool(marks["queued"]),
+        reviewed=marks is not None and marks["clean"] == 1,
+        provenance=Provenance(row["provenance"]),
+        terms=terms_of(row["terms"]),
+        contributors=frozenset(person["person"] for person in people),
+    )
+
+
+def stage_of(call: Call, workspace: Workspace) -> Stage:
+    """The stage a credential is needed for.
+
+    Raises:
+        Refused: the agent is not configured, or does not take this stage (S2, S17).
+    """
+    agent = workspace.agents.get(call.agent or "")
+    stage = call.bound.binding.stage
+    if agent is None:
+        raise Refused(f"no agent {call.agent} is configured", policy="unknown-agent")
+    if stage is None:
+        return min(agent.stages)
+    if stage not in agent.stages:
+        raise Refused(
+            f"{call.bound.name} belongs to the {stage} stage and {call.agent} takes"
+            f" {', '.join(sorted(agent.stages))}; ask the agent of that stage",
+            policy="stage",
+        )
+    return stage

@@ -1,0 +1,293 @@
+"""`approvals`: what waits for a person, and the person's signed answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentguard.cli.commands.people import KeyFolder
+from agentguard.cli.context import ledger_of, require_person, workspace_of
+from agentguard.cli.output import (
+    ERROR,
+    PENDING,
+    STATE_STYLES,
+    Json,
+    Say,
+    passphrase,
+    print_json,
+    say,
+    short,
+    span,
+    table,
+    visible,
+)
+from agentguard.cli.views.approval import asked_data, missing, save_media, state_of, summary
+from agentguard.cli.views.call import who
+from agentguard.errors import ApprovalError
+
+if TYPE_CHECKING:
+    from agentguard.config.workspace import Workspace
+    from agentguard.ledger.ledger import Ledger
+    from agentguard.model import Verdict
+    from agentguard.people.approvals import Approval, Approvals
+
+Request = Annotated[
+    str, typer.Argument(metavar="ID", help="12 or more digits of it, as `list` shows them.")
+]
+As = Annotated[str, typer.Option("--as", metavar="PERSON", help="Who you are, in [people].")]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="GROUP", help="What you answer as; else the group it needs you in."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask whether you are sure.")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="What waits for a person: look at it, then sign a yes or a no.",
+)
+
+
+@app.command("list")
+def list_approvals(
+    ctx: typer.Context,
+    all_: Annotated[bool, typer.Option("--all", help="Also what was answered or is over.")] = False,
+    json_: Json = False,
+) -> None:
+    """List the calls that wait for a person.
+
+    \b
+    Example:
+      $ agentguard approvals list
+
+    Next: `agentguard approvals show ID --save FOLDER` to look at one.
+    """
+    workspace = workspace_of(ctx)
+    with ledger_of(workspace) as ledger:
+        service = _service(workspace, ledger)
+        now = ledger.clock()
+        found = service.list(state=None if all_ else "pending")
+        if not all_:  # over, but nobody has swept yet
+            found = tuple(one for one in found if one.expires_at > now)
+        if json_:
+            print_json([asked_data(workspace, service, one, now) for one in found])
+            return
+    if not found:
+        say("Nothing waits for a person." if not all_ else "Nobody was ever asked.")
+        return
+    columns = ["id", *(["state"] if all_ else []), "call", "class", "needs", "time left"]
+    rows: list[list[str | Say]] = []
+    for one in found:
+        state = state_of(one, now)
+        labels = {label for use in one.shown["assets"] for label in use["labels"]}
+        place = f" to {one.shown['destination']}" if one.shown["destination"] else ""
+        rows.append(
+            [
+                short(one.request),
+                *([(state, STATE_STYLES.get(state, "red"))] if all_ else []),
+                visible(f"{one.shown['tool']}{place}", 80),
+                visible(" + ".join(sorted(labels)), 80),
+                str(missing(one)) if state == "pending" else "-",
+                span(one.expires_at - now) if state == "pending" else "-",
+            ]
+        )
+    table(columns, rows, tight=["id"])
+    say("Next: agentguard approvals show ID --save FOLDER")
+
+
+@app.command("show")
+def show(
+    ctx: typer.Context,
+    request: Request,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write copies of the media there, to look at."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Show one call that waits, and its media.
+
+    What is asked, where to, why, of which class, and who may answer. Captions and prompts are
+    shown as text of unknown origin: what can't be seen in them is written out, like \\u202e, and
+    personal data is taken out. With --save the media itself is copied out of the store, so that
+    you can look at it; delete the copies afterwards.
+
+    \b
+    Example:
+      $ agentguard approvals show 3f9a1c0be2d47705 --save /tmp/look
+
+    Next: `agentguard approvals approve ID --as YOU`, or `deny`.
+    """
+    workspace = workspace_of(ctx)
+    with ledger_of(workspace) as ledger:
+        service = _service(workspace, ledger)
+        approval = service.show(request)
+        saved = save_media(workspace, ledger, approval, save) if save is not None else []
+        now = ledger.clock()
+        if json_:
+            data = asked_data(workspace, service, approval, now)
+            print_json({**data, "saved": [str(path) for path in saved]})
+            return
+        summary(workspace, ledger, service, approval)
+    for path in saved:
+        say(f"saved {visible(path)}")
+    if save is None and approval.shown["assets"]:
+        say(f"To look: agentguard approvals show {short(approval.request)} --save FOLDER")
+    if state_of(approval, now) == "pending":
+        say(f"Then:    agentguard approvals approve {short(approval.request)} --as PERSON")
+
+
+@app.command("approve")
+def approve(
+    ctx: typer.Context,
+    request: Request,
+    as_: As,
+    group: Group = None,
+    yes: Yes = False,
+    key_folder: KeyFolder = None,
+    json_: Json = False,
+) -> None:
+    """Sign a yes to exactly this call, with your own key.
+
+    Look first: `agentguard approvals show ID --save FOLDER`. You are shown what you sign and
+    asked once more; then your passphrase is asked for (or taken from AGENTGUARD_PASSPHRASE).
+    Exits 0 if that was enough, 4 if more people must approve.
+
+    \b
+    Example:
+      $ agentguard approvals approve 3f9a1c0be2d47705 --as omar@acme.example
+
+    Next: whoever runs the job wakes it: graph.invoke(None, job.config(thread_id=...)); once it is
+    left, within `with guard.rejoin_job(...) as job:`.
+    """
+    from agentguard.model import Verdict
+
+    _answer(ctx, request, as_, group, Verdict.APPROVE, yes, key_folder, json_)
+
+
+@app.command("deny")
+def deny(
+    ctx: typer.Context,
+    request: Request,
+    as_: As,
+    group: Group = None,
+    yes: Yes = False,
+    key_folder: KeyFolder = None,
+    json_: Json = False,
+) -> None:
+    """Sign a no to this call, with your own key. One no is enough.
+
+    \b
+    Example:
+      $ agentguard approvals deny 3f9a1c0be2d47705 --as omar@acme.example
+
+    Next: the agent is told when the job goes on; the same call is refused in this job.
+    """
+    from agentguard.model import Verdict
+
+    _answer(ctx, request, as_, group, Verdict.DENY, yes, key_folder, json_)
+
+
+def _answer(
+    ctx: typer.Context,
+    request: str,
+    person: str,
+    group: str | None,
+    verdict: Verdict,
+    yes: bool,
+    key_folder: Path | None,
+    json_: bool,
+) -> None:
+    from agentguard.ledger import verify as audit
+    from agentguard.people import signers as identity
+    from agentguard.people.approvals import sign_answer
+
+    workspace = workspace_of(ctx)
+    require_person(workspace, person)
+    with ledger_of(workspace) as ledger:
+        service = _service(workspace, ledger)
+        approval = service.show(request)
+        _require_answerable(workspace, service, approval, person, ledger.clock())
+        # I7: what is shown must be what was decided on, so the log must stand by its rows.
+        from agentguard.ledger.open import checkpoints_of
+
+        audit.verify(ledger.storage, checkpoints_of(workspace))
+        as_group = _group(workspace, approval, person, group)
+        summary(workspace, ledger, service, approval, err=json_)
+        said = f"as {person}" + (f" for {as_group}" if as_group else "")
+        say(f"You {verdict} this {visible(said)}.", "bold", err=json_)
+        if not yes and not _confirmed():
+            say("Nothing was signed.", err=True)
+            raise typer.Exit(ERROR)
+        path = identity.person_key_path(key_folder or identity.key_folder(), person)
+        if not path.exists():
+            raise ApprovalError(f"{path}: not found; `agentguard people add {person}` makes a key")
+        key = identity.load_person_key(path, passphrase())
+        answer = sign_answer(
+            key,
+            request=approval.request,
+            verdict=verdict,
+            person=person,
+            group=as_group,
+            at=ledger.clock(),
+        )
+        approval = service.answer(answer)
+        now = ledger.clock()
+        if json_:
+            print_json(asked_data(workspace, service, approval, now))
+    more = approval.state == "pending"
+    if not json_:
+        left = missing(approval)
+        said = f"recorded; {left} must still approve" if more else f"recorded: {approval.state}"
+        say(said, STATE_STYLES.get(approval.state, "red"))
+        if approval.state == "approved":
+            say(f"Next: whoever runs {visible(approval.job)} wakes it, where it is open:")
+            say("  graph.invoke(None, job.config(thread_id=...))")
+            say(f'  once it was left: within `with guard.rejoin_job("{visible(approval.job)}",'
+                " by=...) as job:`")  # fmt: skip
+    if more:
+        raise typer.Exit(PENDING)
+
+
+def _require_answerable(
+    workspace: Workspace, service: Approvals, approval: Approval, person: str, now: int
+) -> None:
+    """Says what `Approvals.answer` would refuse before a passphrase is asked for."""
+    state = state_of(approval, now)
+    if state != "pending":
+        raise ApprovalError(f"this approval request is {state}; there is nothing to answer")
+    eligible = service.eligible(approval)
+    if person not in eligible:
+        why = "had a hand in this media"
+        if person == approval.requested_by:
+            why = "asked for the job"
+        elif any(person == one.person for one in approval.answers):
+            why = "answered it before"
+        raise ApprovalError(
+            f"{person} {why} and can't answer; who can: {who(workspace, set(eligible))}"
+        )
+
+
+def _group(workspace: Workspace, approval: Approval, person: str, group: str | None) -> str | None:
+    held = workspace.people[person].groups
+    if group is not None and group not in held:
+        known = ", ".join(sorted(held)) or "no group"
+        raise ApprovalError(f"{person} is not in {group:.80}, but in {known}")
+    # A person counts in one group. If only one that is missing fits, it is meant; it is shown.
+    fitting = sorted(missing(approval).groups & held)
+    return group if group is not None or len(fitting) != 1 else fitting[0]
+
+
+def _service(workspace: Workspace, ledger: Ledger) -> Approvals:
+    from agentguard.people.approvals import Approvals
+
+    return Approvals(workspace=workspace, ledger=ledger)
+
+
+def _confirmed() -> bool:
+    try:
+        return typer.confirm("Sign it?", err=True)
+    except typer.Abort:  # the end of the input, or Ctrl-C
+        raise ApprovalError("nobody answered `Sign it?`; with no terminal, add --yes") from None

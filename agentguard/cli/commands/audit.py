@@ -1,0 +1,267 @@
+"""`audit`: the records, the proof that nobody changed them, and proofs that travel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentguard.cli.context import ledger_of, workspace_of
+from agentguard.cli.output import (
+    Json,
+    as_json,
+    fields,
+    print_json,
+    progress,
+    say,
+    table,
+    visible,
+    when,
+    write_new,
+)
+from agentguard.errors import AgentGuardError, VerificationFailed
+
+if TYPE_CHECKING:
+    from agentguard.ledger.ledger import Ledger
+
+Out = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A new file to write to; else stdout.")
+]
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_UNREAD = ("kind", "at", "rows", "shown", "policy_version", "credential", "call", "policies")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The records of all that was decided and done.",
+)
+
+
+@app.command("tail")
+def tail(
+    ctx: typer.Context,
+    count: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 20,
+    json_: Json = False,
+) -> None:
+    """Show the last records.
+
+    \b
+    Example:
+      $ agentguard audit tail -n 5
+
+    Next: `agentguard explain REQUEST` tells the story of one call.
+    """
+    workspace = workspace_of(ctx)
+    with ledger_of(workspace) as ledger:
+        first = max(ledger.storage.tree_size() - count, 0)
+        found = list(_records(ledger, first))
+    if json_:
+        print_json([{"index": index, "record": record} for index, record in found])
+        return
+    if not found:
+        say("Nothing is recorded yet.")
+        return
+    table(
+        ["n", "when (UTC)", "what", "about"],
+        [
+            [
+                str(index),
+                when(record.get("at")).removesuffix(" UTC"),
+                visible(record.get("kind", "?")),
+                _about(record),
+            ]
+            for index, record in found
+        ],
+        tight=["n", "when (UTC)", "what"],
+    )
+
+
+@app.command("verify")
+def verify(ctx: typer.Context, json_: Json = False) -> None:
+    """Prove that nobody changed the records.
+
+    Replays the whole log and compares every row and checkpoint with it. Exits 5 and names the
+    first bad record if anything was edited, deleted, reordered or cut off, or an old copy was
+    restored. Leases (which process runs a job, until when) have no records, and are not compared.
+
+    \b
+    Example:
+      $ agentguard audit verify
+
+    Next: keep the verifier key that it prints somewhere else; `check-proof` needs it.
+    """
+    from agentguard.ledger import verify as audit
+
+    workspace = workspace_of(ctx)
+    with ledger_of(workspace) as ledger:
+        from agentguard.ledger.open import checkpoints_of
+
+        checkpoints = checkpoints_of(workspace)
+        with progress() as tell:
+            report = audit.verify(
+                ledger.storage,
+                checkpoints,
+                progress=lambda what, count: tell(f"verifying: {count:,} {what}"),
+            )
+    if json_:
+        print_json(
+            {
+                "records": report.records,
+                "rows": report.rows,
+                "checkpoints": report.checkpoints,
+                "root": report.root.hex(),
+                "verifier_key": checkpoints.verifier_key,
+            }
+        )
+        return
+    say(
+        f"audit verified: {report.records} records, {report.rows} rows,"
+        f" {report.checkpoints} checkpoints",
+        "green",
+    )
+    say(f"root          {report.root.hex()}")
+    say(f"verifier key  {visible(checkpoints.verifier_key)}")
+
+
+@app.command("prove")
+def prove(
+    ctx: typer.Context,
+    index: Annotated[int, typer.Argument(metavar="N", help="The record's number.")],
+    out: Out = None,
+) -> None:
+    """Write a proof that record N is in the log.
+
+    It is JSON that verifies without the ledger. The record is in it, with texts redacted.
+
+    \b
+    Example:
+      $ agentguard audit prove 42 --out proof.json
+
+    Next: `agentguard audit check-proof proof.json --key KEY`, on any machine.
+    """
+    from agentguard.ledger import verify as audit
+
+    workspace = workspace_of(ctx)
+    with ledger_of(workspace) as ledger:
+        size = ledger.storage.tree_size()
+        if not 0 <= index < size:
+            raise AgentGuardError(f"there is no record {index}; the log holds {size}, from 0 on")
+        from agentguard.ledger.open import checkpoints_of
+
+        proof = audit.prove(ledger.storage, checkpoints_of(workspace), index)
+    if out is None:
+        print_json(proof)
+    else:
+        write_new(out, as_json(proof) + "\n")
+        say(f"wrote {visible(out)}")
+
+
+@app.command("check-proof")
+def check_proof(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A proof by `audit prove`.")],
+    key: Annotated[
+        str,
+        typer.Option(metavar="VERIFIER_KEY", help="The log's verifier key, not from the proof."),
+    ],
+    json_: Json = False,
+) -> None:
+    """Verify a proof offline and show its record.
+
+    Needs neither ledger nor configuration; exits 5 if the proof fails. Take the key from whom you
+    trust (`audit verify` prints it): a forged proof brings its own.
+
+    \b
+    Example:
+      $ agentguard audit check-proof proof.json --key 'agentguard/acme+1b2c...'
+
+    Next: nothing; the record was in the log when its checkpoint was signed.
+    """
+    from agentguard.ledger.verify import verify_proof
+
+    try:
+        proof = json.loads(file.read_bytes())
+    except OSError as error:
+        raise AgentGuardError(f"{file}: can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        raise VerificationFailed(f"{file}: not a proof: it is no JSON") from None
+    if not isinstance(proof, dict):
+        raise VerificationFailed(f"{file}: not a proof: it is no JSON object")
+    record = verify_proof(proof, key)
+    if json_:
+        print_json({"index": proof["index"], "record": record})
+        return
+    say(f"proof verified: record {proof['index']}", "green")
+    fields(
+        [
+            ("what", visible(record.get("kind", "?"))),
+            ("when", when(record.get("at"))),
+            ("about", _about(record, 2000)),
+        ]
+    )
+
+
+@app.command("export")
+def export(ctx: typer.Context, out: Out = None) -> None:
+    """Write every record as JSONL.
+
+    One `{"index": 0, "record": {...}}` a line, texts redacted.
+
+    \b
+    Example:
+      $ agentguard audit export --out audit.jsonl
+
+    Next: feed it to what keeps your logs; RFC 8785 of a record is the leaf that was hashed.
+    """
+    workspace = workspace_of(ctx)
+    with ledger_of(workspace) as ledger:
+        lines = (
+            json.dumps({"index": index, "record": record}) + "\n"
+            for index, record in _records(ledger, 0)
+        )
+        if out is None:
+            for line in lines:
+                sys.stdout.write(line)
+        else:
+            write_new(out, lines)
+            say(f"wrote {visible(out)}")
+
+
+def _records(ledger: Ledger, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    with (
+        ledger.storage.snapshot() as reader,
+        contextlib.closing(ledger.storage.records(reader, first)) as found,
+    ):
+        for index, body in found:
+            try:
+                record = json.loads(body)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                raise VerificationFailed(f"record {index} is not a record")
+            yield index, record
+
+
+def _about(record: dict[str, Any], most: int = 200) -> str:
+    """The record's own fields in one line; digests short, what people don't read left out."""
+    said = []
+    shown = record.get("shown")
+    if isinstance(shown, dict):
+        place = f" to {shown.get('destination')}" if shown.get("destination") else ""
+        said.append(f"{shown.get('agent')} calls {shown.get('tool')}{place}")
+    # The job last: of a whole log it says the least.
+    for name, value in sorted(record.items(), key=lambda one: one[0] == "job"):
+        if name in _UNREAD or value is None or value in ([], {}):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{n} {k}" for k, n in value.items() if n)
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        said.append(f"{name} {_DIGEST.sub(lambda found: found[0][:16], str(value))}")
+    return visible("; ".join(said), most)

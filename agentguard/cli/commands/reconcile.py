@@ -1,0 +1,132 @@
+"""`reconcile`: what became of calls whose process died, and which it is too early to ask about."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentguard.cli.context import bound_in, ledger_of, require_person, workspace_of
+from agentguard.cli.output import Json, print_json, say, short, visible
+from agentguard.model import GrantState, OutsideEffect
+
+if TYPE_CHECKING:
+    from agentguard.ledger.ledger import Ledger
+
+_MEANS = {
+    GrantState.EXECUTED.value: "it happened (executed)",
+    GrantState.FAILED.value: "it did not happen (failed)",
+}
+_STAYS = "stays unknown"
+
+
+def reconcile(
+    ctx: typer.Context,
+    request: Annotated[
+        str | None, typer.Argument(help="One request that a person looked into.")
+    ] = None,
+    happened: Annotated[
+        bool | None, typer.Option("--happened/--did-not", help="What the person found.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="The person who looked.")] = None,
+    bindings: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Your list of Bindings, whose probes are asked."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Find out what became of calls after a crash.
+
+    Asks each destination, and the probe of each tool's Binding, about calls whose outcome is
+    unknown. Nothing is sent again. What can't be found out stays unknown until a person looks,
+    and says what they found; it exits 0 then too. A call of a process that died a moment ago is
+    still claimed until the lease of its job lapses, so run it again then.
+
+    \b
+    Examples:
+      $ agentguard reconcile
+      $ agentguard reconcile --bindings bindings:bindings
+      $ agentguard reconcile 3f9a0c0011223344 --did-not --by omar@acme.example
+
+    Next: `agentguard explain REQUEST` for one that stays unknown.
+    """
+    from agentguard.calls import reconcile as recovery
+    from agentguard.export.broker import Broker
+
+    workspace = workspace_of(ctx)
+    if request is not None or happened is not None or by is not None:
+        if request is None or happened is None or by is None:
+            raise typer.BadParameter("name REQUEST, --happened or --did-not, and --by PERSON")
+        if bindings is not None:
+            raise typer.BadParameter("a person looked: leave out --bindings")
+        require_person(workspace, by)
+        with ledger_of(workspace) as ledger:
+            digest = recovery.settle(ledger, request, happened=happened, by=by)
+            call = _call(ledger, digest)
+        means = _MEANS[GrantState.EXECUTED if happened else GrantState.FAILED]
+        say(f"{short(digest)}  {call}: {means}, as {visible(by)} says")
+        return
+    bound = bound_in(bindings) if bindings is not None else {}
+    # What a probe prints must not get into our output.
+    with ledger_of(workspace) as ledger, contextlib.redirect_stdout(sys.stderr):
+        found = recovery.reconcile(ledger, Broker(workspace.destinations), bound)
+        calls = {name: _call(ledger, name) for name, _ in found}
+        claimed = _claimed(ledger)
+    if json_:
+        print_json([{"request": name, "found": what} for name, what in [*found, *claimed]])
+        return
+    for name, what in found:
+        _tell(name, calls[name], what)
+    for what, count in Counter(what for _, what in claimed).items():
+        calls_are = "1 call is" if count == 1 else f"{count} calls are"
+        say(f"{calls_are} {what}; if its process is dead, run this again then.", "yellow")
+    left = sum(what.startswith(_STAYS) for _, what in found)
+    if left:
+        say(f"{left} of {len(found)} stay{'s' * (left == 1)} unknown.", "yellow")
+    if not found and not claimed:
+        say("No call has an unknown outcome.")
+
+
+def _tell(name: str, call: str, what: str) -> None:
+    if not what.startswith(_STAYS):
+        say(f"{short(name)}  {call}: {_MEANS.get(what) or visible(what)}")
+        return
+    say(f"{short(name)}  {call} {visible(what)}")
+    if "a person must look" in what:
+        say(f"  if it happened:  agentguard reconcile {short(name)} --happened --by PERSON")
+        say(f"  if it did not:   agentguard reconcile {short(name)} --did-not --by PERSON")
+
+
+def _call(ledger: Ledger, name: str) -> str:
+    """What a call does, in two words or four: `publish to team`."""
+    row = ledger.one("SELECT tool, destination FROM requests WHERE digest = ?", name)
+    if row is None:
+        return "an unrecorded call"
+    place = f" to {row['destination']}" if row["destination"] else ""
+    return visible(f"{row['tool']}{place}", 120)
+
+
+def _claimed(ledger: Ledger) -> list[tuple[str, str]]:
+    """(request digest, who holds it) of each claimed call with an effect outside.
+
+    I8: whether its process is slow or dead can't be told before the lease of its job lapses.
+    """
+    rows = ledger.all(
+        "SELECT g.request, g.job, coalesce(l.until, 0) AS until FROM grants g"
+        " JOIN jobs j ON j.id = g.job LEFT JOIN leases l ON l.job = g.job"
+        " WHERE g.state = 'claimed' AND g.effect <> ? AND j.state = 'open'"
+        " ORDER BY g.claimed_at, g.request",
+        OutsideEffect.NONE,
+    )
+    now = ledger.clock()
+    return [
+        (
+            str(row["request"]),
+            f"still claimed by {visible(row['job'])}, whose lease lapses in"
+            f" {max(-(-(row['until'] - now) // 1000), 0)} s",
+        )
+        for row in rows
+    ]

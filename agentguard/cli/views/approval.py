@@ -1,0 +1,178 @@
+"""An approval request as a person must see it before they sign (I7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentguard.cli.commands.assets import finding_text, kind_of, origin_text
+from agentguard.cli.context import places_of
+from agentguard.cli.output import STATE_STYLES, Say, fields, span, visible, when
+from agentguard.cli.views.call import call_rows, media_row, policy_rows, who
+from agentguard.errors import AssetError
+
+if TYPE_CHECKING:
+    from agentguard.config.workspace import Workspace
+    from agentguard.ledger.ledger import Ledger
+    from agentguard.model import Needs
+    from agentguard.people.approvals import Approval, Approvals
+
+
+def state_of(approval: Approval, now: int) -> str:
+    """Its state, `expired` also before anybody swept."""
+    late = approval.state == "pending" and approval.expires_at <= now
+    return "expired" if late else visible(approval.state)
+
+
+def missing(approval: Approval) -> Needs:
+    """What is still missing of what was asked for."""
+    from agentguard.model import Needs, Verdict
+
+    given = [one for one in approval.answers if one.verdict is Verdict.APPROVE]
+    groups = approval.needs.groups - {one.group for one in given}
+    count = max(approval.needs.approvals - len(given), len(groups))
+    return Needs(approvals=count, groups=frozenset(groups))
+
+
+def summary(
+    workspace: Workspace,
+    ledger: Ledger,
+    service: Approvals,
+    approval: Approval,
+    *,
+    err: bool = False,
+) -> None:
+    """Print all that a person signs: what, where to, of which class, why, and who may answer.
+
+    Args:
+        err: print to stderr, where stdout is for JSON.
+    """
+    shown = approval.shown
+    now = ledger.clock()
+    state = state_of(approval, now)
+    rows: list[tuple[str, str | Say]] = [
+        ("request", visible(approval.request)),
+        ("state", (state, STATE_STYLES.get(state, "red"))),
+        ("what", visible(f"{shown['agent']} wants to call {shown['tool']} ({shown['stage']})")),
+    ]
+    if shown["destination"]:
+        place = workspace.destinations.get(shown["destination"])
+        about = f"{place.audience} audience, {place.environment}" if place else "not configured now"
+        rows.append(("where to", f"{visible(shown['destination'])}: {about}"))
+    rows += call_rows({**shown, "args": approval.arguments}, whole=True)
+    for use in shown["assets"]:
+        rows.append(media_row(use))
+        rows += _media_rows(ledger, approval.job, use["sha256"])
+    rows += [
+        ("why", visible(approval.reason, 2000)),
+        *policy_rows("asked by", approval.policies, places_of(workspace)),
+        ("job", f"{visible(approval.job)}: {visible(approval.purpose)}"),
+        ("", f"asked for by {visible(approval.requested_by)}"),
+    ]
+    for one in approval.answers:
+        as_group = f" as {one.group}" if one.group else ""
+        text = visible(f"{one.person} said {one.verdict}{as_group}")
+        rows.append(("answer", f"{text}, {when(one.at)}"))
+    if state == "pending":
+        rows += [
+            ("needs", f"{missing(approval)}, to approve"),
+            ("who may", who(workspace, set(service.eligible(approval)))),
+            ("time left", f"{span(approval.expires_at - now)}, until {when(approval.expires_at)}"),
+        ]
+    fields(rows, err=err)
+
+
+def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | Say]]:
+    """What helps a person who has not opened the file: its kind, its makers, its reviews."""
+    rows: list[tuple[str, str | Say]] = []
+    row = ledger.one("SELECT * FROM assets WHERE sha256 = ?", sha256)
+    if row is None:
+        return [("", ("its bytes are not in this ledger", "red"))]
+    rows.append(("", f"{kind_of(row)}, provenance {visible(row['provenance'])}"))
+    for one in ledger.all("SELECT * FROM origins WHERE sha256 = ? ORDER BY at LIMIT 3", sha256):
+        rows.append(("", f"from {origin_text(dict(one))}"))
+    for name, said in (("held", "under legal hold"), ("recalled", "recalled")):
+        if row[name]:
+            rows.append(("", (said, "red")))
+    reviews = ledger.all(
+        "SELECT * FROM reviews WHERE sha256 = ? AND job = ? ORDER BY clean, at DESC LIMIT 8",
+        sha256,
+        job,
+    )
+    if not reviews:
+        rows.append(("", ("not reviewed in this job", "yellow")))
+    for review in reviews:
+        rows.append(("", "clean review" if review["clean"] else ("review with findings", "yellow")))
+        rows += [("", finding_text(one)) for one in json.loads(review["findings"])]
+    return rows
+
+
+def asked_data(
+    workspace: Workspace, service: Approvals, approval: Approval, now: int
+) -> dict[str, Any]:
+    """An approval request as JSON data."""
+    left = missing(approval)
+    return {
+        "request": approval.request,
+        "state": state_of(approval, now),
+        "job": approval.job,
+        "purpose": approval.purpose,
+        "requested_by": approval.requested_by,
+        "call": {**approval.shown, "args": approval.arguments},
+        "reason": approval.reason,
+        "policies": list(approval.policies),
+        "asked": {"approvals": approval.needs.approvals, "groups": approval.needs.groups},
+        "missing": {"approvals": left.approvals, "groups": left.groups},
+        "who_may": list(service.eligible(approval)),
+        "asked_at": approval.asked_at,
+        "expires_at": approval.expires_at,
+        "answers": [
+            {"person": one.person, "verdict": one.verdict, "group": one.group, "at": one.at}
+            for one in approval.answers
+        ],
+    }
+
+
+def save_media(
+    workspace: Workspace, ledger: Ledger, approval: Approval, folder: Path
+) -> list[Path]:
+    """Private copies of the media, hashed on the way (I12); a file is never overwritten.
+
+    Raises:
+        AssetError: the bytes are gone or were changed, or a copy can't be written.
+    """
+    from agentguard.content.store import Store, asset_id
+
+    store = Store(workspace.store)
+    saved = []
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for sha256 in dict.fromkeys(use["sha256"] for use in approval.shown["assets"]):
+            row = ledger.one("SELECT extension FROM assets WHERE sha256 = ?", sha256)
+            suffix = row["extension"] if row is not None else ""
+            suffix = suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else ""
+            path = folder / f"{asset_id(sha256)}{suffix}"
+            saved.append(path)
+            if path.is_file() and _sha256(path) == sha256:
+                continue  # saved before
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(descriptor, "wb") as target:
+                    store.fetch(sha256, target)
+            except BaseException:
+                path.unlink()  # not what was decided on
+                raise
+    except FileExistsError:
+        raise AssetError(f"{saved[-1]}: exists and is another file; name an empty folder") from None
+    except OSError as error:
+        raise AssetError(f"{folder}: can't be written: {error.strerror}") from error
+    return saved
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,179 @@
+"""What a call was, what was decided of it, and what became of it, from the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from agentguard.cli.context import find_request, ledger_of, place_of, places_of
+from agentguard.cli.output import (
+    DENIED,
+    EFFECT_STYLES,
+    PENDING,
+    STATE_STYLES,
+    Say,
+    fields,
+    print_json,
+    say,
+    short,
+    visible,
+    when,
+)
+from agentguard.model import Effect
+
+if TYPE_CHECKING:
+    from agentguard.config.workspace import Workspace
+    from agentguard.ledger.storage.open import Row
+
+CODES = {"permit": 0, "ask": PENDING, "deny": DENIED}
+"""Exit codes by effect."""
+
+
+def who(workspace: Workspace, people: set[str]) -> str:
+    """People with their groups, in one line, and who of them has no key."""
+    from agentguard.people.signers import Signers
+
+    keys = Signers.load(workspace.signers).keys
+    said = []
+    for name in sorted(people):
+        about = sorted(workspace.people[name].groups) + ([] if keys.get(name) else ["no key yet"])
+        said.append(visible(name) + (f" ({visible(', '.join(about))})" if about else ""))
+    return ", ".join(said) or "nobody"
+
+
+def policy_rows(
+    label: str, policies: tuple[str, ...] | list[str], places: Mapping[str, str]
+) -> list[tuple[str, str | Say]]:
+    """One line per policy: its id, and where it stands."""
+    return [
+        (label if index == 0 else "", f"{visible(one)}  ({visible(place_of(places, one))})")
+        for index, one in enumerate(policies)
+    ]
+
+
+def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
+    """Print what was decided of a recorded request and what became of it; exits with its effect."""
+    places = places_of(workspace)
+    with ledger_of(workspace) as ledger:
+        row = find_request(ledger, name)
+        digest = row["digest"]
+        approval = ledger.one("SELECT * FROM approvals WHERE request = ?", digest)
+        answers = ledger.answers(digest)
+        grant = ledger.one("SELECT * FROM grants WHERE request = ?", digest)
+        outcome, receipts = None, []
+        if grant is not None:
+            outcome = ledger.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
+            receipts = ledger.all(
+                "SELECT destination, location, sha256, at FROM receipts WHERE grant_id = ?"
+                " ORDER BY at",
+                grant["id"],
+            )
+    policies = json.loads(row["policies"])
+    shown = json.loads(row["body"])
+    standing = _standing(row, approval)
+    if json_:
+        print_json(
+            {
+                "request": digest,
+                "job": row["job"],
+                "decided_at": row["decided_at"],
+                "effect": row["effect"],
+                "reason": row["reason"],
+                "policies": [{"id": one, "file": place_of(places, one)} for one in policies],
+                "policy_version": row["policy_version"],
+                "call": shown,
+                "approval": approval
+                and {
+                    "state": approval["state"],
+                    "approvals": approval["count"],
+                    "groups": json.loads(approval["groups"]),
+                    "expires_at": approval["expires_at"],
+                },
+                "answers": [
+                    {
+                        "person": one.person,
+                        "verdict": one.verdict,
+                        "group": one.group,
+                        "at": one.at,
+                    }
+                    for one in answers
+                ],
+                "grant": grant and {"id": grant["id"], "state": grant["state"]},
+                "outcome": outcome
+                and {
+                    "status": outcome["status"],
+                    "text": outcome["text"],
+                    "assets": json.loads(outcome["assets"]),
+                },
+                "receipts": [dict(one) for one in receipts],
+            }
+        )
+        raise typer.Exit(CODES[standing])
+    place = f" to {row['destination']}" if row["destination"] else ""
+    rows: list[tuple[str, str | Say]] = [
+        ("request", visible(digest)),
+        ("call", visible(f"{row['agent']} called {row['tool']}{place}", 400)),
+        ("in job", visible(row["job"])),
+        ("decided", f"{when(row['decided_at'])}"),
+        (row["effect"].upper(), (visible(row["reason"], 2000), EFFECT_STYLES[row["effect"]])),
+        *policy_rows("decided by", policies, places),
+        *call_rows(shown),
+        *(media_row(use) for use in shown.get("assets", ())),
+    ]
+    if approval is not None:
+        rows.append(("approval", _style(approval["state"])))
+    for one in answers:
+        as_group = f" as {one.group}" if one.group else ""
+        text = visible(f"{one.person} said {one.verdict}{as_group}")
+        rows.append(("answer", f"{text}, {when(one.at)}"))
+    rows.append(("grant", visible(grant["state"]) if grant is not None else "none"))
+    if outcome is not None:
+        rows.append(("outcome", visible(f"{outcome['status']}: {outcome['text']}", 1000)))
+    for receipt in receipts:
+        rows.append(("released", f"{visible(receipt['location'])}, {when(receipt['at'])}"))
+    fields(rows)
+    if standing == "ask":
+        say(f"Next: agentguard approvals show {short(digest)}")
+    raise typer.Exit(CODES[standing])
+
+
+def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[tuple[str, str | Say]]:
+    """The arguments of a call; media by `media_row`.
+
+    Args:
+        whole: they are word for word what is asked, and nothing of it is cut (I7); else they are
+            as the log keeps them, texts redacted.
+    """
+    rows: list[tuple[str, str | Say]] = []
+    media = {use["asset"] for use in shown.get("assets", ())}
+    for path, value in shown.get("args", {}).items():
+        if isinstance(value, str) and value in media:
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        rows.append((visible(path, 12), visible(text, 400_000 if whole else 5000)))
+    if shown.get("text_labels"):
+        hidden = "; what is in [brackets] is hidden here, but sent"
+        cut = not whole and any("[" in text for _, text in rows if isinstance(text, str))
+        said = visible(f"class {' + '.join(shown['text_labels'])}")
+        rows.append(("texts", said + hidden * cut))
+    return rows
+
+
+def media_row(use: Mapping[str, Any]) -> tuple[str, str | Say]:
+    """One asset of a call."""
+    labels = " + ".join(use["labels"])
+    return "media", visible(f"{use['argument']}: {use['asset']}, class {labels}")
+
+
+def _standing(row: Row, approval: Row | None) -> str:
+    """The effect as it stands now: an ask that was answered is no ask any more."""
+    if row["effect"] != Effect.ASK.value or approval is None:
+        return str(row["effect"])
+    return {"pending": "ask", "approved": "permit"}.get(approval["state"], "deny")
+
+
+def _style(state: str) -> Say:
+    return visible(state), STATE_STYLES.get(state, "red")

@@ -1,0 +1,76 @@
+"""A tool's text as the model and people may see it."""
+
+from __future__ import annotations
+
+import re
+
+from agentguard.content.text.scan import scan
+
+_MAX_SHOWN = 8_000
+
+_ESCAPE = re.compile(  # terminal sequences: a person reads these texts in a terminal, too
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,512}(?:\x07|\x1b\\)?|\x1b."
+)
+_INVISIBLE = re.compile(  # control, direction and tag characters, lone surrogates; joiners stay
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
+)
+_ENCODED = re.compile(  # media written as base64 or hex would pass the chat model's ceiling
+    r"data:[\w/+.-]{1,80};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{200,}"
+    r"|(?:[A-Za-z0-9+/_=-]{60,}\s{1,2}){3,}[A-Za-z0-9+/_=-]*"
+)
+_COLON = r"(?::|%(?:25)*3a|\\+(?:u00|x)3a|&#0*58;?|&#x0*3a;?|&colon;)"
+_SLASH = r"(?:\\*/|%(?:25)*2f|\\+(?:u00|x)2f|&#0*47;?|&#x0*2f;?|&sol;|\\)"
+_HOST = r"(?:\[[0-9a-f:.]+\]|[\w-]+(?:[.:][\w-]+)+)"
+_URL = re.compile(  # what opens a vendor's result without any key; never a model's to read
+    # A scheme is tried from its first letter only, or a long word would cost its square.
+    rf"(?:(?<![\w+.-])[\w+.-]+{_COLON}{_SLASH}{{2}}|(?<![\w/\\]){_SLASH}{{2}}{_HOST})"
+    r"[^\s\"'<>`]*",
+    re.IGNORECASE,
+)
+_LONGEST_WORD = 512
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_PATH = re.compile(r"(?<![\w:/])/(?:[^\s/\"'`]+/)+[^\s/\"'`]*")
+
+
+def without_urls(text: str) -> str:
+    """A text without URLs, of any scheme or none, and in any of their spellings.
+
+    What nobody sees goes first: it could hide a URL that `clean` would then put together.
+    """
+    return _URL.sub("[url]", _visible(text))
+
+
+def without_paths(text: str) -> str:
+    """A text without absolute paths of this machine."""
+    return _PATH.sub("[file]", text)
+
+
+def private_left_out(text: str) -> str:
+    """What a failure says, without URLs and paths: a person looks into the tool, not a model."""
+    return without_paths(without_urls(text))
+
+
+def clean(text: str) -> str:
+    """A tool's text as the model and people may see it.
+
+    Capped between two words, so that no secret is cut in half; without secrets (S16), without
+    media written as text, and without characters that a terminal or a model reads unseen.
+    """
+    seen = _cut(text, 4 * _MAX_SHOWN).replace("\u2028", "\n").replace("\u2029", "\n")
+    seen = _cut(_ENCODED.sub("[data]", _visible(seen)), _MAX_SHOWN)
+    if not seen:
+        return ""
+    scanned = scan(seen)
+    return scanned.redacted if scanned.secrets else seen
+
+
+def _visible(text: str) -> str:
+    return _INVISIBLE.sub("", _ESCAPE.sub("", text))
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    kept = max(0, limit - _LONGEST_WORD)
+    return text[:kept] + text[kept:limit].rstrip(_PRINTABLE) + "[cut]"

@@ -1,0 +1,210 @@
+"""Text that is about to leave: which labels it raises and which secrets it carries (S7).
+
+`scan` is a pure function of the text. The model that wrote it may be hijacked, so a text is read
+in several ways: with look-alike and invisible characters folded, unescaped, reversed, without
+white space, without punctuation, and with base64 and hex runs decoded twice. It is a net, not a
+wall: a cipher of the model's own, or a secret spread over several calls, passes it. What must not
+reach a Destination is kept away by that Destination's ceiling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from typing import Literal, NamedTuple
+from urllib.parse import unquote
+
+from agentguard.content.text.normalize import INVISIBLE_RUN, Reading
+from agentguard.content.text.personal_data import LABELS, personal_data
+from agentguard.content.text.secrets import BARE_KINDS, OWN_KINDS, Kind, mixing, other_kinds
+from agentguard.errors import AgentGuardError
+
+MAX_TEXT = 32_768
+"""Characters in one text argument; what is longer is refused, so that scanning stays bounded."""
+
+
+class TextTooLong(AgentGuardError, ValueError):
+    """A text is longer than `MAX_TEXT` characters and was not scanned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What one text holds.
+
+    Attributes:
+        labels: labels that the text raises: `personal-data`, `payment-card`.
+        secrets: kinds of secrets found, sorted, never their values; any one means deny.
+        redacted: the text with every finding replaced by its kind; safe to log.
+    """
+
+    labels: frozenset[str]
+    secrets: tuple[str, ...]
+    redacted: str
+
+
+def scan(text: str) -> Scan:
+    """Find personal data, card numbers and secrets in a text.
+
+    Raises:
+        TextTooLong: the text is longer than `MAX_TEXT` characters.
+    """
+    if len(text) > MAX_TEXT:
+        raise TextTooLong(
+            f"the text is too long to scan: got {len(text)} characters, expected at most "
+            f"{MAX_TEXT}; shorten it"
+        )
+    found = set(_examine(Reading.of(text), depth=2))
+    found |= {_Finding(*m.span(), "invisible text", True) for m in INVISIBLE_RUN.finditer(text)}
+    secrets = tuple(sorted({finding.name for finding in found if finding.secret}))
+    labels = frozenset(LABELS[finding.name] for finding in found if not finding.secret)
+    if secrets:  # a key's other half often stands beside it
+        spans = (m.span() for m in _TOKEN.finditer(text) if mixing(m[0]) >= 0.3)
+        found |= {_Finding(*span, "token", False) for span in spans}
+    redacted = _redact(text, found)
+    # INVARIANT: a text with a secret in it is never logged, not even with a bug in _redact.
+    if secrets and any(rest.secret for rest in _examine(Reading.of(redacted), depth=2)):
+        redacted = "[redacted]"
+    return Scan(labels=labels, secrets=secrets, redacted=redacted)
+
+
+class _Finding(NamedTuple):
+    start: int
+    end: int
+    name: str
+    secret: bool
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9+/_=-]{12,}")
+
+
+def _redact(text: str, found: Iterable[_Finding]) -> str:
+    merged: list[_Finding] = []
+    for finding in sorted(found):
+        if merged and finding.start < merged[-1].end:
+            last = merged.pop()
+            named = finding if finding.secret > last.secret else last
+            finding = named._replace(start=last.start, end=max(last.end, finding.end))
+        merged.append(finding)
+    pieces: list[str] = []
+    done = 0
+    for start, end, name, secret in merged:
+        pieces += text[done:start], f"[secret: {name}]" if secret else f"[{name}]"
+        done = end
+    pieces.append(text[done:])
+    return "".join(pieces).encode("utf-8", "replace").decode("utf-8")  # surrogates break log files
+
+
+def _examine(text: Reading, *, depth: int) -> Iterator[_Finding]:
+    folded = text.folded()
+    unescaped = folded.unescaped()
+    for seen in (folded,) if unescaped is folded else (folded, unescaped):
+        for start, end, name in personal_data(seen.text):
+            yield _Finding(*seen.stretch(start, end), name, False)
+        direct = list(_secrets(seen, _net("whole")))
+        yield from direct
+        yield from _secrets(seen.reversed(), _net("reversed"))
+        joined, bare = seen.joined(), seen.bare()
+        pieced: list[_Finding] = []
+        if joined is not seen:
+            pieced += _secrets(joined, _net("joined"))
+        if bare is not seen:
+            pieced += _secrets(bare, _net("bare"))
+        # A key that stands there in one piece is not followed into the prose behind it.
+        whole = {finding.start for finding in direct}
+        yield from (finding for finding in pieced if finding.start not in whole)
+        if depth:
+            wrapped = [each.from_base64() for each in {seen, joined}]
+            wrapped += [each.from_hex() for each in {seen, bare}]
+            for inner in chain.from_iterable(wrapped):
+                yield from _examine(inner, depth=depth - 1)
+
+
+class _Net(NamedTuple):
+    """What one reading of a text is searched for: the kinds, each with its least `mixing`.
+
+    Attributes:
+        hints: finds one of the kinds' hints; most texts hold none.
+    """
+
+    hints: re.Pattern[str]
+    kinds: tuple[tuple[Kind, float], ...]
+
+
+@cache
+def _net(reading: Literal["whole", "reversed", "joined", "bare"]) -> _Net:
+    kinds: list[tuple[Kind, float]]
+    match reading:
+        case "whole":
+            kinds = [(kind, kind.always) for kind in (*OWN_KINDS, *other_kinds())]
+        case "reversed":
+            kinds = [(kind, kind.always) for kind in OWN_KINDS]
+        case "joined":
+            kinds = [(kind, kind.split) for kind in OWN_KINDS if kind.split is not None]
+        case "bare":
+            kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]
+    hints = "|".join(sorted({re.escape(kind.hint) for kind, _ in kinds}))
+    return _Net(re.compile(hints), tuple(kinds))
+
+
+def _secrets(text: Reading, net: _Net) -> Iterator[_Finding]:
+    lowered = text.text.lower()
+    if not net.hints.search(lowered):
+        return
+    for kind, least in net.kinds:
+        if kind.hint not in lowered:
+            continue
+        for match in kind.pattern.finditer(text.text):
+            if not least or mixing(match[1]) >= least:
+                yield _Finding(*text.stretch(*match.span()), kind.name, True)
+
+
+_SCHEMES = (  # whatever a browser, fsspec, ffmpeg or ImageMagick would open
+    "abfss? about adl async az blob blockcache cache cid concatf? crypto data dict fd ffrtmp\\w* "
+    "file filecache ftps? gcs gopher gs hdfs hls https? icecast ipfs ipns jar javascript ldaps? "
+    "magnet mailto md5 memory mms\\w? msl mvg pipe reference rtmp\\w* rtp rtsp s3 scp sftp "
+    "simplecache smb srtp? ssh subfile tcp tee tel tls udp unix urn vbscript view-source wss? zip"
+)
+_START = r"(?:^|[\s\"'`=,;|&@(<\[{])"
+_LOCATORS = tuple(
+    (reason, re.compile(pattern, re.IGNORECASE))
+    for reason, pattern in (
+        ("control characters", r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"),
+        ("a URL", r"[a-z][a-z0-9+.-]{0,30}:/|//"),
+        ("a URL", rf"(?<![a-z0-9])(?:{_SCHEMES.replace(' ', '|')})[:,]\S"),
+        ("a path (backslash)", r"\\"),
+        ("a path with a drive letter", r"(?<!\w)[a-z]:[a-z_.]"),
+        ("an absolute path", rf"{_START}/\S|^/$"),
+        ("a path in a home folder", rf"{_START}~(?:[a-z/]|$)"),
+        ("a path with '..'", r"(?<!\.)\.\.(?!\.)"),
+        ("a path in the working folder", rf"{_START}\.[/a-z_]"),
+        ("a path in folders", r"(?<!\S)(?![\d/.]+(?!\S))\S*[^\s/]/[^\s/]+/|\S/$"),
+        ("an environment variable", r"\$\{|\$\(|\$[a-z_]{2}|%[a-z_]{2,}%"),
+        ("a file or host name", r"[\w-]\.(?:[^\W\d_]{2}|xn--|(?:mp\d|m4\w|m2ts|7z|jp2|3g[p2])\b)"),
+        ("a host name", r"\blocalhost\b|(?<![\w.-])[a-z][\w.-]{0,252}:\d{4,5}(?!\d)"),
+        ("an IP address", r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])|\b0x[0-9a-f]{8}\b"),
+        ("an IP address", r"::|(?:[0-9a-f]{1,4}:){7}"),
+        ("a long run of base64 or hex", r"[a-z0-9+/_-]{64}|(?:[a-z0-9+/_-]{16,100}={0,2}\s){3}"),
+    )
+)
+
+
+def looks_like_locator(value: str) -> str | None:
+    """Why a `plain` argument may not hold this value; None if it may.
+
+    A plain argument is a bounded word (`16:9`, `top-left`, `and/or`, `v1.2`), so that a tool can't
+    be made to open what the model wrote (I3). Not for captions and prompts, which name web sites.
+
+    Returns:
+        The reason as a noun phrase ("a URL"), which does not repeat the value.
+    """
+    if len(value) > MAX_TEXT:
+        return f"more than {MAX_TEXT} characters"
+    folded = Reading.of(value).folded().text
+    for form in dict.fromkeys((value, folded, unquote(unquote(folded)))):
+        for reason, pattern in _LOCATORS:
+            if pattern.search(form):
+                return reason
+    return None

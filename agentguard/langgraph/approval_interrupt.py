@@ -1,0 +1,69 @@
+"""What an interrupt says: one payload that every stock client can show.
+
+It carries the keys of LangChain's batched `HITLRequest` and of the per-call `tool_approval`, and
+both `args` and `arguments`, so that agent-chat-ui, Agent Inbox and type adapters read it. The
+interrupt only notifies: an answer counts when the ledger holds it, signed (DESIGN section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentguard.calls.authorize import Waiting
+
+DECISIONS = ("approve", "reject")
+
+
+def approval_payload(waiting: Waiting, *, call_id: str, note: str | None) -> dict[str, Any]:
+    """The value of `interrupt()` for a call that waits for people.
+
+    Args:
+        call_id: the tool call's id.
+        note: why it asks again, after a resume that brought no approval.
+    """
+    shown = waiting.shown
+    arguments = dict(shown["args"])
+    description = _description(waiting, shown, note)
+    action = {"name": shown["tool"], "args": arguments, "arguments": arguments,
+              "description": description}  # fmt: skip
+    needs = waiting.decision.needs
+    return {
+        "type": "tool_approval",
+        "tool_call_id": call_id,
+        "name": shown["tool"],
+        "args": arguments,
+        "description": description,
+        "action_requests": [action],
+        "review_configs": [{"action_name": shown["tool"], "allowed_decisions": list(DECISIONS)}],
+        "action_request": {"action": shown["tool"], "args": arguments},
+        "config": {"allow_accept": True, "allow_ignore": False, "allow_respond": False,
+                   "allow_edit": False},
+        "agentguard": {
+            "request": waiting.request,
+            "destination": shown["destination"],
+            "assets": [asset["asset"] for asset in shown["assets"]],
+            "reason": waiting.decision.reason,
+            "policies": list(waiting.decision.policies),
+            "approvals_needed": needs.approvals if needs else 0,
+            "groups_needed": sorted(needs.groups) if needs else [],
+            "expires_at": waiting.expires_at,
+            "answer_with": f"agentguard approvals show {waiting.request[:16]}",
+        },
+    }  # fmt: skip
+
+
+def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None) -> str:
+    where = f" to {shown['destination']}" if shown["destination"] else ""
+    assets = ", ".join(asset["asset"] for asset in shown["assets"]) or "a text"
+    labels = sorted({label for asset in shown["assets"] for label in asset["labels"]})
+    lines = [f"{shown['agent']} wants to {shown['tool']} {assets}{where}."]
+    if labels:
+        lines.append(f"Class: {' + '.join(labels)}.")
+    lines.append(f"Asked because: {waiting.decision.reason}")
+    if waiting.decision.needs is not None:
+        lines.append(f"Missing: {waiting.decision.needs}.")
+    lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")
+    if note:
+        lines.append(note)
+    return "\n".join(lines)

@@ -1,0 +1,267 @@
+"""Guarded tools: copies of plain tools that run only under a claimed Grant (I5).
+
+A guarded tool is a copy whose class is a subclass of the tool's own class, with the arguments that
+the model should see. `run`/`arun` note what was called; `_run`/`_arun` claim the Grant, run the
+*original* tool on private copies, and take in what it made. Reached by any other way, without a
+matching Grant, it answers with a refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+
+from agentguard.calls.claim import Claim, Replay
+from agentguard.calls.request import Call
+from agentguard.errors import BindingError, LedgerError
+from agentguard.guard import Guard
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.invocation import Incoming, Seat, current
+from agentguard.langgraph.nested_agents import unguarded_inside
+from agentguard.langgraph.results import MESSAGES
+from agentguard.langgraph.runtime import Agents, Gate, authorize_inline, make_call
+
+
+def guarded(
+    guard: Guard, tool: BaseTool, *, agents: Agents | None = None, gate: Gate = "graph"
+) -> BaseTool:
+    """The guarded copy of a bound tool.
+
+    Args:
+        agents: the agent it acts as, or one per stage; None: whoever was authorized.
+        gate: see `Seat`.
+
+    Raises:
+        BindingError: the tool is not bound, bound as another tool, or runs unguarded agents.
+    """
+    known = seat_of(tool)
+    original = known.tool if known is not None else tool
+    bound = guard.bound_for(original)
+    inside = unguarded_inside(original, seat_of)
+    if inside:
+        raise BindingError(
+            f"{tool.name} runs agents whose tools are not guarded ({'; '.join(inside)}); give each"
+            " of them GuardMiddleware in its own middleware, or guarded tools only"
+        )
+    seat = Seat(guard, original, bound, agents=agents, gate=gate)
+    update: dict[str, Any] = {"args_schema": bound.args_schema}
+    for name in ("func", "coroutine"):
+        function = getattr(original, name, None)
+        if function is not None:
+            update[name] = _refusing(function, original.name)
+    copy = original.model_copy(update=update)
+    object.__setattr__(copy, "__class__", _subclass(type(original)))
+    object.__setattr__(copy, _SEAT, seat)
+    return copy
+
+
+def seat_of(tool: object) -> Seat | None:
+    """The Seat of a guarded tool, None for any other object."""
+    guards = getattr(type(tool), _GUARDS, False)
+    seat = getattr(tool, "__dict__", {}).get(_SEAT)
+    return seat if guards and isinstance(seat, Seat) else None
+
+
+@functools.lru_cache(maxsize=64)  # making a pydantic class takes some milliseconds
+def _subclass(base: type[BaseTool]) -> type[BaseTool]:
+    """The class of guarded copies of a tool class; each copy has its own Seat."""
+
+    def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
+        incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
+        unreadable = seat.unreadable(incoming)
+        if unreadable is not None:
+            return unreadable
+        token = current.set(incoming)
+        try:
+            return base.run(self, tool_input, *args, **kwargs)
+        finally:
+            current.reset(token)
+
+    async def arun(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
+        incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
+        unreadable = seat.unreadable(incoming)
+        if unreadable is not None:
+            return unreadable
+        token = current.set(incoming)
+        try:
+            return await base.arun(self, tool_input, *args, **kwargs)
+        finally:
+            current.reset(token)
+
+    def _run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
+        incoming = _take_incoming(seat)
+        if incoming is None:
+            return seat.refusal(_DIRECT.format(seat.tool.name), None)
+        if seat.media and _is_async_only(seat.tool):  # before the claim: nothing was tried
+            return seat.refusal(_ASYNC_ONLY.format(seat.tool.name), incoming.call_id)
+        _authorize_inline(seat, incoming)
+        opened = seat.open(incoming)
+        if not isinstance(opened, Claim):
+            return _unopened(seat, opened, incoming)
+        result: Any = None
+        with seat.running(opened) as answer:
+            positional, named = seat.arguments(opened, incoming, kwargs)
+            result = seat.tool._run(*positional, **named)
+        return answer[0] if answer else seat.close(opened, result)
+
+    async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        seat = _seated(self)
+        incoming = _take_incoming(seat)
+        if incoming is None:
+            return seat.refusal(_DIRECT.format(seat.tool.name), None)
+        await asyncio.to_thread(_authorize_inline, seat, incoming)
+        opened = await _claim_async(seat, incoming)
+        if not isinstance(opened, Claim):
+            return _unopened(seat, opened, incoming)
+        result: Any = None
+        with seat.running(opened) as answer:
+            positional, named = seat.arguments(opened, incoming, kwargs)
+            result = await seat.tool._arun(*positional, **named)
+        if answer:
+            return answer[0]
+        return await _finished(asyncio.to_thread(seat.close, opened, result))
+
+    namespace: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+        "__annotations__": {_GUARDS: typing.ClassVar[bool]},
+        _GUARDS: True,
+        "run": functools.update_wrapper(run, base.run),
+        "arun": functools.update_wrapper(arun, base.arun),
+        "_run": _wrapped(_run, base._run),
+    }
+    if base._arun is not BaseTool._arun:
+        namespace["_arun"] = _wrapped(_arun, base._arun)
+    guarded_class: type[BaseTool] = type(base.__name__, (base,), namespace)
+    return guarded_class
+
+
+def _wrapped(function: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method in the original's place, its signature read once: LangChain reads it per call."""
+    made = functools.update_wrapper(function, original)
+    with contextlib.suppress(NameError, TypeError):  # it reads as LangChain finds it
+        made.__annotations__ = typing.get_type_hints(original, include_extras=True)
+    made.__dict__["__signature__"] = inspect.signature(original)
+    return made
+
+
+def _seated(tool: BaseTool) -> Seat:
+    seat = seat_of(tool)
+    if seat is None:  # an object of this class that `guarded` did not make
+        raise ToolException(_DIRECT.format(tool.name))
+    return seat
+
+
+_SEAT = "_agentguard_seat"
+_GUARDS = "_agentguard_guards"
+
+_ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
+_DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"
+
+
+def _is_async_only(tool: BaseTool) -> bool:
+    return isinstance(tool, StructuredTool) and tool.func is None
+
+
+def _take_incoming(seat: Seat) -> Incoming | None:
+    incoming = current.get()
+    current.set(None)  # one claim per call: tools that this tool calls don't inherit it
+    return incoming if incoming is not None and incoming.seat is seat else None
+
+
+def _unopened(seat: Seat, opened: Replay | str, incoming: Incoming) -> Any:
+    if isinstance(opened, Replay):
+        return seat.replay(opened, incoming.call_id)
+    return seat.refusal(opened, incoming.call_id)
+
+
+def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
+    call_id = incoming.call_id
+    if seat.gate != "inline" or call_id is None:
+        return
+
+    state = _upstream.state_of({"configurable": dict(incoming.configurable)}) or {}
+    messages = state.get(MESSAGES) or ()
+
+    def find() -> Call:
+        return make_call(
+            seat.guard,
+            seat.bound,
+            agent=seat.agent,
+            arguments=incoming.arguments,
+            call_id=call_id,
+            configurable=incoming.configurable,
+            source=None,
+            messages=messages,
+        )
+
+    authorize_inline(seat.guard, find)
+
+
+async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:
+    """Claim on a thread. A caller cancelled meanwhile leaves no claim behind."""
+    task = asyncio.ensure_future(asyncio.to_thread(seat.open, incoming))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        opened = await _finished(task)
+        if isinstance(opened, Claim):
+            execution = seat.guard.execution
+            with contextlib.suppress(LedgerError):  # then the sweep ends it
+                await _finished(
+                    asyncio.to_thread(execution.failed, opened, "cancelled before it ran")
+                )
+        raise
+
+
+async def _finished(work: Awaitable[Any]) -> Any:
+    """Await to the end even if the caller is cancelled; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+    if cancelled is not None and not task.exception():
+        task.result()
+        raise cancelled
+    return task.result()
+
+
+def _refusing(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A stand-in for `tool.func` with its signature: LangChain reads it, nobody may run it."""
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        raise ToolException(_DIRECT.format(name))
+
+    async def async_stand_in(*args: Any, **kwargs: Any) -> Any:
+        raise ToolException(_DIRECT.format(name))
+
+    made = async_stand_in if inspect.iscoroutinefunction(function) else stand_in
+    functools.update_wrapper(made, function)
+    made.__dict__.pop("__wrapped__", None)  # it would hand out the original
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        hints = dict(getattr(function, "__annotations__", {}))
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(annotation=hints.get(parameter.name, parameter.annotation))
+        for parameter in signature.parameters.values()
+    ]
+    made.__dict__["__signature__"] = signature.replace(parameters=parameters)
+    made.__annotations__ = hints
+    return made

@@ -1,0 +1,387 @@
+"""`protect`: puts the authorization node in front of every ToolNode of a graph.
+
+The node keeps its name, so that every edge, `Command(goto=...)` and `Send` still lands in it; two
+nodes stand behind it (DESIGN section 4):
+
+    model ──▶ tools ──PERMIT, DENY──▶ tools.execute ──▶ whatever followed tools
+                  └──ASK────────────▶ tools.ask ──────▶
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
+
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+from langgraph.graph import StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command, Send
+
+from agentguard.calls.request import Call, Refused
+from agentguard.errors import BindingError, LedgerError
+from agentguard.guard import Guard
+from agentguard.jobs.job import CONFIG_KEY
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.guarded_tool import guarded, seat_of
+from agentguard.langgraph.invocation import Seat
+from agentguard.langgraph.nested_agents import tool_nodes, unguarded
+from agentguard.langgraph.runtime import Agents, agent_for, await_people, known_agents, make_call
+from agentguard.model import Effect, Stage
+
+_log = logging.getLogger(__name__)
+
+Graph = TypeVar("Graph", bound="StateGraph[Any, Any, Any, Any]")
+
+
+def protect(
+    builder: Graph,
+    guard: Guard,
+    *,
+    agents: Mapping[str, str | Mapping[Stage | str, str]],
+    unsafe_shared_driver: bool = False,
+) -> Graph:
+    """A sealed copy of a graph builder with an authorization node in front of every ToolNode.
+
+    Compile what is returned, not `builder`: its ToolNodes hold guarded tools from now on, and
+    nothing can be added any more.
+
+    Args:
+        builder: a StateGraph whose ToolNodes were added directly.
+        guard: decides, grants and records.
+        agents: for every ToolNode by its node name, the agent it acts as; or one agent per stage,
+            `{"tools": {"generate": "painter", "edit": "editor"}}`, where one loop drives tools of
+            several stages.
+        unsafe_shared_driver: say that one model drives several stages; each still has its own
+            credential, but a hijacked model reaches all of them.
+
+    Raises:
+        BindingError: a ToolNode that nobody named (also in a subgraph), a name that is no
+            ToolNode, an unbound tool, an unknown agent, or an agent that lacks a tool's stage.
+    """
+    nodes = {
+        name: spec.runnable
+        for name, spec in builder.nodes.items()
+        if isinstance(spec.runnable, ToolNode)
+    }
+    _require_named(builder, nodes, agents)
+    if len({id(node) for node in nodes.values()}) < len(nodes):
+        raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
+    for name, given in agents.items():
+        known = known_agents(guard, name, given, unsafe_shared_driver)
+        _guard_tools(guard, nodes[name], name, known)
+    sealed = copy.copy(builder)
+    sealed.nodes = dict(builder.nodes)
+    sealed.edges = set(builder.edges)
+    sealed.branches = defaultdict(dict, {k: dict(v) for k, v in builder.branches.items()})
+    sealed.waiting_edges = set(builder.waiting_edges)
+    for name in agents:
+        _rewrite(sealed, guard, name, nodes[name])
+    object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
+    return sealed
+
+
+def _require_named(
+    builder: StateGraph[Any, Any, Any, Any],
+    nodes: Mapping[str, ToolNode],
+    agents: Mapping[str, Any],
+) -> None:
+    unnamed = sorted(set(nodes) - set(agents))
+    if unnamed:
+        raise BindingError(
+            f"ToolNode {', '.join(unnamed)} has no agent; name it: agents={{{unnamed[0]!r}: ...}}"
+        )
+    unknown = sorted(set(agents) - set(nodes))
+    if unknown:
+        raise BindingError(
+            f"{', '.join(unknown)} is no ToolNode of this graph; its ToolNodes are"
+            f" {', '.join(sorted(nodes)) or 'none'}"
+        )
+    for name, spec in builder.nodes.items():
+        for path, node in tool_nodes(spec.runnable, name) if name not in nodes else ():
+            plain = unguarded(node, seat_of)
+            if plain:
+                raise BindingError(
+                    f"{path} is a ToolNode with unguarded tools ({', '.join(plain)}); protect() the"
+                    " builder of that subgraph first, or give its agent GuardMiddleware"
+                )
+
+
+def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:
+    copies: dict[str, BaseTool] = {}
+    for key, tool in node.tools_by_name.items():
+        if key != tool.name:
+            raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
+        copy_ = guarded(guard, tool, agents=agents)
+        seat = seat_of(copy_)
+        stage = seat.bound.binding.stage if seat is not None else None
+        if stage is not None:
+            agent = agent_for(agents, stage)
+            known = guard.workspace.agents.get(agent or "")
+            if known is None or stage not in known.stages:
+                raise BindingError(
+                    f"{name}: {tool.name} belongs to the {stage} stage, which"
+                    f" {agent or 'no named agent'} does not take"
+                )
+        copies[key] = copy_
+    node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
+
+
+def _rewrite(
+    builder: StateGraph[Any, Any, Any, Any], guard: Guard, name: str, node: ToolNode
+) -> None:
+    execute, ask, joined = f"{name}.execute", f"{name}.ask", f"{name}.joined"
+    for taken in (execute, ask, joined):
+        if taken in builder.nodes:
+            raise BindingError(f"the graph already has a node {taken}; rename it")
+    spec = builder.nodes[name]
+    gate = _Gate(guard, node, execute=execute, ask=ask)
+    builder.nodes[name] = replace(
+        spec,
+        runnable=_upstream.RunnableCallable(gate.authorize, gate.aauthorize, name=name),
+        ends=(execute, ask),
+        retry_policy=None,
+        cache_policy=None,
+        error_handler_node=None,
+        timeout=None,
+    )
+    # No cache either: a remembered "exported" would be told to another thread, and was not done.
+    behind = replace(spec, defer=False, cache_policy=None)
+    builder.nodes[execute] = replace(
+        behind, runnable=_upstream.RunnableCallable(gate.execute, gate.aexecute, name=execute)
+    )
+    builder.nodes[ask] = replace(
+        behind, runnable=_upstream.RunnableCallable(gate.wait, gate.await_, name=ask)
+    )
+    for start, end in [edge for edge in builder.edges if edge[0] == name]:
+        builder.edges.discard((start, end))
+        builder.edges |= {(execute, end), (ask, end)}
+    if name in builder.branches:
+        branches = builder.branches.pop(name)
+        builder.branches[execute] = dict(branches)
+        builder.branches[ask] = dict(branches)
+    _move_waiting_edges(builder, name, execute=execute, ask=ask, joined=joined)
+
+
+def _move_waiting_edges(
+    builder: StateGraph[Any, Any, Any, Any], name: str, *, execute: str, ask: str, joined: str
+) -> None:
+    """An edge that waits for several nodes waits for `joined`, which either node leads to."""
+    waiting = [edge for edge in builder.waiting_edges if name in edge[0]]
+    if not waiting:
+        return
+    builder.add_node(joined, _nothing)
+    builder.edges |= {(execute, joined), (ask, joined)}
+    for starts, end in waiting:
+        builder.waiting_edges.discard((starts, end))
+        moved = tuple(joined if start == name else start for start in starts)
+        builder.waiting_edges.add((moved, end))
+
+
+def _nothing(state: Any) -> dict[str, Any]:
+    return {}
+
+
+class _Gate:
+    """The bodies of one ToolNode's authorize and ask nodes."""
+
+    def __init__(self, guard: Guard, node: ToolNode, *, execute: str, ask: str) -> None:
+        self._guard = guard
+        self._node = node
+        self._tools = dict(node.tools_by_name)
+        self._execute = execute
+        self._ask = ask
+
+    def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        self._keep_guarded()
+        calls, form = _upstream.parse_calls(self._node, input)
+        if not calls:  # upstream adds no message and follows the edges
+            return Command(goto=Send(self._execute, input))
+        configurable = config.get("configurable", {})
+        source = self._source(input, form)
+        messages = self._messages(input, form, config)
+        effects = self._decide(calls, configurable, source, messages)
+        # Only calls go on: state comes from the channels, not from a payload (trap 9). What waits,
+        # for people or by itself, has a task of its own: answers match interrupts by order.
+        together: list[Mapping[str, Any]] = []
+        alone: list[Send] = []
+        for call, effect in zip(calls, effects, strict=True):
+            if effect is Effect.ASK:
+                alone.append(Send(self._ask, [_plain_call(call)]))
+            elif self._pauses_itself(call):
+                alone.append(Send(self._execute, [_plain_call(call)]))
+            else:
+                together.append(_plain_call(call))
+        first = [Send(self._execute, together)] if together else []
+        return Command(goto=[*first, *alone])
+
+    async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        return await asyncio.to_thread(self.authorize, input, config)
+
+    def execute(self, input: Any, config: RunnableConfig) -> Any:
+        self._keep_guarded()
+        return self._node.invoke(self._calls_only(input), config)
+
+    async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
+        self._keep_guarded()
+        return await self._node.ainvoke(self._calls_only(input), config)
+
+    def _keep_guarded(self) -> None:
+        """Put back what was guarded if somebody changed the ToolNode since (I5, trap 10)."""
+        table = self._node.tools_by_name
+        for name in [name for name, tool in table.items() if seat_of(tool) is None]:
+            _log.error("%s: %s is not guarded and was put out of its ToolNode", self._execute, name)
+            if name in self._tools:
+                table[name] = self._tools[name]
+            else:
+                del table[name]
+
+    def _calls_only(self, input: Any) -> Any:
+        """The calls of a payload without the state it may have brought (trap 9).
+
+        The gate sends calls only; whoever else sends, its state is not the graph's.
+        """
+        calls, _ = _upstream.parse_calls(self._node, input)
+        return [_plain_call(call) for call in calls] or input
+
+    def wait(self, input: Any, config: RunnableConfig) -> Any:
+        self._await_people(input, config)
+        if self._any_pauses_itself(input):
+            return self._elsewhere(input)
+        return self.execute(input, config)
+
+    async def await_(self, input: Any, config: RunnableConfig) -> Any:
+        await asyncio.to_thread(self._await_people, input, config)
+        if self._any_pauses_itself(input):
+            return self._elsewhere(input)
+        return await self.aexecute(input, config)
+
+    def _seated(self, call: Mapping[str, Any]) -> Seat | None:
+        """The guarded tool of a readable call; None: the ToolNode says what is wrong with it."""
+        tool = self._node.tools_by_name.get(str(call.get("name")))
+        seat = seat_of(tool) if tool is not None else None
+        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
+        known = seat is not None and seat.tool.name == call.get("name")
+        return seat if known and readable and call["id"] else None
+
+    def _made(
+        self,
+        seat: Seat,
+        call: Mapping[str, Any],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any] = (),
+    ) -> Call:
+        return make_call(
+            self._guard,
+            seat.bound,
+            agent=seat.agent,
+            arguments=seat.model_arguments(call["args"]),
+            call_id=call["id"],
+            configurable=configurable,
+            source=source,
+            messages=messages,
+        )
+
+    def _any_pauses_itself(self, input: Any) -> bool:
+        calls, _ = _upstream.parse_calls(self._node, input)
+        return any(self._pauses_itself(call) for call in calls)
+
+    def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
+        seat = self._seated(call)
+        return seat is not None and seat.bound.binding.interrupts
+
+    def _elsewhere(self, input: Any) -> Command[Any]:
+        """Run it in a task of its own: the resume that woke this one must not answer the tool."""
+        calls, _ = _upstream.parse_calls(self._node, input)
+        return Command(goto=[Send(self._execute, [_plain_call(call)]) for call in calls])
+
+    def _await_people(self, input: Any, config: RunnableConfig) -> None:
+        calls, _ = _upstream.parse_calls(self._node, input)
+        seat = self._seated(calls[0]) if calls else None
+        if seat is not None:
+            configurable = config.get("configurable", {})
+            await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
+
+    def _source(self, input: Any, form: str) -> str | None:
+        """The id of the message that holds the calls; None for calls without a message."""
+        if form != "tool_calls":
+            for message in reversed(_upstream.messages_of(self._node, input)):
+                if isinstance(message, AIMessage) and message.id:
+                    return message.id
+        return None
+
+    def _messages(self, input: Any, form: str, config: RunnableConfig) -> Sequence[Any]:
+        """The conversation that the calls belong to; a list of calls brings none."""
+        if form == "tool_calls":
+            state = _upstream.state_of(config) or {}
+            return list(state.get(_upstream.messages_key(self._node)) or ())
+        return _upstream.messages_of(self._node, input)
+
+    def _decide(
+        self,
+        calls: Sequence[Mapping[str, Any]],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any],
+    ) -> list[Effect]:
+        try:
+            made = [self._call(call, configurable, source, messages) for call in calls]
+            decided = iter(self._guard.gate.authorize([call for call in made if call is not None]))
+        except LedgerError:
+            return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
+        return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
+
+    def _call(
+        self,
+        call: Mapping[str, Any],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any],
+    ) -> Call | None:
+        name = str(call.get("name"))
+        seat = self._seated(call)
+        if seat is None:
+            self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
+            return None
+        try:
+            return self._made(seat, call, configurable, source, messages)
+        except Refused as refusal:
+            self._guard.ledger.refuse(
+                {"tool": name, "policy": refusal.policy, "reason": refusal.reason}
+            )
+            return None
+
+
+def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": call.get("name"), "args": call.get("args"), "id": call.get("id"),
+            "type": "tool_call"}  # fmt: skip
+
+
+def _refuse_change(*_: Any, **__: Any) -> NoReturn:
+    raise BindingError(
+        "this graph is protected and sealed: what is added now would run around the gate; add it"
+        " to the builder before protect()"
+    )
+
+
+_CHANGES = (
+    "add_node",
+    "add_edge",
+    "add_conditional_edges",
+    "add_sequence",
+    "set_entry_point",
+    "set_conditional_entry_point",
+    "set_finish_point",
+    "set_node_defaults",
+)
+
+
+def _sealed_class(base: type[Any]) -> type[Any]:
+    return type(f"Sealed{base.__name__}", (base,), dict.fromkeys(_CHANGES, _refuse_change))

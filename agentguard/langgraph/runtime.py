@@ -1,0 +1,240 @@
+"""The gate in front of a call: authorize, and wait for people. Shared by every way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.types import interrupt
+
+from agentguard.bindings.bound import Bound
+from agentguard.calls.authorize import Waiting
+from agentguard.calls.request import Call, Refused, call_key, call_name, freeze
+from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
+from agentguard.guard import Guard
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.approval_interrupt import approval_payload
+from agentguard.model import Decision, Effect, Stage
+from agentguard.people.approvals import Approval
+
+Agents = str | Mapping[Stage, str]
+Gate = Literal["graph", "inline"]
+
+_LONGEST_ID = 256
+
+_AGAIN = (
+    "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
+    " approve`, under their own key; then resume this thread."
+)
+
+_ELSEWHERE = (
+    "Nothing was done: this call waits in job {0}, which this run is not in. Enter it again with"
+    ' `with guard.rejoin_job("{0}", by=...) as job:` and resume this thread with job.config(...).'
+)
+
+
+def agent_for(agents: Agents | None, stage: Stage | None) -> str | None:
+    """Which agent a ToolNode acts as for a tool of a stage; empty: none (refused)."""
+    if agents is None or isinstance(agents, str):
+        return agents
+    if stage is None:
+        return agents[min(agents)]
+    return agents.get(stage, "")
+
+
+def known_agents(
+    guard: Guard, node: str, given: str | Mapping[Stage | str, str], unsafe_shared_driver: bool
+) -> Agents:
+    """The agents that a node acts as, by stage if it shares a driver.
+
+    Raises:
+        BindingError: none, unknown ones, or several without `unsafe_shared_driver`.
+    """
+    if isinstance(given, str):
+        if given not in guard.workspace.agents:
+            raise BindingError(
+                f"no agent {given!r} is configured; there are"
+                f" {', '.join(sorted(guard.workspace.agents))}"
+            )
+        return given
+    if not given:
+        raise BindingError(f"{node} names no agent; say which agent acts there")
+    unknown = sorted(str(stage) for stage in given if str(stage) not in set(Stage))
+    if unknown:
+        raise BindingError(
+            f"{node}: {', '.join(unknown)} is no stage; stages are {', '.join(Stage)}"
+        )
+    by_stage = {Stage(stage): agent for stage, agent in given.items()}
+    if len(set(by_stage.values())) > 1 and not unsafe_shared_driver:
+        raise BindingError(
+            f"{node}: one loop drives {', '.join(sorted(set(by_stage.values())))}; a hijacked"
+            " model reaches them all. Give each agent its own loop, or say"
+            " unsafe_shared_driver=True"
+        )
+    for stage, agent in by_stage.items():
+        known = guard.workspace.agents.get(agent)
+        if known is None or stage not in known.stages:
+            raise BindingError(f"{node}: {agent!r} is no configured agent of the {stage} stage")
+    return by_stage
+
+
+class _NoJob(Refused):
+    """A run belongs to no job that this process holds; its call may wait in one that was left."""
+
+    def __init__(
+        self, reason: str, *, bound: Bound, arguments: Mapping[str, Any], thread: str, call_id: str
+    ) -> None:
+        super().__init__(reason, policy="no-job")
+        self.bound = bound
+        self.arguments = arguments
+        self.thread = thread
+        self.call_id = call_id
+
+
+def make_call(
+    guard: Guard,
+    bound: Bound,
+    *,
+    agent: str | None,
+    arguments: Mapping[str, Any],
+    call_id: str,
+    configurable: Mapping[str, Any],
+    source: str | None,
+    messages: Sequence[Any] = (),
+) -> Call:
+    """A Call from what a run's config says.
+
+    Args:
+        source: id of the message that holds the call; None where nothing but the call itself
+            says which one it is.
+        messages: the conversation, where it is known.
+
+    Raises:
+        Refused: the run belongs to no job that this process holds.
+    """
+    thread = str(configurable.get("thread_id", ""))
+    for name in (call_id, thread, source or ""):
+        if len(name) > _LONGEST_ID or not name.isprintable():
+            raise Refused("its call id, thread or message id is no readable id", policy="call-id")
+    try:
+        job = guard.jobs.find(configurable)
+    except JobError as error:
+        asks = _upstream.has_checkpointer(configurable)
+        raise _NoJob(
+            str(error),
+            bound=bound,
+            arguments=arguments,
+            thread=thread if asks else "",
+            call_id=call_id,
+        ) from None
+    key = None
+    if source is not None:
+        key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
+    return Call(
+        bound=bound,
+        agent=agent,
+        arguments=arguments,
+        call_id=call_id,
+        job=job,
+        thread=thread,
+        key=key,
+        can_ask=_upstream.has_checkpointer(configurable),
+        unanswered=_unanswered(messages, call_id) if bound.reaches_out else frozenset(),
+    )
+
+
+def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
+    """The calls of a conversation, this message's excepted, that no ToolMessage answers."""
+    asked: set[str] = set()
+    for message in messages:
+        if isinstance(message, AIMessage):
+            ids = {call["id"] for call in message.tool_calls if isinstance(call["id"], str)}
+            asked |= ids if call_id not in ids else set()
+    answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    return frozenset(asked - answered - {call_id})
+
+
+def await_people(guard: Guard, find: Callable[[], Call]) -> None:
+    """Return once the ledger permits, denies or knows nothing of a call; else interrupt.
+
+    The interrupt notifies, a resume value only wakes: the ledger is read again each time, and a
+    resume without approvals interrupts again, saying so (never raises: that poisons the thread).
+
+    Args:
+        find: makes the call; it is called again after each resume.
+    """
+    note: str | None = None
+    while True:
+        try:
+            call = _find(guard, find)
+            waiting = guard.gate.waiting(call)
+        except (Refused, LedgerError):
+            return  # the tool finds no grant, and says why
+        if waiting.decision.effect is not Effect.ASK:
+            return
+        interrupt(approval_payload(waiting, call_id=call.call_id, note=note))
+        note = _AGAIN
+
+
+def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
+    """The whole gate for one call: decide and record, then wait for people if they are asked."""
+    try:
+        call = _find(guard, find)
+        decided = guard.gate.authorize([call])
+    except (Refused, LedgerError):
+        return  # the tool finds no grant, and says why
+    # A resume that wakes the gate would answer the tool's own question too: such a tool waits in a
+    # graph, where it runs in a task of its own.
+    pauses = call.bound.binding.interrupts
+    if decided[0].decision.effect is Effect.ASK and not pauses:
+        await_people(guard, find)
+
+
+def _find(guard: Guard, find: Callable[[], Call]) -> Call:
+    """The call; while it waits in a job that this process does not hold, interrupt again.
+
+    A resume by whoever forgot to enter the job again must not use up the question.
+
+    Raises:
+        Refused: nobody is asked about this call, or no call can be made.
+        LedgerError: the ledger can't be read.
+    """
+    while True:
+        try:
+            return find()
+        except _NoJob as refusal:
+            question = _question(guard, refusal)
+            if question is None:
+                raise
+            note = _ELSEWHERE.format(question.job)
+            interrupt(approval_payload(_asked(question), call_id=refusal.call_id, note=note))
+
+
+def _question(guard: Guard, call: _NoJob) -> Approval | None:
+    """The open question about exactly this call; ids alone could be another call's."""
+    try:
+        found = guard.approvals.unused(call.thread, call_name(call.call_id))
+        if found is None or found.shown["tool"] != call.bound.name:
+            return None
+        same = freeze(call.bound, call.arguments) == found.arguments
+    except (ApprovalError, Refused):  # its row was edited, or nobody was asked about such a call
+        return None
+    return found if same else None
+
+
+def _asked(question: Approval) -> Waiting:
+    """An approval request as it was asked; the facts of now need a job."""
+    approved = question.state == "approved"
+    decision = Decision(
+        effect=Effect.ASK,
+        policies=question.policies,
+        reason="it is approved, and waits for its job only" if approved else question.reason,
+        needs=None if approved else question.needs,
+    )
+    return Waiting(
+        request=question.request,
+        decision=decision,
+        shown={**question.shown, "args": question.arguments},
+        expires_at=question.expires_at,
+    )

@@ -1,0 +1,425 @@
+"""What the ledger remembers and how its rows may move: one method per transition.
+
+Every method is one transaction: conditional writes, each covered by a record (DESIGN section 10).
+Judging is elsewhere (decide.py); here a transition either still applies or says what moved. The
+rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `_ledger_assets`,
+`_ledger_operations`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from agentguard.errors import JobError
+from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
+from agentguard.ledger.transitions import grants, requests
+from agentguard.ledger.transitions.assets import Made, lock_made, mark, register, strictest
+from agentguard.ledger.transitions.grants import Outcome, Relied
+from agentguard.ledger.transitions.jobs import (
+    SWEPT,
+    end_job,
+    leave,
+    of_job,
+    renew,
+    require_open,
+    sweep,
+)
+from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
+from agentguard.ledger.transitions.requests import TOO_LATE, Judged, Reads
+from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
+
+__all__ = [
+    "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started",
+    "operations_named", "sent", "strictest", "to_json",
+]  # fmt: skip
+
+_AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
+
+
+class Ledger:
+    """Jobs, credentials, requests, answers, grants and assets, in one `Storage`.
+
+    Args:
+        storage: where the rows are.
+        clock: the ledger's time in ms; every deadline is judged by it.
+    """
+
+    def __init__(self, storage: Storage, *, clock: Callable[[], int]) -> None:
+        self.storage = storage
+        self.clock = clock
+
+    # --- jobs and credentials ---------------------------------------------------------------
+
+    def open_job(self, *, purpose: str, requested_by: str, lease: int) -> tuple[str, int]:
+        """Create an open job; returns (id, epoch). `lease` is in ms."""
+        job = new_id("job")
+
+        def transition(tx: Tx) -> None:
+            tx.insert(
+                "jobs",
+                id=job,
+                purpose=purpose,
+                requested_by=requested_by,
+                state=JobState.OPEN,
+                epoch=1,
+                opened_at=tx.now,
+                ended_at=None,
+                reason=None,
+            )
+            tx.lease(job, epoch=1, until=tx.now + lease)
+            tx.record("job.opened", {"job": job, "person": requested_by, "purpose": purpose})
+
+        self._run(transition, durable=True)
+        return job, 1
+
+    def rejoin_job(self, job: str, *, by: str, lease: int) -> int:
+        """Re-enter a waiting job under a raised epoch, which fences older holders.
+
+        Raises:
+            JobError: no such job, or it is not waiting.
+        """
+
+        def transition(tx: Tx) -> int:
+            tx.lock_job(job)
+            row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
+            if row is None:
+                raise JobError(f"no job {job} in this ledger")
+            if row["state"] != JobState.WAITING:
+                raise JobError(f"job {job} is {row['state']}, expected waiting")
+            tx.update("jobs", "state = 'open', epoch = epoch + 1", "id = ?", job)
+            epoch = int(row["epoch"]) + 1
+            tx.lease(job, epoch=epoch, until=tx.now + lease)
+            tx.record("job.rejoined", {"job": job, "person": by, "epoch": epoch})
+            return epoch
+
+        return int(self._run(transition, durable=True))
+
+    def renew_lease(self, job: str, *, epoch: int, lease: int) -> bool:
+        """Extend a lease; False if the job ended or another holder has it."""
+        renewal = lambda tx: renew(tx, job, epoch=epoch, lease=lease)  # noqa: E731
+        return bool(self._run(renewal, plan=_of_job(job)))
+
+    def renew_leases(self, held: Mapping[str, int], *, lease: int) -> frozenset[str]:
+        """Extend many leases, sharing commits; see `renew_lease`.
+
+        Args:
+            held: job id → the epoch of its holder.
+
+        Returns:
+            The jobs whose lease was extended.
+        """
+
+        def renewal(job: str, epoch: int) -> Callable[[Tx], bool]:
+            return lambda tx: renew(tx, job, epoch=epoch, lease=lease)
+
+        renewed: set[str] = set()
+        waiting = iter(held.items())
+        while some := list(islice(waiting, _AT_ONCE)):
+            futures = [
+                (job, self.storage.submit(renewal(job, epoch), plan=_of_job(job)))
+                for job, epoch in some
+            ]
+            renewed.update(job for job, future in futures if future.result())
+        return frozenset(renewed)
+
+    def take_credential(
+        self, job: str, *, epoch: int, agent: str, stage: Stage, lifetime: int
+    ) -> Credential:
+        """Mint a credential for one agent, one stage, one job.
+
+        Raises:
+            JobError: the job is not open under this epoch, or its lease lapsed.
+        """
+
+        def transition(tx: Tx) -> Credential:
+            tx.lock_job(job)
+            require_open(tx, job, epoch)
+            credential = Credential(
+                id=new_id("cred"),
+                job=job,
+                agent=agent,
+                stage=stage,
+                epoch=epoch,
+                issued_at=tx.now,
+                expires_at=tx.now + lifetime,
+            )
+            tx.insert(
+                "credentials",
+                id=credential.id,
+                job=job,
+                agent=agent,
+                stage=stage,
+                epoch=epoch,
+                issued_at=tx.now,
+                expires_at=credential.expires_at,
+                state="live",
+            )
+            tx.record(
+                "credential.issued",
+                {"job": job, "agent": agent, "stage": stage, "credential": credential.id},
+            )
+            return credential
+
+        credential: Credential = self._run(transition, plan=_of_job(job))
+        return credential
+
+    def is_live(self, credential: str) -> bool:
+        """Whether a credential is neither revoked nor expired."""
+        row = self.one(
+            "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?",
+            credential,
+            self.clock(),
+        )
+        return row is not None
+
+    def revoke_credential(self, credential: str, *, reason: str) -> None:
+        """Kill a credential and every unclaimed grant that was issued under it (S23)."""
+
+        def transition(tx: Tx) -> None:
+            row = tx.one("SELECT job FROM credentials WHERE id = ?", credential)
+            tx.lock_job(row["job"] if row is not None else None)
+            where = "id = ? AND state = 'live'"
+            tx.update("credentials", "state = 'revoked'", where, credential)
+            tx.update("grants", "state = 'revoked', ended_at = ?",
+                      "credential = ? AND state = 'issued'", tx.now, credential)  # fmt: skip
+            tx.record("credential.revoked", {"credential": credential, "reason": reason})
+
+        self._run(transition, durable=True)
+
+    def leave_job(self, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
+        """Leave a job: `waiting` if it left cleanly with approvals pending, else `ended` (I9)."""
+
+        def transition(tx: Tx) -> JobState:
+            tx.lock_job(job)
+            return leave(tx, job, epoch=epoch, clean=clean, reason=reason)
+
+        return JobState(self._run(transition, durable=True))
+
+    def end_job(self, job: str, *, reason: str) -> bool:
+        """End a job whoever holds it; False if it had ended."""
+
+        def transition(tx: Tx) -> bool:
+            tx.lock_job(job)
+            row = tx.one("SELECT state FROM jobs WHERE id = ?", job)
+            if row is None:
+                raise JobError(f"no job {job} in this ledger")
+            if row["state"] == JobState.ENDED:
+                return False
+            end_job(tx, job, reason=reason)
+            return True
+
+        return bool(self._run(transition, durable=True))
+
+    def sweep(self) -> Mapping[str, int]:
+        """End what is over: crashed jobs, closed review windows, lapsed grants and credentials.
+
+        Returns:
+            How many of each were ended: `jobs`, `approvals`, `grants`, `credentials`.
+        """
+        swept: Counter[str] = Counter()
+        while True:
+            done: Mapping[str, int] = self._run(sweep)
+            swept.update(done)
+            if sum(done.values()) < SWEPT:
+                return dict(swept)
+
+    # --- requests, answers, grants -----------------------------------------------------------
+
+    def record_decisions(
+        self, judged: Sequence[Judged], *, epoch: int, refused: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Record the decisions of one message: a Grant each for PERMIT, an approval for ASK.
+
+        A Request that is already recorded keeps its first decision.
+
+        Args:
+            refused: calls of the message that never became a Request, as `refuse` takes them.
+
+        Raises:
+            JobError: the job is not open under this epoch; nothing was recorded.
+        """
+
+        def transition(tx: Tx) -> None:
+            tx.lock_job(*{item.request.job for item in judged})
+            requests.record_decisions(tx, judged, epoch=epoch)
+            for body in refused:
+                tx.record("refused", body)
+
+        jobs = frozenset(item.request.job for item in judged)
+        reads = tuple(requests.of_decision(item) for item in judged)
+        self._run(transition, plan=Plan(jobs=jobs, reads=reads))
+
+    def refuse(self, body: Mapping[str, Any]) -> None:
+        """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
+        self._run(lambda tx: tx.record("refused", body))
+
+    def answer(self, answer: Answer) -> None:
+        """Record a verified Answer, and what the approval request comes to with it.
+
+        Raises:
+            ApprovalError: it is not pending, its window closed, or the person answered before.
+        """
+        self._run(lambda tx: requests.answer(tx, answer), durable=True)
+
+    def expire_approval(self, request: str, *, reason: str) -> None:
+        """Close a pending approval request whose window ended."""
+
+        def transition(tx: Tx) -> None:
+            requests.lock_job_of(tx, request)
+            if tx.update("approvals", "state = 'expired', ended_at = ?",
+                         "request = ? AND state = 'pending'", tx.now, request):  # fmt: skip
+                body = {"request": request, "as": "expired", "reason": reason}
+                tx.record("approval.settled", body)
+
+        self._run(transition)
+
+    def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
+        """Take the one use of a Request's Grant; the point of no return (I8).
+
+        Returns:
+            None if it was claimed, else one sentence saying what stood against it. What moved
+            since the decision is said as `moved: ...`; the caller decides again.
+        """
+        obstacle: str | None = self._run(
+            lambda tx: grants.claim(tx, request, relied),
+            durable=durable,
+            plan=Plan(
+                jobs=frozenset({request.job}),
+                assets=True,
+                request=request.digest,
+                reads=grants.of_claim(request, relied),
+            ),
+        )
+        return obstacle
+
+    def finish(self, request: Request, outcome: Outcome, *, credential: str) -> bool:
+        """Record what a claimed call came to.
+
+        Returns:
+            False if the claim is not the caller's any more (its job ended, or another holder has
+            it): then only the fact is recorded, for whoever has to recall it.
+        """
+        plan = Plan(
+            jobs=frozenset({request.job}),
+            request=request.digest,
+            reads=(grants.of_finish(request, credential),),
+        )
+        finished = self._run(
+            lambda tx: grants.finish(tx, request, outcome, credential=credential),
+            # Which locks new assets need is known only once it was looked whether they are new.
+            plan=None if outcome.made else plan,
+        )
+        return bool(finished)
+
+    def unclaim(self, request: Request, *, epoch: int) -> None:
+        """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
+
+        def transition(tx: Tx) -> None:
+            tx.lock_job(request.job)
+            if tx.update("grants", "state = 'issued', claimed_at = NULL",
+                         "request = ? AND state = 'claimed' AND epoch = ?",
+                         request.digest, epoch):  # fmt: skip
+                tx.record("unclaimed", {"job": request.job, "request": request.digest})
+
+        self._run(transition)
+
+    # --- assets --------------------------------------------------------------------------------
+
+    def register(self, made: Made, *, job: str | None, by: str, how: str) -> None:
+        """Take an imported asset into the registry, and give it to a job.
+
+        Known bytes join labels and never drop one; the row version then rises, which voids
+        grants and approvals that relied on the old labels. That is on the disk before this
+        returns, like a hold or recall: a crash must not bring the lower class back (I4).
+        """
+
+        def transition(tx: Tx) -> None:
+            lock_made(tx, [made])
+            register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
+            tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
+
+        self._run(transition, durable=True)
+
+    def give(self, sha256: str, *, job: str, by: str, name: str) -> None:
+        """Make a known asset visible to a job."""
+
+        def transition(tx: Tx) -> None:
+            if tx.insert_new(
+                "asset_jobs", job=job, sha256=sha256, how="given", name=name, at=tx.now
+            ):
+                tx.record("asset.given", {"asset": sha256, "job": job, "person": by})
+
+        self._run(transition)
+
+    def mark_asset(self, sha256: str, *, column: str, value: bool, by: str) -> bool:
+        """Set or clear `held`, or set `recalled`; False if there was nothing to change."""
+        if (column, value) not in (("held", True), ("held", False), ("recalled", True)):
+            raise ValueError(f"got {column} = {value}, expected held or recalled, which stays")
+        marked = self._run(lambda tx: mark(tx, sha256, column=column, value=value, by=by),
+                           durable=True)  # fmt: skip
+        return bool(marked)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def one(self, sql: str, *parameters: Any) -> Row | None:
+        """The first committed row of a query, or None."""
+        with self.storage.read() as connection:
+            return _Snapshot(connection).one(sql, *parameters)
+
+    def all(self, sql: str, *parameters: Any) -> list[Row]:
+        """All committed rows of a query."""
+        with self.storage.read() as connection:
+            return _Snapshot(connection).all(sql, *parameters)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Reads]:
+        """Reads that all see one and the same committed state.
+
+        What is written meanwhile is not seen: mint credentials first.
+        """
+        with self.storage.snapshot() as connection:
+            yield _Snapshot(connection)
+
+    def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
+        """Every recorded Answer to a Request; whoever uses them verifies the signatures."""
+        rows = (reads or self).all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
+        return tuple(
+            Answer(
+                request=row["request"],
+                person=row["person"],
+                verdict=Verdict(row["verdict"]),
+                group=row["answered_as"],
+                at=row["at"],
+                key_id=row["key_id"],
+                signature=row["signature"],
+            )
+            for row in rows
+        )
+
+    def _run(
+        self, transition: Callable[[Tx], Any], *, durable: bool = False, plan: Plan | None = None
+    ) -> Any:
+        return self.storage.submit(transition, durable=durable, plan=plan).result()
+
+
+def _of_job(job: str) -> Plan:
+    """Of what only looks whether a job is open, and moves its rows."""
+    return Plan(jobs=frozenset({job}), reads=(of_job(job),))
+
+
+class _Snapshot:
+    """Reads over one connection."""
+
+    def __init__(self, connection: Reader) -> None:
+        self._connection = connection
+
+    def one(self, sql: str, *parameters: Any) -> Row | None:
+        row: Row | None = self._connection.execute(sql, parameters).fetchone()
+        return row
+
+    def all(self, sql: str, *parameters: Any) -> list[Row]:
+        return self._connection.execute(sql, parameters).fetchall()

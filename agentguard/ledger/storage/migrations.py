@@ -1,0 +1,33 @@
+"""The numbered migrations, and what a database holds compared with what they create."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+
+from agentguard.errors import LedgerCorrupt
+
+
+def migrations_of(database: str) -> list[tuple[int, str]]:
+    """The numbered migration scripts of `sqlite` or `postgres`, in order."""
+    folder = resources.files("agentguard.ledger.storage.sql") / database
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [(int(file.name.split("_")[0]), file.read_text("utf-8")) for file in files]
+
+
+def require_same(expected: Mapping[str, str], actual: Mapping[str, str]) -> None:
+    """Compare what the migrations create with what is there, object by object.
+
+    Raises:
+        LedgerCorrupt: naming the first object that is missing, added or different.
+    """
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) == actual.get(name):
+            continue
+        if name not in actual:
+            state = "is missing"
+        elif name not in expected:
+            state = "is none of ours"
+        else:
+            state = "is different from what it should be"
+        raise LedgerCorrupt(f"ledger {name} {state}; do not use it, restore a copy")

@@ -1,0 +1,53 @@
+"""How the ledger is kept, in SQLite or PostgreSQL: the door to what both share.
+
+A transition is a function of a `Tx`, written once for both. `_writer` says what a Storage is;
+`_sqlite` and `_postgres` keep one each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agentguard.config.ledger_url import SQLITE, LedgerUrl
+from agentguard.errors import ConfigError
+from agentguard.ledger.storage.base import Plan, Reader, Storage, Transition, tree_size, wall_clock
+from agentguard.ledger.storage.sqlite.storage import SqliteStorage
+from agentguard.ledger.storage.transaction import KEYS, Row, Tx, new_id, row_digest, to_json
+from agentguard.ledger.storage.tree_nodes import at_once, stretch
+from agentguard.transparency.checkpoints import Checkpoints
+
+__all__ = [
+    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx", "at_once",
+    "new_id", "open_storage", "row_digest", "stretch", "to_json", "tree_size", "wall_clock",
+]  # fmt: skip
+
+
+def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Checkpoints) -> Storage:
+    """Open, migrate and verify the ledger at a URL.
+
+    Args:
+        url: `sqlite:PATH` or `postgresql://...` (docs/configuration.md).
+        clock: the ledger's time in ms; None: the database's own.
+        checkpoints: where signed ones are kept outside the database.
+
+    Raises:
+        ConfigError: the URL can't be used, or the driver is not installed.
+        LedgerUnavailable: it can't be opened or written.
+        LedgerCorrupt: it is not what this version creates, or an old copy.
+    """
+    if url.startswith(SQLITE):
+        path = Path(url.removeprefix(SQLITE))
+        return SqliteStorage(path, clock=clock or wall_clock, committed=checkpoints.committed)
+    try:
+        place = LedgerUrl.parse(url)
+    except ValueError as error:
+        raise ConfigError(f"ledger: {error}") from None
+    try:
+        from agentguard.ledger.storage.postgres.storage import PostgresStorage
+    except ImportError as error:
+        raise ConfigError(
+            f"a postgresql:// ledger needs psycopg ({error}); install it: pip install -e"
+            ' "PATH_OF_THIS_CLONE[postgres]"'
+        ) from error
+    return PostgresStorage(place, clock=clock, checkpoints=checkpoints)

@@ -1,0 +1,142 @@
+"""The numbered migrations of a PostgreSQL ledger, and whether a schema is what they create.
+
+What they create is found out by running them, in a schema of another name that is rolled back:
+the catalogue's own words then differ in nothing but that name, whatever the server's version.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+
+from agentguard.config.ledger_url import LedgerUrl
+from agentguard.errors import LedgerCorrupt
+from agentguard.ledger.storage.base import Reader
+from agentguard.ledger.storage.migrations import migrations_of, require_same
+from agentguard.ledger.storage.postgres.connections import Link
+
+_CATALOGUE = r"""
+WITH here AS (SELECT oid FROM pg_namespace WHERE nspname = ?)
+SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'i' THEN 'index' WHEN 'v' THEN 'view'
+    WHEN 'S' THEN 'sequence' ELSE 'relation' END || ' ' || relname AS name,
+  CASE relkind WHEN 'i' THEN pg_get_indexdef(c.oid) || (SELECT indisvalid FROM pg_index
+      WHERE indexrelid = c.oid)
+    WHEN 'v' THEN pg_get_viewdef(c.oid)
+    ELSE concat_ws(' ', relkind, relpersistence, relrowsecurity, relforcerowsecurity,
+      (SELECT string_agg(concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull,
+          attidentity, attgenerated, attcollation::regcollation,
+          (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef
+             WHERE adrelid = attrelid AND adnum = attnum)), ', ' ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped))
+  END AS text
+FROM pg_class c WHERE relnamespace IN (TABLE here) AND relkind <> 'c'
+UNION ALL
+SELECT 'constraint ' || conname, conrelid::regclass::text || ' ' || pg_get_constraintdef(oid)
+  || convalidated FROM pg_constraint WHERE connamespace IN (TABLE here)
+UNION ALL
+SELECT 'trigger ' || tgname, pg_get_triggerdef(t.oid) || ' ' || tgenabled::text
+  FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
+  WHERE relnamespace IN (TABLE here) AND NOT tgisinternal
+UNION ALL
+SELECT 'rule ' || rulename, pg_get_ruledef(r.oid) || ' ' || ev_enabled::text
+  FROM pg_rewrite r JOIN pg_class c ON c.oid = ev_class
+  WHERE relnamespace IN (TABLE here) AND relkind <> 'v'
+UNION ALL
+SELECT 'policy ' || polname, polcmd::text FROM pg_policy JOIN pg_class c ON c.oid = polrelid
+  WHERE relnamespace IN (TABLE here)
+UNION ALL
+SELECT 'function ' || proname, pg_get_functiondef(oid) FROM pg_proc
+  WHERE pronamespace IN (TABLE here) AND prokind IN ('f', 'p')
+"""
+
+
+def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
+    """Bring a ledger to this version's schema and verify it, or leave it as it was.
+
+    Returns:
+        What the migrations create, for `verify_schema`.
+
+    Raises:
+        LedgerCorrupt: a newer version wrote it, or it is not what the migrations create.
+    """
+    migrations = migrations_of("postgres")
+    newest = migrations[-1][0]
+    link.execute("BEGIN")
+    try:
+        if _version(link, place) < newest:
+            # Whoever comes first makes it; the others wait here, and find it made.
+            link.execute("SELECT pg_advisory_xact_lock(?)", (place.key("migrations"),))
+        version = _version(link, place)
+        if version > newest:
+            raise LedgerCorrupt(
+                f"the ledger has schema {version}, this agentguard knows {newest};"
+                " upgrade agentguard"
+            )
+        if version == 0:
+            link.execute(f'CREATE SCHEMA IF NOT EXISTS "{place.schema}"')
+        for number, script in migrations:
+            if number > version:
+                link.script(script)
+        if version < newest:
+            link.execute(
+                "INSERT INTO meta VALUES ('schema', ?) ON CONFLICT (key) DO UPDATE"
+                " SET value = excluded.value",
+                (str(newest),),
+            )
+        expected = _expected(link, [script for _, script in migrations])
+        link.execute(f"SET LOCAL {_path(place.schema)}")
+        verify_schema(link, place, expected)
+        if version < newest:
+            link.commit()
+    finally:
+        if not link.lost and link.raw.info.transaction_status:
+            link.execute("ROLLBACK")
+    return expected
+
+
+def verify_schema(reader: Reader, place: LedgerUrl, expected: Mapping[str, str]) -> None:
+    """Compare every table, column, constraint, index, trigger, rule and function.
+
+    Args:
+        expected: what `prepare` returned.
+
+    Raises:
+        LedgerCorrupt: naming the first object that is missing, added or different.
+    """
+    actual = _found(reader, place.schema)
+    require_same(expected, actual)
+
+
+def _expected(link: Link, scripts: Sequence[str]) -> Mapping[str, str]:
+    name = f"agentguard_expected_{secrets.token_hex(8)}"
+    link.script(f"SAVEPOINT expected; CREATE SCHEMA {name}; SET LOCAL {_path(name)}")
+    for script in scripts:
+        link.script(script)
+    found = _found(link, name)
+    link.execute("ROLLBACK TO SAVEPOINT expected")
+    return found
+
+
+def _found(reader: Reader, schema: str) -> Mapping[str, str]:
+    own = re.compile(rf"\"?\b{schema}\b\"?\.|'{schema}'")
+    rows = reader.execute(_CATALOGUE, (schema,)).fetchall()
+    return {row["name"]: own.sub("", row["text"] or "") for row in rows}
+
+
+def _path(schema: str) -> str:
+    return f'search_path = "{schema}", pg_temp'
+
+
+def _version(link: Link, place: LedgerUrl) -> int:
+    known = link.execute("SELECT to_regclass(?)", (f'"{place.schema}".meta',)).fetchone()
+    if known is None or known[0] is None:
+        return 0
+    row = link.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    try:
+        return int(row[0])
+    except (TypeError, ValueError):
+        got = None if row is None else row[0]
+        raise LedgerCorrupt(
+            f"the ledger's schema version: got {got!r:.40}, expected a number; restore a copy"
+        ) from None

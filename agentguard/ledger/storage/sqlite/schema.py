@@ -1,0 +1,84 @@
+"""The numbered migrations of a SQLite ledger, and whether a file is what they create."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from agentguard.errors import LedgerCorrupt
+from agentguard.ledger.storage.base import Reader
+from agentguard.ledger.storage.migrations import migrations_of, require_same
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a ledger to this version's schema and verify it, or leave it as it was.
+
+    Raises:
+        LedgerCorrupt: a newer version wrote it, or it is not what the migrations create.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version, migrations = _version(connection), migrations_of("sqlite")
+        newest = migrations[-1][0]
+        if version > newest:
+            raise LedgerCorrupt(
+                f"the ledger has schema {version}, this agentguard knows {newest};"
+                " upgrade agentguard"
+            )
+        for number, script in migrations:
+            if number > version:
+                for statement in _statements(script):
+                    connection.execute(statement)
+        if version < newest:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (newest,))
+        verify_schema(connection)
+        connection.execute("COMMIT")
+    finally:
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def verify_schema(connection: Reader) -> None:
+    """Compare every table, index, view and trigger with what the migrations create.
+
+    Raises:
+        LedgerCorrupt: naming the first object that is missing, added or different.
+    """
+    # Statistics tables (ANALYZE, PRAGMA optimize) are SQLite's own and change no result.
+    query = (
+        "SELECT type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+        " AND name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
+    )
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for _, script in migrations_of("sqlite"):
+            fresh.executescript(script)
+        expected = dict(fresh.execute(query).fetchall())
+    actual = {row[0]: row[1] for row in connection.execute(query).fetchall()}
+    require_same(expected, actual)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'"
+    ).fetchone()
+    if known is None:
+        return 0
+    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    try:
+        return int(row[0])
+    except (TypeError, ValueError):
+        got = None if row is None else row[0]
+        raise LedgerCorrupt(
+            f"the ledger's schema version: got {got!r:.40}, expected a number; restore a copy"
+        ) from None
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

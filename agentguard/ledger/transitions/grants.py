@@ -1,0 +1,330 @@
+"""Rows of grants and outcomes: the one use of a Grant, and what it came to (I8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentguard.ledger.storage.open import Row, Tx, to_json
+from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register
+from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
+from agentguard.ledger.transitions.operations import Memory, Started, all_sent, raise_labels, start
+from agentguard.ledger.transitions.requests import Judged, approved_in, issue_grant
+from agentguard.model import GrantState, OutsideEffect, Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relied:
+    """What a decision to execute relied on; the claim refuses if any of it moved (I8).
+
+    Args:
+        versions: asset SHA-256 → row version.
+        asked: people were asked about the Request, so their approvals must still be unexpired.
+        answers: how many people had answered it then.
+        to_grant: the Decision that an asked Request got with its approvals; the claim writes its
+            Grant, so that none lies about for a call that waits. None if it has one.
+    """
+
+    epoch: int
+    credential: str
+    versions: Mapping[str, int]
+    asked: bool
+    policy_version: str
+    answers: int
+    to_grant: Judged | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a claimed call came to; a replay returns it.
+
+    Args:
+        text: what the model saw.
+        updates: declared state keys that the tool wrote.
+        findings: what a review found, by asset SHA-256.
+        receipts: (destination, location, SHA-256) of what was sent.
+        started: operations that go on at a vendor.
+        remembers: the memory of the server behind the tool, if it keeps what it is sent.
+        raised: labels that the tool's result raised.
+    """
+
+    state: GrantState
+    text: str
+    made: tuple[Made, ...] = ()
+    updates: Mapping[str, Any] | None = None
+    findings: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+    queued: tuple[tuple[str, str], ...] = ()
+    revealed: frozenset[str] = frozenset()
+    receipts: tuple[tuple[str, str, str], ...] = ()
+    started: tuple[Started, ...] = ()
+    remembers: Memory | None = None
+    raised: frozenset[str] = frozenset()
+
+
+_CLOSED = "its approval is not live: the review window closed"
+
+
+def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
+    """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
+    tx.lock_job(request.job)
+    tx.lock_assets(alone=False)
+    row = tx.one(*_of_claim(request, relied))
+    obstacle = _obstacle(tx, row, request, relied)
+    if row is None or obstacle is not None:
+        return obstacle
+    if relied.to_grant is not None:
+        if not issue_grant(tx, relied.to_grant):
+            return f"{_CLOSED}, or a person said no"
+        row = tx.one(*_of_claim(request, relied))  # with the grant that was written, or found
+    if row is not None and not approved_in(row, asked=relied.asked, now=tx.now):
+        return _CLOSED
+    obstacle = _grant_obstacle(row, now=tx.now)
+    if row is None or obstacle is not None:
+        return obstacle
+    # I8: the row that was judged, as it was judged, or none: then nothing is claimed.
+    tx.move(
+        "grants",
+        "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
+        "id = ?3 AND state = ?4 AND claims = ?5 AND expires_at = ?6",
+        tx.now, relied.epoch, row["id"], row["state"], row["claims"], row["expires_at"],
+    )  # fmt: skip
+    tx.record(
+        "claimed",
+        {
+            "job": request.job,
+            "request": request.digest,
+            "credential": relied.credential,
+            "policy_version": relied.policy_version,
+        },
+    )
+    return None
+
+
+def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
+    """The queries for what a claim judges: SQL and parameters, each."""
+    return (_of_claim(request, relied), *_of_versions(relied))
+
+
+def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
+    return (
+        f"SELECT {JOB}, credentials.state AS credential_state,"
+        " credentials.expires_at AS lives_until,"
+        " approvals.state AS approval_state, approvals.expires_at AS approved_until,"
+        " (SELECT count(*) FROM answers WHERE request = ?6) AS answers,"
+        " grants.id, grants.state, grants.claims, grants.effect, grants.expires_at"
+        f" FROM {job_from('?1')}"
+        " LEFT JOIN credentials ON credentials.id = ?2 AND credentials.job = ?1"
+        " AND credentials.agent = ?3 AND credentials.epoch = ?4"
+        " AND (credentials.stage = ?5 OR CAST(?5 AS TEXT) IS NULL)"
+        " LEFT JOIN approvals ON approvals.request = ?6"
+        " LEFT JOIN grants ON grants.request = ?6 AND grants.job = ?1",
+        request.job, relied.credential, request.agent, relied.epoch, request.stage, request.digest,
+    )  # fmt: skip
+
+
+def of_finish(request: Request, credential: str) -> tuple[Any, ...]:
+    """The query for what an outcome judges: SQL and parameters."""
+    return (
+        "SELECT id, state, epoch = (SELECT epoch FROM credentials WHERE id = ?) AS ours"
+        " FROM grants WHERE request = ?",
+        credential, request.digest,
+    )  # fmt: skip
+
+
+def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
+    """Record what a claimed call came to; see `Ledger.finish`."""
+    tx.lock_job(request.job)
+    lock_made(tx, outcome.made)
+    row = tx.one(*of_finish(request, credential))
+    if row is None:
+        return False
+    body = {
+        "job": request.job,
+        "request": request.digest,
+        "as": outcome.state,
+        "made": [made.sha256 for made in outcome.made],
+        "receipts": [list(receipt) for receipt in outcome.receipts],
+    }
+    if row["state"] not in (GrantState.CLAIMED, GrantState.UNKNOWN) or not row["ours"]:
+        tx.record("finished.late", body)  # it changes nothing, but a recall needs to know
+        return False
+    grant = str(row["id"])
+    if (row["state"], outcome.state) != (GrantState.UNKNOWN, GrantState.UNKNOWN):
+        tx.move("grants", "state = ?, ended_at = ?", "id = ?", outcome.state, tx.now, grant)
+    if outcome.remembers is not None:
+        outcome = with_memory(tx, request, outcome, outcome.remembers)
+    _insert_effects(tx, request, grant, outcome, credential=credential)
+    tx.record("finished", body)
+    return True
+
+
+def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str | None:
+    """What stands against a claim besides its grant: job, credential, an answer, an asset."""
+    obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)
+    if row is None or obstacle is not None:
+        return obstacle
+    if row["credential_state"] != "live" or row["lives_until"] <= tx.now:
+        return "its credential is not live"
+    if relied.asked and row["answers"] != relied.answers:
+        return "moved: somebody answered since it was judged"
+    if _versions(tx, relied) != dict(relied.versions):
+        return "moved: an asset changed since it was judged"
+    return None
+
+
+def _grant_obstacle(row: Row | None, *, now: int) -> str | None:
+    """Why the use of a Grant can't be taken; None: it can."""
+    if row is None or row["id"] is None:
+        return "no grant exists for this call"
+    # A tool that paused itself goes on when it is answered: it has no effect outside, and its job
+    # and credential were judged before.
+    none_outside = row["effect"] == OutsideEffect.NONE
+    if row["state"] == GrantState.ISSUED and row["claims"] > 0 and none_outside:
+        return None
+    again = row["state"] == GrantState.FAILED and none_outside
+    if row["state"] != GrantState.ISSUED and not again:
+        return f"its grant is {row['state']}"
+    if row["expires_at"] <= now:
+        return "its grant is expired"
+    return None
+
+
+def _versions(tx: Tx, relied: Relied) -> dict[str, int]:
+    """The row version of each asset that was relied on."""
+    return {row["sha256"]: row["version"] for query in _of_versions(relied)
+            for row in tx.all(*query)}  # fmt: skip
+
+
+def _of_versions(relied: Relied) -> list[tuple[Any, ...]]:
+    if not relied.versions:
+        return []
+    marks = ", ".join("?" * len(relied.versions))
+    return [(f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})", *relied.versions)]
+
+
+def _insert_effects(
+    tx: Tx, request: Request, grant: str, outcome: Outcome, *, credential: str
+) -> None:
+    set_outcome(
+        tx,
+        grant,
+        outcome.state,
+        outcome.text,
+        assets=[made.id for made in outcome.made],
+        updates=outcome.updates or {},
+    )
+    start(tx, request, grant, outcome.started)
+    raise_labels(tx, request, grant, outcome.raised)
+    for made in outcome.made:
+        register(
+            tx,
+            inherit(tx, made),
+            source=grant,
+            job=request.job,
+            how="made",
+            tool=request.tool,
+            agent=request.agent,
+            credential=credential,
+        )
+        for parent in made.parents:
+            if parent != made.sha256:
+                tx.ensure("lineage", child=made.sha256, parent=parent, grant_id=grant)
+    for sha256, findings in (outcome.findings or {}).items():
+        clean = all(finding.get("severity") == "info" for finding in findings)
+        tx.ensure(
+            "reviews",
+            job=request.job,
+            sha256=sha256,
+            grant_id=grant,
+            findings=to_json(list(findings)),
+            clean=int(clean),
+            at=tx.now,
+        )
+    for sha256, destination in outcome.queued:
+        tx.ensure(
+            "queued",
+            job=request.job,
+            sha256=sha256,
+            destination=destination,
+            grant_id=grant,
+            at=tx.now,
+        )
+    for label in sorted(outcome.revealed):
+        tx.ensure("revealed", job=request.job, label=label)
+    for destination, location, sha256 in outcome.receipts:
+        keep_receipt(tx, grant, destination=destination, location=location, sha256=sha256)
+
+
+def with_memory(tx: Tx, request: Request, outcome: Outcome, memory: Memory) -> Outcome:
+    """An outcome with the class of all that a remembering server was sent before its end (I4).
+
+    Other calls may have sent there since this one was judged: what was made and started has their
+    class too, and words of what the chat model may not see are withheld.
+    """
+    sent = all_sent(tx, request, memory)
+    outcome = replace(
+        outcome,
+        made=tuple(
+            replace(
+                made,
+                labels=made.labels | sent.labels,
+                parents=tuple(sorted({*made.parents, *sent.assets})),
+                contributors=made.contributors | sent.contributors,
+            )
+            for made in outcome.made
+        ),
+        started=tuple(
+            replace(
+                started,
+                labels=started.labels | sent.labels,
+                assets=tuple(sorted({*started.assets, *sent.assets})),
+                contributors=started.contributors | sent.contributors,
+            )
+            for started in outcome.started
+        ),
+    )
+    if memory.ceiling is None:
+        return outcome
+    judged = request.text_labels.union(*(use.labels for use in request.assets))
+    above = sent.labels - judged - memory.ceiling - memory.open_labels
+    if not above:
+        return replace(outcome, revealed=outcome.revealed | (sent.labels - memory.open_labels))
+    text = (
+        f"{request.tool} ended, and what it said is withheld: its server was meanwhile sent what is"
+        f" labelled {', '.join(sorted(above))}, which the chat model may not see; work with ids"
+    )
+    ids = [*(made.id for made in outcome.made), *(f"operation: {s.id}" for s in outcome.started)]
+    return replace(outcome, text="\n".join([text, *ids]), updates={})
+
+
+def set_outcome(
+    tx: Tx,
+    grant: str,
+    status: GrantState,
+    text: str,
+    *,
+    assets: Sequence[str] = (),
+    updates: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the outcome of a Grant, or replace what an earlier claim of it came to."""
+    tx.put(
+        "outcomes",
+        grant_id=grant,
+        status=status,
+        text=text,
+        assets=to_json(list(assets)),
+        state=to_json(updates or {}),
+    )
+
+
+def keep_receipt(tx: Tx, grant: str, *, destination: str, location: str, sha256: str) -> None:
+    """Remember what a Grant sent where."""
+    tx.ensure(
+        "receipts",
+        grant_id=grant,
+        destination=destination,
+        location=location,
+        sha256=sha256,
+        at=tx.now,
+    )

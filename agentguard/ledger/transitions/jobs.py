@@ -1,0 +1,171 @@
+"""Rows of jobs, leases and credentials, and what ends with a job (I9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentguard.errors import JobError
+from agentguard.ledger.storage.open import Row, Tx
+from agentguard.model import JobState
+
+DIED = "its process died: the lease lapsed"
+"""Why a job ended that nobody left."""
+
+UNUSED = (
+    "(approvals.state = 'pending' OR (approvals.state = 'approved' AND NOT EXISTS"
+    " (SELECT 1 FROM grants WHERE grants.request = approvals.request AND grants.state NOT IN"
+    " ('issued', 'revoked', 'expired'))))"
+)
+"""An approval request that still waits, or whose approvals no claim has used."""
+
+_LAPSED = "coalesce((SELECT until FROM leases WHERE job = jobs.id), 0) <= ?"
+
+_IDLE = (  # who enters it again within the window is still told of a no
+    "state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id"
+    f" AND ({UNUSED} OR (approvals.state = 'denied' AND approvals.expires_at > ?1)))"
+)
+
+_OVER = (
+    f"SELECT id AS job FROM jobs WHERE state = 'open' AND {_LAPSED.replace('?', '?1')}"
+    f" UNION SELECT job FROM approvals WHERE expires_at <= ?1 AND {UNUSED}"
+    " UNION SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
+    " UNION SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
+    f" UNION SELECT id FROM jobs WHERE {_IDLE} ORDER BY job LIMIT ?2"
+)
+"""Jobs in which something may be over."""
+
+JOB = "jobs.state AS job_state, jobs.epoch AS job_epoch, leases.until AS leased_until"
+"""Columns that say whether a job is open, under which epoch, and until when it is leased."""
+
+
+def job_from(job: str) -> str:
+    """What JOB is selected from: one row, whether the job is there or not.
+
+    Args:
+        job: the parameter that names it.
+    """
+    return (
+        f"(SELECT 1 AS one) AS always LEFT JOIN jobs ON jobs.id = {job}"
+        " LEFT JOIN leases ON leases.job = jobs.id"
+    )
+
+
+SWEPT = 500
+"""How many jobs one transition of `sweep` takes: each is a lock, and others wait for them."""
+
+
+def require_open(tx: Tx, job: str, epoch: int) -> None:
+    """Raise JobError unless the job is open under this epoch and its lease has not lapsed."""
+    obstacle = job_obstacle(tx, job, epoch)
+    if obstacle is not None:
+        raise JobError(obstacle)
+
+
+def job_obstacle(tx: Tx, job: str, epoch: int) -> str | None:
+    """What stands against acting in a job as its holder of this epoch; None if nothing does."""
+    row = tx.one(*of_job(job))
+    return obstacle_in(row, job, epoch, now=tx.now)
+
+
+def of_job(job: str) -> tuple[Any, ...]:
+    """The query for a row with the columns JOB: SQL and parameters."""
+    return f"SELECT {JOB} FROM {job_from('?')}", job
+
+
+def obstacle_in(row: Row | None, job: str, epoch: int, *, now: int) -> str | None:
+    """The same, of a row that holds the columns JOB."""
+    if row is None or row["job_state"] is None:
+        return f"no job {job} in this ledger"
+    if row["job_state"] != JobState.OPEN:
+        return f"job {job} is {row['job_state']}"
+    if row["job_epoch"] != epoch:
+        return f"job {job} was re-entered elsewhere"
+    if row["leased_until"] is None or row["leased_until"] <= now:
+        return f"the lease on job {job} lapsed"
+    return None
+
+
+def renew(tx: Tx, job: str, *, epoch: int, lease: int) -> bool:
+    """Extend the lease of a job's holder by `lease` ms from now; False if it is not its holder."""
+    tx.lock_job(job)
+    if job_obstacle(tx, job, epoch) is not None:
+        return False  # a lapsed lease too: whoever sweeps next ends the job
+    tx.lease(job, epoch=epoch, until=tx.now + lease)
+    return True
+
+
+def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
+    """Leave a job: `waiting` if it left cleanly while approvals may still come, else `ended`.
+
+    Whoever holds it no longer (another epoch, or it is over) changes nothing.
+    """
+    row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
+    if row is None or row["state"] != JobState.OPEN or row["epoch"] != epoch:
+        return JobState(row["state"]) if row is not None else JobState.ENDED
+    waits = tx.one(
+        f"SELECT 1 FROM approvals WHERE job = ? AND expires_at > ? AND {UNUSED}", job, tx.now
+    )
+    if not clean or waits is None:
+        end_job(tx, job, reason=reason)
+        return JobState.ENDED
+    _kill_live(tx, job, paused=False)
+    tx.update("jobs", "state = 'waiting'", "id = ?", job)
+    tx.record("job.waiting", {"job": job})
+    return JobState.WAITING
+
+
+def end_job(tx: Tx, job: str, *, reason: str) -> None:
+    """End a job and all that lives with it (I9); recorded."""
+    _kill_live(tx, job, paused=True)
+    tx.update("approvals", "state = 'revoked', ended_at = ?",
+              f"job = ? AND {UNUSED}", tx.now, job)  # fmt: skip
+    tx.update("jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job)
+    tx.record("job.ended", {"job": job, "reason": reason})
+
+
+def sweep(tx: Tx) -> dict[str, int]:
+    """End what is over in at most SWEPT jobs; recorded. See `Ledger.sweep`."""
+    jobs = [str(row["job"]) for row in tx.all(_OVER, tx.now, SWEPT)]
+    tx.lock_job(*jobs)  # and look again: a lease may have been renewed, a grant claimed
+    done = {"jobs": 0, "approvals": 0, "grants": 0, "credentials": 0}
+    for job in jobs:
+        if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND state = 'open' AND {_LAPSED}",
+                  job, tx.now):  # fmt: skip
+            end_job(tx, job, reason=DIED)
+            done["jobs"] += 1
+    for job in jobs:
+        done["approvals"] += tx.update(
+            "approvals", "state = 'expired', ended_at = ?",
+            f"job = ? AND expires_at <= ? AND {UNUSED}", tx.now, job, tx.now,
+        )  # fmt: skip
+        done["grants"] += tx.update(
+            "grants", "state = 'expired', ended_at = ?",
+            "job = ? AND state = 'issued' AND claims = 0 AND expires_at <= ?", tx.now, job, tx.now,
+        )  # fmt: skip
+        done["credentials"] += tx.update(
+            "credentials", "state = 'expired'", "job = ? AND state = 'live' AND expires_at <= ?",
+            job, tx.now,
+        )  # fmt: skip
+    if any(done[key] for key in ("approvals", "grants", "credentials")):
+        tx.record("swept", {"counts": dict(done)})
+    for job in jobs:
+        if tx.one(f"SELECT 1 FROM jobs WHERE id = ?2 AND {_IDLE}", tx.now, job):
+            end_job(tx, job, reason="nothing in it waits for an answer any more")
+            done["jobs"] += 1
+    return done
+
+
+def _kill_live(tx: Tx, job: str, *, paused: bool) -> None:
+    """End what lives with a job's holder.
+
+    Args:
+        paused: also the Grants of tools that paused themselves; they go on when the job does.
+    """
+    tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
+    tx.update("grants", "state = 'revoked', ended_at = ?",
+              f"job = ? AND state = 'issued' {'' if paused else 'AND claims = 0'}",
+              tx.now, job)  # fmt: skip
+    # I8: a claim without an outcome may have had its effect; `reconcile` finds out. One that is
+    # still at work can say later what came of an `unknown`.
+    tx.update("grants", "state = CASE effect WHEN 'none' THEN 'failed' ELSE 'unknown' END,"
+              " ended_at = ?", "job = ? AND state = 'claimed'", tx.now, job)  # fmt: skip

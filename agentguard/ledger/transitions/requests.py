@@ -1,0 +1,297 @@
+"""Rows of requests, approval requests and answers: from a Decision to a Grant."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agentguard.errors import ApprovalError, JobError
+from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
+from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
+from agentguard.model import (
+    Answer,
+    Decision,
+    Effect,
+    GrantState,
+    OutsideEffect,
+    Request,
+    Verdict,
+)
+
+TOO_LATE = "the review window closed; no answer is a no"
+"""S22: what is said to whoever answers, or asks, after the window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A Request with its Decision, as authorize records it.
+
+    Args:
+        shown: the Request as people and auditors read it: texts redacted, no secrets.
+        expires_at: end of the Grant (PERMIT) or of the review window (ASK), in ms.
+    """
+
+    request: Request
+    decision: Decision
+    shown: Mapping[str, Any]
+    thread: str
+    call_id: str
+    credential: str | None
+    policy_version: str
+    outside: OutsideEffect
+    expires_at: int
+
+
+def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
+    """Record a decision: a Grant for PERMIT, an approval request for ASK.
+
+    A Request that is already recorded keeps its first decision.
+
+    Raises:
+        JobError: it is no DENY, and the job is not open under this epoch.
+    """
+    record_decisions(tx, [item], epoch=epoch)
+
+
+def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
+    """Record the decisions of one message, as `record_decision` does each.
+
+    What they need to know is read before anything is written.
+    """
+    found = [(item, tx.one(*of_decision(item))) for item in judged]
+    recorded: set[tuple[str, int]] = set()
+    ordinals: Counter[tuple[str, str, str]] = Counter()
+    for item, row in found:
+        request = item.request
+        if row is None or row["known"] or (request.call_key, request.revision) in recorded:
+            continue
+        if item.decision.effect is not Effect.DENY:
+            obstacle = obstacle_in(row, request.job, epoch, now=tx.now)
+            if obstacle is not None:
+                raise JobError(obstacle)
+        recorded.add((request.call_key, request.revision))
+        # Orders requests that share a call id: models reuse them, within one millisecond too.
+        call = (request.job, item.thread, item.call_id)
+        ordinals[call] += 1
+        _record(tx, item, ordinal=int(row["last"] or 0) + ordinals[call])
+
+
+def of_decision(item: Judged) -> tuple[Any, ...]:
+    """The query for what recording a decision needs to know: SQL and parameters.
+
+    Its job, whether the Request is known, and the last ordinal of its call id.
+    """
+    request = item.request
+    return (
+        f"SELECT {JOB},"
+        " (SELECT 1 FROM requests WHERE call_key = ?2 AND revision = ?3) AS known,"
+        " (SELECT max(ordinal) FROM requests WHERE job = ?1 AND thread = ?4 AND call_id = ?5)"
+        f" AS last FROM {job_from('?1')}",
+        request.job, request.call_key, request.revision, item.thread, item.call_id,
+    )  # fmt: skip
+
+
+def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
+    request, decision = item.request, item.decision
+    tx.insert(
+        "requests",
+        digest=request.digest,
+        content_digest=request.content_digest,
+        call_key=request.call_key,
+        revision=request.revision,
+        job=request.job,
+        thread=item.thread,
+        call_id=item.call_id,
+        agent=request.agent,
+        stage=request.stage,
+        tool=request.tool,
+        destination=request.destination,
+        body=to_json(item.shown),
+        effect=decision.effect.value,
+        policies=to_json(list(decision.policies)),
+        policy_version=item.policy_version,
+        reason=decision.reason,
+        credential=item.credential,
+        decided_at=tx.now,
+        ordinal=ordinal,
+    )
+    if decision.effect is Effect.PERMIT:
+        _insert_grant(tx, item)
+    elif decision.effect is Effect.ASK and decision.needs is not None:
+        tx.insert(
+            "approvals",
+            request=request.digest,
+            job=request.job,
+            count=decision.needs.approvals,
+            groups=to_json(decision.needs.groups),
+            asked_at=tx.now,
+            expires_at=item.expires_at,
+            state="pending",
+            ended_at=None,
+            question=request.text,
+        )
+    tx.record(
+        "decided",
+        {
+            "job": request.job,
+            "request": request.digest,
+            "effect": decision.effect,
+            "policies": list(decision.policies),
+            "shown": item.shown,
+            "credential": item.credential,
+        },
+    )
+
+
+def answer(tx: Tx, given: Answer) -> None:
+    """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
+    lock_job_of(tx, given.request)
+    approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
+    if approval is None or not is_open_question(tx, given.request):
+        state = "unknown" if approval is None else approval["state"]
+        raise ApprovalError(f"this approval request is {state}; nothing to answer")
+    if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
+        raise ApprovalError(TOO_LATE)
+    if tx.one("SELECT 1 FROM answers WHERE request = ? AND person = ?",
+              given.request, given.person):  # fmt: skip
+        raise ApprovalError(f"{given.person} answered this before; an answer stands")
+    tx.insert(
+        "answers",
+        request=given.request,
+        person=given.person,
+        verdict=given.verdict,
+        answered_as=given.group,
+        at=given.at,
+        key_id=given.key_id,
+        signature=given.signature,
+        received_at=tx.now,
+    )
+    outcome = Effect.DENY
+    if given.verdict is Verdict.APPROVE:
+        outcome = Effect.PERMIT if _enough(tx, given.request) else Effect.ASK
+    state = {Effect.PERMIT: "approved", Effect.DENY: "denied"}.get(outcome)
+    if state is not None:
+        tx.update("approvals", "state = ?, ended_at = ?",
+                  "request = ? AND state = 'pending'", state, tx.now, given.request)  # fmt: skip
+    tx.record(
+        "answered",
+        {
+            "request": given.request,
+            "person": given.person,
+            "verdict": given.verdict,
+            "group": given.group,
+            "outcome": outcome,
+        },
+    )
+
+
+def lock_job_of(tx: Tx, request: str) -> None:
+    """Take the lock of a recorded Request's job, which never changes."""
+    row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
+    tx.lock_job(row["job"] if row is not None else None)
+
+
+class Reads(Protocol):
+    """Rows to read: of a Ledger as it is now, of a snapshot of it, or inside a transition."""
+
+    def one(self, sql: str, *parameters: Any) -> Row | None: ...
+
+    def all(self, sql: str, *parameters: Any) -> list[Row]: ...
+
+
+def is_open_question(tx: Reads, request: str) -> bool:
+    """Whether people may answer: nobody did enough yet, or the policy came to want more."""
+    row = tx.one(
+        "SELECT state, EXISTS (SELECT 1 FROM grants WHERE grants.request = approvals.request)"
+        " AS granted FROM approvals WHERE request = ?",
+        request,
+    )
+    if row is None:
+        return False
+    return row["state"] == "pending" or (row["state"] == "approved" and not row["granted"])
+
+
+def issue_grant(tx: Tx, item: Judged) -> bool:
+    """Write the Grant of a Request that was asked and is permitted now, once; recorded.
+
+    Returns:
+        False if it is not permitted, or its approvals do not live: its review window closed, or
+        a person said no.
+    """
+    request = item.request
+    if item.decision.effect is not Effect.PERMIT:
+        return False
+    if tx.one("SELECT 1 FROM grants WHERE request = ?", request.digest) is not None:
+        return True
+    tx.update("approvals", "state = 'approved', ended_at = ?1",
+              "request = ?2 AND state = 'pending' AND expires_at > ?1",
+              tx.now, request.digest)  # fmt: skip
+    if not _is_approved(tx, request.digest):
+        return False
+    _insert_grant(tx, item)
+    tx.record(
+        "granted",
+        {
+            "job": request.job,
+            "request": request.digest,
+            "policies": list(item.decision.policies),
+            "policy_version": item.policy_version,
+        },
+    )
+    return True
+
+
+def _is_approved(tx: Tx, request: str) -> bool:
+    """Whether people were asked about a Request, and their approvals live."""
+    row = tx.one(
+        "SELECT state AS approval_state, expires_at AS approved_until FROM approvals"
+        " WHERE request = ?",
+        request,
+    )
+    return row is not None and approved_in(row, asked=True, now=tx.now)
+
+
+def approved_in(row: Row, *, asked: bool, now: int) -> bool:
+    """Whether approvals live, or nobody was `asked` for any.
+
+    Args:
+        row: holds `approval_state` and `approved_until`; NULL where nobody was asked.
+    """
+    if row["approval_state"] is None:
+        return not asked
+    return bool(row["approval_state"] == "approved" and row["approved_until"] > now)
+
+
+def _enough(tx: Tx, request: str) -> bool:
+    """Whether the approvals given are as many, and of the groups, that were asked for."""
+    needs = tx.one("SELECT count, groups FROM approvals WHERE request = ?", request)
+    given = tx.all(
+        "SELECT answered_as FROM answers WHERE request = ? AND verdict = 'approve'", request
+    )
+    if needs is None:
+        return False
+    groups = {row["answered_as"] for row in given}
+    return len(given) >= needs["count"] and set(json.loads(needs["groups"])) <= groups
+
+
+def _insert_grant(tx: Tx, item: Judged) -> None:
+    tx.insert(
+        "grants",
+        id=new_id("grant"),
+        request=item.request.digest,
+        job=item.request.job,
+        credential=item.credential,
+        policy_version=item.policy_version,
+        effect=item.outside,
+        idempotency_key=item.request.content_digest,
+        state=GrantState.ISSUED,
+        issued_at=tx.now,
+        expires_at=item.expires_at,
+        claims=0,
+        claimed_at=None,
+        epoch=None,
+        ended_at=None,
+    )

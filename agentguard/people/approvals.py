@@ -1,0 +1,329 @@
+"""Answers: one Person's signed verdict on one Request digest (DESIGN section 7)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agentguard.canonical import canonical
+from agentguard.config.workspace import Workspace
+from agentguard.errors import ApprovalError, CanonicalError, ConfigError
+from agentguard.ledger.ledger import TOO_LATE, Ledger, Reads
+from agentguard.ledger.storage.open import Row
+from agentguard.ledger.transitions.jobs import UNUSED
+from agentguard.ledger.transitions.requests import is_open_question
+from agentguard.model import Answer, Needs, Verdict, request_digest
+from agentguard.people.signers import Signers, key_id
+
+_log = logging.getLogger(__name__)
+_SKEW = 60_000
+
+_DOMAIN = b"agentguard/answer/v1\0"
+
+
+def answer_bytes(
+    *, request: str, verdict: Verdict, person: str, group: str | None, at: int, key_id: str
+) -> bytes:
+    """What a person signs: everything an Answer says, bound to the Request's digest (I7).
+
+    Args:
+        request: digest of the Request.
+        group: the group the person answers as, or None.
+        at: when (ms).
+        key_id: of the key that signs.
+
+    Raises:
+        ApprovalError: a name holds what has no canonical form.
+    """
+    said = {
+        "at": at,
+        "group": group,
+        "key_id": key_id,
+        "person": person,
+        "request": request,
+        "verdict": verdict,
+    }
+    try:
+        return _DOMAIN + canonical(said)
+    except CanonicalError as error:
+        raise ApprovalError(f"an answer can't be put in canonical form: {error}") from error
+
+
+def sign_answer(
+    private_key: Ed25519PrivateKey,
+    *,
+    request: str,
+    verdict: Verdict,
+    person: str,
+    group: str | None,
+    at: int,
+) -> Answer:
+    """Signs a Person's verdict with the Person's own key; see `answer_bytes`.
+
+    Raises:
+        ApprovalError: a name holds what has no canonical form.
+    """
+    unsigned = Answer(
+        request=request,
+        person=person,
+        verdict=verdict,
+        group=group,
+        at=at,
+        key_id=key_id(private_key.public_key()),
+        signature="",
+    )
+    signature = private_key.sign(_signed(unsigned))
+    return replace(unsigned, signature=base64.b64encode(signature).decode())
+
+
+def verify_answer(answer: Answer, signers: Signers) -> None:
+    """Returns if a key of the Person signed exactly this Answer.
+
+    Whether the Person may answer this Request at this time is judged elsewhere (I1, S22).
+
+    Raises:
+        ApprovalError: no such key, or the signature is not of it; says which.
+    """
+    key = signers.lookup(answer.person, answer.key_id)
+    if key is None:
+        known = ", ".join(signers.keys.get(answer.person, {})) or "no key"
+        raise ApprovalError(
+            f"{answer.person!r} answered with key {answer.key_id!r}, {signers.file} has {known}; "
+            "`agentguard people add` adds a key"
+        )
+    said = _signed(answer)
+    try:
+        signature = base64.b64decode(answer.signature, validate=True)
+        # One spelling per signature: base64 can carry stray bits in its last digit.
+        if base64.b64encode(signature).decode() != answer.signature:
+            raise InvalidSignature
+        key.verify(signature, said)
+    except (InvalidSignature, ValueError):  # ValueError: no base64
+        message = f"the answer of {answer.person!r} is not what key {answer.key_id} signed"
+        raise ApprovalError(f"{message}; it was changed, ask the person to answer again") from None
+
+
+def _signed(answer: Answer) -> bytes:
+    return answer_bytes(
+        request=answer.request,
+        verdict=answer.verdict,
+        person=answer.person,
+        group=answer.group,
+        at=answer.at,
+        key_id=answer.key_id,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One approval request, as people see it.
+
+    Args:
+        request: the Request's digest; it names the approval request.
+        state: `pending`, `approved`, `denied`, `expired`, `revoked` or `superseded`.
+        needs: what was asked for.
+        reason: why a person is asked, in one sentence.
+        policies: ids of the policies that asked.
+        shown: the call as it is logged, with texts redacted.
+        arguments: the call's arguments word for word, as the Request's digest covers them (I7).
+        requested_by: who asked for the job; they can't answer.
+        answers: the answers so far.
+    """
+
+    request: str
+    job: str
+    purpose: str
+    state: str
+    needs: Needs
+    reason: str
+    policies: tuple[str, ...]
+    shown: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    requested_by: str
+    asked_at: int
+    expires_at: int
+    answers: tuple[Answer, ...]
+
+
+class Approvals:
+    """The approval requests of a workspace, and the way an Answer gets in.
+
+    Args:
+        workspace: says who the people are, and where their public keys are.
+        ledger: where requests and answers are recorded.
+    """
+
+    def __init__(self, *, workspace: Workspace, ledger: Ledger) -> None:
+        self._workspace = workspace
+        self._ledger = ledger
+
+    def list(self, *, state: str | None = "pending") -> tuple[Approval, ...]:
+        """The approval requests in a state (None: in any), newest first."""
+        rows = self._ledger.all(
+            f"{_SELECT} WHERE CAST(?1 AS TEXT) IS NULL OR approvals.state = ?1"
+            " ORDER BY asked_at DESC",
+            state,
+        )
+        return tuple(self._approval(row, self._ledger) for row in rows)
+
+    def show(self, request: str) -> Approval:
+        """One approval request, by its Request's digest or the first 12 or more digits of it.
+
+        Raises:
+            ApprovalError: none, or more than one, has this name.
+        """
+        with self._ledger.snapshot() as reads:
+            return self._show(request, reads)
+
+    def _show(self, request: str, reads: Reads) -> Approval:
+        if len(request) < 12:
+            raise ApprovalError(f"{request!r:.20} is too short; give 12 or more digits")
+        rows = reads.all(
+            f"{_SELECT} WHERE substr(approvals.request, 1, ?) = ?", len(request), request
+        )
+        if len(rows) != 1:
+            raise ApprovalError(
+                f"{len(rows)} approval requests begin with {request:.64}; `agentguard approvals"
+                " list --all` shows them"
+            )
+        return self._approval(rows[0], reads)
+
+    def unused(self, thread: str, call: str) -> Approval | None:
+        """The approval request that a call of a thread waits for, whichever job asked it.
+
+        Args:
+            call: how the ledger names the call's id; a thread may use one again.
+
+        Returns:
+            The newest one that is pending, or whose approvals no claim has used; None without
+            one, or without a thread.
+
+        Raises:
+            ApprovalError: its row was edited.
+        """
+        rows = self._ledger.all(
+            f"{_SELECT} WHERE requests.thread = ? AND requests.call_id = ?"
+            f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
+            thread,
+            call,
+            self._ledger.clock(),
+        )
+        return self._approval(rows[0], self._ledger) if thread and rows else None
+
+    def eligible(self, approval: Approval) -> tuple[str, ...]:
+        """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
+        return self._eligible(approval, self._involved(approval, self._ledger))
+
+    def answer(self, answer: Answer) -> Approval:
+        """Record a person's signed Answer; returns the approval request as it then stands.
+
+        Raises:
+            ApprovalError: not this person's signature, not pending, too late, or the person may
+                not answer it; nothing is recorded.
+        """
+        with self._ledger.snapshot() as reads:
+            approval = self._show(answer.request, reads)
+            self._require_answerable(answer, approval, reads)
+        self._ledger.answer(answer)
+        return self.show(answer.request)
+
+    def _require_answerable(self, answer: Answer, approval: Approval, reads: Reads) -> None:
+        person = self._workspace.people.get(answer.person)
+        now = self._ledger.clock()
+        if person is None:
+            raise ApprovalError(f"{answer.person:.80} is no configured person")
+        verify_answer(answer, Signers.load(self._workspace.signers))
+        if approval.state != "pending" and not is_open_question(reads, approval.request):
+            raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
+        if now >= approval.expires_at:
+            raise ApprovalError(TOO_LATE)
+        if not approval.asked_at - _SKEW <= answer.at <= now + _SKEW:
+            raise ApprovalError("the answer is not dated within the review window; sign it again")
+        if answer.group is not None and answer.group not in person.groups:
+            raise ApprovalError(f"{answer.person} is not in {answer.group}")
+        involved = self._involved(approval, reads)
+        if answer.person in involved | {approval.requested_by}:
+            why = "asked for this job and can't answer"
+            if answer.person != approval.requested_by:
+                why = "contributed to this media or owns its agent, and can't answer"
+            may = ", ".join(self._eligible(approval, involved)) or "nobody"
+            raise ApprovalError(f"{answer.person} {why}; who can: {may}")
+        if any(answer.person == earlier.person for earlier in approval.answers):
+            raise ApprovalError(f"{answer.person} answered this before; an answer stands")
+
+    def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
+        """Those of recorded Answers whose signatures hold with the keys known now."""
+        if not answers:
+            return ()
+        try:
+            signers = Signers.load(self._workspace.signers)
+        except ConfigError as error:  # no known key: no answer holds (I11)
+            _log.error("no answer counts: %s", error)
+            return ()
+        found = []
+        for answer in answers:
+            try:
+                verify_answer(answer, signers)
+            except ApprovalError as error:
+                _log.error("an answer is left out: %s", error)
+            else:
+                found.append(answer)
+        return tuple(found)
+
+    def _approval(self, row: Row, reads: Reads) -> Approval:
+        return Approval(
+            request=row["request"],
+            job=row["job"],
+            purpose=row["purpose"],
+            state=row["state"],
+            needs=Needs(approvals=row["count"], groups=frozenset(json.loads(row["groups"]))),
+            reason=row["reason"],
+            policies=tuple(json.loads(row["policies"])),
+            shown=json.loads(row["body"]),
+            arguments=_arguments(row),
+            requested_by=row["requested_by"],
+            asked_at=row["asked_at"],
+            expires_at=row["expires_at"],
+            answers=self._ledger.answers(row["request"], reads),
+        )
+
+    def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
+        out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
+        return tuple(sorted(person for person in self._workspace.people if person not in out))
+
+    def _involved(self, approval: Approval, reads: Reads) -> set[str]:
+        """Contributors of the media, and the owner of the agent that asks (I1, S3)."""
+        agent = self._workspace.agents.get(str(approval.shown["agent"]))
+        carried = set(approval.shown.get("contributors", ()))
+        return {agent.owner if agent is not None else "", *carried} | {
+            row["person"]
+            for asset in approval.shown["assets"]
+            for row in reads.all(
+                "SELECT person FROM contributors WHERE sha256 = ?", asset["sha256"]
+            )
+        }
+
+
+_SELECT = (
+    "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
+    " jobs.requested_by FROM approvals JOIN requests ON requests.digest = approvals.request"
+    " JOIN jobs ON jobs.id = approvals.job"
+)
+
+
+def _arguments(row: Row) -> Mapping[str, Any]:
+    """What a person is shown must be what they sign: the question re-digests to the Request."""
+    if request_digest(row["question"]) != row["request"]:
+        raise ApprovalError(
+            "what this approval request shows is not what it asks for: its row was edited; run"
+            " `agentguard audit verify`"
+        )
+    arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
+    return arguments

@@ -1,0 +1,195 @@
+"""Whose key is whose: the signers file, and people's own key files.
+
+Person keys, log key and credential key are three things (DESIGN section 7). The guard holds no
+person's key: it knows the public halves from the signers file, one line each, like ssh's:
+
+    kim@acme.example ed25519 mKXb1Yw...=  # laptop, 2025
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+
+from agentguard.errors import ApprovalError, ConfigError
+from agentguard.transparency.key_file import create_key_file, parse_private_key, read_key_file
+
+_MIN_PASSPHRASE = 8  # characters
+_MAX_PASSPHRASE = 1000  # bytes; OpenSSL takes no more than 1023
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """Names a public key: the first 16 hex digits of the SHA-256 of its 32 bytes."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signers:
+    """Which public keys speak for which Person. Without a key nobody can approve (I11).
+
+    Args:
+        file: where they were read.
+        keys: by person, then by key id.
+    """
+
+    file: Path
+    keys: Mapping[str, Mapping[str, Ed25519PublicKey]]
+
+    @staticmethod
+    def load(file: Path) -> Signers:
+        """Reads a signers file; one that is not there yet holds nobody's key.
+
+        Raises:
+            ConfigError: it can't be read, or a line is wrong; names the line.
+        """
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            raise ConfigError(f"{file}: can't be read: {error.strerror}") from error
+        return _parsed(data, file)
+
+    @staticmethod
+    def parse(text: str, file: Path) -> Signers:
+        """Reads lines of `person ed25519 BASE64 # comment`; empty and comment lines are skipped.
+
+        Raises:
+            ConfigError: a line is wrong, or a key stands twice; names the line.
+        """
+        keys: dict[str, dict[str, Ed25519PublicKey]] = {}
+        owners: dict[bytes, str] = {}
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                entry = _entry(line.removesuffix("\r"))
+                if entry is None:
+                    continue
+                person, key = entry
+                # One key in two names would let one person count as two (S20).
+                owner = owners.setdefault(key.public_bytes_raw(), person)
+                if owner != person or key_id(key) in keys.get(person, {}):
+                    raise ValueError(f"this key stands above already, for {owner!r}")
+            except ValueError as error:
+                raise ConfigError(f"{file}:{number}: {error}") from None
+            keys.setdefault(person, {})[key_id(key)] = key
+        frozen = {person: MappingProxyType(held) for person, held in keys.items()}
+        return Signers(file=file, keys=MappingProxyType(frozen))
+
+    def lookup(self, person: str, key_id: str) -> Ed25519PublicKey | None:
+        """The person's public key of this key id, None if the person has no such key."""
+        return self.keys.get(person, {}).get(key_id)
+
+
+@functools.lru_cache(maxsize=8)  # by its bytes: a key that is taken out counts no more
+def _parsed(data: bytes, file: Path) -> Signers:
+    try:
+        return Signers.parse(data.decode(), file)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: not UTF-8") from None
+
+
+def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str = "") -> str:
+    """Adds one line to a signers file, which is made if it isn't there.
+
+    Returns:
+        The line, without its line end.
+
+    Raises:
+        ConfigError: the file or the line is wrong, or the key is there already.
+    """
+    encoded = base64.b64encode(key.public_bytes_raw()).decode()
+    line = f"{person} ed25519 {encoded}" + (f"  # {comment}" if comment else "")
+    try:
+        entry = _entry(line)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if entry is None or entry[0] != person:
+        raise ConfigError(f"{file}: {person!r} can't stand in a signers file; choose another id")
+    Signers.load(file)  # a broken file is not appended to
+    text = file.read_bytes().decode() if file.exists() else ""
+    addition = ("\n" if text and not text.endswith("\n") else "") + line + "\n"
+    Signers.parse(text + addition, file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as out:
+            out.write(addition.encode())
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be written: {error.strerror}") from error
+    return line
+
+
+def _entry(line: str) -> tuple[str, Ed25519PublicKey] | None:
+    if not line.replace("\t", " ").isprintable():
+        raise ValueError("holds a character that can't be seen; remove it")
+    fields, _, _ = re.sub(r"(^|[ \t])#", "\n", line, count=1).partition("\n")
+    parts = [part for part in re.split(r"[ \t]+", fields) if part]
+    if not parts:
+        return None
+    if len(parts) != 3:
+        raise ValueError(f"got {len(parts)} fields, expected: person ed25519 BASE64 # comment")
+    person, algorithm, encoded = parts
+    if algorithm != "ed25519":
+        raise ValueError(f"got key type {algorithm[:40]!r}, expected ed25519")
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        raw = b""
+    # The same key has one spelling: base64 can carry stray bits in its last digit.
+    if len(raw) != 32 or base64.b64encode(raw).decode() != encoded:
+        raise ValueError("the key is not the base64 of 32 bytes; `agentguard people add` writes it")
+    return person, Ed25519PublicKey.from_public_bytes(raw)
+
+
+def key_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where people keep their keys: `agentguard/keys` under XDG_CONFIG_HOME or ~/.config."""
+    configured = environ.get("XDG_CONFIG_HOME", "")
+    home = environ.get("HOME") or Path.home()
+    base = Path(configured) if os.path.isabs(configured) else Path(home, ".config")
+    return base / "agentguard" / "keys"
+
+
+def person_key_path(folder: Path, person: str) -> Path:
+    """The file of a person's key; an id can't lead out of the folder."""
+    return folder / f"{quote(person, safe='@+')}.pem"
+
+
+def create_person_key(path: Path, passphrase: str) -> Ed25519PublicKey:
+    """Makes a person's key: encrypted PKCS#8, readable by its owner only, never overwritten.
+
+    Raises:
+        ApprovalError: the passphrase is too short or too long, or the file can't be made.
+    """
+    secret = passphrase.encode("utf-8", "surrogatepass")
+    if len(passphrase.strip()) < _MIN_PASSPHRASE or len(secret) > _MAX_PASSPHRASE:
+        limits = f"expected {_MIN_PASSPHRASE} characters or more, {_MAX_PASSPHRASE} bytes at most"
+        raise ApprovalError(f"the passphrase does not fit: {limits}")
+    return create_key_file(path, BestAvailableEncryption(secret), ApprovalError)
+
+
+def load_person_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
+    """Reads a person's key.
+
+    Raises:
+        ApprovalError: no such file, others can read it, no passphrase on it, or a wrong one.
+    """
+    data = read_key_file(path, ApprovalError, "`agentguard people add` makes one")
+    if b"ENCRYPTED" not in data:
+        raise ApprovalError(f"{path}: not protected by a passphrase; make a new key")
+    secret = passphrase.encode("utf-8", "surrogatepass")
+    if not 0 < len(secret) <= _MAX_PASSPHRASE:
+        raise ApprovalError(f"{path}: needs its passphrase")
+    return parse_private_key(
+        path, data, secret, ApprovalError, "wrong passphrase, or a damaged key file"
+    )

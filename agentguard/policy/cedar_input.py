@@ -1,0 +1,135 @@
+"""Request and Facts in the words of `policy/default/schema.cedarschema`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from agentguard.model import (
+    UNCLASSIFIED,
+    Agent,
+    AssetFacts,
+    Destination,
+    Facts,
+    Request,
+    Terms,
+)
+
+FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
+"""What Cedar can say of time: the years 1 to 9999, in ms since the Unix epoch."""
+
+_EPOCH = datetime(1970, 1, 1)  # naive, so that isoformat writes no offset; it means UTC
+
+
+def configured(
+    agent: Agent, destination: Destination | None, open_labels: frozenset[str]
+) -> list[dict[str, Any]]:
+    entities: list[dict[str, Any]] = [
+        {
+            "uid": {"type": "Agent", "id": agent.id},
+            "attrs": {"owner": agent.owner, "stages": sorted(agent.stages)},
+            "parents": [],
+        }
+    ]
+    if destination is not None:
+        attrs = {
+            "id": destination.id,
+            "audience": destination.audience,
+            "environment": destination.environment,
+            "ceiling": sorted(destination.ceiling | open_labels),
+            "proven": sorted(destination.proven),
+        }
+        uid = {"type": "Destination", "id": destination.id}
+        entities.append({"uid": uid, "attrs": attrs, "parents": []})
+    return entities
+
+
+def call_of(request: Request, facts: Facts, reads: frozenset[str] | None) -> dict[str, Any]:
+    """The `Call` of the schema but its time and approvals, without what no policy reads.
+
+    Each attribute costs Cedar 3 to 20 µs.
+
+    Args:
+        reads: the attributes that are read, or None for all.
+    """
+    call: dict[str, Any] = {
+        "tool": request.tool,
+        "stage": request.stage or "use",
+        "jobOpen": facts.job_state.value == "open",
+        "credentialLive": facts.credential_live,
+        "reveals": facts.reveals,
+        "rejected": facts.rejected,
+        "hasText": facts.text,
+    }
+    if facts.tool_stage is not None:
+        call["toolStage"] = facts.tool_stage
+    if facts.chat_ceiling is not None:
+        call["chatCeiling"] = sorted(facts.chat_ceiling | facts.open_labels)
+    if facts.destination is not None:
+        call["destination"] = {"__entity": {"type": "Destination", "id": facts.destination.id}}
+    return call if reads is None else {key: call[key] for key in call if key in reads}
+
+
+def media_of(request: Request, facts: Facts) -> list[dict[str, Any]]:
+    """The attributes of each asset, or of the one resource that stands for the call."""
+    if facts.assets:
+        return [_asset(asset, request, facts) for asset in facts.assets]
+    return [
+        {
+            "id": "",
+            "kind": "text" if facts.text else "none",
+            "argument": "",
+            "labels": sorted(request.text_labels),
+            "sensitivity": _rank(facts.text_sensitivity.rank, request.text_labels, facts),
+            "recalled": False,
+            "held": False,
+            "queued": False,
+            "reviewed": False,
+            "provenance": "none",
+            "terms": {"consent": True},
+        }
+    ]
+
+
+def _asset(asset: AssetFacts, request: Request, facts: Facts) -> dict[str, Any]:
+    # I11: media without a label is media of unknown origin, never open media.
+    labels = (asset.use.labels or frozenset({UNCLASSIFIED})) | request.text_labels
+    rank = max(asset.sensitivity.rank, facts.text_sensitivity.rank)
+    return {
+        "id": asset.use.asset,
+        "kind": "asset",
+        "argument": asset.use.argument,
+        "labels": sorted(labels),
+        "sensitivity": _rank(rank, labels, facts),
+        "recalled": asset.recalled,
+        "held": asset.held,
+        "queued": asset.queued,
+        "reviewed": asset.reviewed,
+        "provenance": asset.provenance,
+        "terms": _terms(asset.terms),
+    }
+
+
+def _rank(said: int, labels: frozenset[str], facts: Facts) -> int:
+    """I2: never below what the labels alone say."""
+    if UNCLASSIFIED in labels:
+        return 2
+    return said if labels <= facts.open_labels else max(said, 1)
+
+
+def _terms(terms: Terms) -> dict[str, Any]:
+    said: dict[str, Any] = {"consent": terms.consent}
+    if terms.until is not None:
+        said["until"] = time_of(terms.until)
+    if terms.release_at is not None:
+        said["releaseAt"] = time_of(terms.release_at)
+    if terms.channels is not None:
+        said["channels"] = sorted(terms.channels)
+    return said
+
+
+def time_of(ms: int) -> dict[str, Any]:
+    """A time, in ms since the Unix epoch, as Cedar's datetime."""
+    moment = _EPOCH + timedelta(milliseconds=max(FIRST_TIME, min(ms, LAST_TIME)))
+    text = moment.isoformat(timespec="milliseconds") + "Z"
+    return {"__extn": {"fn": "datetime", "arg": text}}

@@ -1,0 +1,240 @@
+"""A call that nobody made: constructed facts for the real `decide` (explain, matrix, doctor)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from agentguard.config.workspace import Workspace
+from agentguard.errors import ApprovalError
+from agentguard.model import (
+    Agent,
+    Answer,
+    AssetFacts,
+    AssetUse,
+    Audience,
+    Decision,
+    Destination,
+    Effect,
+    Facts,
+    JobState,
+    Person,
+    Provenance,
+    Request,
+    Stage,
+    Terms,
+    Verdict,
+)
+from agentguard.policy.decide import MOST_APPROVALS, decide
+from agentguard.policy.policy_set import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is supposed of a call.
+
+    Args:
+        labels: the class of its one asset; None: a call with a text and no asset.
+        requester: who asked for the job; they and the agent's owner don't approve.
+    """
+
+    agent: Agent
+    stage: Stage
+    destination: Destination | None
+    labels: frozenset[str] | None
+    queued: bool
+    reviewed: bool
+    provenance: Provenance
+    requester: str
+
+
+def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
+    """The Request and the Facts of a trial, in an open job with a live credential."""
+    uses: tuple[AssetUse, ...] = ()
+    assets: tuple[AssetFacts, ...] = ()
+    if trial.labels is not None:
+        use = AssetUse(argument="asset", asset="this asset", sha256="0" * 64, labels=trial.labels)
+        uses = (use,)
+        assets = (
+            AssetFacts(
+                use=use,
+                sensitivity=workspace.sensitivity(trial.labels),
+                version=1,
+                recalled=False,
+                held=False,
+                queued=trial.queued,
+                reviewed=trial.reviewed,
+                provenance=trial.provenance,
+                terms=Terms(),
+                contributors=frozenset({trial.agent.owner}),
+            ),
+        )
+    request = Request(
+        workspace=workspace.id,
+        job="job-supposed",
+        agent=trial.agent.id,
+        stage=trial.stage,
+        tool=f"the {trial.stage} tool",
+        binding="supposed",
+        args={},
+        text_labels=frozenset(),
+        assets=uses,
+        destination=trial.destination.id if trial.destination else None,
+        destination_digest=trial.destination.digest if trial.destination else None,
+        call_key="supposed",
+        revision=0,
+    )
+    facts = Facts(
+        agent=trial.agent,
+        tool_stage=trial.stage,
+        job_state=JobState.OPEN,
+        credential_live=True,
+        requester=trial.requester,
+        people=tuple(workspace.people.values()),
+        destination=trial.destination,
+        assets=assets,
+        text_sensitivity=workspace.sensitivity(()),
+        chat_ceiling=workspace.chat_ceiling,
+        reveals=False,
+        rejected=False,
+        can_ask=True,
+        open_labels=workspace.open_labels,
+        text=trial.labels is None,
+    )
+    return request, facts
+
+
+def judge(
+    trial: Trial,
+    workspace: Workspace,
+    policy: Policy,
+    *,
+    approvals: int = 0,
+    groups: Sequence[str] = (),
+) -> Decision:
+    """What `decide` says of a trial.
+
+    Args:
+        approvals: how many configured people are supposed to have approved.
+        groups: what some of them answered as.
+
+    Raises:
+        ApprovalError: the workspace has not that many people who may.
+    """
+    request, facts = posed(trial, workspace)
+    now = time.time_ns() // 1_000_000
+    answers = _answers(request, facts, approvals, groups, now)
+    return decide(policy, request, facts, answers, now)
+
+
+def judge_among_strangers(trial: Trial, workspace: Workspace, policy: Policy) -> Decision:
+    """What `decide` says if there were always somebody to ask: what the policy wants."""
+    request, facts = posed(trial, workspace)
+    crowd = tuple(
+        Person(id=f"stranger-{number}", groups=policy.groups) for number in range(MOST_APPROVALS)
+    )
+    now = time.time_ns() // 1_000_000
+    return decide(policy, request, replace(facts, people=crowd), (), now)
+
+
+def falls(trial: Trial, workspace: Workspace, policy: Policy) -> str | None:
+    """How one more approval, or one more group, turns a yes of this trial into a no.
+
+    Returns:
+        One sentence, or None: it does not (what DESIGN section 5 asks of policies).
+    """
+    request, facts = posed(trial, workspace)
+    now = time.time_ns() // 1_000_000
+    sets = [frozenset[str](), *(frozenset({group}) for group in sorted(policy.groups))]
+    sets.append(policy.groups)
+
+    @cache
+    def yes(count: int, groups: frozenset[str]) -> bool:
+        return policy.evaluate(request, facts, now, count, groups).allowed
+
+    for groups in sets:
+        for count in range(len(groups), MOST_APPROVALS):
+            if yes(count, groups) and not yes(count + 1, groups):
+                return f"with {count} approvals it is permitted, with {count + 1} refused"
+    for count in range(len(policy.groups), MOST_APPROVALS):
+        for groups in sets:
+            if yes(count, groups) and not yes(count, policy.groups):
+                return f"{count} approvals permit it, and refuse it when more groups are among them"
+    return None
+
+
+def cell(decision: Decision) -> str:
+    """A Decision in three words: `permit`, `ask 2 (legal)`, `deny`."""
+    if decision.effect is not Effect.ASK or decision.needs is None:
+        return decision.effect.value
+    groups = f" ({', '.join(sorted(decision.needs.groups))})" if decision.needs.groups else ""
+    return f"ask {decision.needs.approvals}{groups}"
+
+
+def first_agent(workspace: Workspace, stage: Stage) -> Agent | None:
+    """The first agent that takes a stage, as configured."""
+    return next((one for one in workspace.agents.values() if stage in one.stages), None)
+
+
+def release(
+    workspace: Workspace, place: Destination, label: str, provenance: Provenance
+) -> Trial | None:
+    """The export of a queued, reviewed asset of one class; for a vendor, an edit that goes there.
+
+    Returns:
+        None if no agent takes the stage.
+    """
+    stage = Stage.EDIT if place.audience is Audience.VENDOR else Stage.EXPORT
+    agent = first_agent(workspace, stage)
+    if agent is None:
+        return None
+    return Trial(
+        agent=agent,
+        stage=stage,
+        destination=place,
+        labels=frozenset({label}),
+        queued=True,
+        reviewed=True,
+        provenance=provenance,
+        requester=agent.owner,
+    )
+
+
+def _answers(
+    request: Request, facts: Facts, count: int, groups: Sequence[str], now: int
+) -> list[Answer]:
+    """Unsigned: `decide` is given what was verified before, and this never leaves the trial."""
+    owner = {facts.agent.owner} if facts.agent is not None else set()
+    barred = {facts.requester, *owner, *facts.contributors}.union(
+        *(asset.contributors for asset in facts.assets)
+    )
+    left = [person for person in facts.people if person.id not in barred]
+    seated: list[tuple[Person, str | None]] = []
+    for group in groups:
+        found = next((person for person in left if group in person.groups), None)
+        if found is None:
+            raise ApprovalError(f"nobody in {group:.80} is left who may approve this")
+        left.remove(found)
+        seated.append((found, group))
+    more = max(count - len(seated), 0)
+    if more > len(left):
+        raise ApprovalError(
+            f"{count} approvals were supposed, but of the configured people only"
+            f" {len(seated) + len(left)} may approve this: who asked for the job and who owns the"
+            " agent don't count"
+        )
+    seated += [(person, None) for person in left[:more]]
+    return [
+        Answer(
+            request=request.digest,
+            person=person.id,
+            verdict=Verdict.APPROVE,
+            group=group,
+            at=now,
+            key_id="",
+            signature="",
+        )
+        for person, group in seated
+    ]

@@ -1,0 +1,164 @@
+"""The signed checkpoints of a log, kept outside its database, where a restored copy lacks them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
+from agentguard.transparency import signed_note as note
+
+_TAIL = 8 * 1024
+_SIZE = re.compile("[^\n]*\n([0-9]{1,18})\n")
+_decode = json.JSONDecoder().raw_decode
+_OTHER_KEY = (
+    "this machine's log key is not the one that signed the ledger; copy that one. If it is that"
+    " one, the checkpoint was changed"
+)
+
+
+class Checkpoints:
+    """The file of signed checkpoints beside the ledger: one JSON string per line.
+
+    It begins with a checkpoint of the empty log, so that a log without a file lost it.
+
+    Args:
+        path: the file; it is appended to, by several processes at once.
+        origin: the log's name in its checkpoints.
+        key: the log key.
+    """
+
+    def __init__(self, *, path: Path, origin: str, key: Ed25519PrivateKey) -> None:
+        self.path = path
+        self.origin = origin
+        self._key = key
+        self.verifier_key = note.encode_verifier_key(origin, key.public_key())
+
+    def committed(self, size: int, root: bytes) -> None:
+        """Called by the writer after each durable commit."""
+        self.sign(size, root)
+
+    def sign(self, size: int, root: bytes) -> str:
+        """Sign a checkpoint of what is on the disk, append it to the file, return the note."""
+        signed = self.signed(size, root)
+        self._append(signed)
+        return signed
+
+    def signed(self, size: int, root: bytes) -> str:
+        """A signed checkpoint that is not in the file yet."""
+        return note.sign(
+            note.Checkpoint(origin=self.origin, size=size, root=root), self.origin, self._key
+        )
+
+    def verified(self, signed: str) -> note.Checkpoint:
+        """The checkpoint of a note that came from elsewhere.
+
+        Raises:
+            LedgerCorrupt: it is not one of this log, signed by its key.
+        """
+        try:
+            found = note.verify(signed, self.verifier_key)
+        except note.OtherKey as error:
+            raise LedgerCorrupt(f"a checkpoint in the ledger: {_OTHER_KEY}") from error
+        except ValueError as error:
+            raise LedgerCorrupt(f"a checkpoint in the ledger: {error}") from error
+        if found.origin != self.origin:
+            raise LedgerCorrupt(f"a checkpoint in the ledger is one of {found.origin!r:.80}")
+        return found
+
+    def adopt(self, signed: str) -> None:
+        """Keep a verified note that another process signed.
+
+        Raises:
+            LedgerUnavailable: the file can't be written.
+        """
+        try:
+            self._append(signed)
+        except OSError as error:
+            raise LedgerUnavailable(f"{self.path.name}: {error.strerror}") from error
+
+    def _append(self, signed: str) -> None:
+        with self.path.open("ab+") as file:
+            file.seek(0, os.SEEK_END)
+            torn = b""
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                torn = b"" if file.read(1) == b"\n" else b"\n"  # a crash cut the last line short
+            file.write(torn + json.dumps(signed).encode("ascii") + b"\n")
+
+    def read(self) -> Iterator[tuple[note.Checkpoint, str]]:
+        """Every checkpoint in the file, verified, with its note.
+
+        Raises:
+            VerificationFailed: a line is damaged or not signed by the log key.
+            LedgerUnavailable: the file can't be read.
+        """
+        for where, signed in self._lines(0):
+            yield self._verified(where, signed)
+
+    def newest(self) -> tuple[note.Checkpoint, str] | None:
+        """The checkpoint of the largest log among the last lines of the file, and its note.
+
+        Processes that append at the same time may do so out of order, but not by much. Only its
+        own signature is verified: opening a ledger must not wait for hundreds.
+
+        Raises:
+            VerificationFailed: it is not signed by the log key, or a line near it is damaged.
+            LedgerUnavailable: as `read`.
+        """
+        found = max(self._lines(_TAIL), key=lambda line: _claimed_size(line[1]), default=None)
+        return None if found is None else self._verified(*found)
+
+    def _lines(self, tail: int) -> Iterator[tuple[str, Any]]:
+        """Each line of the file, or of its last `tail` bytes: where it is, and what it holds."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise LedgerUnavailable(f"{self.path.name}: {error.strerror}") from error
+        of = " of the last ones" if tail else ""
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - tail) if tail else 0)
+            if file.tell():
+                file.readline()  # most likely half a line
+            for number, line in enumerate(file, 1):
+                text = line.rstrip(b"\n")
+                if text[:1] in (b"", b'"') and (len(text) < 2 or not text.endswith(b'"')):
+                    continue  # a crash or a full disk cut it short
+                where = f"line {number}{of}"
+                try:
+                    found, end = _decode(signed := text.decode("utf-8"))
+                    if end != len(signed):
+                        raise json.JSONDecodeError("Extra data", signed, end)
+                except (ValueError, RecursionError) as error:
+                    raise self._changed(where, error) from error
+                yield where, found
+
+    def _verified(self, where: str, signed: Any) -> tuple[note.Checkpoint, str]:
+        try:
+            checkpoint = note.verify(signed, self.verifier_key)
+            if checkpoint.origin != self.origin:
+                raise ValueError(f"got a checkpoint of {checkpoint.origin!r}")
+        except note.OtherKey as error:
+            raise VerificationFailed(f"{self.path.name} {where}: {_OTHER_KEY}") from error
+        except (ValueError, TypeError) as error:
+            raise self._changed(where, error) from error
+        return checkpoint, signed
+
+    def _changed(self, where: str, error: Exception) -> VerificationFailed:
+        return VerificationFailed(f"{self.path.name} {where}: {error}; the file was changed")
+
+
+def _claimed_size(signed: Any) -> float:
+    """The size that a line's second line claims; of a line that claims none, more than any."""
+    claimed = _SIZE.match(signed) if isinstance(signed, str) else None
+    return int(claimed[1]) if claimed else math.inf
