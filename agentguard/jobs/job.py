@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +33,15 @@ CONFIG_KEY = "agentguard_job"
 """The key in `configurable` under which a job's id travels."""
 
 _current: ContextVar[Job | None] = ContextVar("agentguard_job", default=None)
+
+_PATIENCE_S = 5.0
+"""How long the garbage collector waits for a job to be left."""
+
+
+def current_job() -> Job | None:
+    """The job whose `with` encloses the running code; None without one, or once it was left."""
+    job = _current.get()
+    return None if job is None or job.is_left else job
 
 
 class Job:
@@ -63,7 +73,8 @@ class Job:
         self._lock = threading.Lock()
         self._credentials: dict[tuple[str, Stage], Credential] = {}
         self._owed: list[tuple[Request, Outcome, str]] = []
-        self._token: Token[Job | None] | None = None
+        self._outer: Job | None = None
+        self.is_left = False
 
     def config(
         self, base: RunnableConfig | None = None, *, thread_id: str | None = None
@@ -190,7 +201,10 @@ class Job:
         return credential
 
     def __enter__(self) -> Self:
-        self._token = _current.set(self)
+        outer = current_job()
+        if outer is not self:
+            self._outer = outer
+        _current.set(self)
         return self
 
     def __exit__(
@@ -199,19 +213,56 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
-        self._credentials.clear()
+        """Leave the job: from any task, thread or context, and as often as you like.
+
+        Raises:
+            LedgerUnavailable: it could not be written; the job ends with its lease.
+        """
         reason = "left" if kind is None else f"failed: {kind.__name__}"
+        try:
+            if kind is GeneratorExit:
+                self._leave_apart(reason)
+            else:
+                self._leave(clean=kind is None, reason=reason)
+        finally:
+            # A context that entered this job and does not leave it keeps it, as a left one.
+            if _current.get() is self:
+                _current.set(self._outer)
+
+    def _leave(self, *, clean: bool, reason: str) -> None:
+        self._credentials.clear()
         try:
             with contextlib.suppress(LedgerUnavailable):  # what stays owed is unknown from now on
                 self.settle()
             self.state = self._ledger.leave_job(
-                self.id, epoch=self.epoch, clean=kind is None, reason=reason
+                self.id, epoch=self.epoch, clean=clean, reason=reason
             )
         finally:
+            self.is_left = True
             self._left(self)
+
+    def _leave_apart(self, reason: str) -> None:
+        """Leave on a thread of its own, and wait for it a while only.
+
+        It may be the garbage collector that closes a generator, on a thread that holds a lock which
+        leaving takes, or on the one that writes the ledger.
+        """
+
+        def leave() -> None:
+            try:
+                self._leave(clean=False, reason=reason)
+            except AgentGuardError as failure:
+                _log.error("%s could not be left, and ends with its lease: %s", self.id, failure)
+
+        if sys.is_finalizing():  # no thread runs any more, the ledger's neither
+            return
+        thread = threading.Thread(target=leave, name="agentguard-leaving", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started; most often nothing holds a lock
+            leave()
+        else:
+            thread.join(_PATIENCE_S)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -278,7 +329,7 @@ class Jobs:
             JobError: neither names a job that this process holds.
         """
         named = configurable.get(CONFIG_KEY)
-        current = _current.get()
+        current = current_job()
         if named is None and current is not None:
             named = current.id  # a child graph that lost its parent's configurable
         if current is not None and named != current.id:  # I6: what a run says is no authority
@@ -287,6 +338,13 @@ class Jobs:
                 " own config(...)"
             )
         if named is None:
+            left = _current.get()
+            if left is not None:
+                raise JobError(
+                    f"this run belongs to no job: {left.id} around it was left; enter it again"
+                    f' with `with guard.rejoin_job("{left.id}", by=...) as job:`, or open another,'
+                    " and pass job.config(...)"
+                )
             raise JobError(
                 "this run belongs to no job; run it inside `with guard.open_job(...) as job:` and"
                 " pass job.config(...)"
