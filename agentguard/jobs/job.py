@@ -1,7 +1,8 @@
 """Jobs: the handle a program holds while a job runs, and the thread that keeps its lease.
 
 A job's live rights end with it, however it ends (I9, DESIGN section 8). The handle keeps this
-process's credentials; they are never in graph state or `configurable`, where only the id goes.
+process's credentials; they are never in graph state or `configurable`, where only the id goes,
+which selects, and the Entry, which proves.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agentguard.errors import AgentGuardError, JobError, LedgerError, LedgerUnavailable
+from agentguard.jobs.entry import ENTRY_KEY, Entry
 from agentguard.ledger.ledger import Ledger, Outcome
 from agentguard.model import Agent, Credential, GrantState, JobState, Request, Stage
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CONFIG_KEY = "agentguard_job"
-"""The key in `configurable` under which a job's id travels."""
+"""The key in `configurable` under which a job's id travels; it selects, and proves nothing."""
 
 _current: ContextVar[Job | None] = ContextVar("agentguard_job", default=None)
 
@@ -65,6 +67,7 @@ class Job:
         self.id = id
         self.epoch = epoch
         self.requested_by = requested_by
+        self.entry = Entry()
         self.state = JobState.OPEN
         self._ledger = ledger
         self._lifetimes = lifetimes
@@ -79,14 +82,18 @@ class Job:
     def config(
         self, base: RunnableConfig | None = None, *, thread_id: str | None = None
     ) -> RunnableConfig:
-        """A LangGraph config that carries this job's id.
+        """A LangGraph config that enters a run into this job: it carries the id and the Entry.
 
         Args:
             base: the caller's own config; it is kept.
             thread_id: the thread to run in; None keeps the one in `base`, else it is the job's id.
         """
         merged: RunnableConfig = {**base} if base is not None else {}
-        configurable = {**merged.get("configurable", {}), CONFIG_KEY: self.id}
+        configurable = {
+            **merged.get("configurable", {}),
+            CONFIG_KEY: self.id,
+            ENTRY_KEY: self.entry,
+        }
         if thread_id is not None:
             configurable["thread_id"] = thread_id
         configurable.setdefault("thread_id", self.id)
@@ -282,6 +289,7 @@ class Jobs:
 
     def __init__(self, *, interval: float) -> None:
         self._held: dict[str, Job] = {}
+        self._entered: dict[Entry, Job] = {}
         self._interval = interval
         self._reset()
         if hasattr(os, "register_at_fork"):  # not on Windows
@@ -307,52 +315,96 @@ class Jobs:
         """
         with self._lock:
             self._held[job.id] = job
+            self._entered[job.entry] = job
             if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(target=self._renew, name="agentguard-leases", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    del self._held[job.id]
+                    del self._held[job.id], self._entered[job.entry]
                     raise JobError(f"its lease can't be kept: {error}; the job lapses") from error
                 self._thread = thread
 
     def drop(self, job: Job) -> None:
-        """Stop keeping a job's lease."""
+        """Stop keeping a job's lease, and revoke its Entry."""
         with self._lock:
+            self._entered.pop(job.entry, None)
             if self._held.get(job.id) is job:  # a handle left twice must not drop its successor
                 del self._held[job.id]
 
     def find(self, configurable: Mapping[str, Any]) -> Job:
-        """The job a run belongs to: the id in `configurable`, or else the enclosing `with`.
+        """The job that a run was entered into (I6, DESIGN section 8).
+
+        Two things prove it: a live Entry in `configurable`, and the `with` of a job around the
+        running code. The id in `configurable` must agree, and proves nothing.
 
         Raises:
-            JobError: neither names a job that this process holds.
+            JobError: nothing proves that the run belongs to a job that this process holds; an Entry
+                that is not live is never made up for by the `with`.
         """
         named = configurable.get(CONFIG_KEY)
-        current = current_job()
-        if named is None and current is not None:
-            named = current.id  # a child graph that lost its parent's configurable
-        if current is not None and named != current.id:  # I6: what a run says is no authority
+        current = _current.get()
+        if current is not None and self._held.get(current.id) is not current:
+            current = None  # it was left, its lease is lost, or it is another guard's
+        if ENTRY_KEY in configurable:
+            job = self._of_entry(configurable[ENTRY_KEY])
+        elif current is not None:
+            job = current  # a child graph that lost its parent's configurable
+        else:
+            raise JobError(self._not_entered(named))
+        if current not in (None, job) or named not in (None, job.id):
             raise JobError(
-                f"this run names another job than the {current.id} it runs in; pass that job's"
-                " own config(...)"
+                f"this run names another job than the {(current or job).id} it runs in; pass that"
+                " job's own job.config(...)"
             )
-        if named is None:
-            left = _current.get()
-            if left is not None:
-                raise JobError(
-                    f"this run belongs to no job: {left.id} around it was left; enter it again"
-                    f' with `with guard.rejoin_job("{left.id}", by=...) as job:`, or open another,'
-                    " and pass job.config(...)"
-                )
+        return job
+
+    def holds(self, job: str) -> bool:
+        """Whether a job is open in this process."""
+        return job in self._held
+
+    def _of_entry(self, given: object) -> Job:
+        if type(given) is not Entry:
             raise JobError(
-                "this run belongs to no job; run it inside `with guard.open_job(...) as job:` and"
+                f"configurable[{ENTRY_KEY!r}] holds a {type(given).__name__:.40}, expected what"
+                " job.config(...) put there; it can't be typed, stored or sent, so pass the"
+                " config itself"
+            )
+        job = self._entered.get(given)
+        if job is None or self._held.get(job.id) is not job:
+            raise JobError(
+                "the job of this run is not open in this process: it was left, or another Guard"
+                " holds it; enter it with `with guard.rejoin_job(...) as job:` and pass the new"
+                " job.config(...)"
+            )
+        return job
+
+    def _not_entered(self, named: object) -> str:
+        """Why nothing proves that a run belongs to a job, and what to do."""
+        if isinstance(named, str) and named in self._held:
+            return (
+                f"job {named} is open here, but this run was not entered: pass"
+                " job.config(...), or a config made from it; an id alone proves nothing"
+            )
+        if named is not None:
+            return (
+                f"job {named!s:.40} is not open in this process; enter it again with"
+                " `with guard.rejoin_job(...) as job:` and pass job.config(...)"
+            )
+        around = _current.get()
+        if around is not None:
+            lost = "was left" if around.is_left else "is not open in this guard"
+            return (
+                f"this run belongs to no job: {around.id} around it {lost}; enter it again with"
+                f' `with guard.rejoin_job("{around.id}", by=...) as job:`, or open another, and'
                 " pass job.config(...)"
             )
-        job = self._held.get(str(named))
-        if job is None:
-            raise JobError(f"job {named!s:.40} is not open in this process")
-        return job
+        return (
+            "this run belongs to no job; run it inside `with guard.open_job(...) as job:` and pass"
+            " job.config(...). A thread, an executor and a child graph with a thread_id of its own"
+            " are outside of that `with` unless they get the config; on a LangGraph server the"
+            " graph's factory passes it"
+        )
 
     def close(self) -> None:
         """Stop the thread; leases lapse unless their jobs were left."""

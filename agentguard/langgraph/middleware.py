@@ -22,12 +22,18 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from agentguard.calls.request import Call, Refused, sayable
 from agentguard.errors import BindingError, JobError
 from agentguard.guard import Guard
-from agentguard.jobs.job import CONFIG_KEY, Job
+from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.message_media import take_in_media
-from agentguard.langgraph.runtime import agent_for, authorize_inline, known_agents, make_call
+from agentguard.langgraph.runtime import (
+    agent_for,
+    authorize_inline,
+    known_agents,
+    make_call,
+    refuse_unknown,
+)
 from agentguard.model import Stage
 
 _MOST_COPIES = 512
@@ -148,7 +154,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
             configurable = request.runtime.config.get("configurable", {})
-            self._guard.gate.refuse_unknown(call["name"], configurable.get(CONFIG_KEY))
+            refuse_unknown(self._guard, call["name"], configurable)
             return _refusal(call, f"there is no tool {sayable(call['name'])} in this agent")
         try:
             copy = self._copy(tool)

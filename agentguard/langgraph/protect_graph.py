@@ -27,12 +27,18 @@ from langgraph.types import Command, Send
 from agentguard.calls.request import Call, Refused
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
-from agentguard.jobs.job import CONFIG_KEY
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.nested_agents import tool_nodes, unguarded
-from agentguard.langgraph.runtime import Agents, agent_for, await_people, known_agents, make_call
+from agentguard.langgraph.runtime import (
+    Agents,
+    agent_for,
+    await_people,
+    known_agents,
+    make_call,
+    refuse_unknown,
+)
 from agentguard.model import Effect, Stage
 
 _log = logging.getLogger(__name__)
@@ -348,7 +354,7 @@ class _Gate:
         name = str(call.get("name"))
         seat = self._seated(call)
         if seat is None:
-            self._guard.gate.refuse_unknown(name, configurable.get(CONFIG_KEY))
+            refuse_unknown(self._guard, name, configurable)
             return None
         try:
             return self._made(seat, call, configurable, source, messages)

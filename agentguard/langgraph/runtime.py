@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from agentguard.calls.authorize import Waiting
 from agentguard.calls.request import Call, Refused, call_key, call_name, freeze
 from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
+from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.model import Decision, Effect, Stage
@@ -31,6 +33,12 @@ _AGAIN = (
 _ELSEWHERE = (
     "Nothing was done: this call waits in job {0}, which this run is not in. Enter it again with"
     ' `with guard.rejoin_job("{0}", by=...) as job:` and resume this thread with job.config(...).'
+)
+
+_NOT_ENTERED = (
+    "Nothing was done: this call waits in job {0}, which is open here, but this run was not entered"
+    " into it. Whoever holds the job resumes this thread with job.config(...); on a server, that is"
+    " its requester or a configured service."
 )
 
 
@@ -144,6 +152,14 @@ def make_call(
     )
 
 
+def refuse_unknown(guard: Guard, name: str, configurable: Mapping[str, Any]) -> None:
+    """Record that a model called a tool which is not there, in the job that the run was in."""
+    job: Job | None = None
+    with contextlib.suppress(JobError):
+        job = guard.jobs.find(configurable)
+    guard.gate.refuse_unknown(name, job.id if job is not None else None)
+
+
 def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
     """The calls of a conversation, this message's excepted, that no ToolMessage answers."""
     asked: set[str] = set()
@@ -207,7 +223,8 @@ def _find(guard: Guard, find: Callable[[], Call]) -> Call:
             question = _question(guard, refusal)
             if question is None:
                 raise
-            note = _ELSEWHERE.format(question.job)
+            note = _NOT_ENTERED if guard.jobs.holds(question.job) else _ELSEWHERE
+            note = note.format(question.job)
             interrupt(approval_payload(_asked(question), call_id=refusal.call_id, note=note))
 
 

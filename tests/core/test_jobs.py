@@ -17,6 +17,7 @@ import pytest
 
 from agentguard.config.workspace import Lifetimes
 from agentguard.errors import JobError, LedgerUnavailable
+from agentguard.jobs.entry import ENTRY_KEY
 from agentguard.jobs.job import CONFIG_KEY, Job, Jobs
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger
@@ -445,9 +446,9 @@ def test_the_thread_renews_what_is_held_and_drops_what_is_lost(
         until(lambda: lost.id not in jobs._held)
         clock.now += LEASE - 1
         until(lambda: lease(kept) == clock.now + LEASE)
-        assert jobs.find({CONFIG_KEY: kept.id}) is kept
+        assert jobs.find(kept.config()["configurable"]) is kept
         with pytest.raises(JobError, match="not open in this process"):
-            jobs.find({CONFIG_KEY: lost.id})
+            jobs.find(lost.config()["configurable"])
     finally:
         jobs.close()
     assert not any(t.name == "agentguard-leases" for t in threading.enumerate())
@@ -483,12 +484,15 @@ def test_the_thread_outlives_a_ledger_that_is_away_for_a_while(
         jobs.close()
 
 
-def test_S6_only_the_id_travels_in_the_config(ledger: Ledger) -> None:
+def test_S6_only_id_and_entry_travel_in_the_config(ledger: Ledger) -> None:
     job = hold(ledger)
     base = {"configurable": {"x": 1, "thread_id": "old"}, "tags": ["t"]}
     config = job.config(base, thread_id="new")
     assert config == {
-        "configurable": {"x": 1, "thread_id": "new", CONFIG_KEY: job.id}, "tags": ["t"],
+        "configurable": {
+            "x": 1, "thread_id": "new", CONFIG_KEY: job.id, ENTRY_KEY: job.entry,
+        },
+        "tags": ["t"],
     }  # fmt: skip
     assert base["configurable"] == {"x": 1, "thread_id": "old"}
     credential = job.credential(EDITOR, Stage.EDIT)

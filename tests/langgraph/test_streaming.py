@@ -231,7 +231,7 @@ async def test_no_event_and_no_checkpoint_holds_what_is_the_guards_own(
         seen += await events(graph, config, kind, MODES)
         studio.answer(studio.pending().request, OMAR)
         seen += await events(graph, config, kind, MODES, given=None)
-        dumped = repr(seen) + repr(list(saver.list(config))) + json.dumps(config)
+        dumped = repr(seen) + repr(list(saver.list(config))) + json.dumps(config, default=repr)
         ids = [row["id"] for table in ("grants", "credentials")
                for row in studio.guard.ledger.all(f"SELECT id FROM {table}")]  # fmt: skip
     assert studio.world.count("publish") == 1

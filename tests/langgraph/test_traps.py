@@ -496,7 +496,7 @@ def test_trap_17_the_credential_never_enters_state_or_config(studio: Studio) -> 
         graph = build(studio, [says(call("paint", {"prompt": "sea", "colour": "red"}))])
         config = job.config(thread_id="t")
         graph.invoke({"messages": [("user", "go")]}, config)
-        dumped = repr(list(graph.checkpointer.list(config))) + json.dumps(config)
+        dumped = repr(list(graph.checkpointer.list(config))) + json.dumps(config, default=repr)
         (credential,) = studio.guard.ledger.all("SELECT id FROM credentials")
     assert credential["id"] not in dumped
     assert job.id in dumped
