@@ -1,14 +1,20 @@
 """The graphs on a LangGraph server (`langgraph dev`): one guard per process, one job per thread.
 
 A server has no `with guard.open_job(...)` around a run, so the factory that the server calls opens
-the thread's job when a run begins and hands its id to the graph. What follows from that:
+the thread's job when a run begins, and gives the graph its `job.config(...)`. What follows:
 
-- Runs of one thread share a job: what the thread made, the next run can use. Reading a thread, or
-  drawing the graph, opens no job.
+- Runs of one thread share a job: what the thread made, the next run can use. Reading a thread,
+  updating its state, or drawing the graph enters no job.
 - The person who asks is the authenticated caller, who must be one of [people]. A server without
   authentication, as `langgraph dev` is, acts for the first person in [people]; don't expose it.
+- Only that person, or one of `services`, enters the thread's job. Anybody else's run, an approver's
+  Approve for example, goes on outside of it: what waits asks again, and other guarded calls are
+  refused. Nothing becomes an error, which would hide the thread from inboxes.
+- A client's own `configurable` can't enter a job: the entry is an object of this process, and any
+  value that a client puts in its place is refused.
 - The job stays open until the process ends. When that happens its credentials and open questions
-  die with it, and the thread's next run begins a new job without the old one's media.
+  die with it, and the thread's next run begins a new job without the old one's media, for whoever
+  asks then: keep people out of each other's threads by the server's own authorization.
 - People answer with `agentguard approvals approve`; then resume the thread. A resume value wakes
   the graph and approves nothing.
 
@@ -19,6 +25,7 @@ STUDIO_MODEL names a chat model, e.g. `openai:gpt-5`; without it the scripted on
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -30,11 +37,13 @@ from langgraph_sdk.runtime import ServerRuntime
 
 from agentguard import Guard
 from agentguard.errors import ConfigError, JobError
-from agentguard.jobs.job import CONFIG_KEY, Job
+from agentguard.jobs.job import Job
 from agentguard.model import JobState
 from graphs.director import load_model
 from graphs.studio import Graph
 from graphs.workspace import make_workspace, open_guard
+
+_log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 
@@ -42,10 +51,11 @@ _lock = threading.Lock()
 async def graph(
     build: Callable[..., Graph], config: RunnableConfig, runtime: ServerRuntime[None]
 ) -> Graph:
-    """The graph for one request of a server; for a run it carries the thread's job.
+    """The graph for one request of a server; a run of somebody who may enters the thread's job.
 
     Raises:
-        JobError: the caller is no configured person, or the request names a job itself.
+        JobError: the run has no thread.
+        LedgerUnavailable: the ledger can't be written.
     """
     return await asyncio.to_thread(_graph, build, config, runtime)
 
@@ -62,9 +72,7 @@ def _graph(
         if not thread:
             raise JobError("a run without a thread has no job; create a thread first")
         job = _job(thread, _person(runtime))
-        if configurable.get(CONFIG_KEY, job.id) != job.id:  # I6: a client picks no job
-            raise JobError(f"{CONFIG_KEY} is set by the server, not by a client")
-        return made.with_config(configurable={CONFIG_KEY: job.id})
+        return made if job is None else made.with_config(job.config(thread_id=thread))
 
 
 @cache
@@ -90,18 +98,24 @@ def _jobs() -> dict[str, Job]:
     return {}
 
 
-def _job(thread: str, person: str) -> Job:
+def _job(thread: str, person: str) -> Job | None:
+    """The thread's job, or a new one; None for somebody who may not enter it."""
+    guard = _guard()
     known = _jobs().get(thread)
+    if known is not None and person not in (known.requested_by, *guard.workspace.services):
+        _log.warning("%s does not enter %s of %s", person, known.id, known.requested_by)
+        return None
     if known is not None and known.state is JobState.OPEN and known.renew():
-        if known.requested_by != person:
-            raise JobError(f"this thread is {known.requested_by}'s; begin your own")
         return known
-    job = _guard().open_job(f"thread {thread}", requested_by=person)
+    if person not in guard.workspace.people:
+        _log.warning("%s is no configured person, and opens no job", person)
+        return None
+    job = guard.open_job(f"thread {thread}", requested_by=person)
     _jobs()[thread] = job
     return job
 
 
 def _person(runtime: ServerRuntime[None]) -> str:
     if runtime.user is not None:
-        return str(runtime.user.identity)  # `open_job` refuses who is not configured
+        return str(runtime.user.identity)
     return next(iter(_guard().workspace.people))

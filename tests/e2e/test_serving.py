@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -12,17 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 
 from agentguard import Guard
 from agentguard.errors import JobError
+from agentguard.jobs.entry import ENTRY_KEY
 from agentguard.jobs.job import CONFIG_KEY
 from graphs import director, serving
 from graphs.running import destinations
 from graphs.workspace import REQUESTER
 
 ROOT = Path(__file__).parents[2]
+OMAR = "omar@studio.example"
 
 
 def test_importing_the_served_graphs_has_no_side_effect(tmp_path: Path) -> None:
@@ -88,19 +92,97 @@ async def test_a_served_thread_has_one_job_for_all_its_runs(server: Path, id: st
     assert len(destinations(serving._guard())["team"]) == 2
 
 
-async def test_a_server_takes_the_caller_as_requester_and_no_job_from_a_client(
-    server: Path,
-) -> None:
+async def served(make: Any, thread: str, user: str | None, **configurable: Any) -> tuple[Any, Any]:
+    """The graph that a caller's run gets, and the config that the server runs it with."""
+    config: Any = {"configurable": {"thread_id": thread, **configurable}}
+    return await make(config, runtime(executes=True, user=user)), config
+
+
+def last(state: Any) -> str:
+    """The last tool message that is an error, for whoever reads the thread."""
+    errors = [m for m in state["messages"] if isinstance(m, ToolMessage) and m.status == "error"]
+    return str(errors[-1].content)
+
+
+async def test_a_server_takes_the_caller_as_requester(server: Path) -> None:
     make = factories()["studio"]
-    config: Any = {"configurable": {"thread_id": "t1"}}
-    await make(config, runtime(executes=True, user="omar@studio.example"))
-    assert jobs(serving._guard()) == ["omar@studio.example"]
-    with pytest.raises(JobError, match="begin your own"):
-        await make(config, runtime(executes=True, user="ines@studio.example"))
-    with pytest.raises(JobError, match="is no configured person"):
-        await make({"configurable": {"thread_id": "t2"}}, runtime(executes=True, user="eve"))
-    stolen: Any = {"configurable": {"thread_id": "t3", CONFIG_KEY: "job-of-somebody"}}
-    with pytest.raises(JobError, match="not by a client"):
-        await make(stolen, runtime(executes=True, user="ines@studio.example"))
+    await served(make, "t1", OMAR)
+    assert jobs(serving._guard()) == [OMAR]
+    for stranger in ("eve", "", "langgraph-studio-user"):
+        graph, _ = await served(make, "t2", stranger)
+        assert ENTRY_KEY not in (graph.config or {}).get("configurable", {})
+    assert jobs(serving._guard()) == [OMAR]
     with pytest.raises(JobError, match="create a thread first"):
         await make({"configurable": {}}, runtime(executes=True))
+
+
+@pytest.mark.parametrize("id", ["studio", "solo"])
+async def test_who_may_not_enter_a_threads_job_leaves_it_waiting(server: Path, id: str) -> None:
+    """K5: an approver's press, or a stranger's, is no error and wakes nothing."""
+    make, saver = factories()[id], InMemorySaver()
+    brief = {"messages": [HumanMessage("A lake at dawn. Publish it to the public site.")]}
+
+    async def run(user: str, given: Any) -> Any:
+        graph, config = await served(make, "t1", user)
+        return await graph.copy(update={"checkpointer": saver}).ainvoke(given, config)
+
+    assert (await run(REQUESTER, brief))["__interrupt__"]
+    (question,) = serving._guard().approvals.list()
+    press: Any = Command(resume={"decisions": [{"type": "approve"}]})
+    for user in (OMAR, "ines@studio.example", "eve", "langgraph-studio-user"):
+        (asked,) = (await run(user, press))["__interrupt__"]
+        assert "this run was not entered" in asked.value["description"]
+    assert [one.request for one in serving._guard().approvals.list()] == [question.request]
+    assert jobs(serving._guard()) == [REQUESTER]
+    assert (await run(REQUESTER, press))["__interrupt__"]  # a resume value approves nothing
+    assert not destinations(serving._guard()).get("site")
+
+
+async def test_a_configured_service_enters_a_threads_job(
+    server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = factories()["studio"]
+    made = dataclasses.replace(serving._guard().workspace, services=frozenset({"scheduler"}))
+    monkeypatch.setattr(serving._guard(), "workspace", made)
+    graph, _ = await served(make, "t1", "scheduler")  # it opens no job of its own
+    assert ENTRY_KEY not in (graph.config or {}).get("configurable", {})
+    opened, _ = await served(make, "t1", REQUESTER)
+    entered, _ = await served(make, "t1", "scheduler")
+    assert entered.config["configurable"][ENTRY_KEY] is opened.config["configurable"][ENTRY_KEY]
+    job = serving._jobs()["t1"]
+    job.__exit__(None, None, None)  # once it is over, nobody else begins another one on the thread
+    for user in ("scheduler", OMAR):
+        graph, _ = await served(make, "t1", user)
+        assert ENTRY_KEY not in (graph.config or {}).get("configurable", {})
+    assert jobs(serving._guard()) == [REQUESTER]
+
+
+async def test_a_client_picks_no_job_by_what_it_puts_into_its_config(server: Path) -> None:
+    """It can name Kim's job, and spell the entry's key: both are refused, on either's thread."""
+    make, saver = factories()["studio"], InMemorySaver()
+    kims, _ = await served(make, "t1", REQUESTER)
+    known = kims.config["configurable"][CONFIG_KEY]
+    brief = {"messages": [HumanMessage("A lake at dawn.")]}
+    forged: list[tuple[str, dict[str, Any], str]] = [
+        (OMAR, {CONFIG_KEY: known}, "names another job"),
+        (OMAR, {CONFIG_KEY: "job-of-somebody"}, "names another job"),
+        (OMAR, {CONFIG_KEY: {"id": known}}, "names another job"),
+        ("eve", {CONFIG_KEY: known}, "is open here, but this run was not entered"),
+        (OMAR, {ENTRY_KEY: "<entry>"}, "holds a str"),
+        (OMAR, {ENTRY_KEY: "<entry>", CONFIG_KEY: known}, "holds a str"),
+        (OMAR, {ENTRY_KEY: None}, "holds a NoneType"),
+        ("eve", {ENTRY_KEY: {"job": known}, CONFIG_KEY: known}, "holds a dict"),
+    ]
+    for number, (user, configurable, said) in enumerate(forged):
+        graph, config = await served(make, f"f{number}", user, **configurable)
+        graph = graph.copy(update={"checkpointer": saver})
+        assert said in last(await graph.ainvoke(brief, config))
+    assert serving._guard().ledger.all("SELECT * FROM assets") == []
+
+
+async def test_an_entry_is_given_to_runs_only(server: Path) -> None:
+    make = factories()["studio"]
+    await served(make, "t1", REQUESTER)
+    config: Any = {"configurable": {"thread_id": "t1"}}
+    graph = await make(config, runtime(executes=False, user=REQUESTER))
+    assert ENTRY_KEY not in (graph.config or {}).get("configurable", {})
