@@ -12,8 +12,10 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard import Binding
+from agentguard.export.broker import Broker
+from agentguard.export.folder import Adapter, adapter_for
 from agentguard.jobs.job import Job
-from agentguard.model import JobState
+from agentguard.model import Destination, JobState
 from tests.race.ways import GO, graph_of
 from tests.support import Studio, call, open_studio, results, says
 
@@ -140,3 +142,32 @@ def test_I8_a_child_forked_in_the_middle_of_a_renewal_goes_on_and_acts_once(
         assert isinstance(job, Job)
         assert job.renew()
     studio.guard.verify()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_I8_a_child_forked_while_a_destination_is_opened_can_send(studio: Studio) -> None:
+    """A thread of the parent holds the lock of the broker; nobody frees it in the child."""
+    inside, go = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    def slow(destination: Destination) -> Adapter:
+        if os.getpid() == parent:
+            inside.set()
+            assert go.wait(PATIENCE_S)
+        return adapter_for(destination)
+
+    broker = Broker(studio.guard.workspace.destinations, make_adapter=slow)
+    where = {"destination": "team", "key": "0" * 64, "sha256": "0" * 64}
+    opening = threading.Thread(target=lambda: broker.find(**where))
+    opening.start()
+    assert inside.wait(PATIENCE_S)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(PATIENCE_S)
+        try:
+            os._exit(0 if broker.find(**where) is None else 3)
+        except BaseException:
+            os._exit(9)
+    go.set()
+    opening.join(PATIENCE_S)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child hangs or fails"
