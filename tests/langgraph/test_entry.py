@@ -82,10 +82,13 @@ def require_refused(studio: Studio, graph: Any, config: Any, *words: str) -> Non
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_id_of_an_open_job_alone_is_refused(studio: Studio, way: str) -> None:
+def test_id_of_an_open_job_alone_is_refused(
+    studio: Studio, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     job = job_of(studio)
     known: Any = {"configurable": {"thread_id": "t", CONFIG_KEY: job.id}}
     require_refused(studio, publishes(studio, job, way), known, f"job {job.id} {NOT_ENTERED}")
+    assert f"publish is refused in thread 't': job {job.id} {NOT_ENTERED}" in caplog.text
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,7 +6,9 @@ import asyncio
 import re
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +16,14 @@ from deepagents import FilesystemMiddleware, SubAgentMiddleware, create_deep_age
 from deepagents.backends import StateBackend
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.tools import load_mcp_tools
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph_sdk.runtime import ServerRuntime
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
 from agentguard import Binding, McpTool
@@ -27,7 +31,7 @@ from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph import mcp_images
 from tests.langgraph.models import Scripted
-from tests.support import Studio, call, results, says, scripted
+from tests.support import Studio, build, call, results, says, scripted
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 PAGE = Path(__file__).parents[2] / "docs" / "ways-in.md"
@@ -39,14 +43,18 @@ GIVEN = {  # what the page's imports would give
     "Binding": Binding,
     "END": END,
     "FilesystemMiddleware": FilesystemMiddleware,
+    "Any": Any,
     "GuardMiddleware": GuardMiddleware,
     "McpTool": McpTool,
     "MessagesState": MessagesState,
     "MultiServerMCPClient": MultiServerMCPClient,
+    "RunnableConfig": RunnableConfig,
     "START": START,
+    "ServerRuntime": ServerRuntime,
     "StateBackend": StateBackend,
     "StateGraph": StateGraph,
     "SubAgentMiddleware": SubAgentMiddleware,
+    "ThreadPoolExecutor": ThreadPoolExecutor,
     "ToolNode": ToolNode,
     "create_agent": create_agent,
     "create_deep_agent": create_deep_agent,
@@ -139,3 +147,30 @@ def test_mcp_servers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     block = code("MCP servers").replace("sha256:…", known.schema)
     scope = run(studio, "MCP servers", model, block=block)
     assert "image/png 16x16" in asyncio.run(scope["main"]())
+
+
+def test_threads_tasks_and_child_graphs(studio: Studio) -> None:
+    graph = build(studio, [says(PAINT)])
+    scope = run(studio, "Threads, tasks and child graphs", None, graph=graph)
+    for state in scope["posters"](["a", "b"]):
+        assert results(state)[-1].status == "success"
+
+
+async def test_a_langgraph_server(studio: Studio) -> None:
+    graph = build(studio, [says(PAINT)])
+    job = studio.guard.open_job("page", requested_by=KIM)
+
+    def job_of(thread: str, person: str) -> Any:
+        return job if person == KIM else None
+
+    served = run(studio, "A LangGraph server", None, graph=graph, job_of=job_of)["served"]
+    config: Any = {"configurable": {"thread_id": "t"}}
+    runtime = SimpleNamespace(execution_runtime=None, user=SimpleNamespace(identity=OMAR))
+    assert await served(config, runtime) is graph
+    runtime.execution_runtime = runtime
+    state = await (await served(config, runtime)).ainvoke(GO, config)
+    assert "belongs to no job" in results(state)[-1].content
+    runtime.user.identity = KIM
+    config["configurable"]["thread_id"] = "t2"
+    state = await (await served(config, runtime)).ainvoke(GO, config)
+    assert results(state)[-1].status == "success"
