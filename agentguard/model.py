@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from agentguard.canonical import Canonical, digest, digest_of, plain
 
@@ -313,6 +313,35 @@ class Needs:
         return people + (f", including {' and '.join(sorted(self.groups))}" if self.groups else "")
 
 
+class Reason(NamedTuple):
+    """One thing that forbids a Request as long as nobody approves it: what an Approval lifts (I7).
+
+    Attributes:
+        policy: id of the policy.
+        asset: id of the asset that it forbids; empty for a call without assets.
+        grounds: digest of the policy as written and of what it reads of call and asset. With
+            other grounds it is another reason: nobody was asked about it.
+    """
+
+    policy: str
+    asset: str
+    grounds: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQuestion:
+    """Why people were asked about a Request, as they were shown it (I7).
+
+    Args:
+        reasons: what their approvals lift, and nothing else.
+        earlier: the reasons of the question about the same call that this one replaced; None for
+            the first one.
+    """
+
+    reasons: frozenset[Reason]
+    earlier: frozenset[Reason] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What was decided. It has no truth value: compare `effect`.
@@ -321,12 +350,14 @@ class Decision:
         policies: ids of the policies that decided, e.g. the forbids behind an ASK.
         reason: one sentence the agent can act on.
         needs: the smallest sufficient set of approvals still missing; only with ASK.
+        reasons: everything that a person is asked to lift; only with ASK.
     """
 
     effect: Effect
     policies: tuple[str, ...]
     reason: str
     needs: Needs | None = None
+    reasons: frozenset[Reason] = frozenset()
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision has no truth value; write `decision.effect is Effect.PERMIT`")
@@ -342,6 +373,7 @@ class AssetFacts:
         queued: the queue stage queued it for this Request's Destination, in this job.
         reviewed: the review stage left a clean finding on these bytes, in this job.
         contributors: people who owned agents in its lineage, imported, edited or reclassified it.
+        findings: the Grants of reviews, in this job, that found something wrong with these bytes.
     """
 
     use: AssetUse
@@ -354,6 +386,7 @@ class AssetFacts:
     provenance: Provenance
     terms: Terms
     contributors: frozenset[str]
+    findings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

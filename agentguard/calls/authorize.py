@@ -25,12 +25,17 @@ from agentguard.calls.request import (
 )
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError, LedgerError
-from agentguard.ledger.ledger import TOO_LATE, Judged, Ledger, Reads
+from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Judged, Ledger, Reads, question_of
 from agentguard.ledger.storage.open import Row
 from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.people.approvals import Approvals
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
+
+ATTEMPTS = 5
+"""How often a call is looked at again because something moved meanwhile."""
+
+MOVED = "the facts kept changing while this call was decided on; try again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +66,24 @@ class Looked(NamedTuple):
 
     Args:
         answers: how many people had answered, whatever they said.
+        asks_again: it is an ASK with a reason that the open question did not show.
     """
 
     decision: Decision
     facts: Facts
     answers: int = 0
+    asks_again: bool = False
+
+
+class _Seen(NamedTuple):
+    """A call of a message that was looked at.
+
+    Args:
+        first: digest of its Request, before it was ever asked anew.
+    """
+
+    first: str
+    authorized: Authorized
 
 
 class Gate:
@@ -96,7 +114,7 @@ class Gate:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
         credentials = [self._credential_or_refusal(call) for call in calls]
-        seen: dict[str | None, Authorized] = {}  # by call key
+        seen: dict[str | None, _Seen] = {}  # by call key
         judged: list[Judged] = []
         results: list[Authorized | Refused] = []
         with self.ledger.snapshot() as reads:  # the credentials are minted: it sees them
@@ -115,22 +133,32 @@ class Gate:
     def waiting(self, call: Call) -> Waiting:
         """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
 
+        Where a reason came up that the question did not show, the question is closed and asked
+        anew, under another digest: no answer to the old one counts (I7, docs/adr/0011).
+
         Raises:
-            Refused: no such request, or it is not asked.
+            Refused: no such request, it is not asked, or its job is over.
         """
-        while True:
+        for _ in range(ATTEMPTS):
             held = call.job.held
             with self.ledger.snapshot() as reads:
                 found, prepared, row = self.recorded(call, reads)
                 approval = asked_of(row, reads)
                 if approval is None:
                     raise Refused(row["reason"], policy="not-asked")
-                looked = self.is_held(found, held)
-                if looked:
-                    decision = self.decide_asked(found, prepared, approval, reads).decision
-            if looked:
+                looked = None
+                if self.is_held(found, held):
+                    looked = self.decide_asked(found, prepared, approval, reads)
+            credential = self.credential(found)
+            if looked is None:
+                continue  # where its credential can be seen
+            if not looked.asks_again:
                 break
-            self.credential(found)  # and look again, where it can be seen
+            if not self._ask_anew(found, prepared, looked.decision, credential):
+                raise Refused(looked.decision.reason, policy="not-asked")  # it was begun before
+        else:
+            raise Refused(MOVED, policy="moved")
+        decision = looked.decision
         request = prepared.request
         over = self.ledger.clock() >= approval["expires_at"]
         if decision.effect is not Effect.PERMIT and approval["state"] == "pending" and over:
@@ -217,7 +245,26 @@ class Gate:
             return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
         answers = self.ledger.answers(request.digest, reads)
         sound = self.approvals.sound(answers)
-        return Looked(decide(self.policy, request, known, sound, now), known, len(answers))
+        question = question_of(approval["body"])
+        decision = decide(self.policy, request, known, sound, now, question)
+        asks_again = decision.effect is Effect.ASK and not decision.reasons <= question.reasons
+        return Looked(decision, known, len(answers), asks_again)
+
+    def _ask_anew(
+        self, call: Call, prepared: Prepared, decision: Decision, credential: str
+    ) -> bool:
+        """Put the question of an asked call anew, as the next revision of its Request.
+
+        Returns:
+            False if the call was begun meanwhile, or nobody can answer the old question.
+        """
+        old = prepared.request
+        revised = replace(prepared, request=replace(old, revision=old.revision + 1))
+        item = self.judged(call, revised, decision, credential)
+        try:
+            return self.ledger.ask_anew(item, instead_of=old.digest, epoch=call.job.epoch)
+        except JobError as error:
+            raise Refused(str(error), policy="job") from None
 
     def credential(self, call: Call) -> str:
         """The id of this process's live credential for a call's agent and stage.
@@ -264,7 +311,7 @@ class Gate:
             return refusal
 
     def _judge(
-        self, call: Call, credential: str, seen: dict[str | None, Authorized], reads: Reads
+        self, call: Call, credential: str, seen: dict[str | None, _Seen], reads: Reads
     ) -> tuple[Authorized, Judged | None]:
         if call.key is None:
             call = self._named(call, reads)
@@ -272,27 +319,32 @@ class Gate:
         digest = prepared.request.digest
         earlier = seen.get(call.key)
         if earlier is not None:
-            if earlier.request != digest:
+            if earlier.first != digest:
                 raise Refused("two calls of one message share an id", policy="call-id")
-            return earlier, None
+            return earlier.authorized, None
         known = reads.one(
             "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
         )
         if known is not None:
-            if known["digest"] != digest:
+            request = prepared.request
+            if known["revision"] != request.revision:  # it was asked anew
+                request = replace(request, revision=known["revision"])
+            if known["digest"] != request.digest:
                 raise Refused(
                     "this call was decided before with other arguments, assets or labels; make a"
                     " new call",
                     policy="call-changed",
                 )
-            seen[call.key] = Authorized(decision=_recorded_decision(known), request=digest)
-            return seen[call.key], None
+            result = Authorized(decision=_recorded_decision(known), request=request.digest)
+            seen[call.key] = _Seen(digest, result)
+            return result, None
         decision = self._done_before(call, prepared, reads)
         if decision is None:
             decision = self.decide_asked(call, prepared, None, reads).decision
         item = self.judged(call, prepared, decision, credential)
-        seen[call.key] = Authorized(decision=decision, request=digest)
-        return seen[call.key], item
+        result = Authorized(decision=decision, request=digest)
+        seen[call.key] = _Seen(digest, result)
+        return result, item
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.
@@ -372,7 +424,7 @@ _CLOSED = {
     "denied": "a person said no",
     "revoked": "its job ended",
     "expired": TOO_LATE,
-    "superseded": TOO_LATE,
+    "superseded": ASKED_ANEW,
 }
 
 
@@ -380,7 +432,11 @@ def asked_of(row: Row, reads: Reads) -> Row | None:
     """The approval request of a recorded call, None if its decision asked nobody."""
     if row["effect"] != Effect.ASK.value:
         return None
-    return reads.one("SELECT * FROM approvals WHERE request = ?", row["digest"])
+    return reads.one(
+        "SELECT approvals.*, requests.body FROM approvals JOIN requests ON digest = request"
+        " WHERE request = ?",
+        row["digest"],
+    )
 
 
 def _deny(policy: str, reason: str) -> Decision:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agentguard.calls.authorize import Gate, asked_of
+from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.inherited_labels import terms_of
 from agentguard.calls.outputs import Collected, Sources, collect
@@ -21,9 +21,7 @@ from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
 from agentguard.export.broker import Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
 from agentguard.ledger.storage.open import Row
-from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
-
-_ATTEMPTS = 5
+from agentguard.model import Effect, Facts, GrantState, OutsideEffect, Request, Stage
 
 
 class Execution:
@@ -51,7 +49,7 @@ class Execution:
             Refused: no matching Grant, or the facts of now don't permit it (I5).
             LedgerUnavailable: nothing was claimed.
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             held = call.job.held
             with self.ledger.snapshot() as reads:
                 call, prepared, row = self.gate.recorded(call, reads)
@@ -64,14 +62,19 @@ class Execution:
                         return done
                 elif approval is None:
                     raise Refused(row["reason"], policy="not-granted")
-                looked = self.gate.is_held(call, held)
-                if looked:
-                    decision, known, answers = self.gate.decide_asked(
-                        call, prepared, approval, reads
-                    )
+                looked = None
+                if self.gate.is_held(call, held):
+                    looked = self.gate.decide_asked(call, prepared, approval, reads)
             credential = self.gate.credential(call)
-            if not looked:
+            if looked is None:
                 continue  # where its credential can be seen
+            decision = looked.decision
+            if looked.asks_again:
+                raise Refused(
+                    f"{decision.reason}. Nobody approved it knowing that; make the call again, to"
+                    " ask again",
+                    policy="asks-again",
+                )
             if decision.effect is not Effect.PERMIT:
                 policy = "decided-again" if grant is not None else "not-granted"
                 raise Refused(decision.reason, policy=policy)
@@ -85,7 +88,8 @@ class Execution:
                 versions={use.sha256: prepared.rows[use.asset]["version"]
                           for use in request.assets},
                 asked=approval is not None,
-                answers=answers,
+                answers=looked.answers,
+                findings=_findings(looked.facts),
                 policy_version=self.gate.policy.digest,
                 to_grant=wanted if grant is None else None,
             )  # fmt: skip
@@ -99,7 +103,7 @@ class Execution:
                 return Claim(
                     call=call,
                     prepared=prepared,
-                    contributors=frozenset().union(*(a.contributors for a in known.assets)),
+                    contributors=frozenset().union(*(a.contributors for a in looked.facts.assets)),
                     credential=credential,
                     scratch=scratch,
                     arguments=arguments,
@@ -108,7 +112,7 @@ class Execution:
             scratch.close()
             if not obstacle.startswith("moved"):
                 raise Refused(obstacle, policy="not-granted")
-        raise Refused("the facts kept changing while this was claimed; try again", policy="moved")
+        raise Refused(MOVED, policy="moved")
 
     def collect(self, claim: Claim, result: Any) -> Collected:
         """Take in what a tool returned.
@@ -327,3 +331,9 @@ class Execution:
         if row is None:
             raise LedgerUnavailable("what the tool said was deleted before it was read")
         return str(row["text"])
+
+
+def _findings(facts: Facts) -> int:
+    """How many reviews found something wrong with an asset, each asset counted once."""
+    found = {asset.use.sha256: len(asset.findings) for asset in facts.assets}
+    return sum(found.values())

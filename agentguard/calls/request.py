@@ -28,7 +28,7 @@ from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import CanonicalError
 from agentguard.jobs.job import Job
-from agentguard.ledger.ledger import Reads
+from agentguard.ledger.ledger import Reads, findings_of
 from agentguard.ledger.storage.open import Row
 from agentguard.model import (
     AssetFacts,
@@ -447,6 +447,9 @@ def _asset_facts(
         provenance=Provenance(row["provenance"]),
         terms=terms_of(row["terms"]),
         contributors=frozenset(person["person"] for person in people),
+        findings=findings_of(reads, use.sha256, job=request.job)
+        if marks is not None and marks["clean"] == 0
+        else frozenset(),
     )
 
 

@@ -17,7 +17,14 @@ from typing import Any
 from agentguard.errors import JobError
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
 from agentguard.ledger.transitions import grants, requests
-from agentguard.ledger.transitions.assets import Made, lock_made, mark, register, strictest
+from agentguard.ledger.transitions.assets import (
+    Made,
+    findings_of,
+    lock_made,
+    mark,
+    register,
+    strictest,
+)
 from agentguard.ledger.transitions.grants import Outcome, Relied
 from agentguard.ledger.transitions.jobs import (
     SWEPT,
@@ -29,12 +36,18 @@ from agentguard.ledger.transitions.jobs import (
     sweep,
 )
 from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
-from agentguard.ledger.transitions.requests import TOO_LATE, Judged, Reads
+from agentguard.ledger.transitions.requests import (
+    ASKED_ANEW,
+    TOO_LATE,
+    Judged,
+    Reads,
+    question_of,
+)
 from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
 
 __all__ = [
-    "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started",
-    "operations_named", "sent", "strictest", "to_json",
+    "ASKED_ANEW", "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied",
+    "Started", "findings_of", "operations_named", "question_of", "sent", "strictest", "to_json",
 ]  # fmt: skip
 
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
@@ -252,6 +265,27 @@ class Ledger:
         jobs = frozenset(item.request.job for item in judged)
         reads = tuple(requests.of_decision(item) for item in judged)
         self._run(transition, plan=Plan(jobs=jobs, reads=reads))
+
+    def ask_anew(self, item: Judged, *, instead_of: str, epoch: int) -> bool:
+        """Close an open question and ask another about the same call, which shows more (I7).
+
+        No answer to the old one is taken or counted from then on.
+
+        Args:
+            item: the next revision of its Request, with an ASK.
+            instead_of: digest of the Request that was asked about.
+
+        Returns:
+            False if the old question can't be replaced: the call was begun, somebody said no,
+            its window closed, or it was withdrawn.
+
+        Raises:
+            JobError: the job is not open under this epoch; nothing was changed.
+        """
+        asked = self._run(
+            lambda tx: requests.ask_anew(tx, item, instead_of=instead_of, epoch=epoch)
+        )
+        return bool(asked)
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""

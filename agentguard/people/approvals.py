@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agentguard.canonical import canonical
 from agentguard.config.workspace import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError
-from agentguard.ledger.ledger import TOO_LATE, Ledger, Reads
+from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Ledger, Reads, question_of
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import UNUSED
 from agentguard.ledger.transitions.requests import is_open_question
-from agentguard.model import Answer, Needs, Verdict, request_digest
+from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
 
 _log = logging.getLogger(__name__)
@@ -135,6 +135,8 @@ class Approval:
         arguments: the call's arguments word for word, as the Request's digest covers them (I7).
         requested_by: who asked for the job; they can't answer.
         answers: the answers so far.
+        reasons: what an approval covers: nothing that comes up later is lifted by it (I7).
+        replaced_by: digest of the newest question about the same call, if it was asked anew.
     """
 
     request: str
@@ -150,6 +152,8 @@ class Approval:
     asked_at: int
     expires_at: int
     answers: tuple[Answer, ...]
+    reasons: frozenset[Reason] = frozenset()
+    replaced_by: str | None = None
 
 
 class Approvals:
@@ -240,6 +244,10 @@ class Approvals:
         if person is None:
             raise ApprovalError(f"{answer.person:.80} is no configured person")
         verify_answer(answer, Signers.load(self._workspace.signers))
+        if approval.replaced_by is not None:
+            raise ApprovalError(
+                f"{ASKED_ANEW}: agentguard approvals show {approval.replaced_by[:16]}"
+            )
         if approval.state != "pending" and not is_open_question(reads, approval.request):
             raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
         if now >= approval.expires_at:
@@ -278,6 +286,9 @@ class Approvals:
         return tuple(found)
 
     def _approval(self, row: Row, reads: Reads) -> Approval:
+        shown = json.loads(row["body"])
+        for why in ("reasons", "reasons_before"):  # of the question, not of the call
+            shown.pop(why, None)
         return Approval(
             request=row["request"],
             job=row["job"],
@@ -286,12 +297,14 @@ class Approvals:
             needs=Needs(approvals=row["count"], groups=frozenset(json.loads(row["groups"]))),
             reason=row["reason"],
             policies=tuple(json.loads(row["policies"])),
-            shown=json.loads(row["body"]),
+            shown=shown,
             arguments=_arguments(row),
             requested_by=row["requested_by"],
             asked_at=row["asked_at"],
             expires_at=row["expires_at"],
             answers=self._ledger.answers(row["request"], reads),
+            reasons=question_of(row["body"]).reasons,
+            replaced_by=row["replaced_by"],
         )
 
     def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
@@ -313,8 +326,10 @@ class Approvals:
 
 _SELECT = (
     "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
-    " jobs.requested_by FROM approvals JOIN requests ON requests.digest = approvals.request"
-    " JOIN jobs ON jobs.id = approvals.job"
+    " jobs.requested_by, (SELECT digest FROM requests newer"
+    " WHERE newer.call_key = requests.call_key AND newer.revision > requests.revision"
+    " ORDER BY newer.revision DESC LIMIT 1) AS replaced_by FROM approvals"
+    " JOIN requests ON requests.digest = approvals.request JOIN jobs ON jobs.id = approvals.job"
 )
 
 

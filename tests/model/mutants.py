@@ -149,8 +149,8 @@ MUTANTS = (
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
-           edits=(Edit(_OBSTACLE, "_versions(tx, relied) != dict(relied.versions)",
-                       "False"),),
+           edits=(Edit(_OBSTACLE, '{row["sha256"]: row["version"] for row in rows}'
+                       " != dict(relied.versions)", "False"),),
            within=("authorize", "execute", "mark")),
     Mutant(name="a claim does not look at the grant's state", scope="twice", edits=(_ANY_STATE,),
            within=("authorize", "execute", "run", "answer", "resume"),
@@ -244,6 +244,21 @@ MUTANTS = (
                        '"destination_digest": self.destination_digest,', ""),),
            within=("authorize", "answer", "resume", "configure"),
            answers=(("omar", "approve"),)),
+    Mutant(name="an approval lifts reasons that came up later", scope="people",
+           edits=(Edit("policy.decide:decide",
+                       "question is not None and reasons <= question.reasons",
+                       "question is not None"),),
+           within=("authorize", "answer", "execute", "tighten"), races=False,
+           answers=(("omar", "approve"), ("lee", "approve"))),
+    Mutant(name="a question that was asked anew stays open", scope="people",
+           edits=(Edit("ledger.transitions.requests:ask_anew",
+                       'tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state,'
+                       " tx.now, instead_of)", "pass"),),
+           within=("authorize", "answer", "resume", "tighten"), races=False,
+           answers=(("omar", "approve"),),
+           behind="its answer is refused where it comes in", behind_edits=(
+               Edit("people.approvals:Approvals._require_answerable",
+                    "approval.replaced_by is not None", "False"),)),
     # --- outcomes (I8) ------------------------------------------------------------------------
     Mutant(name="a process whose claim is over records an outcome", scope="rejoin",
            edits=(Edit("ledger.transitions.grants:finish", 'or not row["ours"]', ""),),

@@ -153,6 +153,10 @@ class RacedLedger(Ledger):
         self._meanwhile()
         super().record_decisions(*args, **named)
 
+    def ask_anew(self, *args: Any, **named: Any) -> bool:
+        self._meanwhile()
+        return super().ask_anew(*args, **named)
+
     def claim(self, *args: Any, **named: Any) -> str | None:
         self._meanwhile()
         return super().claim(*args, **named)
@@ -264,10 +268,12 @@ def fast_and_repeatable() -> Iterator[None]:
     real_decide, real_verify = gate.decide, approvals.verify_answer
     numbers = itertools.count(1)
 
-    def decide(policy: Any, request: Any, facts: Any, answers: Any, now: int) -> Any:
-        key = (policy.digest, request.digest, facts, tuple(answers), now)
+    def decide(
+        policy: Any, request: Any, facts: Any, answers: Any, now: int, question: Any = None
+    ) -> Any:
+        key = (policy.digest, request.digest, facts, tuple(answers), now, question)
         if key not in said:
-            said[key] = real_decide(policy, request, facts, answers, now)
+            said[key] = real_decide(policy, request, facts, answers, now, question)
         return said[key]
 
     sound: dict[Any, str] = {}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentguard.cli.commands.assets import finding_text, kind_of, origin_text
 from agentguard.cli.context import places_of
-from agentguard.cli.output import STATE_STYLES, Say, fields, span, visible, when
+from agentguard.cli.output import STATE_STYLES, Say, fields, short, span, visible, when
 from agentguard.cli.views.call import call_rows, media_row, policy_rows, who
 from agentguard.errors import AssetError
 
@@ -70,6 +70,7 @@ def summary(
     rows += [
         ("why", visible(approval.reason, 2000)),
         *policy_rows("asked by", approval.policies, places_of(workspace)),
+        *_reason_rows(approval),
         ("job", f"{visible(approval.job)}: {visible(approval.purpose)}"),
         ("", f"asked for by {visible(approval.requested_by)}"),
     ]
@@ -84,6 +85,19 @@ def summary(
             ("time left", f"{span(approval.expires_at - now)}, until {when(approval.expires_at)}"),
         ]
     fields(rows, err=err)
+
+
+def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
+    """What an approval covers, and the question to look at instead if this one was replaced."""
+    pairs = sorted({(reason.policy, reason.asset) for reason in approval.reasons})
+    rows: list[tuple[str, str | Say]] = [
+        ("covers" if index == 0 else "", visible(f"{policy}{f' for {asset}' if asset else ''}"))
+        for index, (policy, asset) in enumerate(pairs)
+    ]
+    if approval.replaced_by is not None:
+        new = short(approval.replaced_by)
+        rows.append(("asked anew", (f"agentguard approvals show {new}", "yellow")))
+    return rows
 
 
 def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | Say]]:
@@ -125,6 +139,8 @@ def asked_data(
         "call": {**approval.shown, "args": approval.arguments},
         "reason": approval.reason,
         "policies": list(approval.policies),
+        "covers": [reason._asdict() for reason in sorted(approval.reasons)],
+        "asked_anew": approval.replaced_by,
         "asked": {"approvals": approval.needs.approvals, "groups": approval.needs.groups},
         "missing": {"approvals": left.approvals, "groups": left.groups},
         "who_may": list(service.eligible(approval)),

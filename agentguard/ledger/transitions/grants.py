@@ -22,6 +22,7 @@ class Relied:
         versions: asset SHA-256 → row version.
         asked: people were asked about the Request, so their approvals must still be unexpired.
         answers: how many people had answered it then.
+        findings: how many reviews in its job had found something wrong with one of its uses.
         to_grant: the Decision that an asked Request got with its approvals; the claim writes its
             Grant, so that none lies about for a call that waits. None if it has one.
     """
@@ -33,6 +34,7 @@ class Relied:
     policy_version: str
     answers: int
     to_grant: Judged | None
+    findings: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
 
 def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
     """The queries for what a claim judges: SQL and parameters, each."""
-    return (_of_claim(request, relied), *_of_versions(relied))
+    return (_of_claim(request, relied), *_of_versions(request, relied))
 
 
 def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
@@ -168,8 +170,11 @@ def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str 
         return "its credential is not live"
     if relied.asked and row["answers"] != relied.answers:
         return "moved: somebody answered since it was judged"
-    if _versions(tx, relied) != dict(relied.versions):
+    rows = [row for query in _of_versions(request, relied) for row in tx.all(*query)]
+    if {row["sha256"]: row["version"] for row in rows} != dict(relied.versions):
         return "moved: an asset changed since it was judged"
+    if sum(row["findings"] for row in rows) != relied.findings:
+        return "moved: a review found something since it was judged"
     return None
 
 
@@ -190,17 +195,20 @@ def _grant_obstacle(row: Row | None, *, now: int) -> str | None:
     return None
 
 
-def _versions(tx: Tx, relied: Relied) -> dict[str, int]:
-    """The row version of each asset that was relied on."""
-    return {row["sha256"]: row["version"] for query in _of_versions(relied)
-            for row in tx.all(*query)}  # fmt: skip
-
-
-def _of_versions(relied: Relied) -> list[tuple[Any, ...]]:
+def _of_versions(request: Request, relied: Relied) -> list[tuple[Any, ...]]:
+    """The query for the assets that were relied on: their row versions, and their findings."""
     if not relied.versions:
         return []
     marks = ", ".join("?" * len(relied.versions))
-    return [(f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})", *relied.versions)]
+    return [
+        (
+            "SELECT sha256, version, (SELECT count(*) FROM reviews WHERE reviews.job = ?"
+            " AND reviews.sha256 = assets.sha256 AND reviews.clean = 0) AS findings"
+            f" FROM assets WHERE sha256 IN ({marks})",
+            request.job,
+            *relied.versions,
+        )
+    ]
 
 
 def _insert_effects(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from agentguard.errors import ApprovalError, JobError
@@ -13,16 +13,21 @@ from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
 from agentguard.model import (
     Answer,
+    AskedQuestion,
     Decision,
     Effect,
     GrantState,
     OutsideEffect,
+    Reason,
     Request,
     Verdict,
 )
 
 TOO_LATE = "the review window closed; no answer is a no"
 """S22: what is said to whoever answers, or asks, after the window."""
+
+ASKED_ANEW = "a reason came up that it does not show, so it was asked anew; answer the new question"
+"""I7: what is said to whoever answers a question that another one replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,7 @@ class Judged:
 
     Args:
         shown: the Request as people and auditors read it: texts redacted, no secrets.
+        earlier: the reasons of the question that this one replaces; None: it replaces none.
         expires_at: end of the Grant (PERMIT) or of the review window (ASK), in ms.
     """
 
@@ -43,6 +49,7 @@ class Judged:
     policy_version: str
     outside: OutsideEffect
     expires_at: int
+    earlier: frozenset[Reason] | None = None
 
 
 def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
@@ -94,8 +101,56 @@ def of_decision(item: Judged) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
+    """Close an open question and put the one that takes its place; see `Ledger.ask_anew`."""
+    tx.lock_job(item.request.job)
+    old = tx.one(
+        "SELECT approvals.state, approvals.expires_at, requests.body,"
+        " EXISTS (SELECT 1 FROM grants WHERE grants.request = digest) AS granted"
+        " FROM approvals JOIN requests ON digest = request WHERE request = ?",
+        instead_of,
+    )
+    if old is None or old["granted"] or old["expires_at"] <= tx.now:
+        return False
+    if tx.one("SELECT 1 FROM requests WHERE call_key = ? AND revision = ?",
+              item.request.call_key, item.request.revision):  # fmt: skip
+        return True  # another process was quicker
+    # Both are final, so that no answer to the old question is ever taken or counted again.
+    state = {"pending": "superseded", "approved": "revoked"}.get(old["state"])
+    if state is None:
+        return False
+    tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, instead_of)
+    tx.record(
+        "approval.settled",
+        {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
+    )
+    item = replace(item, earlier=question_of(old["body"]).reasons)
+    record_decisions(tx, [item], epoch=epoch)
+    return True
+
+
+def question_of(body: str) -> AskedQuestion:
+    """Why people were asked, of the `body` of a Request's row; a row without it shows nothing."""
+    shown = json.loads(body)
+    earlier = shown.get("reasons_before")
+    return AskedQuestion(
+        reasons=frozenset(Reason(*reason) for reason in shown.get("reasons", ())),
+        earlier=None if earlier is None else frozenset(Reason(*reason) for reason in earlier),
+    )
+
+
+def _shown(item: Judged) -> Mapping[str, Any]:
+    """What is kept of what people were shown: the call and, where they are asked, why (I7)."""
+    if item.decision.effect is not Effect.ASK:
+        return item.shown
+    shown = {**item.shown, "reasons": [list(one) for one in sorted(item.decision.reasons)]}
+    if item.earlier is not None:
+        shown["reasons_before"] = [list(one) for one in sorted(item.earlier)]
+    return shown
+
+
 def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
-    request, decision = item.request, item.decision
+    request, decision, shown = item.request, item.decision, _shown(item)
     tx.insert(
         "requests",
         digest=request.digest,
@@ -109,7 +164,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
         stage=request.stage,
         tool=request.tool,
         destination=request.destination,
-        body=to_json(item.shown),
+        body=to_json(shown),
         effect=decision.effect.value,
         policies=to_json(list(decision.policies)),
         policy_version=item.policy_version,
@@ -140,7 +195,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
             "request": request.digest,
             "effect": decision.effect,
             "policies": list(decision.policies),
-            "shown": item.shown,
+            "shown": shown,
             "credential": item.credential,
         },
     )
