@@ -18,7 +18,7 @@ from agentguard.calls.request import Call, Prepared, Refused
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Scratch, Store
 from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
-from agentguard.export.broker import Broker, Receipt
+from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
 from agentguard.ledger.storage.open import Row
 from agentguard.model import Effect, Facts, GrantState, OutsideEffect, Request, Stage
@@ -210,7 +210,26 @@ class Execution:
             claim.scratch.close()
 
     def send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
-        """Send an asset of a claimed call through the broker, and keep the receipt."""
+        """Send an asset of a claimed call through the broker, and keep the receipt.
+
+        If nothing was sent, the claim of the guard's own export tool notes the error that says so
+        (`Claim.is_known_not_done`). What a developer's body did by itself, the broker can't tell.
+
+        Raises:
+            AssetError: the private copy is not what was decided on; nothing was sent.
+            DestinationError: the destination refused or could not be reached.
+        """
+        claim.sends += 1  # until it is known better
+        try:
+            return self._send(claim, path=path, sha256=sha256, texts=texts)
+        except (AssetError, DestinationError) as error:
+            unknown = isinstance(error, DestinationError) and error.outcome_unknown
+            if not unknown and claim.call.bound.name == EXPORT_ASSET:
+                claim.sends -= 1
+                claim.not_sent = error
+            raise
+
+    def _send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
         request = claim.prepared.request
         if request.destination is None:
             raise DestinationError("this call names no destination", outcome_unknown=False)

@@ -294,9 +294,8 @@ class Seat:
                     self._paused(claim)
                     raise
                 # A vendor that failed made nothing that could be released: it failed.
-                claim.unknown = (
-                    claim.started and self.bound.releases and not _is_known_not_done(error)
-                )
+                known = claim.is_known_not_done(error)
+                claim.unknown = claim.started and self.bound.releases and not known
                 text = self._error_text(claim, error)
                 answer.append(self.fail(claim, text))
                 if not self.media:
@@ -369,13 +368,6 @@ class Seat:
             " do not repeat it",
             claim.call.call_id,
         )
-
-
-def _is_known_not_done(error: Exception) -> bool:
-    """Whether the broker or the destination said that nothing was sent."""
-    if isinstance(error, DestinationError):
-        return not error.outcome_unknown
-    return isinstance(error, AssetError)
 
 
 def _is_decided(value: Any, decided: Any) -> bool:

@@ -317,9 +317,7 @@ class World:
             self._require_permitted(digest)
         return waiting.decision.effect.value
 
-    def _note_asked_anew(
-        self, process: Process, call: str, variant: Variant, digest: str
-    ) -> None:
+    def _note_asked_anew(self, process: Process, call: str, variant: Variant, digest: str) -> None:
         """I7: a call gets another question only for a reason that the last one did not show."""
         history = self.history
         what = history.what(process.job, call, *variant[:3])
