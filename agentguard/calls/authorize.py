@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from agentguard.calls.duplicates import begun_before
 from agentguard.calls.request import (
@@ -24,13 +25,28 @@ from agentguard.calls.request import (
     stage_of,
 )
 from agentguard.config.workspace import Workspace
-from agentguard.errors import JobError, LedgerError
+from agentguard.errors import JobError, LedgerError, LedgerUnavailable
 from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Judged, Ledger, Reads, question_of
 from agentguard.ledger.storage.open import Row
 from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.people.approvals import Approvals
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
+
+_log = logging.getLogger(__name__)
+
+UNAVAILABLE = "the ledger is unavailable, so nothing was done; try again later"
+ALARMED = (
+    "the ledger raised a tamper alarm, so nothing was done and nothing will be until an operator"
+    " has looked at it (`agentguard doctor`); do not try again"
+)
+_UNGATED = (
+    "{} did not pass the authorization node with this call: nothing in front of the tool decided on"
+    " it. Put the graph through protect(builder, guard, agents=...), or add GuardMiddleware(guard,"
+    " agent=...) to the agent"
+)
+
+_REMEMBERED = 1024  # refusals
 
 ATTEMPTS = 5
 """How often a call is looked at again because something moved meanwhile."""
@@ -103,6 +119,8 @@ class Gate:
         self.policy = policy
         self.ledger = ledger
         self.approvals = approvals
+        self._refusals: dict[tuple[str, str, str], Refused] = {}  # what authorize said last
+        self._logged: dict[tuple[str, ...], None] = {}
 
     def authorize(self, calls: Sequence[Call]) -> list[Authorized]:
         """Decide on the calls of one message and record all Decisions in one transaction.
@@ -113,6 +131,14 @@ class Gate:
         Raises:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
+        try:
+            return self._authorize(calls)
+        except LedgerError as error:
+            for call in calls:
+                self._remember(call, ledger_refusal(error))
+            raise
+
+    def _authorize(self, calls: Sequence[Call]) -> list[Authorized]:
         credentials = [self._credential_or_refusal(call) for call in calls]
         seen: dict[str | None, _Seen] = {}  # by call key
         judged: list[Judged] = []
@@ -184,18 +210,7 @@ class Gate:
             call_name(call.call_id),
         )
         if not rows:
-            prepare(call, self.workspace, reads)  # what is wrong with it is the better answer
-            if self._was_elsewhere(call, reads):
-                raise Refused(
-                    "this call was decided on in an earlier job, which is over; it may have been"
-                    " done. Make the call again, to be told or to have it done",
-                    policy="not-authorized",
-                )
-            raise Refused(
-                f"{call.bound.name} did not pass the authorization node with this call; nothing"
-                " runs without a recorded decision",
-                policy="not-authorized",
-            )
+            raise self._undecided(call, reads)
         prepared: Prepared | None = None
         for row in rows:
             if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
@@ -208,20 +223,52 @@ class Gate:
                 request = replace(request, call_key=row["call_key"], revision=row["revision"])
             if request.digest == row["digest"]:
                 return known, replace(prepared, request=request), row
+        said = self._refusals.get(_place(call))
+        if said is not None:
+            raise Refused.like(said)
+        others = sorted({row["agent"] for row in rows} - {call.agent})
+        if prepared is None and call.agent is not None and others:
+            raise Refused(
+                f"this call was decided on for {' or '.join(others)} and would run as"
+                f" {call.agent or 'no agent'}; name the same agent in both places",
+                policy="not-authorized",
+            )
         raise Refused(
             "what would run now is not what was decided on (arguments, assets, labels or"
             " destination differ); make a new call",
             policy="call-changed",
         )
 
-    def _was_elsewhere(self, call: Call, reads: Reads) -> bool:
-        """Whether another job of the same thread decided on a call of this id and tool."""
+    def _undecided(self, call: Call, reads: Reads) -> Refused:
+        """Why the ledger knows of no decision on a call: the reason that helps whoever reads it.
+
+        Raises:
+            Refused: what is wrong with the call itself.
+        """
+        said = self._refusals.get(_place(call))
+        if said is not None:
+            return Refused.like(said)
+        if call.agent is not None:
+            stage_of(call, self.workspace)
+        prepare(call, self.workspace, reads)
         row = reads.one(
-            "SELECT 1 FROM requests WHERE thread = ? AND thread <> '' AND call_id = ? AND tool = ?"
-            " AND job <> ? LIMIT 1",
-            call.thread, call_name(call.call_id), call.bound.name, call.job.id,
+            "SELECT job FROM requests WHERE call_id = ? AND tool = ? AND (job = ?"
+            " OR (thread = ? AND thread <> '')) LIMIT 1",
+            call_name(call.call_id), call.bound.name, call.job.id, call.thread,
         )  # fmt: skip
-        return row is not None
+        if row is None:
+            return Refused(_UNGATED.format(call.bound.name), policy="not-authorized")
+        if row["job"] == call.job.id:
+            return Refused(
+                "this call was decided on in another thread of its job than it runs in; pass the"
+                " config of the run on to the tool, unchanged",
+                policy="not-authorized",
+            )
+        return Refused(
+            "this call was decided on in an earlier job, which is over; it may have been done."
+            " Make the call again, to be told or to have it done",
+            policy="not-authorized",
+        )
 
     def decide_asked(
         self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
@@ -296,13 +343,25 @@ class Gate:
             "job": sayable(job) if job else "",
             "policy": "agentguard.unknown-tool",
         }
+        _log.warning("refused: no tool %s (job %s)", body["tool"], body["job"] or "none")
         with contextlib.suppress(LedgerError):  # nothing runs either way
             self.ledger.refuse(body)
 
     def record_refusal(self, call: Call, refusal: Refused) -> None:
-        """Record that a call was refused where it would have run (I5)."""
+        """Record that a call was refused where it would have run (I5), and log it."""
+        self._log_refusal(call, (refusal.policy,), refusal.reason)
         with contextlib.suppress(LedgerError):  # refused either way
             self.ledger.refuse(_refusal(call, refusal))
+
+    def _log_refusal(self, call: Call, policies: Sequence[str], reason: str) -> None:
+        """Log why a call is refused, once: the gate and the tool say the same of it."""
+        if _put(self._logged, (*_place(call), reason), None):
+            log_refusal(call.bound.name, call.agent, call.job.id, call.thread, policies, reason)
+
+    def _remember(self, call: Call, refusal: Refused) -> None:
+        """What the tool says of a call that left no decision in the ledger."""
+        self._refusals.pop(_place(call), None)
+        _put(self._refusals, _place(call), refusal)
 
     def _credential_or_refusal(self, call: Call) -> str | Refused:
         try:
@@ -401,7 +460,16 @@ class Gate:
                 results = [closed] * len(calls)
                 bodies = [_refusal(call, closed) for call in calls]
                 self.ledger.record_decisions((), epoch=0, refused=bodies)
-        return [_denied(result) if isinstance(result, Refused) else result for result in results]
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, Refused):
+                self._remember(call, result)
+            else:
+                self._refusals.pop(_place(call), None)
+        authorized = [_denied(one) if isinstance(one, Refused) else one for one in results]
+        for call, one in zip(calls, authorized, strict=True):
+            if one.decision.effect is Effect.DENY:
+                self._log_refusal(call, one.decision.policies, one.decision.reason)
+        return authorized
 
     def judged(self, call: Call, prepared: Prepared, decision: Decision, credential: str) -> Judged:
         """A Decision as the ledger records it."""
@@ -437,6 +505,48 @@ def asked_of(row: Row, reads: Reads) -> Row | None:
         " WHERE request = ?",
         row["digest"],
     )
+
+
+def ledger_refusal(error: LedgerError) -> Refused:
+    """What the model is told of a ledger that could not be used."""
+    if isinstance(error, LedgerUnavailable):
+        return Refused(UNAVAILABLE, policy="ledger")
+    return Refused(ALARMED, policy="tamper-alarm")
+
+
+def log_refusal(
+    tool: str, agent: str | None, job: str, thread: str, policies: Sequence[str], reason: str
+) -> None:
+    """Write to the developer's log why a call was refused; no values of its arguments (S7)."""
+    _log.warning(
+        "refused: %s as %s in job %s, thread %.80r, by %s: %s",
+        tool, agent or "no agent", job or "none", thread, ", ".join(policies), in_a_line(reason),
+    )  # fmt: skip
+
+
+def in_a_line(text: str) -> str:
+    """Text as a log holds it: one line, bounded."""
+    short = " ".join(text[:1000].split())
+    return "".join(c if c.isprintable() else "?" for c in short)
+
+
+def _place(call: Call) -> tuple[str, str, str]:
+    return call.job.id, call.thread, call_name(call.call_id)
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _put(known: dict[_K, _V], key: _K, value: _V) -> bool:
+    """Remember something, and forget what is oldest; False if it was known."""
+    if key in known:
+        return False
+    if len(known) >= _REMEMBERED:
+        for oldest in list(known)[:1]:  # a copy: other threads write there, too
+            known.pop(oldest, None)
+    known[key] = value
+    return True
 
 
 def _deny(policy: str, reason: str) -> Decision:

@@ -73,6 +73,11 @@ class Refused(Exception):
         self.reason = reason
         self.policy = f"agentguard.{policy}"
 
+    @classmethod
+    def like(cls, other: Refused) -> Refused:
+        """The same refusal, to be raised once more."""
+        return cls(other.reason, policy=other.policy.removeprefix("agentguard."))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
@@ -461,6 +466,12 @@ def stage_of(call: Call, workspace: Workspace) -> Stage:
     """
     agent = workspace.agents.get(call.agent or "")
     stage = call.bound.binding.stage
+    if not call.agent:
+        raise Refused(
+            f"{call.bound.name} belongs to the {stage or 'use'} stage, for which no agent is named"
+            " where it is called; name one that takes it",
+            policy="unknown-agent",
+        )
     if agent is None:
         raise Refused(f"no agent {call.agent} is configured", policy="unknown-agent")
     if stage is None:

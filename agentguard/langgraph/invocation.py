@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,14 +17,18 @@ from pydantic import ValidationError
 
 from agentguard.bindings.argument_paths import jsonable
 from agentguard.bindings.bound import Bound
+from agentguard.calls.authorize import in_a_line, ledger_refusal, log_refusal
 from agentguard.calls.claim import Claim, Replay, claimed
 from agentguard.calls.outputs import Collected, clean, private_left_out
 from agentguard.calls.request import Call, Refused, freeze
+from agentguard.content.text.loggable import loggable
 from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.results import MESSAGES, are_messages, own_part, said, storable
 from agentguard.langgraph.runtime import Agents, Gate, agent_for, make_call
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +162,17 @@ class Seat:
         except Refused as refusal:
             if call is not None:
                 self.guard.gate.record_refusal(call, refusal)
+            else:
+                self._log_refusal(incoming, "", refusal, refusal.reason)
             return refusal.reason
-        except LedgerError:
-            return "the ledger is unavailable, so nothing was done; try again later"
+        except LedgerError as error:  # a tamper alarm was logged as an error where it was found
+            told = ledger_refusal(error)
+            self._log_refusal(incoming, call.job.id if call is not None else "", told, str(error))
+            return told.reason
+
+    def _log_refusal(self, incoming: Incoming, job: str, refusal: Refused, why: str) -> None:
+        thread = str(incoming.configurable.get("thread_id", ""))
+        log_refusal(self.tool.name, self.agent, job, thread, (refusal.policy,), why)
 
     def arguments(
         self, claim: Claim, incoming: Incoming, kwargs: Mapping[str, Any]
@@ -214,14 +227,14 @@ class Seat:
             # The body ran; with an effect outside, it may have happened.
             claim.unknown = self.bound.releases
             return self.fail(claim, str(error))
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             # A hostile result may be of any shape; what the body did is done.
             claim.unknown = self.bound.releases
-            return self.fail(claim, "its result has a shape that can't be taken in")
+            return self.fail(claim, "its result has a shape that can't be taken in", error)
         try:
             text = self.guard.execution.executed(claim, taken.collected, updates=taken.updates)
-        except LedgerError:
-            return self._unrecorded(claim)
+        except LedgerError as error:
+            return self._unrecorded(claim, error)
         return taken.told(text)
 
     def _take_in(self, claim: Claim, result: Any) -> _Taken:
@@ -236,13 +249,19 @@ class Seat:
             collected, None, lambda text: self._content(text, made) if self.media else result
         )
 
-    def fail(self, claim: Claim, reason: str) -> Any:
-        """Record a failure and return it as an error message."""
+    def fail(self, claim: Claim, reason: str, error: Exception | None = None) -> Any:
+        """Record a failure and return it as an error message.
+
+        Args:
+            reason: what the model may read.
+            error: what was raised; the developer's log gets it with its traceback.
+        """
         text = f"{self.tool.name} failed: {reason}"
+        self._log_failure(claim, reason, error)
         try:
             text = self.guard.execution.failed(claim, text)
-        except LedgerError:
-            return self._unrecorded(claim)
+        except LedgerError as unrecorded:
+            return self._unrecorded(claim, unrecorded)
         return self.refusal(text, claim.call.call_id)
 
     def refusal(self, text: str, call_id: str | None) -> Any:
@@ -297,7 +316,7 @@ class Seat:
                 known = claim.is_known_not_done(error)
                 claim.unknown = claim.started and self.bound.releases and not known
                 text = self._error_text(claim, error)
-                answer.append(self.fail(claim, text))
+                answer.append(self.fail(claim, text, error))
                 if not self.media:
                     raise
             except BaseException:  # cancelled or interrupted after the claim: never `failed` (I8)
@@ -362,7 +381,23 @@ class Seat:
             return content, None
         return content
 
-    def _unrecorded(self, claim: Claim) -> Any:
+    def _log_failure(self, claim: Claim, reason: str, error: Exception | None) -> None:
+        place = (self.tool.name, claim.prepared.request.agent, claim.call.job.id)
+        if error is None:
+            _log.warning("%s as %s in job %s failed: %s", *place, in_a_line(reason))
+        elif not claim.started:  # of the tool's schema: its error quotes the arguments
+            _log.error("%s as %s in job %s was not run: %s", *place, type(error).__name__)
+        else:
+            _log.error("%s as %s in job %s raised an exception", *place, exc_info=loggable(error))
+
+    def _unrecorded(self, claim: Claim, error: LedgerError) -> Any:
+        _log.error(
+            "%s ran in job %s, and its outcome could not be recorded: %s; `agentguard reconcile`"
+            " finds out what came of it",
+            self.tool.name,
+            claim.call.job.id,
+            in_a_line(str(error)),
+        )
         return self.refusal(
             f"{self.tool.name} ran, but its outcome could not be recorded; it will be reconciled,"
             " do not repeat it",

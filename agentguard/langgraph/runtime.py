@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,8 +19,6 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.model import Decision, Effect, Stage
 from agentguard.people.approvals import Approval
-
-_log = logging.getLogger(__name__)
 
 Agents = str | Mapping[Stage, str]
 Gate = Literal["graph", "inline"]
@@ -131,7 +128,6 @@ def make_call(
     try:
         job = guard.jobs.find(configurable)
     except JobError as error:
-        _log.warning("%s is refused in thread %r: %s", bound.name, thread, error)
         asks = _upstream.has_checkpointer(configurable)
         raise _NoJob(
             str(error),
