@@ -17,7 +17,7 @@ from agentguard.calls.outputs import Collected, Sources, collect
 from agentguard.calls.request import Call, Prepared, Refused
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Scratch, Store
-from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
+from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
 from agentguard.ledger.storage.open import Row
@@ -253,8 +253,10 @@ class Execution:
         """
         try:
             held = claim.call.job.has_claimed(claim.prepared.request)
-        except LedgerUnavailable as error:
-            reason = "the ledger is unavailable; nothing was sent"
+        except LedgerError as error:
+            reason = (
+                "the ledger can't say whether this call still holds its grant; nothing was sent"
+            )
             raise DestinationError(reason, outcome_unknown=False) from error
         if not held:
             reason = "its job ended meanwhile; nothing was sent"

@@ -9,12 +9,14 @@ rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from agentguard.errors import JobError
+from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
+from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
 from agentguard.ledger.transitions import grants, requests
 from agentguard.ledger.transitions.assets import (
@@ -50,20 +52,71 @@ __all__ = [
     "Started", "findings_of", "operations_named", "question_of", "sent", "strictest", "to_json",
 ]  # fmt: skip
 
+_log = logging.getLogger(__name__)
+
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
 
 
 class Ledger:
     """Jobs, credentials, requests, answers, grants and assets, in one `Storage`.
 
+    A tamper alarm (LedgerCorrupt, IllegalTransition) is logged as an error, counted, and kept
+    beside the checkpoints for `agentguard doctor`. From then on this Ledger lets nothing begin:
+    what already runs can be recorded, and rights can be taken away, until it is opened anew (I10).
+
     Args:
         storage: where the rows are.
         clock: the ledger's time in ms; every deadline is judged by it.
+        alarm_file: where alarms are kept for whoever looks after this process; None: nowhere.
+
+    Attributes:
+        alarm: what the first tamper alarm said; None: there was none.
+        alarms: how many there were.
     """
 
-    def __init__(self, storage: Storage, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, storage: Storage, *, clock: Callable[[], int], alarm_file: AlarmFile | None = None
+    ) -> None:
         self.storage = storage
         self.clock = clock
+        self.alarm: str | None = None
+        self.alarms = 0
+        self._alarm_file = alarm_file
+
+    # --- tamper alarms ------------------------------------------------------------------------
+
+    def raise_alarm(self, error: LedgerError) -> None:
+        """Note that the ledger is not what it should be, or was asked what it never allows."""
+        self.alarms += 1
+        what = f"{type(error).__name__}: {error}"
+        _log.error(
+            "tamper alarm on the ledger %s: %s. This process refuses calls until it opens the"
+            " ledger anew; run `agentguard audit verify` first",
+            self.storage.name,
+            what,
+        )
+        if self.alarm is None:
+            self.alarm = what
+            if self._alarm_file is not None:
+                self._alarm_file.append(what, at=self.clock())
+
+    def require_sound(self) -> None:
+        """Raise LedgerCorrupt if this Ledger raised a tamper alarm since it was opened."""
+        if self.alarm is not None:
+            raise LedgerCorrupt(
+                f"the ledger raised a tamper alarm ({self.alarm}); nothing begins in it before"
+                " this process opens it anew. Run `agentguard audit verify` first"
+            )
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except (LedgerCorrupt, IllegalTransition) as error:
+            if not error.noted:  # an outer look at the same error
+                error.noted = True
+                self.raise_alarm(error)
+            raise
 
     # --- jobs and credentials ---------------------------------------------------------------
 
@@ -114,7 +167,7 @@ class Ledger:
     def renew_lease(self, job: str, *, epoch: int, lease: int) -> bool:
         """Extend a lease; False if the job ended or another holder has it."""
         renewal = lambda tx: renew(tx, job, epoch=epoch, lease=lease)  # noqa: E731
-        return bool(self._run(renewal, plan=_of_job(job)))
+        return bool(self._run(renewal, plan=_of_job(job), ends=True))  # what runs must end, too
 
     def renew_leases(self, held: Mapping[str, int], *, lease: int) -> frozenset[str]:
         """Extend many leases, sharing commits; see `renew_lease`.
@@ -136,7 +189,8 @@ class Ledger:
                 (job, self.storage.submit(renewal(job, epoch), plan=_of_job(job)))
                 for job, epoch in some
             ]
-            renewed.update(job for job, future in futures if future.result())
+            with self._watched():
+                renewed.update(job for job, future in futures if future.result())
         return frozenset(renewed)
 
     def take_credential(
@@ -201,7 +255,7 @@ class Ledger:
                       "credential = ? AND state = 'issued'", tx.now, credential)  # fmt: skip
             tx.record("credential.revoked", {"credential": credential, "reason": reason})
 
-        self._run(transition, durable=True)
+        self._run(transition, durable=True, ends=True)
 
     def leave_job(self, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
         """Leave a job: `waiting` if it left cleanly with approvals pending, else `ended` (I9)."""
@@ -210,7 +264,7 @@ class Ledger:
             tx.lock_job(job)
             return leave(tx, job, epoch=epoch, clean=clean, reason=reason)
 
-        return JobState(self._run(transition, durable=True))
+        return JobState(self._run(transition, durable=True, ends=True))
 
     def end_job(self, job: str, *, reason: str) -> bool:
         """End a job whoever holds it; False if it had ended."""
@@ -225,7 +279,7 @@ class Ledger:
             end_job(tx, job, reason=reason)
             return True
 
-        return bool(self._run(transition, durable=True))
+        return bool(self._run(transition, durable=True, ends=True))
 
     def sweep(self) -> Mapping[str, int]:
         """End what is over: crashed jobs, closed review windows, lapsed grants and credentials.
@@ -235,7 +289,7 @@ class Ledger:
         """
         swept: Counter[str] = Counter()
         while True:
-            done: Mapping[str, int] = self._run(sweep)
+            done: Mapping[str, int] = self._run(sweep, ends=True)
             swept.update(done)
             if sum(done.values()) < SWEPT:
                 return dict(swept)
@@ -289,7 +343,7 @@ class Ledger:
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
-        self._run(lambda tx: tx.record("refused", body))
+        self._run(lambda tx: tx.record("refused", body), ends=True)
 
     def answer(self, answer: Answer) -> None:
         """Record a verified Answer, and what the approval request comes to with it.
@@ -309,7 +363,7 @@ class Ledger:
                 body = {"request": request, "as": "expired", "reason": reason}
                 tx.record("approval.settled", body)
 
-        self._run(transition)
+        self._run(transition, ends=True)
 
     def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
         """Take the one use of a Request's Grant; the point of no return (I8).
@@ -346,6 +400,7 @@ class Ledger:
             lambda tx: grants.finish(tx, request, outcome, credential=credential),
             # Which locks new assets need is known only once it was looked whether they are new.
             plan=None if outcome.made else plan,
+            ends=True,
         )
         return bool(finished)
 
@@ -401,12 +456,12 @@ class Ledger:
 
     def one(self, sql: str, *parameters: Any) -> Row | None:
         """The first committed row of a query, or None."""
-        with self.storage.read() as connection:
+        with self._watched(), self.storage.read() as connection:
             return _Snapshot(connection).one(sql, *parameters)
 
     def all(self, sql: str, *parameters: Any) -> list[Row]:
         """All committed rows of a query."""
-        with self.storage.read() as connection:
+        with self._watched(), self.storage.read() as connection:
             return _Snapshot(connection).all(sql, *parameters)
 
     @contextlib.contextmanager
@@ -414,8 +469,13 @@ class Ledger:
         """Reads that all see one and the same committed state.
 
         What is written meanwhile is not seen: mint credentials first.
+
+        Raises:
+            LedgerUnavailable: the ledger can't be read.
+            LedgerCorrupt: it raised a tamper alarm, now or before.
         """
-        with self.storage.snapshot() as connection:
+        self.require_sound()
+        with self._watched(), self.storage.snapshot() as connection:
             yield _Snapshot(connection)
 
     def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
@@ -435,9 +495,22 @@ class Ledger:
         )
 
     def _run(
-        self, transition: Callable[[Tx], Any], *, durable: bool = False, plan: Plan | None = None
+        self,
+        transition: Callable[[Tx], Any],
+        *,
+        durable: bool = False,
+        plan: Plan | None = None,
+        ends: bool = False,
     ) -> Any:
-        return self.storage.submit(transition, durable=durable, plan=plan).result()
+        """Run a transition.
+
+        Args:
+            ends: it only takes rights away, or says what happened; so it runs after an alarm, too.
+        """
+        if not ends:
+            self.require_sound()
+        with self._watched():
+            return self.storage.submit(transition, durable=durable, plan=plan).result()
 
 
 def _of_job(job: str) -> Plan:

@@ -8,12 +8,13 @@ from pathlib import Path
 from agentguard.config.ledger_url import SQLITE
 from agentguard.config.workspace import Workspace
 from agentguard.errors import LedgerUnavailable
+from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import open_storage, wall_clock
 from agentguard.ledger.verify import Checkpoints, verify_tail
 from agentguard.transparency.log_key import load_log_key
 
-__all__ = ["checkpoints_of", "open_ledger", "wall_clock"]
+__all__ = ["alarms_of", "checkpoints_of", "open_ledger", "wall_clock"]
 
 
 def checkpoints_of(workspace: Workspace) -> Checkpoints:
@@ -56,4 +57,9 @@ def open_ledger(workspace: Workspace, *, clock: Callable[[], int] | None = None)
     except BaseException:
         storage.close()
         raise
-    return Ledger(storage, clock=storage.clock)
+    return Ledger(storage, clock=storage.clock, alarm_file=alarms_of(checkpoints))
+
+
+def alarms_of(checkpoints: Checkpoints) -> AlarmFile:
+    """The file of tamper alarms of the ledger whose checkpoints these are."""
+    return AlarmFile(checkpoints.path.with_suffix(".alarms"))

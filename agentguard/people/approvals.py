@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard.canonical import canonical
 from agentguard.config.workspace import Workspace
-from agentguard.errors import ApprovalError, CanonicalError, ConfigError
+from agentguard.errors import ApprovalError, CanonicalError, ConfigError, LedgerCorrupt
 from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Ledger, Reads, question_of
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import UNUSED
@@ -298,7 +298,7 @@ class Approvals:
             reason=row["reason"],
             policies=tuple(json.loads(row["policies"])),
             shown=shown,
-            arguments=_arguments(row),
+            arguments=self._arguments(row),
             requested_by=row["requested_by"],
             asked_at=row["asked_at"],
             expires_at=row["expires_at"],
@@ -306,6 +306,15 @@ class Approvals:
             reasons=question_of(row["body"]).reasons,
             replaced_by=row["replaced_by"],
         )
+
+    def _arguments(self, row: Row) -> Mapping[str, Any]:
+        """What a person is shown must be what they sign: the question re-digests to the Request."""
+        if request_digest(row["question"]) != row["request"]:
+            why = "what this approval request shows is not what it asks for: its row was edited"
+            self._ledger.raise_alarm(LedgerCorrupt(why))
+            raise ApprovalError(f"{why}; run `agentguard audit verify`")
+        arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
+        return arguments
 
     def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
         out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
@@ -331,14 +340,3 @@ _SELECT = (
     " ORDER BY newer.revision DESC LIMIT 1) AS replaced_by FROM approvals"
     " JOIN requests ON requests.digest = approvals.request JOIN jobs ON jobs.id = approvals.job"
 )
-
-
-def _arguments(row: Row) -> Mapping[str, Any]:
-    """What a person is shown must be what they sign: the question re-digests to the Request."""
-    if request_digest(row["question"]) != row["request"]:
-        raise ApprovalError(
-            "what this approval request shows is not what it asks for: its row was edited; run"
-            " `agentguard audit verify`"
-        )
-    arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
-    return arguments

@@ -51,6 +51,7 @@ class MemoryStorage:
         migrate(self.connection)
         for trigger in dropped:
             self.connection.execute(f"DROP TRIGGER {trigger}")
+        self.name = "memory"
         self.records: list[dict[str, Any]] = []
         self.wrote = False
         self._clock = clock

@@ -216,6 +216,7 @@ class World:
     def reset(self, saved: Saved) -> None:
         """Restore all but the ledger, after a move that wrote nothing there."""
         self.now = saved.now
+        self.ledger.alarm = None  # each state is a process that just opened its ledger
         self.history = saved.history.copy()
         self.processes = tuple(one.copy() for one in saved.processes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentguard.cli.context import import_object, ledger_of, policy_of, workspace_of
-from agentguard.cli.output import ERROR, Json, Say, fields, print_json, say, visible
+from agentguard.cli.output import ERROR, Json, Say, fields, print_json, say, visible, when
 from agentguard.cli.views.report import Finding, destinations, look, ok, writable
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
 from agentguard.model import OutsideEffect
@@ -112,6 +112,7 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
         yield from _unanswerable(workspace, policy)
     if sound_key:
         yield _ledger(workspace)
+        yield from _alarms(workspace)
     yield writable("store", workspace.store)
     yield from destinations(workspace)
     if bindings is not None:
@@ -232,6 +233,24 @@ def _ledger(workspace: Workspace) -> Finding:
             return ok("ledger", f"{ledger.storage.name}, {ledger.storage.tree_size()} records")
     except AgentGuardError as error:
         return Finding(state="bad", what="ledger", text=str(error))
+
+
+def _alarms(workspace: Workspace) -> Iterator[Finding]:
+    """Tamper alarms that some process raised; one that refuses calls says so nowhere else."""
+    from agentguard.ledger.open import alarms_of, checkpoints_of
+
+    kept = alarms_of(checkpoints_of(workspace))
+    alarms = kept.read()
+    if alarms:
+        last = alarms[-1]
+        yield Finding(
+            state="bad",
+            what="alarms",
+            text=f"{len(alarms)} tamper alarm{'s' * (len(alarms) > 1)}, the last one"
+            f" {when(last.at)} in process {last.process}: {last.what}",
+            todo="run `agentguard audit verify`; when you know why, restart that process, which"
+            f" refuses calls until then, and remove {kept.path}",
+        )
 
 
 def _bindings(

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agentguard.errors import IllegalTransition, LedgerUnavailable
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Connections:
 
         Raises:
             LedgerUnavailable: it can't be opened or written, or is no database.
+            LedgerCorrupt: it is damaged.
         """
         with unavailable(self.path), contextlib.closing(self._open("rwc")) as connection:
             prepare(connection)
@@ -187,10 +188,12 @@ def unavailable(path: Path) -> Iterator[None]:
         raise as_unavailable(path, error) from error
 
 
-def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable | IllegalTransition:
+def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerError:
     """The ledger's error for one of SQLite's: a constraint or trigger, or something outside."""
     if isinstance(error, sqlite3.IntegrityError):
         return IllegalTransition(str(error))
+    if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+        return LedgerCorrupt(f"{path}: {error}; do not use it, restore a copy")
     return LedgerUnavailable(f"{path}: {error}; nothing was done")
 
 
