@@ -26,8 +26,10 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
+from agentguard.durable_files import flush, flush_file, flush_folder, make_folders
 from agentguard.errors import AssetError
 
 _CHUNK = 1 << 20
@@ -42,12 +44,17 @@ def asset_id(sha256: str) -> str:
 class Store:
     """Asset bytes by SHA-256 on any fsspec file system.
 
+    In a local folder they are on the disk, under their names, before `add` returns: a row of the
+    ledger never names bytes that a power cut took. Another file system keeps what it acknowledges
+    as well as it does.
+
     Args:
         url: a folder or fsspec URL, e.g. `.agentguard/assets` or `s3://bucket/assets`.
     """
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._local = isinstance(self._fs, LocalFileSystem)
 
     def add(self, file: BinaryIO) -> tuple[str, int]:
         """Copy bytes in; returns (SHA-256, size). Known bytes are not written twice.
@@ -68,15 +75,32 @@ class Store:
             raise AssetError(f"the asset store can't be written: {_why(error)}") from error
 
     def _add(self, file: BinaryIO, incoming: str) -> tuple[str, int]:
-        self._fs.makedirs(f"{self._root}/incoming", exist_ok=True)
+        self._make_folder(f"{self._root}/incoming")
         with self._fs.open(incoming, "wb") as target:
             sha256, size = _copy(file, target)
+            if self._local:
+                target.flush()
+                flush(target.fileno())
         final = self._place(sha256)
+        folder = final.rsplit("/", 1)[0]
         if self._holds(final, sha256):
-            return sha256, size
-        self._fs.makedirs(final.rsplit("/", 1)[0], exist_ok=True)
-        self._fs.mv(incoming, final)
+            if self._local:  # whoever wrote it may have died before it was on the disk
+                flush_file(final)
+        else:
+            self._make_folder(folder)
+            if self._local:
+                os.replace(incoming, final)
+            else:
+                self._fs.mv(incoming, final)
+        if self._local:
+            flush_folder(folder)
         return sha256, size
+
+    def _make_folder(self, path: str) -> None:
+        if self._local:
+            make_folders(path)
+        else:
+            self._fs.makedirs(path, exist_ok=True)
 
     def _holds(self, place: str, sha256: str) -> bool:
         """Whether the bytes are there already; what was swapped or cut off is written again."""

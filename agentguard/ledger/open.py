@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agentguard.config.ledger_url import SQLITE
 from agentguard.config.workspace import Workspace
+from agentguard.durable_files import make_folders
 from agentguard.errors import LedgerUnavailable
 from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.ledger import Ledger
@@ -48,7 +49,7 @@ def open_ledger(workspace: Workspace, *, clock: Callable[[], int] | None = None)
     """
     checkpoints = checkpoints_of(workspace)
     try:
-        checkpoints.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(checkpoints.path.parent)
     except OSError as error:
         raise LedgerUnavailable(f"{checkpoints.path.parent}: {error.strerror}") from error
     storage = open_storage(workspace.ledger, clock=clock, checkpoints=checkpoints)

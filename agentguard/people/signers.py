@@ -22,6 +22,7 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
+from agentguard.durable_files import flush, flush_folder, make_folders
 from agentguard.errors import ApprovalError, ConfigError
 from agentguard.transparency.key_file import create_key_file, parse_private_key, read_key_file
 
@@ -122,9 +123,12 @@ def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str =
     addition = ("\n" if text and not text.endswith("\n") else "") + line + "\n"
     Signers.parse(text + addition, file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
         with file.open("ab") as out:
             out.write(addition.encode())
+            out.flush()
+            flush(out.fileno())
+        flush_folder(file.parent)
     except OSError as error:
         raise ConfigError(f"{file}: can't be written: {error.strerror}") from error
     return line
