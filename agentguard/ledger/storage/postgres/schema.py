@@ -62,7 +62,7 @@ def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
     """
     migrations = migrations_of("postgres")
     newest = migrations[-1][0]
-    link.execute("BEGIN")
+    link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")  # it sees what it waited for
     try:
         if _version(link, place) < newest:
             # Whoever comes first makes it; the others wait here, and find it made.

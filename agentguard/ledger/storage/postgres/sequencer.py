@@ -170,7 +170,7 @@ class _Leader:
             return 0
         bodies = [row["body"] for row in rows]
         try:
-            self._link.send("BEGIN")  # waited for at the COMMIT
+            self._link.send("BEGIN ISOLATION LEVEL READ COMMITTED")  # waited for at the COMMIT
             size = merkle.append(
                 self._nodes, self._size, [merkle.leaf_hash(body.encode("utf-8")) for body in bodies]
             )

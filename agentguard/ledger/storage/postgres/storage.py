@@ -32,8 +32,12 @@ _NOTHING = "nothing was done"
 _IN_LOG_S = 10.0
 
 
-_BEGAN = f"SELECT {NOW}, pg_current_xact_id()::text, set_config('synchronous_commit', ?, true)"
-"""The time, and the transaction's name, to ask later what it came to."""
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_BEGAN = (
+    f"SELECT {NOW}, pg_current_xact_id()::text, pg_backend_pid(),"
+    " set_config('synchronous_commit', ?, true)"
+)
+"""The time, the transaction's name, to ask later what it came to, and the session that runs it."""
 
 _LEAVE = (
     "INSERT INTO outbox (body) SELECT body FROM unnest(?::text[])"
@@ -272,13 +276,18 @@ class PostgresStorage(Storage):
         held: dict[int, bool] = {}
         clock = self._given_clock
         with unavailable(self._place):
-            link.send("BEGIN")
+            link.send(_BEGIN)
             began = link.send(_BEGAN, ("on" if durable else "off",))
         flight = None
         if group[0].plan is not None:
             flight = self._fly(link, group, 0, held)
         with unavailable(self._place):
-            xid = str(began.rows()[0][1])
+            _, xid, backend, _ = began.rows()[0]
+        if backend != link.backend:
+            raise LedgerUnavailable(
+                f"{self.name}: got a session of another connection, expected its own: connect to"
+                f" the server itself, not through a pooler in transaction mode; {_NOTHING}"
+            )
         now = flight.now if flight is not None else int(began.rows()[0][0])
         self._server_time = (now, time.monotonic())
         for number, one in enumerate(group):

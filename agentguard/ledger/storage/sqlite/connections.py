@@ -27,6 +27,23 @@ _FORK_WAIT_S = 5.0
 _POOLED = 16
 
 
+_SETTINGS = {
+    "foreign_keys": 1,
+    "recursive_triggers": 1,  # a row that is replaced is deleted, and that fires
+    "ignore_check_constraints": 0,
+    "writable_schema": 0,
+    "defer_foreign_keys": 0,
+    "trusted_schema": 0,
+    "cell_size_check": 1,
+    "read_uncommitted": 0,
+    "reverse_unordered_selects": 0,
+    "synchronous": 2,  # FULL: some builds flush less in WAL mode
+    "fullfsync": 1,
+    "checkpoint_fullfsync": 1,
+}
+"""What the ledger's statements rely on, whatever this SQLite was built with."""
+
+
 class Connections:
     """Opens connections when they are needed, and lends them out.
 
@@ -120,14 +137,38 @@ class Connections:
 
     def _open(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}",
+            f"{self.path.absolute().as_uri()}?mode={mode}&cache=private",
             uri=True,
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
         )
         connection.row_factory = sqlite3.Row
+        try:
+            self._settle(connection, new=mode == "rwc")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _settle(self, connection: sqlite3.Connection, *, new: bool) -> None:
+        """Set what the ledger relies on, and look at it.
+
+        Args:
+            new: the file need not be in WAL mode yet.
+        """
+        expected: dict[str, int | str] = {**_SETTINGS, "encoding": "UTF-8"}
+        for name, value in _SETTINGS.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+        if not new:
+            expected["journal_mode"] = "wal"
+        for name, wanted in expected.items():
+            row = connection.execute(f"PRAGMA {name}").fetchone()
+            got = None if row is None else row[0]
+            if got != wanted:
+                raise LedgerUnavailable(
+                    f"{self.path}: {name}: got {got!r}, expected {wanted!r}; nothing was done"
+                )
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[None]:
