@@ -16,6 +16,7 @@ from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFail
 from agentguard.ledger.storage.open import KEYS, Storage, at_once, tree_size
 from agentguard.ledger.storage.rollback_detection import compare, keep, newest_of
 from agentguard.ledger.verify_records import (
+    ACCEPTED,
     Progress,
     Tree,
     compare_rows,
@@ -23,24 +24,32 @@ from agentguard.ledger.verify_records import (
     text_of,
     verify_records,
 )
-from agentguard.ledger.verify_rows import Logged
+from agentguard.ledger.verify_rows import Acceptance, Logged
 from agentguard.transparency import merkle
 from agentguard.transparency import signed_note as note
 from agentguard.transparency.checkpoints import Checkpoints
 
 _AT_ONCE = 500  # checkpoints
 
-__all__ = ["Checkpoints", "Progress", "Report", "prove", "verify", "verify_proof", "verify_tail"]
+__all__ = [
+    "ACCEPTED", "Acceptance", "Checkpoints", "Progress", "Report", "prove", "verify",
+    "verify_proof", "verify_tail",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What `verify` found: how many records, rows and checkpoints agree, and the root."""
+    """What `verify` found: how many records, rows and checkpoints agree, and the root.
+
+    Args:
+        accepted: where a person went on with a ledger that its checkpoints did not prove.
+    """
 
     records: int
     rows: int
     checkpoints: int
     root: bytes
+    accepted: tuple[Acceptance, ...] = ()
 
 
 def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
@@ -62,7 +71,11 @@ def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
     if newest is None:
         if before:
             name = checkpoints.path.name
-            raise LedgerCorrupt(f"{name} holds no checkpoint of this ledger; bring it back")
+            raise LedgerCorrupt(
+                f"{name} holds no checkpoint of this ledger, which has {before} records; bring it"
+                " back. If it is lost, `agentguard audit accept-unverified` goes on without it, and"
+                " the log says so (docs/backup.md)"
+            )
         keep(checkpoints, 0, merkle.EMPTY_ROOT)
         return
     with storage.snapshot() as reader:
@@ -119,7 +132,13 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
             for table, keys in KEYS.items():
                 with contextlib.closing(storage.rows(connection, table)) as found:
                     compare_rows(found, table, keys, logged, progress)
-            return Report(records=tree.size, rows=logged.compare(), checkpoints=counted, root=root)
+            return Report(
+                records=tree.size,
+                rows=logged.compare(),
+                checkpoints=counted,
+                root=root,
+                accepted=tuple(logged.accepted),
+            )
 
 
 def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, Any]:

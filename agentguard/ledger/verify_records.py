@@ -13,13 +13,16 @@ from json.encoder import encode_basestring_ascii as _quoted
 
 from agentguard.errors import VerificationFailed
 from agentguard.ledger.storage.open import Reader, Row, row_digest, stretch
-from agentguard.ledger.verify_rows import Logged
+from agentguard.ledger.verify_rows import Acceptance, Logged
 from agentguard.transparency import merkle
 
 _AT_ONCE = 1000  # rows, records
 
 _encode = json.JSONEncoder().encode
 _decode = json.JSONDecoder().raw_decode
+
+ACCEPTED = "log.accepted"
+"""The kind of record by which a person goes on with a ledger that its checkpoints don't prove."""
 
 Progress = Callable[[str, int], None]
 """Told now and then what is counted (checkpoints, records, rows), and how many were seen."""
@@ -164,6 +167,15 @@ def note_rows(logged: Logged, index: int, body: bytes) -> None:
             if not (isinstance(digest, str) and f"{table}{digest}".isascii()):
                 raise ValueError("a row has no table or no digest")
             said.append((f"{table} {_written(key)}", digest))
+        if record.get("kind") == ACCEPTED:
+            logged.accepted.append(
+                Acceptance(
+                    index=index,
+                    person=str(record["person"]),
+                    reason=str(record["reason"]),
+                    because=str(record["because"]),
+                )
+            )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerificationFailed(f"record {index} is not a record") from error
     for name, digest in said:

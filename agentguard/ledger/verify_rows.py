@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +30,21 @@ BEGIN;
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """A person went on with a ledger that its checkpoints did not prove.
+
+    Args:
+        index: of the record that says so.
+        because: why the ledger was refused.
+    """
+
+    index: int
+    person: str
+    reason: str
+    because: str
+
+
 class Logged:
     """The last digest that a log gives each row, and the roots that were signed of it.
 
@@ -39,6 +55,7 @@ class Logged:
     def __init__(self) -> None:
         self._recent: dict[str, tuple[int, str]] = {}
         self._met = 0
+        self.accepted: list[Acceptance] = []
         with _room():
             self._file = sqlite3.connect("", isolation_level=None)
             self._file.executescript(_TABLES)

@@ -7,12 +7,13 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard.cli.context import ledger_of, workspace_of
+from agentguard.cli.context import ledger_of, require_person, workspace_of
 from agentguard.cli.output import (
     Json,
     as_json,
@@ -117,6 +118,7 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
                 "rows": report.rows,
                 "checkpoints": report.checkpoints,
                 "root": report.root.hex(),
+                "accepted": [asdict(one) for one in report.accepted],
                 "verifier_key": checkpoints.verifier_key,
             }
         )
@@ -126,8 +128,47 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
         f" {report.checkpoints} checkpoints",
         "green",
     )
+    for one in report.accepted:
+        say(
+            f"record {one.index}: {visible(one.person)} went on with a ledger that nothing proved"
+            f" ({visible(one.reason)}); before, it was refused: {visible(one.because, 1000)}",
+            "yellow",
+        )
     say(f"root          {report.root.hex()}")
     say(f"verifier key  {visible(checkpoints.verifier_key)}")
+
+
+@app.command("accept-unverified")
+def accept_unverified(
+    ctx: typer.Context,
+    by: Annotated[str, typer.Option(metavar="PERSON", help="Who answers for it.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays in the log.")],
+    json_: Json = False,
+) -> None:
+    """Go on with a restored ledger that its checkpoints don't prove.
+
+    Only where the ledger does not open: its file of checkpoints is lost or damaged, or it is an
+    old copy and there is no newer one. Needs the log key. The log says for good who went on and
+    why, and `verify` repeats it. Every job ends, with its questions and approvals; what was
+    reclassified, held or recalled since the copy was made is lost: do it again.
+
+    \b
+    Example:
+      $ agentguard audit accept-unverified --by PERSON --reason "disk died"
+
+    Next: `agentguard audit verify`; docs/backup.md says what to look at.
+    """
+    from agentguard.ledger.open import accept_unverified as accept
+
+    workspace = workspace_of(ctx)
+    done = accept(workspace, by=require_person(workspace, by), reason=reason)
+    if json_:
+        aside = None if done.set_aside is None else str(done.set_aside)
+        print_json({"records": done.records, "jobs": done.jobs, "set_aside": aside})
+        return
+    say(f"accepted {done.records} records without proof; ended {done.jobs} jobs", "yellow")
+    if done.set_aside is not None:
+        say(f"the old checkpoints are in {visible(done.set_aside)}")
 
 
 @app.command("prove")

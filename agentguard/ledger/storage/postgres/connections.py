@@ -24,7 +24,6 @@ from agentguard.ledger.storage.base import Found
 from agentguard.ledger.storage.postgres.pipeline import PgRow, Sent, Wire, numbered, places_of
 from agentguard.ledger.storage.transaction import Row
 
-
 _SETTINGS = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
