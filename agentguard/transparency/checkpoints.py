@@ -45,10 +45,6 @@ class Checkpoints:
         self._named = False  # the file's entry in its folder is on the disk
         self.verifier_key = note.encode_verifier_key(origin, key.public_key())
 
-    def committed(self, size: int, root: bytes) -> None:
-        """Called by the writer after each durable commit."""
-        self.sign(size, root)
-
     def sign(self, size: int, root: bytes) -> str:
         """Sign a checkpoint of what is on the disk, append it to the file, return the note.
 

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,8 +131,8 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
     )
     for one in report.accepted:
         say(
-            f"record {one.index}: {visible(one.person)} went on with a ledger that nothing proved"
-            f" ({visible(one.reason)}); before, it was refused: {visible(one.because, 1000)}",
+            f"record {one.index}: {visible(one.person)} went on with a ledger that may lack its end"
+            f" ({visible(one.reason)}); how it was opened before: {visible(one.because, 1000)}",
             "yellow",
         )
     say(f"root          {report.root.hex()}")
@@ -145,12 +146,13 @@ def accept_unverified(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays in the log.")],
     json_: Json = False,
 ) -> None:
-    """Go on with a restored ledger that its checkpoints don't prove.
+    """Go on with a restored ledger.
 
-    Only where the ledger does not open: its file of checkpoints is lost or damaged, or it is an
-    old copy and there is no newer one. Needs the log key. The log says for good who went on and
-    why, and `verify` repeats it. Every job ends, with its questions and approvals; what was
-    reclassified, held or recalled since the copy was made is lost: do it again.
+    After every restore, and where the ledger does not open: its file of checkpoints is lost or
+    damaged, or it is an old copy and there is no newer one. Needs the log key. The log says for
+    good who went on and why, and `verify` repeats it. Every job ends, with its questions and
+    approvals; what was reclassified, held or recalled since the copy was made is lost: do it
+    again.
 
     \b
     Example:
@@ -275,11 +277,14 @@ def export(ctx: typer.Context, out: Out = None) -> None:
 
 
 def _records(ledger: Ledger, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    from agentguard.ledger.storage.open import tree_size
+
     with (
-        ledger.storage.snapshot() as reader,
+        ledger.storage.long_read() as reader,
         contextlib.closing(ledger.storage.records(reader, first)) as found,
     ):
-        for index, body in found:
+        size = tree_size(reader)  # what others add meanwhile is not waited for
+        for index, body in takewhile(lambda one: one[0] < size, found):
             try:
                 record = json.loads(body)
             except ValueError:

@@ -38,7 +38,7 @@ def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Chec
     """
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
-        return SqliteStorage(path, clock=clock or wall_clock, committed=checkpoints.committed)
+        return SqliteStorage(path, clock=clock or wall_clock, checkpoints=checkpoints)
     try:
         place = LedgerUrl.parse(url)
     except ValueError as error:

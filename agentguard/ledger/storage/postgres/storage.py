@@ -115,6 +115,12 @@ class PostgresStorage(Storage):
         with self._connections.snapshot() as link:
             yield link
 
+    def long_read(self) -> contextlib.AbstractContextManager[Reader]:
+        return self.snapshot()
+
+    def latest(self, reader: Reader) -> contextlib.AbstractContextManager[Reader]:
+        return contextlib.nullcontext(reader)
+
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader, self._place, self._expected)
 

@@ -17,11 +17,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from agentguard.durable_files import flush_file
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
 
 _log = logging.getLogger(__name__)
 
 _CACHE_KIB = 16_384
+_WAL_BYTES = 16 << 20
 _BUSY_TIMEOUT_S = 10.0
 _FORK_WAIT_S = 5.0
 _POOLED = 16
@@ -95,7 +97,23 @@ class Connections:
                 self._writer = self._open("rw")
                 # Digests are scattered over their indexes: most of those pages come again.
                 self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                # A WAL that grew while somebody read for long shrinks when it begins anew.
+                self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             yield self._writer
+
+    def flush_wal(self) -> None:
+        """Have on the disk what was committed before, whoever did and however.
+
+        Only in a transaction of the writer: meanwhile nobody begins the WAL anew.
+
+        Raises:
+            LedgerUnavailable: it may be lost.
+        """
+        wal = self.path.with_name(self.path.name + "-wal")
+        try:
+            flush_file(wal)
+        except OSError as error:
+            raise LedgerUnavailable(f"{wal.name}: {error.strerror}; nothing was done") from error
 
     def forget_writer(self) -> None:
         """Close the write connection after an error that may have left it unusable."""
