@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ from pathlib import Path
 from agentguard.config.ledger_url import SQLITE
 from agentguard.config.workspace import Workspace
 from agentguard.durable_files import flush_folder, make_folders
-from agentguard.errors import LedgerCorrupt, LedgerError, LedgerUnavailable, VerificationFailed
+from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.ledger import Ledger
-from agentguard.ledger.storage.base import tree_size
 from agentguard.ledger.storage.open import open_storage, wall_clock
 from agentguard.ledger.storage.rollback_detection import keep
 from agentguard.ledger.verify import ACCEPTED, Checkpoints, verify, verify_tail
@@ -97,40 +97,49 @@ class AcceptedLedger:
 def accept_unverified(
     workspace: Workspace, *, by: str, reason: str, clock: Callable[[], int] | None = None
 ) -> AcceptedLedger:
-    """Go on with a ledger that its checkpoints don't prove: they are lost, or it is an old copy.
+    """Go on with a ledger that may lack its end: a restored copy, or one without its checkpoints.
 
     Nobody can tell what is missing. So the log says for good who went on, why, and what the old
     checkpoints proved (`verify` repeats it), and every job ends with all that lives in it: an
     approval that was used after the copy was made is not used again. What was reclassified, held
-    or recalled since then is lost, and must be done again.
+    or recalled since then is lost, and must be done again. Checkpoints that prove something else
+    are set aside.
 
     Args:
         by: the person who answers for it.
         reason: in that person's words.
 
     Raises:
-        LedgerError: the ledger opens without this, can't be read or written, or does not agree
-            with itself.
+        LedgerCorrupt: the ledger does not agree with itself.
+        LedgerUnavailable: it can't be read or written.
+        ConfigError: there is no log key.
     """
-    because, proved = _refusal(workspace, clock)
     known = checkpoints_of(workspace)
-    fresh = Checkpoints(
-        path=known.path.with_name(known.path.name + ".new"),
-        origin=known.origin,
-        key=load_log_key(workspace.log_key),
-    )
-    fresh.path.unlink(missing_ok=True)  # of an attempt that did not come to its end
-    storage = open_storage(workspace.ledger, clock=clock, checkpoints=fresh)
+    refused = _refusal(workspace, clock)
+    checkpoints = known
+    if refused is not None:
+        checkpoints = Checkpoints(
+            path=known.path.with_name(known.path.name + ".new"),
+            origin=known.origin,
+            key=load_log_key(workspace.log_key),
+        )
+        checkpoints.path.unlink(missing_ok=True)  # of an attempt that did not come to its end
+    storage = open_storage(workspace.ledger, clock=clock, checkpoints=checkpoints)
     try:
-        if fresh.newest() is None:
-            keep(fresh, 0, merkle.EMPTY_ROOT)
+        if checkpoints.newest() is None:
+            keep(checkpoints, 0, merkle.EMPTY_ROOT)
         try:
-            verify(storage, fresh)
+            verify(storage, checkpoints)
         except VerificationFailed as error:
             raise LedgerCorrupt(f"the ledger does not agree with itself: {error}") from error
-        with storage.read() as reader:
-            size = tree_size(reader)
-        body = {"person": by, "reason": reason, "because": because, "proved": proved, "size": size}
+        size = storage.tree_size()
+        body = {
+            "person": by,
+            "reason": reason,
+            "because": refused or "it was not refused",
+            "proved": _proved(known),
+            "size": size,
+        }
         storage.submit(lambda tx: tx.record(ACCEPTED, body), durable=True).result()
         ledger = Ledger(storage, clock=storage.clock)
         jobs = [str(row["id"]) for row in ledger.all("SELECT id FROM jobs WHERE state <> 'ended'")]
@@ -139,33 +148,43 @@ def accept_unverified(
         storage.sign()
     finally:
         storage.close()
-    return AcceptedLedger(records=size, jobs=len(jobs), set_aside=_put_in_place(fresh.path, known))
+    aside = None if refused is None else _put_in_place(checkpoints.path, known)
+    return AcceptedLedger(records=size, jobs=len(jobs), set_aside=aside)
 
 
-def _refusal(workspace: Workspace, clock: Callable[[], int] | None) -> tuple[str, int | None]:
-    """Why a ledger does not open, and how many records its checkpoints prove, if they say it."""
+def _refusal(workspace: Workspace, clock: Callable[[], int] | None) -> str | None:
+    """Why a ledger does not open; None: it does."""
     try:
         open_ledger(workspace, clock=clock).storage.close()
     except LedgerCorrupt as error:
-        proved = None
-        with contextlib.suppress(VerificationFailed):
-            newest = checkpoints_of(workspace).newest()
-            proved = None if newest is None else newest[0].size
-        return str(error), proved
-    raise LedgerError("the ledger opens, and its checkpoints prove it: there is nothing to accept")
+        return str(error)
+    return None
+
+
+def _proved(checkpoints: Checkpoints) -> int | None:
+    """How many records a file of checkpoints proves; None: it says nothing that can be read."""
+    try:
+        newest = checkpoints.newest()
+    except VerificationFailed:
+        return None
+    return None if newest is None else newest[0].size
 
 
 def _put_in_place(fresh: Path, known: Checkpoints) -> Path | None:
     """The new file in place of the known one, which stays beside it under another name."""
-    aside = None
     try:
-        if known.path.exists():
-            number = 1
-            while (aside := known.path.with_name(f"{known.path.name}.{number}")).exists():
-                number += 1
-            os.link(known.path, aside)
+        aside = _link_aside(known.path) if known.path.exists() else None
         os.replace(fresh, known.path)
         flush_folder(known.path.parent)
     except OSError as error:
         raise LedgerUnavailable(f"{known.path.name}: {error.strerror}") from error
     return aside
+
+
+def _link_aside(path: Path) -> Path:
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.{number}")
+        with contextlib.suppress(FileExistsError):
+            os.link(path, aside)
+            return aside
+    raise AssertionError("numbers do not end")
