@@ -220,7 +220,10 @@ class Guard:
                 " drafts one)"
             )
         if not same_tool(bound, tool):
-            raise BindingError(f"another tool than this one is bound under the name {tool.name}")
+            raise BindingError(
+                f"another tool than this one is bound under the name {tool.name}: its class,"
+                " function or state differs; give it a name and a Binding of its own"
+            )
         self._require_started(bound)
         return bound
 

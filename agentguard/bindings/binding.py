@@ -14,6 +14,7 @@ from langchain_core.tools import tool as make_tool
 from agentguard.bindings.mcp import McpTool, origin
 from agentguard.bindings.probe import Probe, require_probe
 from agentguard.bindings.result_paths import Located, require_located
+from agentguard.bindings.tool_class import require_upstream_class
 from agentguard.errors import BindingError
 from agentguard.model import GENERATED, OutsideEffect, Stage
 
@@ -223,6 +224,7 @@ class Binding:
         for path, tools in started_by.items():
             if not tools:
                 raise BindingError(f"{name}.{path}: name the tool that starts the operation")
+        require_upstream_class(made)
         _require_pinned(made, mcp, sends=bool(forms or texts), destination=destination)
         if probe is not None:
             require_probe(name, probe, known_effect)

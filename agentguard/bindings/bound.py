@@ -39,6 +39,7 @@ from agentguard.bindings.model_schema import (
 )
 from agentguard.bindings.probe import Attempt, Probe
 from agentguard.bindings.result_paths import OPERATION
+from agentguard.bindings.tool_class import require_upstream_class, runs_alike
 from agentguard.canonical import canonical, digest, plain
 from agentguard.content.text.scan import looks_like_locator
 from agentguard.errors import BindingError, CanonicalError
@@ -92,6 +93,13 @@ class Bound:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
             raise BindingError(f"{self.name}: its schema has no canonical form: {error}") from error
+
+    def runs(self, tool: BaseTool) -> BaseTool:
+        """Which object runs when a tool that passed `same_tool` is called: the one that was bound.
+
+        Each session makes MCP tools anew, and an old one's is closed: there it is the one given.
+        """
+        return self.binding.tool if self.binding.mcp is None else tool
 
     @property
     def carries_text(self) -> bool:
@@ -384,24 +392,15 @@ class Bound:
 
 
 def same_tool(bound: Bound, tool: BaseTool) -> bool:
-    """Whether a tool object is the one that was bound, or a copy with the same code and schema.
+    """Whether a tool object is the one that was bound, or a copy of it with the same state.
 
     Raises:
-        BindingError: an MCP tool other than the one that was pinned, saying what differs.
+        BindingError: an MCP tool other than the one that was pinned, or one whose class overrides
+            what runs before `_run`, saying what differs.
     """
-    if bound.binding.mcp is not None:
-        bound.binding.mcp.require(tool)
-        return True
-    original = bound.binding.tool
-    if tool is original:
-        return True
-    code = [getattr(tool, "func", None), getattr(tool, "coroutine", None)]
-    known = [getattr(original, "func", None), getattr(original, "coroutine", None)]
-    alike = tool.args_schema is original.args_schema or tool.args_schema == original.args_schema
-    return (
-        type(tool) is type(original)
-        and any(known)
-        and code == known
-        and alike
-        and tool.response_format == original.response_format
-    )
+    pin, original = bound.binding.mcp, bound.binding.tool
+    if pin is not None:
+        pin.require(tool)
+    require_upstream_class(original)
+    require_upstream_class(tool)
+    return pin is not None or tool is original or runs_alike(original, tool)

@@ -12,6 +12,7 @@ from agentguard.bindings.argument_paths import Shape, is_encoded
 from agentguard.bindings.binding import SPLIT, SUFFIX
 from agentguard.bindings.mcp import origin
 from agentguard.bindings.model_schema import json_schema
+from agentguard.bindings.tool_class import require_upstream_class
 from agentguard.errors import BindingError
 from agentguard.model import Stage
 
@@ -53,6 +54,7 @@ def draft(tool: BaseTool, called: str = "") -> str:
     Raises:
         BindingError: the tool can't be bound as it is; the message says why.
     """
+    require_upstream_class(tool)
     if not called:  # an MCP server chose the name: it must not become code
         called = tool.name if tool.name.isidentifier() else "tool"
     forms: dict[str, str] = {}

@@ -18,6 +18,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
+from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.request import Call
 from agentguard.errors import BindingError, LedgerError
@@ -42,8 +43,9 @@ def guarded(
         BindingError: the tool is not bound, bound as another tool, or runs unguarded agents.
     """
     known = seat_of(tool)
-    original = known.tool if known is not None else tool
-    bound = guard.bound_for(original)
+    given = known.tool if known is not None else tool
+    bound = guard.bound_for(given)
+    original = bound.runs(given)
     inside = unguarded_inside(original, seat_of)
     if inside:
         raise BindingError(
@@ -51,7 +53,8 @@ def guarded(
             " of them GuardMiddleware in its own middleware, or guarded tools only"
         )
     seat = Seat(guard, original, bound, agents=agents, gate=gate)
-    update: dict[str, Any] = {"args_schema": bound.args_schema}
+    shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
+    update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
         function = getattr(original, name, None)
         if function is not None:
