@@ -29,7 +29,7 @@ from agentguard.bindings.argument_paths import (
 )
 from agentguard.bindings.binding import SUFFIX, Arg, Binding, Form, Returned
 from agentguard.bindings.draft import draft, told
-from agentguard.bindings.mcp import McpTool
+from agentguard.bindings.mcp import McpTool, require_place, require_same_endpoint
 from agentguard.bindings.model_schema import (
     call_schema,
     facing_json,
@@ -214,8 +214,10 @@ class Bound:
         binding = self.binding
         mcp = binding.mcp
         pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}
+        local = {"local": True} if binding.local else {}
         return {
             **pinned,
+            **local,
             "tool": self.name,
             "schema": self._shape.steady(self._json_schema),
             "stage": binding.stage,
@@ -398,9 +400,17 @@ def same_tool(bound: Bound, tool: BaseTool) -> bool:
         BindingError: an MCP tool other than the one that was pinned, or one whose class overrides
             what runs before `_run`, saying what differs.
     """
-    pin, original = bound.binding.mcp, bound.binding.tool
+    binding = bound.binding
+    pin, original = binding.mcp, binding.tool
     if pin is not None:
         pin.require(tool)
+        require_same_endpoint(original, tool)
+        require_place(
+            tool,
+            sends=bool(binding.assets or binding.texts),
+            placed=binding.destination is not None,
+            local=binding.local,
+        )
     require_upstream_class(original)
     require_upstream_class(tool)
     return pin is not None or tool is original or runs_alike(original, tool)

@@ -12,6 +12,7 @@ from agentguard.bindings.argument_paths import Shape, is_encoded
 from agentguard.bindings.binding import SPLIT, SUFFIX
 from agentguard.bindings.mcp import origin
 from agentguard.bindings.model_schema import json_schema
+from agentguard.bindings.reach import reach_of
 from agentguard.bindings.tool_class import require_upstream_class
 from agentguard.errors import BindingError
 from agentguard.model import Stage
@@ -106,7 +107,9 @@ def draft(tool: BaseTool, called: str = "") -> str:
     pin = "" if came is None else (
         f", mcp=McpTool(server={came.server!r}, name={came.name!r}, schema={came.schema!r})"
     )  # fmt: skip
-    return f'Binding({called}, stage="{stage}"{lists}{destination}{long}{effect}{pin})'
+    unsure = came.remote is None if came is not None else reach_of(tool) is not None
+    local = ', local="?"' if unsure and not destination else ""
+    return f'Binding({called}, stage="{stage}"{lists}{destination}{long}{effect}{pin}{local})'
 
 
 def _require_one_thing(tool: BaseTool, words: str, names: set[str], writes: bool) -> None:

@@ -28,6 +28,7 @@ class _Plain(BaseTool):
 _BASES = frozenset({*StructuredTool.__mro__, *Tool.__mro__})
 _FIELDS = frozenset({*StructuredTool.model_fields, *Tool.model_fields})
 _UPSTREAM = frozenset(name for base in _BASES for name in vars(base))
+_TAKEN = _UPSTREAM | _FIELDS
 _PRIVATE = frozenset(
     name for base in _BASES for name in getattr(base, "__private_attributes__", ())
 )
@@ -97,7 +98,7 @@ def _overridden(kind: type[BaseTool]) -> set[str]:
             elif name in _FREE:
                 continue
             elif _is_dunder(name) or (
-                name in _UPSTREAM | _FIELDS and name not in resolved and name not in _PRIVATE
+                name in _TAKEN and name not in resolved and name not in _PRIVATE
             ):
                 found.add(name)
         resolved |= set(vars(base))

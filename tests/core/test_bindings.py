@@ -110,6 +110,7 @@ FILM_MEANING: dict[str, Any] = {
         ({"assets": {"source": "bytes"}}, "takes text"),
         ({"stage": "approve"}, "approve"),
         ({"stage": None}, "name its stage"),
+        ({"destination": "images", "interrupts": True}, "must not pause"),
     ],
 )
 def test_a_contradiction_is_found_when_the_tool_is_bound(change: Any, said: str) -> None:

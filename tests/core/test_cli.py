@@ -387,6 +387,40 @@ def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
     assert "expected Bindings" in found[2]["text"]
 
 
+CLIENT_TOOL = """
+import http.client
+from langchain_core.tools import tool
+from agentguard import Binding
+there = http.client.HTTPConnection("127.0.0.1", 9)
+@tool
+def size_it(prompt: str) -> str:
+    'Size it.'
+    return str(there)
+"""
+
+
+def test_a_tool_that_holds_a_client_is_drafted_and_looked_at(workspace: Shell) -> None:
+    (workspace.folder / "clitools_client.py").write_text(CLIENT_TOOL, "utf-8")
+    out, _ = workspace.both("bind", "clitools_client:size_it")
+    assert 'Binding(size_it, stage="edit", texts=[\'prompt\'], local="?")' in out
+    for word, module, code in (('"?"', "clitools_asks", 1), ("True", "clitools_says", 0)):
+        (workspace.folder / f"{module}.py").write_text(
+            f'{CLIENT_TOOL}B = [Binding(size_it, stage="edit", texts=["prompt"], local={word})]\n',
+            "utf-8",
+        )
+        said = findings(workspace, "--bindings", f"{module}:B", code=code)
+        if code:
+            assert any(
+                "size_it: got local='?', expected True" in one for one in said["bad bindings"]
+            )
+        else:
+            assert any(
+                "size_it is bound with local=True, and has an object of http.client.HTTPConnection"
+                in one
+                for one in said["look bindings"]
+            )
+
+
 def test_a_drafted_operation_that_nobody_decided_on_is_red(workspace: Shell) -> None:
     (workspace.folder / "clitools_long.py").write_text(
         "from langchain_core.tools import tool\nfrom agentguard import Binding\n"

@@ -256,6 +256,8 @@ def _alarms(workspace: Workspace) -> Iterator[Finding]:
 def _bindings(
     workspace: Workspace, policy: Policy | None, named: str, sound_key: bool
 ) -> Iterator[Finding]:
+    from agentguard.bindings.reach import reach_of
+
     try:
         _, found = import_object(named)
     except BindingError as error:
@@ -280,6 +282,13 @@ def _bindings(
                     continue
                 stages.add(bound.binding.stage)
                 yield ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
+                reached = reach_of(bound.binding.tool) if bound.binding.local else None
+                if reached is not None:
+                    yield look(
+                        "bindings",
+                        f"{bound.name} is bound with local=True, and has {reached}",
+                        "if what it is given leaves this machine, say destination= instead",
+                    )
                 if bound.binding.effect in _PROBED and bound.binding.probe is None:
                     yield look(
                         "bindings",
