@@ -42,6 +42,29 @@ class Execution:
         self.broker = broker
         self.limits = limits
 
+    def refusal(self, call: Call) -> Refused | None:
+        """Why a call may not reach its tool; None if it is permitted, or was begun before.
+
+        It reads what was recorded and claims nothing: the tool's claim decides on current facts.
+
+        Raises:
+            LedgerError: that can't be read.
+        """
+        try:
+            with self.ledger.snapshot() as reads:
+                _, prepared, row = self.gate.recorded(call, reads)
+                if self._grant(prepared.request, reads) is not None:
+                    return None
+                if asked_of(row, reads) is None:
+                    return Refused(row["reason"], policy="not-granted")
+            decision = self.gate.waiting(call).decision
+        except Refused as refusal:
+            self.gate.record_refusal(call, refusal)
+            return refusal
+        if decision.effect is Effect.PERMIT:
+            return None
+        return Refused(decision.reason, policy="not-granted")
+
     def claim(self, call: Call) -> Claim | Replay:
         """Rebuild the Request from what would run now, decide again, and claim its Grant.
 
@@ -54,7 +77,7 @@ class Execution:
             with self.ledger.snapshot() as reads:
                 call, prepared, row = self.gate.recorded(call, reads)
                 request = prepared.request
-                grant = reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
+                grant = self._grant(request, reads)
                 approval = asked_of(row, reads)
                 if grant is not None:
                     done = self._done(grant, reads)
@@ -305,6 +328,9 @@ class Execution:
         """Where what a call returned may be fetched from (I3)."""
         named = self.workspace.destinations.get(request.destination or "")
         return named.hosts if named is not None else frozenset()
+
+    def _grant(self, request: Request, reads: Reads) -> Row | None:
+        return reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
 
     def _done(self, grant: Row, reads: Reads) -> Replay | None:
         """What came of a Grant that was used before; None if it may be claimed now.

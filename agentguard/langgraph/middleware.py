@@ -1,8 +1,8 @@
 """`GuardMiddleware`: the same gate for `create_agent` and deep agents.
 
 It adds no graph node: `wrap_tool_call` is the gate (one call per task there, so interrupts are per
-call), `wrap_model_call` shows the model guarded tools only. List it last, so that it judges final
-arguments; over guarded tools it is safe anywhere, since the tool itself claims the Grant.
+call), `wrap_model_call` shows the model guarded tools only. List it last: then it judges final
+arguments, and nothing stands between it and the tool. Behind another wrapper it refuses every call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from agentguard.langgraph.runtime import (
     authorize_inline,
     known_agents,
     make_call,
-    refuse_unknown,
+    refuse,
 )
 from agentguard.model import Stage
 
@@ -67,7 +67,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
         """Authorize one call, wait for people if they are asked, then run the guarded tool."""
         request = _with_own_state(request)
-        tool = self._gate(request)
+        tool = self._gate(request, handler)
         if isinstance(tool, ToolMessage):
             return tool
         return handler(request.override(tool=tool))
@@ -77,7 +77,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> Any:
         """See `wrap_tool_call`; both are set, or a synchronous run would skip the gate."""
         request = _with_own_state(request)
-        tool = await asyncio.to_thread(self._gate, request)
+        tool = await asyncio.to_thread(self._gate, request, handler)
         if isinstance(tool, ToolMessage):
             return tool
         return await handler(request.override(tool=tool))
@@ -149,22 +149,36 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             self._copies[id(tool)] = known
         return known[1]
 
-    def _gate(self, request: ToolCallRequest) -> BaseTool | ToolMessage:
+    def _gate(self, request: ToolCallRequest, handler: Any) -> BaseTool | ToolMessage:
         call = request.tool_call
+        inside = _upstream.inside_of(handler)
+        if inside is None or inside:
+            return self._refusal(request, Refused(_not_innermost(inside), policy="not-innermost"))
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
-            configurable = request.runtime.config.get("configurable", {})
-            refuse_unknown(self._guard, call["name"], configurable)
-            return _refusal(call, f"there is no tool {sayable(call['name'])} in this agent")
+            reason = f"there is no tool {sayable(call['name'])} in this agent"
+            return self._refusal(request, Refused(reason, policy="unknown-tool"))
         try:
             copy = self._copy(tool)
         except BindingError as error:
-            return _refusal(call, str(error))
+            return self._refusal(request, Refused(str(error), policy="not-bound"))
         seat = seat_of(copy)
         if seat is None:
-            return _refusal(call, f"{tool.name} is not guarded")
+            reason = f"{tool.name} is not guarded"
+            return self._refusal(request, Refused(reason, policy="not-bound"))
         authorize_inline(self._guard, lambda: self._call(seat, request))
         return copy
+
+    def _refusal(self, request: ToolCallRequest, refusal: Refused) -> ToolMessage:
+        call = request.tool_call
+        configurable = request.runtime.config.get("configurable", {})
+        refuse(self._guard, call["name"], configurable, refusal)
+        return ToolMessage(
+            content=refusal.reason,
+            tool_call_id=call["id"] or "",
+            name=call["name"],
+            status="error",
+        )
 
     def _call(self, seat: Seat, request: ToolCallRequest) -> Call:
         configurable = request.runtime.config.get("configurable", {})
@@ -204,7 +218,14 @@ def _source(state: Any, call_id: str) -> str | None:
     return None
 
 
-def _refusal(call: Mapping[str, Any], text: str) -> ToolMessage:
-    return ToolMessage(
-        content=text, tool_call_id=call["id"] or "", name=call["name"], status="error"
+def _not_innermost(inside: list[str] | None) -> str:
+    if inside is None:
+        return (
+            "refused: GuardMiddleware doesn't know what it would call, so it can't say what would"
+            " run; give it to create_agent(middleware=[...]), as the last in the list"
+        )
+    names = ", ".join(inside)
+    return (
+        f"refused: list GuardMiddleware last: {names} runs inside it and could change what was"
+        f" decided on. Move {names} in front of it, in create_agent(middleware=[...])"
     )

@@ -15,16 +15,16 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
-from agentguard.calls.request import Call, Refused
+from agentguard.calls.request import Call, Refused, sayable
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
@@ -33,11 +33,12 @@ from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.nested_agents import tool_nodes, unguarded
 from agentguard.langgraph.runtime import (
     Agents,
-    agent_for,
     await_people,
     known_agents,
     make_call,
+    refuse,
     refuse_unknown,
+    require_stage,
 )
 from agentguard.model import Effect, Stage
 
@@ -120,21 +121,21 @@ def _require_named(
 
 
 def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:
+    changed = _upstream.overridden(node)
+    if changed:
+        raise BindingError(
+            f"{name}: {type(node).__name__} changes {', '.join(changed)} of ToolNode, so nobody"
+            " knows what it runs; use ToolNode itself, with wrap_tool_call=... and"
+            " awrap_tool_call=... around its calls"
+        )
     copies: dict[str, BaseTool] = {}
     for key, tool in node.tools_by_name.items():
         if key != tool.name:
             raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
         copy_ = guarded(guard, tool, agents=agents)
         seat = seat_of(copy_)
-        stage = seat.bound.binding.stage if seat is not None else None
-        if stage is not None:
-            agent = agent_for(agents, stage)
-            known = guard.workspace.agents.get(agent or "")
-            if known is None or stage not in known.stages:
-                raise BindingError(
-                    f"{name}: {tool.name} belongs to the {stage} stage, which"
-                    f" {agent or 'no named agent'} does not take"
-                )
+        if seat is not None:
+            require_stage(guard, name, seat.bound, agents)
         copies[key] = copy_
     node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
 
@@ -147,7 +148,7 @@ def _rewrite(
         if taken in builder.nodes:
             raise BindingError(f"the graph already has a node {taken}; rename it")
     spec = builder.nodes[name]
-    gate = _Gate(guard, node, execute=execute, ask=ask)
+    gate = _Gate(guard, node, name=name, execute=execute, ask=ask)
     builder.nodes[name] = replace(
         spec,
         runnable=_upstream.RunnableCallable(gate.authorize, gate.aauthorize, name=name),
@@ -197,12 +198,61 @@ def _nothing(state: Any) -> dict[str, Any]:
 class _Gate:
     """The bodies of one ToolNode's authorize and ask nodes."""
 
-    def __init__(self, guard: Guard, node: ToolNode, *, execute: str, ask: str) -> None:
+    def __init__(self, guard: Guard, node: ToolNode, *, name: str, execute: str, ask: str) -> None:
         self._guard = guard
         self._node = node
+        self._name = name
         self._tools = dict(node.tools_by_name)
         self._execute = execute
         self._ask = ask
+        self._unwrapped = _upstream.unwrapped(node)
+        self._wrappers = self._innermost(_upstream.wrappers_of(node))
+        _upstream.set_wrappers(node, *self._wrappers)
+
+    def _innermost(self, wrappers: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The developer's wrappers around ours: whatever they hand on is looked at again (I5)."""
+        sync, asynchronous = (getattr(each, "around", each) for each in wrappers)
+
+        def wrap(request: Any, execute: Any) -> Any:
+            given = copy.deepcopy(request.tool_call)
+
+            def ours(inner: Any) -> Any:
+                refusal = self._changed(sync, given, inner)
+                return execute(inner) if refusal is None else refusal
+
+            return sync(request, ours)
+
+        async def awrap(request: Any, execute: Any) -> Any:
+            given = copy.deepcopy(request.tool_call)
+
+            async def ours(inner: Any) -> Any:
+                refusal = self._changed(asynchronous, given, inner)
+                return await execute(inner) if refusal is None else refusal
+
+            return await asynchronous(request, ours)
+
+        wrap.__dict__["around"] = sync
+        awrap.__dict__["around"] = asynchronous
+        return (wrap if sync is not None else None, awrap if asynchronous is not None else None)
+
+    def _changed(self, wrapper: Any, given: Mapping[str, Any], inner: Any) -> ToolMessage | None:
+        """The refusal of a call that a wrapper changed after it was decided on, else None."""
+        tool, call = inner.tool, inner.tool_call
+        name = given["name"]
+        if tool is None or seat_of(tool) is None or self._node.tools_by_name.get(name) is not tool:
+            what = f"hands {sayable(name)} to a tool that is not the guarded one"
+        elif call != given:
+            what = f"changes the call of {sayable(name)} after it was decided on"
+        else:
+            return None
+        who = getattr(wrapper, "__qualname__", type(wrapper).__qualname__)
+        reason = (
+            f"refused: the wrapper {who} of {self._name} {what}; do that in a node before"
+            f" {self._name}, and let the wrapper pass on what it was given"
+        )
+        refuse(self._guard, name, inner.runtime.config.get("configurable", {}),
+               Refused(reason, policy="not-innermost"))  # fmt: skip
+        return _error(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         self._keep_guarded()
@@ -220,7 +270,7 @@ class _Gate:
         for call, effect in zip(calls, effects, strict=True):
             if effect is Effect.ASK:
                 alone.append(Send(self._ask, [_plain_call(call)]))
-            elif self._pauses_itself(call):
+            elif effect is Effect.PERMIT and self._pauses_itself(call):
                 alone.append(Send(self._execute, [_plain_call(call)]))
             else:
                 together.append(_plain_call(call))
@@ -231,12 +281,69 @@ class _Gate:
         return await asyncio.to_thread(self.authorize, input, config)
 
     def execute(self, input: Any, config: RunnableConfig) -> Any:
+        """Answer what may not run, and hand the rest to the developer's ToolNode."""
         self._keep_guarded()
-        return self._node.invoke(self._calls_only(input), config)
+        sorted_ = self._sorted(input, config)
+        if not sorted_.calls:  # upstream adds no message
+            return self._node.invoke(input, config)
+        outputs: list[Any] = [sorted_.refusals]
+        if sorted_.off_schema:
+            outputs.append(self._unwrapped.invoke(sorted_.off_schema, config))
+        if sorted_.permitted:
+            outputs.append(self._node.invoke(sorted_.permitted, config))
+        return _together(outputs, sorted_.calls, key=_upstream.messages_key(self._node))
 
     async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
+        """See `execute`."""
         self._keep_guarded()
-        return await self._node.ainvoke(self._calls_only(input), config)
+        sorted_ = await asyncio.to_thread(self._sorted, input, config)
+        if not sorted_.calls:
+            return await self._node.ainvoke(input, config)
+        outputs: list[Any] = [sorted_.refusals]
+        if sorted_.off_schema:
+            outputs.append(await self._unwrapped.ainvoke(sorted_.off_schema, config))
+        if sorted_.permitted:
+            outputs.append(await self._node.ainvoke(sorted_.permitted, config))
+        return _together(outputs, sorted_.calls, key=_upstream.messages_key(self._node))
+
+    def _sorted(self, input: Any, config: RunnableConfig) -> _Sorted:
+        """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
+
+        The gate sends calls that it decided on; whoever else sends, the ledger knows nothing of it.
+        """
+        calls, _ = _upstream.parse_calls(self._node, input)
+        sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
+        for call in sorted_.calls:
+            seat = self._seated(call)
+            refusal = self._refusal(seat, call, config)
+            if refusal is None:
+                sorted_.permitted.append(call)
+            elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
+                sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
+            else:
+                sorted_.refusals.append(_error(call, refusal.reason))
+        return sorted_
+
+    def _refusal(
+        self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig
+    ) -> Refused | None:
+        if seat is None:
+            return Refused(self._unknown(call), policy="unknown-tool")
+        try:
+            made = self._made(seat, call, config.get("configurable", {}), None)
+            return self._guard.execution.refusal(made)
+        except Refused as refusal:
+            return refusal
+        except LedgerError:
+            reason = "the ledger is unavailable, so nothing was done; try again later"
+            return Refused(reason, policy="ledger")
+
+    def _unknown(self, call: Mapping[str, Any]) -> str:
+        name = call.get("name")
+        if not isinstance(name, str) or name not in self._node.tools_by_name:
+            there = ", ".join(self._node.tools_by_name)
+            return f"there is no tool {sayable(name)} here; there is {there or 'none'}"
+        return "the call can't be read: it needs an id, and its arguments in a mapping"
 
     def _keep_guarded(self) -> None:
         """Put back what was guarded if somebody changed the ToolNode since (I5, trap 10)."""
@@ -247,25 +354,16 @@ class _Gate:
                 table[name] = self._tools[name]
             else:
                 del table[name]
-
-    def _calls_only(self, input: Any) -> Any:
-        """The calls of a payload without the state it may have brought (trap 9).
-
-        The gate sends calls only; whoever else sends, its state is not the graph's.
-        """
-        calls, _ = _upstream.parse_calls(self._node, input)
-        return [_plain_call(call) for call in calls] or input
+        if _upstream.wrappers_of(self._node) != self._wrappers:
+            _log.error("%s: its wrappers were changed since protect(); put back", self._execute)
+            _upstream.set_wrappers(self._node, *self._wrappers)
 
     def wait(self, input: Any, config: RunnableConfig) -> Any:
         self._await_people(input, config)
-        if self._any_pauses_itself(input):
-            return self._elsewhere(input)
         return self.execute(input, config)
 
     async def await_(self, input: Any, config: RunnableConfig) -> Any:
         await asyncio.to_thread(self._await_people, input, config)
-        if self._any_pauses_itself(input):
-            return self._elsewhere(input)
         return await self.aexecute(input, config)
 
     def _seated(self, call: Mapping[str, Any]) -> Seat | None:
@@ -295,18 +393,9 @@ class _Gate:
             messages=messages,
         )
 
-    def _any_pauses_itself(self, input: Any) -> bool:
-        calls, _ = _upstream.parse_calls(self._node, input)
-        return any(self._pauses_itself(call) for call in calls)
-
     def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
         seat = self._seated(call)
         return seat is not None and seat.bound.binding.interrupts
-
-    def _elsewhere(self, input: Any) -> Command[Any]:
-        """Run it in a task of its own: the resume that woke this one must not answer the tool."""
-        calls, _ = _upstream.parse_calls(self._node, input)
-        return Command(goto=[Send(self._execute, [_plain_call(call)]) for call in calls])
 
     def _await_people(self, input: Any, config: RunnableConfig) -> None:
         calls, _ = _upstream.parse_calls(self._node, input)
@@ -363,6 +452,50 @@ class _Gate:
                 {"tool": name, "policy": refusal.policy, "reason": refusal.reason}
             )
             return None
+
+
+_OFF_SCHEMA = "agentguard.arguments"
+
+
+class _Sorted(NamedTuple):
+    """The calls of a payload, by who answers them."""
+
+    calls: list[dict[str, Any]]
+    permitted: list[dict[str, Any]]
+    off_schema: list[dict[str, Any]]
+    refusals: list[ToolMessage]
+
+
+def _together(outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]], *, key: str) -> Any:
+    """What a ToolNode would have returned for all calls: their messages in the calls' order.
+
+    Args:
+        outputs: messages, and what ToolNodes returned for some of the calls each.
+    """
+    order = {call["id"]: number for number, call in enumerate(calls)}
+    messages: list[Any] = []
+    others: list[Any] = []  # Commands, as ToolNode lists them
+    for output in outputs:
+        if isinstance(output, Mapping):
+            messages += output[key]
+        elif output and isinstance(output[0], ToolMessage):
+            messages += output
+        else:
+            others += output
+    messages.sort(key=lambda m: order.get(getattr(m, "tool_call_id", None), len(order)))
+    if not others:
+        return {key: messages}
+    return [{key: messages}, *others] if messages else others
+
+
+def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
+    name, id = call.get("name"), call.get("id")
+    return ToolMessage(
+        content=reason,
+        name=name if isinstance(name, str) else None,
+        tool_call_id=id if isinstance(id, str) else "",
+        status="error",
+    )
 
 
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 
 from agentguard.bindings.bound import Bound
 from agentguard.calls.authorize import Waiting
-from agentguard.calls.request import Call, Refused, call_key, call_name, freeze
+from agentguard.calls.request import Call, Refused, call_key, call_name, freeze, sayable
 from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
@@ -87,6 +87,42 @@ def known_agents(
     return by_stage
 
 
+def require_stage(guard: Guard, where: str, bound: Bound, agents: Agents) -> None:
+    """Require that a tool's stage is one that its agent takes.
+
+    Args:
+        where: the ToolNode or middleware that would run it, for the error.
+
+    Raises:
+        BindingError: naming tool, stage and agent.
+    """
+    stage = bound.binding.stage
+    if stage is None:
+        return
+    agent = agent_for(agents, stage)
+    known = guard.workspace.agents.get(agent or "")
+    if known is None or stage not in known.stages:
+        raise BindingError(
+            f"{where}: {bound.name} belongs to the {stage} stage, which"
+            f" {agent or 'no named agent'} does not take; take {bound.name} out of this loop, or"
+            f' name an agent of that stage: {{"{stage}": ...}}'
+        )
+
+
+def refuse(guard: Guard, name: object, configurable: Mapping[str, Any], refusal: Refused) -> None:
+    """Record and log that a call was refused before anything could be decided about it."""
+    job = _job_of(guard, configurable)
+    _log.warning("refused %s: %s", sayable(name), refusal.reason)
+    body = {
+        "tool": sayable(name),
+        "job": job.id if job is not None else "",
+        "policy": refusal.policy,
+        "reason": refusal.reason[:500],
+    }
+    with contextlib.suppress(LedgerError):  # nothing runs either way
+        guard.ledger.refuse(body)
+
+
 class _NoJob(Refused):
     """A run belongs to no job that this process holds; its call may wait in one that was left."""
 
@@ -154,10 +190,14 @@ def make_call(
 
 def refuse_unknown(guard: Guard, name: str, configurable: Mapping[str, Any]) -> None:
     """Record that a model called a tool which is not there, in the job that the run was in."""
-    job: Job | None = None
-    with contextlib.suppress(JobError):
-        job = guard.jobs.find(configurable)
+    job = _job_of(guard, configurable)
     guard.gate.refuse_unknown(name, job.id if job is not None else None)
+
+
+def _job_of(guard: Guard, configurable: Mapping[str, Any]) -> Job | None:
+    with contextlib.suppress(JobError):
+        return guard.jobs.find(configurable)
+    return None
 
 
 def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:

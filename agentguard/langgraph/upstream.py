@@ -6,8 +6,11 @@ moves it; langgraph-prebuilt is capped below its next minor version for the same
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import CodeType, FunctionType
 from typing import Any, Literal
 
 import langgraph.errors
@@ -16,8 +19,12 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _get_runnable_config_param
 from langgraph._internal._constants import (
+    CONFIG_KEY_CALL,
+    CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
+    NS_END,
+    NS_SEP,
 )
 from langgraph._internal._runnable import RunnableCallable
 from langgraph.prebuilt import ToolNode
@@ -25,14 +32,23 @@ from langgraph.prebuilt import ToolNode
 __all__ = [
     "RunnableCallable",
     "filled_by_run",
+    "graph_path",
     "has_checkpointer",
+    "inside_of",
     "is_invalid_resume",
     "messages_key",
     "messages_of",
+    "overridden",
     "parse_calls",
+    "set_wrappers",
+    "starts_over",
     "to_arguments",
+    "unwrapped",
     "wrappers_of",
 ]
+
+
+_METHOD_KINDS = (FunctionType, property, classmethod, staticmethod)
 
 
 def is_invalid_resume(error: BaseException) -> bool:
@@ -46,7 +62,30 @@ def is_invalid_resume(error: BaseException) -> bool:
 
 def has_checkpointer(configurable: Mapping[str, Any]) -> bool:
     """Whether an interrupt of this run can be resumed."""
-    return bool(configurable.get(CONFIG_KEY_CHECKPOINTER))
+    return bool(configurable.get(CONFIG_KEY_CHECKPOINTER)) and all(_keeps(configurable))
+
+
+def starts_over(configurable: Mapping[str, Any]) -> bool:
+    """Whether this run is in a graph that forgets, inside one that can be resumed.
+
+    Compiled with `checkpointer=False`, a subgraph begins anew after each pause of the outer graph.
+    """
+    keeps = list(_keeps(configurable))
+    return False in keeps and True in keeps[keeps.index(False) :]
+
+
+def graph_path(configurable: Mapping[str, Any]) -> str:
+    """The nodes that hold the graph of a run, from the outermost; empty for the outermost graph."""
+    parts = str(configurable.get(CONFIG_KEY_CHECKPOINT_NS, "")).split(NS_SEP)[:-1]
+    return ".".join(part.split(NS_END)[0] for part in parts)
+
+
+def _keeps(configurable: Mapping[str, Any]) -> Iterator[bool]:
+    """Of each graph around a task, the innermost first, whether it keeps checkpoints."""
+    while (call := configurable.get(CONFIG_KEY_CALL)) is not None:
+        loop = getattr(call.keywords.get("schedule_task"), "__self__", None)
+        yield getattr(loop, "checkpointer", None) is not None
+        configurable = getattr(loop, "config", {}).get("configurable", {})
 
 
 def state_of(config: RunnableConfig) -> dict[str, Any] | None:
@@ -61,6 +100,104 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
 def wrappers_of(node: ToolNode) -> tuple[Any, Any]:
     """The wrappers that a ToolNode was given for its calls: synchronous, asynchronous."""
     return node._wrap_tool_call, node._awrap_tool_call
+
+
+def set_wrappers(node: ToolNode, sync: Any, asynchronous: Any) -> None:
+    """Give a ToolNode other wrappers for its calls; None: it runs them without one."""
+    node._wrap_tool_call, node._awrap_tool_call = sync, asynchronous
+
+
+def unwrapped(node: ToolNode) -> ToolNode:
+    """A ToolNode with the same tools, messages and error handling, whose calls nothing wraps."""
+    return ToolNode(
+        list(node.tools_by_name.values()),
+        name=node.get_name(),
+        handle_tool_errors=node._handle_tool_errors,
+        messages_key=node._messages_key,
+    )
+
+
+def overridden(node: ToolNode) -> list[str]:
+    """The methods in which a node is not langgraph's own ToolNode: nobody knows what these run."""
+    changed = set(_overridden_by(type(node))) | _METHODS & set(vars(node))
+    for name, body in (("func", ToolNode._func), ("afunc", ToolNode._afunc)):
+        given = getattr(node, name)
+        if getattr(given, "__self__", None) is not node or given.__func__ is not body:
+            changed.add(name)
+    return sorted(changed)
+
+
+_METHODS = frozenset(
+    name
+    for name in dir(ToolNode)
+    if isinstance(inspect.getattr_static(ToolNode, name), _METHOD_KINDS) and name not in dir(object)
+)
+
+
+@functools.lru_cache(maxsize=64)
+def _overridden_by(kind: type[ToolNode]) -> frozenset[str]:
+    static = inspect.getattr_static
+    names = _METHODS | {"__getattribute__"}
+    return frozenset(name for name in names if static(kind, name) is not static(ToolNode, name))
+
+
+def _nested(function: Any, *names: str) -> frozenset[CodeType]:
+    """The bodies of functions that a function of the library defines inside itself."""
+    return frozenset(
+        code
+        for code in function.__code__.co_consts
+        if isinstance(code, CodeType) and code.co_name in names
+    )
+
+
+_EXECUTE = _nested(ToolNode._run_one, "execute") | _nested(
+    ToolNode._arun_one, "execute", "_sync_execute"
+)
+
+
+def inside_of(handler: Any) -> list[str] | None:
+    """What a wrapper's handler would run before the tool: names of wrappers, outermost first.
+
+    Empty for the ToolNode's own execution. None for a handler of unknown shape.
+    """
+    code = getattr(handler, "__code__", None)
+    if code in _EXECUTE:  # by its body: a name can be copied, as functools.wraps does
+        node = _closure(handler).get("self")
+        return [] if isinstance(node, ToolNode) and not overridden(node) else None
+    if getattr(handler, "__module__", None) != "langchain.agents.factory":
+        return None
+    names = list(dict.fromkeys(_wrapper_names(handler, seen=set())))
+    return names or None
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    """What a function holds of the functions around it; a cell that is not filled is left out."""
+    held: dict[str, Any] = {}
+    if inspect.isfunction(function):
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            with contextlib.suppress(ValueError):
+                held[name] = cell.cell_contents
+    return held
+
+
+def _wrapper_names(function: Any, *, seen: set[int]) -> Iterator[str]:
+    """The middleware whose bound methods a chain of langchain's composed wrappers holds."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    if inspect.ismethod(function):
+        yield type(function.__self__).__name__
+        return
+    if getattr(function, "__code__", None) in _EXECUTE:
+        return
+    held = _closure(function)
+    for name in sorted(held, reverse=True):  # `outer` before `inner`
+        if callable(held[name]):
+            yield from _wrapper_names(held[name], seen=seen)
 
 
 def messages_key(node: ToolNode) -> str:

@@ -1,10 +1,13 @@
-"""A chat model that says what a test wrote."""
+"""Chat models that say what a test wrote."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from pydantic import Field
 
 
 class Scripted(GenericFakeChatModel):
@@ -12,3 +15,25 @@ class Scripted(GenericFakeChatModel):
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
         return self
+
+
+def dangling(messages: Sequence[AnyMessage]) -> list[str]:
+    """The ids of calls without exactly one answer: a strict provider refuses such a history."""
+    asked = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
+    answered = [m.tool_call_id for m in messages if isinstance(m, ToolMessage)]
+    return [id for id in asked if answered.count(id or "") != 1 and id is not None]
+
+
+class Watching(Scripted):
+    """Notes at each wake the calls that dangle, and the tools and settings it was bound to."""
+
+    wakes: list[list[str]] = Field(default_factory=list)
+    given: list[Any] = Field(default_factory=list)
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        self.given.append((list(tools), kwargs))
+        return self
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self.wakes.append(dangling(messages))
+        return super()._generate(messages, *args, **kwargs)

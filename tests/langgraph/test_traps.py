@@ -263,7 +263,7 @@ def test_trap_7_a_middleware_inside_the_gate_cannot_change_arguments(
         else:
             state = agent.invoke(first, config)
     assert studio.world.count("publish") == 0
-    assert "not what was decided on" in results(state)[-1].content
+    assert "Rewriter runs inside it" in results(state)[-1].content
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
