@@ -94,6 +94,21 @@ def protect(
     return sealed
 
 
+def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) -> None:
+    """Refuse to compile a graph that starts over after each pause, and would repeat its effects."""
+    if checkpointer is not False:
+        return
+    for name, spec in builder.nodes.items():
+        gate = getattr(getattr(spec.runnable, "func", None), "__self__", None)
+        staged = gate.staged if isinstance(gate, _Gate) else []
+        if staged:
+            raise BindingError(
+                f"{name} runs {', '.join(staged)}, and compile(checkpointer=False) makes this graph"
+                " start over after each pause of a graph around it, so that they would run again;"
+                " leave checkpointer out: it keeps what the graph around it keeps"
+            )
+
+
 def _require_named(
     builder: StateGraph[Any, Any, Any, Any],
     nodes: Mapping[str, ToolNode],
@@ -208,6 +223,12 @@ class _Gate:
         self._unwrapped = _upstream.unwrapped(node)
         self._wrappers = self._innermost(_upstream.wrappers_of(node))
         _upstream.set_wrappers(node, *self._wrappers)
+
+    @property
+    def staged(self) -> list[str]:
+        """The names of its tools that have a stage, and so an effect or media."""
+        seats = {name: seat_of(tool) for name, tool in self._tools.items()}
+        return sorted(n for n, s in seats.items() if s is not None and s.media)
 
     def _innermost(self, wrappers: tuple[Any, Any]) -> tuple[Any, Any]:
         """The developer's wrappers around ours: whatever they hand on is looked at again (I5)."""
@@ -523,4 +544,9 @@ _CHANGES = (
 
 
 def _sealed_class(base: type[Any]) -> type[Any]:
-    return type(f"Sealed{base.__name__}", (base,), dict.fromkeys(_CHANGES, _refuse_change))
+    def compile(self: Any, checkpointer: Any = None, **kwargs: Any) -> Any:
+        _require_memory(self, checkpointer)
+        return base.compile(self, checkpointer, **kwargs)
+
+    namespace = {**dict.fromkeys(_CHANGES, _refuse_change), "compile": compile}
+    return type(f"Sealed{base.__name__}", (base,), namespace)

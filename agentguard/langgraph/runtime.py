@@ -30,6 +30,12 @@ _AGAIN = (
     " approve`, under their own key; then resume this thread."
 )
 
+_STARTS_OVER = (
+    "nothing was done: the graph in node {0} was compiled with checkpointer=False, so it starts"
+    " over after each pause and would repeat what it did. Leave that out, as in builder.compile():"
+    " then it keeps what the graph around it keeps"
+)
+
 _ELSEWHERE = (
     "Nothing was done: this call waits in job {0}, which this run is not in. Enter it again with"
     ' `with guard.rejoin_job("{0}", by=...) as job:` and resume this thread with job.config(...).'
@@ -155,7 +161,7 @@ def make_call(
         messages: the conversation, where it is known.
 
     Raises:
-        Refused: the run belongs to no job that this process holds.
+        Refused: the run belongs to no job that this process holds, or starts over after each pause.
     """
     thread = str(configurable.get("thread_id", ""))
     for name in (call_id, thread, source or ""):
@@ -172,6 +178,8 @@ def make_call(
             thread=thread if asks else "",
             call_id=call_id,
         ) from None
+    if bound.binding.stage is not None and _upstream.starts_over(configurable):
+        raise Refused(_STARTS_OVER.format(_upstream.graph_path(configurable)), policy="starts-over")
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
