@@ -286,7 +286,12 @@ class Gate:
             if why is not None:  # I8: whoever retries blindly is told, not obeyed
                 return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
         if approval is None:  # nobody was asked, so nobody answered
-            return Looked(decide(self.policy, request, known, (), now), known)
+            decision = decide(self.policy, request, known, (), now)
+            if decision.effect is Effect.ASK and call.bound.binding.interrupts:
+                decision = _deny("agentguard.pausing-tool", _pausing(call, decision))
+            return Looked(decision, known)
+        if call.bound.binding.interrupts:  # asked by an older version
+            return Looked(_deny("agentguard.pausing-tool", _pausing(call, None)), known)
         if approval["state"] in _CLOSED or now >= approval["expires_at"]:
             why = _CLOSED.get(approval["state"]) or TOO_LATE
             return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
@@ -551,6 +556,17 @@ def _put(known: dict[_K, _V], key: _K, value: _V) -> bool:
 
 def _deny(policy: str, reason: str) -> Decision:
     return Decision(effect=Effect.DENY, policies=(policy,), reason=reason)
+
+
+def _pausing(call: Call, decision: Decision | None) -> str:
+    """Why a tool that pauses itself is not asked about: the same resume would answer both."""
+    because = f" ({decision.reason})" if decision is not None else ""
+    return (
+        f"refused: a person has to approve this call{because}, and {call.bound.name} also pauses to"
+        " ask on its own (interrupts=True); one answer can't serve both questions. Split it into a"
+        " tool that asks and a tool that acts, take interrupts=True out of its Binding if it never"
+        " pauses, or let policy permit it without a person"
+    )
 
 
 def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:

@@ -248,10 +248,7 @@ def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
         decided = guard.gate.authorize([call])
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
-    # A resume that wakes the gate would answer the tool's own question too: such a tool waits in a
-    # graph, where it runs in a task of its own.
-    pauses = call.bound.binding.interrupts
-    if decided[0].decision.effect is Effect.ASK and not pauses:
+    if decided[0].decision.effect is Effect.ASK:
         await_people(guard, find)
 
 
