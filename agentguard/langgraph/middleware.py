@@ -33,6 +33,7 @@ from agentguard.langgraph.runtime import (
     known_agents,
     make_call,
     refuse,
+    require_stage,
 )
 from agentguard.model import Stage
 
@@ -62,7 +63,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self.tools = []
         self._guard = guard
         self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
-        self._copies: dict[int, tuple[BaseTool, BaseTool]] = {}
+        self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
         """Authorize one call, wait for people if they are asked, then run the guarded tool."""
@@ -140,14 +141,26 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return shown
 
     def _copy(self, tool: BaseTool) -> BaseTool:
-        """This agent's guarded copy of a tool object; a guarded copy of another seat is redone."""
+        """This agent's guarded copy of a tool object; a guarded copy of another seat is redone.
+
+        Raises:
+            BindingError: the tool is not bound, or not what was bound, or of another stage.
+        """
+        fields = dict(vars(tool))
         known = self._copies.get(id(tool))
-        if known is None or known[0] is not tool:
-            known = (tool, guarded(self._guard, tool, agents=self._agents))
-            if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
-                self._copies.pop(next(iter(self._copies)), None)
-            self._copies[id(tool)] = known
-        return known[1]
+        if known is not None and known[0] is tool and _same(known[1], fields):
+            seat = seat_of(known[2])
+            if seat is not None:  # what the Binding pins may have changed within a field
+                self._guard.bound_for(seat.tool)
+                return known[2]
+        copy = guarded(self._guard, tool, agents=self._agents)
+        seat = seat_of(copy)
+        if seat is not None:
+            require_stage(self._guard, "GuardMiddleware(agent=...)", seat.bound, self._agents)
+        if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
+            self._copies.pop(next(iter(self._copies)), None)
+        self._copies[id(tool)] = (tool, fields, copy)
+        return copy
 
     def _gate(self, request: ToolCallRequest, handler: Any) -> BaseTool | ToolMessage:
         call = request.tool_call
@@ -216,6 +229,10 @@ def _source(state: Any, call_id: str) -> str | None:
                 return message.id
             return None
     return None
+
+
+def _same(fields: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return fields.keys() == now.keys() and all(fields[name] is now[name] for name in fields)
 
 
 def _not_innermost(inside: list[str] | None) -> str:
