@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware, ModelResponse
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
@@ -27,6 +27,13 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.message_media import take_in_media
+from agentguard.langgraph.provider_tools import (
+    require_choice,
+    require_front_end_tool,
+    require_no_provider_tools,
+    require_plain_extras,
+    require_plain_model,
+)
 from agentguard.langgraph.runtime import (
     agent_for,
     authorize_inline,
@@ -64,6 +71,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self._guard = guard
         self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
         self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
+        self._request_class = _checked_request(self._checked)
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
         """Authorize one call, wait for people if they are asked, then run the guarded tool."""
@@ -100,7 +108,25 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _request(self, request: Any) -> Any:
         messages = self._taken_in(request.messages)
-        return request.override(tools=self._shown(request.tools), messages=messages)
+        given = {field.name: getattr(request, field.name) for field in fields(request)}
+        return self._request_class(**{**given, "messages": messages})
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """One field of a request as the model may get it.
+
+        Raises:
+            BindingError: it holds a tool that is not bound, or that the provider runs.
+        """
+        bound = self._guard.bound
+        if name == "tools":
+            return self._shown(value)
+        if name == "tool_choice":
+            require_choice(value, where="tool_choice")
+        elif name == "model_settings":
+            require_no_provider_tools(value, bound, where="model_settings")
+        elif name == "model":
+            require_plain_model(value, bound, get_config().get("configurable", {}))
+        return value
 
     def _response(self, response: Any) -> Any:
         if isinstance(response, AIMessage):
@@ -121,8 +147,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         thread = str(configurable.get("thread_id", ""))
         return take_in_media(self._guard, job, messages, owner=agents[name].owner, thread=thread)
 
-    def _shown(self, tools: list[Any]) -> list[BaseTool]:
-        shown = []
+    def _shown(self, tools: Sequence[Any]) -> list[Any]:
+        """The tools as the model may see them: guarded copies, and what a front end runs."""
         names = sorted(tool.name for tool in tools if isinstance(tool, BaseTool))
         unbound = [name for name in names if name not in self._guard.bound]
         if len(unbound) > 1:
@@ -130,14 +156,16 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
                 f"{', '.join(unbound)} are not bound; add a Binding for each (stage=None for tools"
                 " without media or effect), or take them out of this agent"
             )
+        shown: list[Any] = []
         for tool in tools:
-            if not isinstance(tool, BaseTool):
-                kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
-                raise BindingError(
-                    f"a tool that the model's provider runs ({kind}) never passes the guard;"
-                    " remove it, or bind a tool that does the same"
-                )
-            shown.append(self._copy(tool))
+            if isinstance(tool, BaseTool):
+                require_plain_extras(tool, self._guard.bound)
+                copy, seat = self._copy(tool), seat_of(tool)
+                own = seat is not None and seat.guard is self._guard and seat.agents is self._agents
+                tool = tool if own else copy  # what a middleware changed of ours is for the model
+            else:
+                require_front_end_tool(tool, self._guard.bound)
+            shown.append(tool)
         return shown
 
     def _copy(self, tool: BaseTool) -> BaseTool:
@@ -208,6 +236,19 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             source=_source(request.state, call_id),
             messages=_messages(request.state),
         )
+
+
+def _checked_request(check: Callable[[str, Any], Any]) -> type[ModelRequest[Any]]:
+    """A class of requests whose fields are checked wherever they are read.
+
+    Whatever a middleware inside the guard makes of one, the model is bound to what is read here.
+    """
+
+    class CheckedRequest(ModelRequest[Any]):
+        def __getattribute__(self, name: str) -> Any:
+            return check(name, super().__getattribute__(name))
+
+    return CheckedRequest
 
 
 def _with_own_state(request: ToolCallRequest) -> ToolCallRequest:
