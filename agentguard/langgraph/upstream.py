@@ -145,7 +145,7 @@ def _nested(function: Any, *names: str) -> frozenset[CodeType]:
     """The bodies of functions that a function of the library defines inside itself."""
     return frozenset(
         code
-        for code in function.__code__.co_consts
+        for code in inspect.unwrap(function).__code__.co_consts
         if isinstance(code, CodeType) and code.co_name in names
     )
 

@@ -204,7 +204,7 @@ def test_tools_bound_to_a_model_are_refused(name: str) -> None:
 PLAIN: dict[str, Callable[[], Any]] = {
     "OpenAI": openai,
     "Anthropic": lambda: ChatAnthropic(model="claude-opus-4-8", api_key="none"),
-    "settings": lambda: openai(model_kwargs={"metadata": {"a": "b"}}, extra_body={"top_k": 1}),
+    "settings": lambda: openai(model_kwargs={"user_tier": {"a": "b"}}, extra_body={"top_k": 1}),
     "bound settings": lambda: openai().bind(temperature=0, stop=["x"]),
     "front end": lambda: openai().bind_tools([FRONT_END["OpenAI"]]),
     "fallbacks": lambda: openai().with_fallbacks([openai()]),
