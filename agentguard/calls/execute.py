@@ -58,12 +58,12 @@ class Execution:
                 if asked_of(row, reads) is None:
                     return Refused(row["reason"], policy="not-granted")
             decision = self.gate.waiting(call).decision
+            if decision.effect is Effect.PERMIT:
+                return None
+            raise Refused(decision.reason, policy="not-granted")
         except Refused as refusal:
             self.gate.record_refusal(call, refusal)
             return refusal
-        if decision.effect is Effect.PERMIT:
-            return None
-        return Refused(decision.reason, policy="not-granted")
 
     def claim(self, call: Call) -> Claim | Replay:
         """Rebuild the Request from what would run now, decide again, and claim its Grant.

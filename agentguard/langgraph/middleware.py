@@ -40,6 +40,7 @@ from agentguard.langgraph.runtime import (
     known_agents,
     make_call,
     refuse,
+    refuse_unknown,
     require_stage,
 )
 from agentguard.model import Stage
@@ -197,8 +198,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             return self._refusal(request, Refused(_not_innermost(inside), policy="not-innermost"))
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
-            reason = f"there is no tool {sayable(call['name'])} in this agent"
-            return self._refusal(request, Refused(reason, policy="unknown-tool"))
+            configurable = request.runtime.config.get("configurable", {})
+            refuse_unknown(self._guard, call["name"], configurable)
+            return _error(call, f"there is no tool {sayable(call['name'])} in this agent")
         try:
             copy = self._copy(tool)
         except BindingError as error:
@@ -211,15 +213,10 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return copy
 
     def _refusal(self, request: ToolCallRequest, refusal: Refused) -> ToolMessage:
-        call = request.tool_call
+        agent = self._agents if isinstance(self._agents, str) else None
         configurable = request.runtime.config.get("configurable", {})
-        refuse(self._guard, call["name"], configurable, refusal)
-        return ToolMessage(
-            content=refusal.reason,
-            tool_call_id=call["id"] or "",
-            name=call["name"],
-            status="error",
-        )
+        refuse(self._guard, request.tool_call["name"], agent, configurable, refusal)
+        return _error(request.tool_call, refusal.reason)
 
     def _call(self, seat: Seat, request: ToolCallRequest) -> Call:
         configurable = request.runtime.config.get("configurable", {})
@@ -270,6 +267,12 @@ def _source(state: Any, call_id: str) -> str | None:
                 return message.id
             return None
     return None
+
+
+def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
+    return ToolMessage(
+        content=reason, tool_call_id=call["id"] or "", name=call["name"], status="error"
+    )
 
 
 def _same(fields: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
+from agentguard.calls.authorize import ledger_refusal, log_refusal
 from agentguard.calls.request import Call, Refused, sayable
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
@@ -271,8 +272,10 @@ class _Gate:
             f"refused: the wrapper {who} of {self._name} {what}; do that in a node before"
             f" {self._name}, and let the wrapper pass on what it was given"
         )
-        refuse(self._guard, name, inner.runtime.config.get("configurable", {}),
-               Refused(reason, policy="not-innermost"))  # fmt: skip
+        seat = seat_of(self._node.tools_by_name.get(name))
+        agent = seat.agent if seat is not None else None
+        configurable = inner.runtime.config.get("configurable", {})
+        refuse(self._guard, name, agent, configurable, Refused(reason, policy="not-innermost"))
         return _error(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
@@ -348,6 +351,7 @@ class _Gate:
     def _refusal(
         self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig
     ) -> Refused | None:
+        """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
         if seat is None:
             return Refused(self._unknown(call), policy="unknown-tool")
         try:
@@ -355,9 +359,11 @@ class _Gate:
             return self._guard.execution.refusal(made)
         except Refused as refusal:
             return refusal
-        except LedgerError:
-            reason = "the ledger is unavailable, so nothing was done; try again later"
-            return Refused(reason, policy="ledger")
+        except LedgerError as error:
+            told = ledger_refusal(error)
+            thread = str(config.get("configurable", {}).get("thread_id", ""))
+            log_refusal(seat.tool.name, seat.agent, "", thread, (told.policy,), str(error))
+            return told
 
     def _unknown(self, call: Mapping[str, Any]) -> str:
         name = call.get("name")
@@ -469,9 +475,7 @@ class _Gate:
         try:
             return self._made(seat, call, configurable, source, messages)
         except Refused as refusal:
-            self._guard.ledger.refuse(
-                {"tool": name, "policy": refusal.policy, "reason": refusal.reason}
-            )
+            refuse(self._guard, name, seat.agent, configurable, refusal)
             return None
 
 

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.types import interrupt
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.authorize import Waiting
+from agentguard.calls.authorize import Waiting, log_refusal
 from agentguard.calls.request import Call, Refused, call_key, call_name, freeze, sayable
 from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
@@ -115,13 +115,21 @@ def require_stage(guard: Guard, where: str, bound: Bound, agents: Agents) -> Non
         )
 
 
-def refuse(guard: Guard, name: object, configurable: Mapping[str, Any], refusal: Refused) -> None:
+def refuse(
+    guard: Guard,
+    name: object,
+    agent: str | None,
+    configurable: Mapping[str, Any],
+    refusal: Refused,
+) -> None:
     """Record and log that a call was refused before anything could be decided about it."""
     job = _job_of(guard, configurable)
-    _log.warning("refused %s: %s", sayable(name), refusal.reason)
+    held = job.id if job is not None else ""
+    thread = str(configurable.get("thread_id", ""))
+    log_refusal(sayable(name), agent, held, thread, (refusal.policy,), refusal.reason)
     body = {
         "tool": sayable(name),
-        "job": job.id if job is not None else "",
+        "job": held,
         "policy": refusal.policy,
         "reason": refusal.reason[:500],
     }
