@@ -148,7 +148,10 @@ class Checkpoints:
             file.seek(max(0, size - tail) if tail else 0)
             if file.tell():
                 file.readline()  # most likely half a line
-            for number, line in enumerate(file, 1):
+            number = 0
+            # What others append meanwhile is not waited for.
+            while file.tell() < size and (line := file.readline()):
+                number += 1
                 text = line.rstrip(b"\n")
                 if _torn(text):
                     continue

@@ -272,3 +272,12 @@ def test_folder_flush_that_a_file_system_does_not_know_is_passed_over(
     (tmp_path / "f").touch()
     with pytest.raises(OSError, match="Invalid argument"):  # of a file it is no small thing
         durable_files.flush_file(tmp_path / "f")
+
+
+@pytest.mark.parametrize("file", ["/dev/full", "/dev/zero"])
+def test_checkpoint_file_without_an_end_is_not_read_for_ever(tmp_path: Path, file: str) -> None:
+    path = tmp_path / "c"
+    path.symlink_to(file)
+    checkpoints = Checkpoints(path=path, origin="t/log", key=KEY)
+    assert checkpoints.newest() is None
+    assert list(checkpoints.read()) == []
