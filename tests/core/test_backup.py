@@ -69,7 +69,8 @@ def copy_database(home: Path, to: Path) -> None:
 
 
 def copy_store(home: Path, to: Path) -> None:
-    shutil.copytree(home / "assets", to / "assets", dirs_exist_ok=True)
+    incoming = shutil.ignore_patterns("incoming")  # not stored yet, and may vanish
+    shutil.copytree(home / "assets", to / "assets", ignore=incoming)
 
 
 def require_whole(folder: Path) -> None:
