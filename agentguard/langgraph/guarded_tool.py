@@ -25,7 +25,7 @@ from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.invocation import Incoming, Seat, current
-from agentguard.langgraph.nested_agents import unguarded_inside
+from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import Agents, Gate, authorize_inline, make_call
 
@@ -46,11 +46,11 @@ def guarded(
     given = known.tool if known is not None else tool
     bound = guard.bound_for(given)
     original = bound.runs(given)
-    inside = unguarded_inside(original, seat_of)
+    inside = unguarded_inside(guard, original)
     if inside:
         raise BindingError(
-            f"{tool.name} runs agents whose tools are not guarded ({'; '.join(inside)}); give each"
-            " of them GuardMiddleware in its own middleware, or guarded tools only"
+            f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
+            " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
     seat = Seat(guard, original, bound, agents=agents, gate=gate)
     shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
@@ -67,7 +67,7 @@ def guarded(
 
 def seat_of(tool: object) -> Seat | None:
     """The Seat of a guarded tool, None for any other object."""
-    guards = getattr(type(tool), _GUARDS, False)
+    guards = getattr(type(tool), GUARDS, False)
     seat = getattr(tool, "__dict__", {}).get(_SEAT)
     return seat if guards and isinstance(seat, Seat) else None
 
@@ -137,8 +137,8 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
-        "__annotations__": {_GUARDS: typing.ClassVar[bool]},
-        _GUARDS: True,
+        "__annotations__": {GUARDS: typing.ClassVar[bool]},
+        GUARDS: True,
         "run": functools.update_wrapper(run, base.run),
         "arun": functools.update_wrapper(arun, base.arun),
         "_run": _wrapped(_run, base._run),
@@ -166,7 +166,6 @@ def _seated(tool: BaseTool) -> Seat:
 
 
 _SEAT = "_agentguard_seat"
-_GUARDS = "_agentguard_guards"
 
 _ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"

@@ -13,14 +13,14 @@ import asyncio
 import copy
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import fields, replace
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from langgraph.graph import StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
@@ -31,7 +31,7 @@ from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
-from agentguard.langgraph.nested_agents import tool_nodes, unguarded
+from agentguard.langgraph.nested_agents import require_guarded
 from agentguard.langgraph.runtime import (
     Agents,
     await_people,
@@ -54,6 +54,7 @@ def protect(
     *,
     agents: Mapping[str, str | Mapping[Stage | str, str]],
     unsafe_shared_driver: bool = False,
+    unsafe_unsearched: Collection[str] = (),
 ) -> Graph:
     """A sealed copy of a graph builder with an authorization node in front of every ToolNode.
 
@@ -68,17 +69,22 @@ def protect(
             several stages.
         unsafe_shared_driver: say that one model drives several stages; each still has its own
             credential, but a hijacked model reaches all of them.
+        unsafe_unsearched: nodes that are not searched for unguarded tools, and their conditional
+            edges, since they hold more objects than can be looked at. What they run past the
+            guard is stopped inside a job only where LangChain says that a tool starts.
 
     Raises:
-        BindingError: a ToolNode that nobody named (also in a subgraph), a name that is no
-            ToolNode, an unbound tool, an unknown agent, or an agent that lacks a tool's stage.
+        BindingError: a ToolNode that nobody named, an unguarded tool that another node, a branch
+            or a subgraph can reach (the message says by which path), a name that is no ToolNode,
+            an unbound tool, an unknown agent, or an agent that lacks a tool's stage.
     """
     nodes = {
         name: spec.runnable
         for name, spec in builder.nodes.items()
         if isinstance(spec.runnable, ToolNode)
     }
-    _require_named(builder, nodes, agents)
+    _require_named(nodes, agents)
+    _require_guarded(builder, guard, nodes, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
     for name, given in agents.items():
@@ -110,11 +116,7 @@ def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) 
             )
 
 
-def _require_named(
-    builder: StateGraph[Any, Any, Any, Any],
-    nodes: Mapping[str, ToolNode],
-    agents: Mapping[str, Any],
-) -> None:
+def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> None:
     unnamed = sorted(set(nodes) - set(agents))
     if unnamed:
         raise BindingError(
@@ -126,14 +128,33 @@ def _require_named(
             f"{', '.join(unknown)} is no ToolNode of this graph; its ToolNodes are"
             f" {', '.join(sorted(nodes)) or 'none'}"
         )
-    for name, spec in builder.nodes.items():
-        for path, node in tool_nodes(spec.runnable, name) if name not in nodes else ():
-            plain = unguarded(node, seat_of)
-            if plain:
-                raise BindingError(
-                    f"{path} is a ToolNode with unguarded tools ({', '.join(plain)}); protect() the"
-                    " builder of that subgraph first, or give its agent GuardMiddleware"
-                )
+
+
+def _require_guarded(
+    builder: StateGraph[Any, Any, Any, Any],
+    guard: Guard,
+    named: Mapping[str, ToolNode],
+    unsearched: Set[str],
+) -> None:
+    """I5: nothing in the graph but the ToolNodes that are guarded reaches an unguarded tool."""
+    unknown = sorted(unsearched - set(builder.nodes))
+    if unknown:
+        raise BindingError(
+            f"unsafe_unsearched names no node {unknown[0]!r}; there are"
+            f" {', '.join(sorted(builder.nodes))}"
+        )
+    for name in sorted(builder.nodes.keys() - unsearched):
+        spec = builder.nodes[name]
+        held: Any = spec
+        if name in named:  # its tools are guarded, what else it holds is not
+            held = [getattr(spec, each.name) for each in fields(spec) if each.name != "runnable"]
+            held += _upstream.wrappers_of(named[name])
+        require_guarded(guard, held, f"node {name}")
+        for branch in builder.branches.get(name, {}).values():
+            require_guarded(guard, branch, f"the conditional edge behind {name}")
+    for branch in builder.branches.get(START, {}).values():
+        require_guarded(guard, branch, "the conditional entry point")
+    require_guarded(guard, builder.channels, "the state's reducers")
 
 
 def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:

@@ -514,7 +514,7 @@ def test_unnamed_toolnodes_are_refused_at_build_time(studio: Studio) -> None:
     outer = StateGraph(State)
     outer.add_node("inner", inner)
     outer.add_edge(START, "inner")
-    with pytest.raises(BindingError, match=r"inner\.tools"):
+    with pytest.raises(BindingError, match=r"inner → .*node tools → ToolNode"):
         protect(outer, studio.guard, agents={})
 
 
