@@ -52,6 +52,10 @@ class JobError(AgentGuardError):
     """A job can't be opened, entered or found."""
 
 
+class UnguardedTool(AgentGuardError):
+    """A tool was started past the guard inside a job; it was stopped before its body (I5)."""
+
+
 class ClaimError(AgentGuardError):
     """The code that runs now holds no claim of a call, so nothing may be sent in its name (I8)."""
 

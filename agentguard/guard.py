@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -89,6 +90,9 @@ class Guard:
             self.bind(binding)
         self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
         self._swept = 0
+        from agentguard.langgraph.unguarded_runs import BELT
+
+        BELT.watch(self)
 
     @classmethod
     def from_config(
@@ -412,8 +416,29 @@ class Guard:
 
     def close(self) -> None:
         """Stop renewing leases and close the ledger; idempotent."""
+        from agentguard.langgraph.unguarded_runs import BELT
+
+        BELT.forget(self)
         self.jobs.close()
         self.ledger.storage.close()
+
+    def unguarded(self, why: str) -> AbstractContextManager[None]:
+        """Let this context run tools past the guard inside a job; each run is recorded.
+
+        For tools that are no agent's, such as a check that the program itself makes. Nothing about
+        such a run is decided, and what it makes is not taken in.
+
+        Args:
+            why: the reason, for the auditor.
+
+        Raises:
+            ValueError: no reason is given.
+        """
+        from agentguard.langgraph.unguarded_runs import allowed
+
+        if not why.strip():
+            raise ValueError("guard.unguarded() needs a reason, for the auditor who reads the log")
+        return allowed(self, why)
 
     def __enter__(self) -> Guard:
         return self

@@ -424,5 +424,7 @@ class Facts:
     open_labels: frozenset[str]
     text: bool = field(default=False)
     """Whether the call carries any prompt, caption or other text."""
+    unguarded: bool = False
+    """Whether a tool was started past the guard in this job (I5)."""
     contributors: frozenset[str] = frozenset()
     """Who stands behind the operations that it names, besides the assets' contributors (I1)."""

@@ -30,6 +30,7 @@ from agentguard.errors import CanonicalError
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Reads, findings_of
 from agentguard.ledger.storage.open import Row
+from agentguard.ledger.transitions.unguarded import MARKED
 from agentguard.model import (
     AssetFacts,
     AssetUse,
@@ -288,7 +289,7 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         " AND (stage = ? OR ? = '')) AS live,"
         " EXISTS (SELECT 1 FROM requests JOIN approvals ON request = digest"
         " WHERE requests.job = jobs.id AND content_digest = ? AND approvals.state = 'denied'"
-        " AND digest <> ?) AS rejected FROM jobs WHERE id = ?",
+        f" AND digest <> ?) AS rejected, {MARKED} AS unguarded FROM jobs WHERE id = ?",
         request.agent, call.job.epoch, now, request.stage or "", request.stage or "",
         request.content_digest, request.digest, request.job,
     )  # fmt: skip
@@ -310,6 +311,7 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         chat_ceiling=workspace.chat_ceiling,
         reveals=binding.reveals,
         rejected=job is not None and bool(job["rejected"]),
+        unguarded=job is None or bool(job["unguarded"]),
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=any(True for path in binding.texts for _ in values_at(request.args, path)),

@@ -363,6 +363,11 @@ class Jobs:
         """Whether a job is open in this process."""
         return job in self._held
 
+    @property
+    def any_held(self) -> bool:
+        """Whether this process holds an open job."""
+        return bool(self._held)
+
     def _of_entry(self, given: object) -> Job:
         if type(given) is not Entry:
             raise JobError(

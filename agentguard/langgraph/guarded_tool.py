@@ -28,6 +28,7 @@ from agentguard.langgraph.invocation import Incoming, Seat, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import Agents, Gate, authorize_inline, make_call
+from agentguard.langgraph.unguarded_runs import announced
 
 
 def guarded(
@@ -84,7 +85,8 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             return unreadable
         token = current.set(incoming)
         try:
-            return base.run(self, tool_input, *args, **kwargs)
+            with announced(self.name):
+                return base.run(self, tool_input, *args, **kwargs)
         finally:
             current.reset(token)
 
@@ -96,7 +98,8 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             return unreadable
         token = current.set(incoming)
         try:
-            return await base.arun(self, tool_input, *args, **kwargs)
+            with announced(self.name):
+                return await base.arun(self, tool_input, *args, **kwargs)
         finally:
             current.reset(token)
 

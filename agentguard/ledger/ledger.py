@@ -18,7 +18,7 @@ from typing import Any
 from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
-from agentguard.ledger.transitions import grants, requests
+from agentguard.ledger.transitions import grants, requests, unguarded
 from agentguard.ledger.transitions.assets import (
     Made,
     findings_of,
@@ -344,6 +344,19 @@ class Ledger:
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
         self._run(lambda tx: tx.record("refused", body), ends=True)
+
+    def stop_unguarded(self, job: str | None, *, tool: str) -> None:
+        """Record that a tool was started past the guard and stopped, and mark the job (I5)."""
+        self._run(lambda tx: unguarded.stop(tx, job, tool=tool))
+
+    def allow_unguarded(self, job: str | None, *, tool: str, why: str) -> None:
+        """Record that a tool runs past the guard as the program itself declared.
+
+        Raises:
+            LedgerUnavailable: it is not recorded, so it must not run (I10).
+        """
+        body = {"job": job or "", "tool": tool, "why": why}
+        self._run(lambda tx: tx.record("unguarded.allowed", body))
 
     def answer(self, answer: Answer) -> None:
         """Record a verified Answer, and what the approval request comes to with it.

@@ -60,6 +60,7 @@ def call_of(request: Request, facts: Facts, reads: frozenset[str] | None) -> dic
         "reveals": facts.reveals,
         "rejected": facts.rejected,
         "hasText": facts.text,
+        "unguarded": facts.unguarded,
     }
     if facts.tool_stage is not None:
         call["toolStage"] = facts.tool_stage

@@ -31,6 +31,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "revealed": ("job", "label"),
     "receipts": ("grant_id", "sha256"),
     "operations": ("job", "name", "grant_id"),
+    "unguarded_runs": ("job", "tool"),
 }
 """Primary key of every table that the log accounts for."""
 
