@@ -11,6 +11,7 @@ from typing import Any, Literal
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 
+from agentguard.bindings.known_tool import KnownTool
 from agentguard.bindings.mcp import McpTool, origin, require_place
 from agentguard.bindings.probe import Probe, require_probe
 from agentguard.bindings.reach import reach_of
@@ -103,6 +104,8 @@ class Binding:
             that share its memory: `["open_canvas"]`.
         mcp: for a tool of an MCP server, and required there: which tool this is. Any object that
             langchain-mcp-adapters or langchain.mcp makes of that tool is then taken, and no other.
+        known: for a library's tool that is made anew for each agent; `agentguard.langgraph.known`
+            has Bindings that say it.
         local: says that nothing the tool is given leaves this machine, where the guard can't tell.
             A tool is known to be local if its class, its code and all objects that it holds
             (closures, attributes, the globals that its code names) are yours, the standard
@@ -136,6 +139,7 @@ class Binding:
     urls: tuple[Located, ...]
     remembers: tuple[str, ...]
     mcp: McpTool | None
+    known: KnownTool | None = field(repr=False)
     local: bool
 
     def __init__(
@@ -162,6 +166,7 @@ class Binding:
         urls: Sequence[Located] = (),
         remembers: bool | Sequence[str] = False,
         mcp: McpTool | None = None,
+        known: KnownTool | None = None,
         local: bool = False,
     ) -> None:
         try:
@@ -268,6 +273,7 @@ class Binding:
             "urls": tuple(urls),
             "remembers": remembered,
             "mcp": mcp,
+            "known": known,
             "local": local,
         }
         for key, value in values.items():

@@ -98,8 +98,10 @@ class Bound:
         """Which object runs when a tool that passed `same_tool` is called: the one that was bound.
 
         Each session makes MCP tools anew, and an old one's is closed: there it is the one given.
+        So it is with a known library's tool, which each agent holds its own of.
         """
-        return self.binding.tool if self.binding.mcp is None else tool
+        anew = self.binding.mcp is not None or self.binding.known is not None
+        return tool if anew else self.binding.tool
 
     @property
     def carries_text(self) -> bool:
@@ -413,4 +415,7 @@ def same_tool(bound: Bound, tool: BaseTool) -> bool:
         )
     require_upstream_class(original)
     require_upstream_class(tool)
+    if binding.known is not None:
+        binding.known.accept(tool)
+        return True
     return pin is not None or tool is original or runs_alike(original, tool)

@@ -146,9 +146,8 @@ def _require_guarded(
     for name in sorted(builder.nodes.keys() - unsearched):
         spec = builder.nodes[name]
         held: Any = spec
-        if name in named:  # its tools are guarded, what else it holds is not
+        if name in named:  # what its wrappers hand to the tool's run is judged there
             held = [getattr(spec, each.name) for each in fields(spec) if each.name != "runnable"]
-            held += _upstream.wrappers_of(named[name])
         require_guarded(guard, held, f"node {name}")
         for branch in builder.branches.get(name, {}).values():
             require_guarded(guard, branch, f"the conditional edge behind {name}")
