@@ -7,6 +7,7 @@ on a thread, so that nothing is written twice.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -43,6 +44,7 @@ from agentguard.model import (
 )
 from agentguard.people.approvals import Approvals
 from agentguard.policy.policy_set import Policy
+from agentguard.transparency.log_key import derived_key, load_log_key
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -273,6 +275,15 @@ class Guard:
         if bound is None:
             bound = self._add(make(self))
         return self.tools([bound.binding.tool])[0]
+
+    @functools.cached_property
+    def message_key(self) -> bytes:
+        """The key that marks refusals as the guard's own words; the workspace's processes share it.
+
+        Raises:
+            ConfigError: the log key is gone or readable by others.
+        """
+        return derived_key(load_log_key(self.workspace.log_key), "message/v1")
 
     # --- jobs ----------------------------------------------------------------------------------
 

@@ -26,8 +26,9 @@ from agentguard.calls.request import (
 )
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError, LedgerError, LedgerUnavailable
-from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Judged, Ledger, Reads, question_of
+from agentguard.ledger.ledger import TOO_LATE, Judged, Ledger, Reads, question_of
 from agentguard.ledger.storage.open import Row
+from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.people.approvals import Approvals
 from agentguard.policy.decide import decide
@@ -292,8 +293,9 @@ class Gate:
             return Looked(decision, known)
         if call.bound.binding.interrupts:  # asked by an older version
             return Looked(_deny("agentguard.pausing-tool", _pausing(call, None)), known)
-        if approval["state"] in _CLOSED or now >= approval["expires_at"]:
-            why = _CLOSED.get(approval["state"]) or TOO_LATE
+        is_open = approval["state"] in ("pending", "approved")
+        if not is_open or now >= approval["expires_at"]:
+            why = TOO_LATE if is_open else why_closed(reads, request.digest)
             return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
         answers = self.ledger.answers(request.digest, reads)
         sound = self.approvals.sound(answers)
@@ -491,14 +493,6 @@ class Gate:
             outside=call.bound.outside,
             expires_at=self.ledger.clock() + lasts,
         )
-
-
-_CLOSED = {
-    "denied": "a person said no",
-    "revoked": "its job ended",
-    "expired": TOO_LATE,
-    "superseded": ASKED_ANEW,
-}
 
 
 def asked_of(row: Row, reads: Reads) -> Row | None:

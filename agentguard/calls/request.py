@@ -121,9 +121,17 @@ def key_by_content(call: Call) -> str:
     Raises:
         Refused: its arguments can't be read.
     """
-    content = [call.bound.name, freeze(call.bound, call.arguments)]
-    source = digest("agentguard/call-content/v1", content)
+    source = content_source(call.bound.name, freeze(call.bound, call.arguments))
     return call_key(job=call.job.id, thread=call.thread, source=source, call_id=call.call_id)
+
+
+def content_source(tool: str, frozen: Mapping[str, Any]) -> str:
+    """What stands for the message of a call that no message holds.
+
+    Args:
+        frozen: its arguments, see `freeze`.
+    """
+    return digest("agentguard/call-content/v1", [tool, frozen])
 
 
 @functools.lru_cache(maxsize=512)
@@ -161,7 +169,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     binding = call.bound.binding
     frozen = freeze(call.bound, call.arguments)
     rows, uses = _assets(call, frozen, reads)
-    labels, redacted = _texts(call, frozen)
+    labels, redacted = redacted_texts(call.bound, frozen)
     destination = _destination(call, frozen, workspace)
     carried = _carried(call, frozen, destination, workspace, reads)
     rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
@@ -358,7 +366,12 @@ def _assets(
     return rows, tuple(uses)
 
 
-def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+def redacted_texts(bound: Bound, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    """The labels of a call's texts, and its arguments as they are logged.
+
+    Args:
+        frozen: its arguments, see `freeze`.
+    """
     labels: set[str] = set()
     redacted: dict[str, Any] = json.loads(json.dumps(frozen))  # a copy of plain JSON
 
@@ -369,9 +382,9 @@ def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, A
         labels.update(scanned.labels)
         return scanned.redacted
 
-    for path in (*call.bound.binding.texts, *call.bound.binding.plain):
+    for path in (*bound.binding.texts, *bound.binding.plain):
         replace_at(redacted, path, replace)
-    concealed(call.bound, redacted)
+    concealed(bound, redacted)
     return labels, redacted
 
 

@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import zip_longest
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, RemoveMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from agentguard.calls.request import Call, Refused, sayable
@@ -34,6 +37,9 @@ from agentguard.langgraph.provider_tools import (
     require_plain_extras,
     require_plain_model,
 )
+from agentguard.langgraph.refusal_marks import marked
+from agentguard.langgraph.repair import Repair, Repaired
+from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import (
     agent_for,
     authorize_inline,
@@ -71,6 +77,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self.tools = []
         self._guard = guard
         self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
+        self._repair = Repair(guard)
         self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
         self._request_class = _checked_request(self._checked)
 
@@ -79,8 +86,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         request = _with_own_state(request)
         tool = self._gate(request, handler)
         if isinstance(tool, ToolMessage):
-            return tool
-        return handler(request.override(tool=tool))
+            return self._marked(tool, request)
+        return self._marked(handler(request.override(tool=tool)), request)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[..., Awaitable[Any]]
@@ -89,8 +96,12 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         request = _with_own_state(request)
         tool = await asyncio.to_thread(self._gate, request, handler)
         if isinstance(tool, ToolMessage):
-            return tool
-        return await handler(request.override(tool=tool))
+            return self._marked(tool, request)
+        return self._marked(await handler(request.override(tool=tool)), request)
+
+    def _marked(self, result: Any, request: ToolCallRequest) -> Any:
+        thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
+        return marked(result, key=self._guard.message_key, thread=thread)
 
     def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
         """Show the model guarded tools only, and asset ids in place of media in messages.
@@ -108,7 +119,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return await asyncio.to_thread(self._response, response)
 
     def _request(self, request: Any) -> Any:
-        messages = self._taken_in(request.messages)
+        messages = self._repaired(request)
         given = {field.name: getattr(request, field.name) for field in fields(request)}
         return self._request_class(**{**given, "messages": messages})
 
@@ -129,6 +140,24 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             require_plain_model(value, bound, get_config().get("configurable", {}))
         return value
 
+    def _repaired(self, request: Any) -> list[Any]:
+        """What the model may read of a conversation; the state is repaired on the way."""
+        config = get_config()
+        state = _messages(request.state)
+        repaired = self._repair.repaired(state, config, moment="model")
+        if repaired is not None and repaired.lasts:
+            self._write(repaired, config)
+        messages = list(request.messages)
+        if any(one is not other for one, other in zip_longest(messages, state)):
+            # another middleware shortened or redacted what the model reads
+            repaired = self._repair.repaired(messages, config, moment="model")
+        return messages if repaired is None else repaired.messages
+
+    def _write(self, repaired: Repaired, config: RunnableConfig) -> None:
+        """Write the repaired conversation, before the model's answer is added to it."""
+        whole = [RemoveMessage(id=REMOVE_ALL_MESSAGES), *repaired.messages]
+        _upstream.write_channels(config, [*repaired.updates.items(), (MESSAGES, whole)])
+
     def _response(self, response: Any) -> Any:
         if isinstance(response, AIMessage):
             return self._taken_in([response])[0]
@@ -137,8 +166,6 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return response
 
     def _taken_in(self, messages: Sequence[Any]) -> list[Any]:
-        if all(isinstance(message.content, str) for message in messages):
-            return list(messages)
         job: Job | None = None
         configurable = get_config().get("configurable", {})
         with contextlib.suppress(JobError):

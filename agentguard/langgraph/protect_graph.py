@@ -5,6 +5,8 @@ nodes stand behind it (DESIGN section 4):
 
     model ──▶ tools ──PERMIT, DENY──▶ tools.execute ──▶ whatever followed tools
                   └──ASK────────────▶ tools.ask ──────▶
+
+Behind START stands `tools.repair`, named after the first ToolNode; see repair_node.py.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.nested_agents import require_guarded
+from agentguard.langgraph.refusal_marks import marked
+from agentguard.langgraph.repair_node import add_repair
 from agentguard.langgraph.runtime import (
     Agents,
     await_people,
@@ -97,6 +101,13 @@ def protect(
     sealed.waiting_edges = set(builder.waiting_edges)
     for name in agents:
         _rewrite(sealed, guard, name, nodes[name])
+    if agents:
+        repair = f"{next(iter(agents))}.repair"
+        if repair in sealed.nodes:
+            raise BindingError(f"the graph already has a node {repair}; rename it")
+        gates = {f"{name}{end}" for name in agents for end in ("", ".execute", ".ask", ".joined")}
+        keys = [_upstream.messages_key(nodes[name]) for name in agents]
+        add_repair(sealed, guard, name=repair, keys=keys, gates=gates)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
     return sealed
 
@@ -335,7 +346,7 @@ class _Gate:
             outputs.append(self._unwrapped.invoke(sorted_.off_schema, config))
         if sorted_.permitted:
             outputs.append(self._node.invoke(sorted_.permitted, config))
-        return _together(outputs, sorted_.calls, key=_upstream.messages_key(self._node))
+        return self._answered(outputs, sorted_.calls, config)
 
     async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
         """See `execute`."""
@@ -348,7 +359,15 @@ class _Gate:
             outputs.append(await self._unwrapped.ainvoke(sorted_.off_schema, config))
         if sorted_.permitted:
             outputs.append(await self._node.ainvoke(sorted_.permitted, config))
-        return _together(outputs, sorted_.calls, key=_upstream.messages_key(self._node))
+        return self._answered(outputs, sorted_.calls, config)
+
+    def _answered(
+        self, outputs: list[Any], calls: Sequence[Mapping[str, Any]], config: RunnableConfig
+    ) -> Any:
+        """All answers as one output, with the guard's mark on each refusal."""
+        output = _together(outputs, calls, key=_upstream.messages_key(self._node))
+        thread = str(config.get("configurable", {}).get("thread_id", ""))
+        return marked(output, key=self._guard.message_key, thread=thread)
 
     def _sorted(self, input: Any, config: RunnableConfig) -> _Sorted:
         """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any, Literal
 
@@ -23,19 +23,23 @@ from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
+    CONFIG_KEY_SEND,
     NS_END,
     NS_SEP,
 )
-from langgraph._internal._runnable import RunnableCallable
+from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.prebuilt import ToolNode
 
 __all__ = [
     "RunnableCallable",
+    "RunnableSeq",
+    "channel_value",
     "filled_by_run",
     "graph_path",
     "has_checkpointer",
     "inside_of",
     "is_invalid_resume",
+    "is_nested",
     "messages_key",
     "messages_of",
     "overridden",
@@ -45,6 +49,7 @@ __all__ = [
     "to_arguments",
     "unwrapped",
     "wrappers_of",
+    "write_channels",
 ]
 
 
@@ -95,6 +100,30 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
         return None
     values: dict[str, Any] = read(list(read.args[1]), True)
     return values
+
+
+def is_nested(configurable: Mapping[str, Any]) -> bool:
+    """Whether a task runs in a graph that runs inside another one."""
+    return NS_SEP in str(configurable.get(CONFIG_KEY_CHECKPOINT_NS, ""))
+
+
+def channel_value(config: RunnableConfig, key: str, *, fresh: bool) -> Any:
+    """What a channel holds for the running task; None if it is empty, or outside a graph.
+
+    Args:
+        fresh: with what the task itself wrote.
+    """
+    read = config.get("configurable", {}).get(CONFIG_KEY_READ)
+    return None if read is None else read(key, fresh)
+
+
+def write_channels(config: RunnableConfig, values: Sequence[tuple[str, Any]]) -> bool:
+    """Write channels before the running task's own result is written; False outside a graph."""
+    send = config.get("configurable", {}).get(CONFIG_KEY_SEND)
+    if send is None:
+        return False
+    send(list(values))
+    return True
 
 
 def wrappers_of(node: ToolNode) -> tuple[Any, Any]:

@@ -44,6 +44,7 @@ from agentguard.ledger.transitions.requests import (
     Judged,
     Reads,
     question_of,
+    withdraw,
 )
 from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
 
@@ -377,6 +378,17 @@ class Ledger:
                 tx.record("approval.settled", body)
 
         self._run(transition, ends=True)
+
+    def withdraw(self, requests: Sequence[str]) -> None:
+        """Close what waits of these Requests, since their conversation went on without them.
+
+        Questions and unused approvals close, and unclaimed Grants are revoked; a later answer is
+        refused with that reason. Whatever was claimed meanwhile stays as it is.
+
+        Args:
+            requests: their digests.
+        """
+        self._run(lambda tx: withdraw(tx, requests), ends=True)
 
     def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
         """Take the one use of a Request's Grant; the point of no return (I8).

@@ -18,7 +18,11 @@ from agentguard.errors import ApprovalError, CanonicalError, ConfigError, Ledger
 from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Ledger, Reads, question_of
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import UNUSED
-from agentguard.ledger.transitions.requests import is_open_question
+from agentguard.ledger.transitions.requests import (
+    closed_because,
+    is_open_question,
+    nothing_to_answer,
+)
 from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
 
@@ -137,6 +141,8 @@ class Approval:
         answers: the answers so far.
         reasons: what an approval covers: nothing that comes up later is lifted by it (I7).
         replaced_by: digest of the newest question about the same call, if it was asked anew.
+        closed: why it takes no answer any more, in a few words; None while it may, or if its
+            approvals were used.
     """
 
     request: str
@@ -154,6 +160,7 @@ class Approval:
     answers: tuple[Answer, ...]
     reasons: frozenset[Reason] = frozenset()
     replaced_by: str | None = None
+    closed: str | None = None
 
 
 class Approvals:
@@ -249,7 +256,7 @@ class Approvals:
                 f"{ASKED_ANEW}: agentguard approvals show {approval.replaced_by[:16]}"
             )
         if approval.state != "pending" and not is_open_question(reads, approval.request):
-            raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
+            raise ApprovalError(nothing_to_answer(approval.state, approval.closed))
         if now >= approval.expires_at:
             raise ApprovalError(TOO_LATE)
         if not approval.asked_at - _SKEW <= answer.at <= now + _SKEW:
@@ -305,6 +312,11 @@ class Approvals:
             answers=self._ledger.answers(row["request"], reads),
             reasons=question_of(row["body"]).reasons,
             replaced_by=row["replaced_by"],
+            closed=closed_because(
+                row["state"],
+                job_state=row["job_state"],
+                replaced=row["replaced_by"] is not None,
+            ),
         )
 
     def _arguments(self, row: Row) -> Mapping[str, Any]:
@@ -335,7 +347,7 @@ class Approvals:
 
 _SELECT = (
     "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
-    " jobs.requested_by, (SELECT digest FROM requests newer"
+    " jobs.requested_by, jobs.state AS job_state, (SELECT digest FROM requests newer"
     " WHERE newer.call_key = requests.call_key AND newer.revision > requests.revision"
     " ORDER BY newer.revision DESC LIMIT 1) AS replaced_by FROM approvals"
     " JOIN requests ON requests.digest = approvals.request JOIN jobs ON jobs.id = approvals.job"

@@ -9,9 +9,18 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from pydantic import Field
 
+from tests.support import wake
+
 
 class Scripted(GenericFakeChatModel):
-    """Says its messages in order, whatever it is asked; tools are bound and ignored."""
+    """Says its messages in order, whatever it is asked; tools are bound and ignored.
+
+    It records what a strict provider would have refused, as `tests.support.scripted` does.
+    """
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        wake(messages)
+        return super()._generate(messages, *args, **kwargs)
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
         return self
@@ -36,4 +45,18 @@ class Watching(Scripted):
 
     def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
         self.wakes.append(dangling(messages))
+        return super()._generate(messages, *args, **kwargs)
+
+
+class Listening(Scripted):
+    """Remembers what it read at each wake."""
+
+    heard: list[Any] = []  # noqa: RUF012  a pydantic field
+
+    def __init__(self, *, heard: list[Any], **fields: Any) -> None:
+        super().__init__(**fields)
+        self.heard = heard  # the caller's own list: pydantic would copy it
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self.heard.append(list(messages))
         return super()._generate(messages, *args, **kwargs)

@@ -158,6 +158,7 @@ def test_I4_words_in_a_plain_argument_carry_the_class_of_what_was_revealed(tmp_p
     studio.guard.close()
 
 
+@pytest.mark.unsound_wakes("the model itself gives five calls one id")
 def test_I8_a_vendor_gets_one_request_per_grant(studio: Studio) -> None:
     @tool
     def paint_far(prompt: str, file: str = "x.png") -> str:

@@ -7,6 +7,7 @@ graph twice, plain and behind the gate, and expect the same messages and the sam
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import inspect
 import operator
@@ -235,6 +236,38 @@ def test_configurable_keys_inside_a_run(saver: Any) -> None:
     builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
     builder.compile(checkpointer=saver).invoke({"note": ""}, {"configurable": {"thread_id": "1"}})
     assert _upstream.has_checkpointer(seen) is (saver is not None)
+
+
+def test_a_task_reads_and_writes_channels_and_says_whether_it_is_nested() -> None:
+    nested: list[bool] = []
+
+    def node(state: State, config: RunnableConfig) -> dict[str, Any]:
+        nested.append(_upstream.is_nested(config["configurable"]))
+        assert _upstream.write_channels(config, [("notes", ["first"])])
+        assert _upstream.channel_value(config, "notes", fresh=False) == ["given"]
+        assert _upstream.channel_value(config, "notes", fresh=True) == ["given", "first"]
+        return {"notes": ["last"]}
+
+    inner = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+    outer = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
+    assert inner.invoke({"notes": ["given"]})["notes"] == ["given", "first", "last"]
+    assert outer.invoke({"notes": ["given"]})["notes"][1:] == ["given", "first", "last"]
+    assert nested == [False, True]
+    assert not _upstream.write_channels({}, [])
+    assert _upstream.channel_value({}, "notes", fresh=True) is None
+
+
+def test_a_sequence_in_a_node_is_one_step_of_its_graph() -> None:
+    def body(state: State) -> dict[str, Any]:
+        return {"note": state["note"] + "!"}
+
+    first = _upstream.RunnableCallable(lambda input: {"note": "seen"}, name="n", trace=False)
+    builder = StateGraph(State).add_node("node", body).add_edge(START, "node")
+    spec = builder.nodes["node"]
+    sequence = _upstream.RunnableSeq(first, spec.runnable)
+    builder.nodes["node"] = dataclasses.replace(spec, runnable=sequence)
+    parts = list(builder.compile().stream({"note": "given"}, stream_mode="updates"))
+    assert parts == [{"node": {"note": "seen!"}}]
 
 
 def test_stategraph_keeps_nodes_edges_and_branches_where_protect_moves_them() -> None:

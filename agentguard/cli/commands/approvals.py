@@ -257,7 +257,8 @@ def _require_answerable(
     """Says what `Approvals.answer` would refuse before a passphrase is asked for."""
     state = state_of(approval, now)
     if state != "pending":
-        raise ApprovalError(f"this approval request is {state}; there is nothing to answer")
+        why = f" ({approval.closed})" if approval.closed else ""
+        raise ApprovalError(f"this approval request is {state}{why}; there is nothing to answer")
     eligible = service.eligible(approval)
     if person not in eligible:
         why = "had a hand in this media"

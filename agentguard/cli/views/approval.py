@@ -78,6 +78,8 @@ def summary(
         as_group = f" as {one.group}" if one.group else ""
         text = visible(f"{one.person} said {one.verdict}{as_group}")
         rows.append(("answer", f"{text}, {when(one.at)}"))
+    if approval.closed is not None:
+        rows.append(("closed", visible(approval.closed)))
     if state == "pending":
         rows += [
             ("needs", f"{missing(approval)}, to approve"),
@@ -133,6 +135,7 @@ def asked_data(
     return {
         "request": approval.request,
         "state": state_of(approval, now),
+        "closed": approval.closed,
         "job": approval.job,
         "purpose": approval.purpose,
         "requested_by": approval.requested_by,

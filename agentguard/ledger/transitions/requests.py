@@ -28,6 +28,8 @@ TOO_LATE = "the review window closed; no answer is a no"
 
 ASKED_ANEW = "a reason came up that it does not show, so it was asked anew; answer the new question"
 """I7: what is said to whoever answers a question that another one replaced."""
+WITHDRAWN = "withdrawn: the conversation went on"
+"""Why a call that waited is not done, though no person said no and its job goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,9 +207,11 @@ def answer(tx: Tx, given: Answer) -> None:
     """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
     lock_job_of(tx, given.request)
     approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
-    if approval is None or not is_open_question(tx, given.request):
-        state = "unknown" if approval is None else approval["state"]
-        raise ApprovalError(f"this approval request is {state}; nothing to answer")
+    if approval is None:
+        raise ApprovalError("this approval request is unknown; nothing to answer")
+    if not is_open_question(tx, given.request):
+        closed = why_closed(tx, given.request)
+        raise ApprovalError(nothing_to_answer(approval["state"], closed))
     if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
         raise ApprovalError(TOO_LATE)
     if tx.one("SELECT 1 FROM answers WHERE request = ? AND person = ?",
@@ -247,6 +251,72 @@ def lock_job_of(tx: Tx, request: str) -> None:
     """Take the lock of a recorded Request's job, which never changes."""
     row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
     tx.lock_job(row["job"] if row is not None else None)
+
+
+def withdraw(tx: Tx, requests: Sequence[str]) -> None:
+    """Close what waits of these Requests: questions, unused approvals, unclaimed Grants; recorded.
+
+    What was claimed meanwhile, answered with a no, or is over by now stays as it is.
+    """
+    jobs = {}
+    for request in requests:
+        row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
+        if row is not None:
+            jobs[request] = str(row["job"])
+    tx.lock_job(*sorted(set(jobs.values())))
+    for request, job in jobs.items():
+        # A Grant that its tool gave back, to ask a question of its own, was claimed before.
+        changed = tx.update("grants", "state = 'revoked', ended_at = ?",
+                            "request = ? AND state = 'issued'", tx.now, request)  # fmt: skip
+        changed += tx.update("approvals", "state = 'superseded', ended_at = ?",
+                             "request = ? AND state = 'pending'", tx.now, request)  # fmt: skip
+        changed += tx.update(
+            "approvals", "state = 'revoked', ended_at = ?",
+            "request = ? AND state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
+            " WHERE grants.request = approvals.request AND grants.state <> 'revoked')",
+            tx.now, request,
+        )  # fmt: skip
+        if changed:
+            tx.record("withdrawn", {"job": job, "request": request, "reason": WITHDRAWN})
+
+
+def closed_because(state: str, *, job_state: str, replaced: bool) -> str | None:
+    """Why an approval request takes no answer any more, and permits nothing; None if it may.
+
+    Args:
+        state: of the approval request.
+        job_state: of its job. Its end revokes what waits; before it, only a withdrawal does.
+        replaced: its call was asked about anew.
+    """
+    if state not in ("superseded", "revoked"):
+        return {"denied": "a person said no", "expired": TOO_LATE}.get(state)
+    if replaced:
+        return ASKED_ANEW
+    return "its job ended" if state == "revoked" and job_state == "ended" else WITHDRAWN
+
+
+def why_closed(reads: Reads, request: str) -> str | None:
+    """The same of the approval request of a Request; None without one."""
+    row = reads.one(
+        "SELECT approvals.state, jobs.state AS job_state, EXISTS (SELECT 1 FROM requests newer"
+        " WHERE newer.call_key = asked.call_key AND newer.revision > asked.revision) AS replaced"
+        " FROM approvals JOIN requests asked ON asked.digest = approvals.request"
+        " JOIN jobs ON jobs.id = approvals.job WHERE approvals.request = ?",
+        request,
+    )
+    if row is None:
+        return None
+    return closed_because(row["state"], job_state=row["job_state"], replaced=bool(row["replaced"]))
+
+
+def nothing_to_answer(state: str, closed: str | None) -> str:
+    """What is said to a person who answers an approval request that is closed.
+
+    Args:
+        closed: see `closed_because`.
+    """
+    why = f" ({closed})" if closed else ""
+    return f"this approval request is {state}{why}; nothing to answer"
 
 
 class Reads(Protocol):
