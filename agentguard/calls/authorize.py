@@ -157,11 +157,14 @@ class Gate:
                 judged += [item] if item is not None else []
         return self._record(calls, results, judged)
 
-    def waiting(self, call: Call) -> Waiting:
+    def waiting(self, call: Call, *, asks_anew: bool = True) -> Waiting:
         """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
 
         Where a reason came up that the question did not show, the question is closed and asked
         anew, under another digest: no answer to the old one counts (I7, docs/adr/0011).
+
+        Args:
+            asks_anew: False where nobody waits for another question any more: then it is refused.
 
         Raises:
             Refused: no such request, it is not asked, or its job is over.
@@ -181,6 +184,8 @@ class Gate:
                 continue  # where its credential can be seen
             if not looked.asks_again:
                 break
+            if not asks_anew:
+                raise asks_again(looked.decision)
             if not self._ask_anew(found, prepared, looked.decision, credential):
                 raise Refused(looked.decision.reason, policy="not-asked")  # it was begun before
         else:
@@ -503,6 +508,14 @@ def asked_of(row: Row, reads: Reads) -> Row | None:
         "SELECT approvals.*, requests.body FROM approvals JOIN requests ON digest = request"
         " WHERE request = ?",
         row["digest"],
+    )
+
+
+def asks_again(decision: Decision) -> Refused:
+    """The refusal of a call that was approved before a new reason came up (I7)."""
+    return Refused(
+        f"{decision.reason}. Nobody approved it knowing that; make the call again, to ask again",
+        policy="asks-again",
     )
 
 

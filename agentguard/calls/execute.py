@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of
+from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_again
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.inherited_labels import terms_of
 from agentguard.calls.outputs import Collected, Sources, collect
@@ -57,7 +57,7 @@ class Execution:
                     return None
                 if asked_of(row, reads) is None:
                     return Refused(row["reason"], policy="not-granted")
-            decision = self.gate.waiting(call).decision
+            decision = self.gate.waiting(call, asks_anew=False).decision
             if decision.effect is Effect.PERMIT:
                 return None
             raise Refused(decision.reason, policy="not-granted")
@@ -93,11 +93,7 @@ class Execution:
                 continue  # where its credential can be seen
             decision = looked.decision
             if looked.asks_again:
-                raise Refused(
-                    f"{decision.reason}. Nobody approved it knowing that; make the call again, to"
-                    " ask again",
-                    policy="asks-again",
-                )
+                raise asks_again(decision)
             if decision.effect is not Effect.PERMIT:
                 policy = "decided-again" if grant is not None else "not-granted"
                 raise Refused(decision.reason, policy=policy)

@@ -347,6 +347,27 @@ def test_a_finding_between_the_wake_and_the_claim_refuses(desk: Desk) -> None:
     assert dangling(state["messages"]) == []
 
 
+def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk: Desk) -> None:
+    """The node in front of the tools looks once more; its answer ends the call."""
+    ready(desk)
+    graph, config, _ = asked_graph(desk)
+    desk.yes(desk.studio.pending().request)
+    execution = desk.studio.guard.execution
+    refusal = execution.refusal
+
+    def late(call_: Any) -> Any:
+        execution.refusal = refusal  # type: ignore[method-assign]
+        desk.find()
+        return refusal(call_)
+
+    execution.refusal = late  # type: ignore[method-assign]
+    state = graph.invoke(Command(resume=True), config)
+    assert desk.published() == 0
+    assert "make the call again" in results(state)[-1].content
+    assert desk.studio.guard.approvals.list() == ()
+    assert dangling(state["messages"]) == []
+
+
 def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) -> None:
     ready(desk)
     graph, config, _ = asked_graph(desk)
