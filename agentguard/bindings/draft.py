@@ -63,7 +63,8 @@ def draft(tool: BaseTool, called: str = "") -> str:
     operations: dict[str, str] = {}
     destination = ""
     names: set[str] = set()
-    for path, leaf in Shape(json_schema(tool), tool.name).leaves.items():
+    shape = Shape(json_schema(tool), tool.name)
+    for path, leaf in shape.leaves.items():
         name = path.rsplit(".", 1)[-1].removesuffix("[]").lower()
         names.add(name)
         if name in ("to", "destination", "channel", "account"):
@@ -76,7 +77,11 @@ def draft(tool: BaseTool, called: str = "") -> str:
             word in name for word in ("prompt", "caption", "text", "title", "message", "alt")
         ):
             groups["texts"].append(path)
-        elif leaf.get("type") == "string" and "enum" not in leaf and "const" not in leaf:
+        elif (
+            leaf.get("type") == "string"
+            and not {"enum", "const"} & set(leaf)
+            and path not in shape.defaults  # media have none
+        ):
             groups["assets"].append(path)
             forms[path] = _form(name, leaf)
         else:

@@ -181,11 +181,30 @@ class Seat:
         given = {**claim.arguments, **incoming.injected}
         args, parsed = _upstream.to_arguments(self.tool, given, incoming.call_id)
         parsed.update(self._read_once(claim, incoming, parsed))
+        self._require_decided(claim, args, parsed)
         passed = {k: v for k, v in kwargs.items() if k not in self.bound.args_names}
         passed = {k: v for k, v in passed.items() if k not in incoming.injected}
         filled = {k: kwargs[k] for k in self._filled if k in kwargs}
         claim.started = True  # from here on the body may have had its effect
         return args, {**passed, **parsed, **filled}
+
+    def _require_decided(
+        self, claim: Claim, args: tuple[Any, ...], parsed: Mapping[str, Any]
+    ) -> None:
+        """What runs is what was decided on, whatever the tool's validators make of it (I7).
+
+        Raises:
+            ToolException: naming what they change; the body was not entered.
+        """
+        if not self.media:
+            return
+        runs = dict(zip(claim.arguments, args, strict=False)) | dict(parsed)
+        changed = self.bound.changed(claim.arguments, runs)
+        if changed:
+            raise ToolException(
+                f"its own schema makes something else of {', '.join(changed)} than what was"
+                " decided on, so it did not run; give the value as the schema leaves it"
+            )
 
     def _read_once(
         self, claim: Claim, incoming: Incoming, twice: Mapping[str, Any]
