@@ -371,9 +371,11 @@ class AssetFacts:
         sensitivity: the highest of its labels.
         version: row version; the claim refuses if it moved.
         queued: the queue stage queued it for this Request's Destination, in this job.
-        reviewed: the review stage left a clean finding on these bytes, in this job.
+        reviewed: the review stage left a clean finding on these bytes, in this job, and no
+            finding counts.
         contributors: people who owned agents in its lineage, imported, edited or reclassified it.
-        findings: the Grants of reviews, in this job, that found something wrong with these bytes.
+        findings: the Grants of reviews that found something wrong with these bytes, or with what
+            they were made from and the same review tool did not clear since.
     """
 
     use: AssetUse
@@ -403,7 +405,8 @@ class Facts:
         text_sensitivity: the highest of the text labels.
         chat_ceiling: labels the chat model may see, open ones included; None: not configured.
         reveals: the tool shows or describes its media to the model.
-        rejected: a person denied the same content in this job.
+        rejected: a person denied these media, what they were made from, or the same words, for
+            the same destination in this job.
         can_ask: an interrupt can be resumed (there is a checkpointer).
         open_labels: every label of sensitivity `open`; no ceiling needs to name them.
     """

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
+from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
+from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.duplicates import begun_before
 from agentguard.calls.request import (
     Call,
@@ -26,7 +28,15 @@ from agentguard.calls.request import (
 )
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError, LedgerError, LedgerUnavailable
-from agentguard.ledger.ledger import TOO_LATE, Judged, Ledger, Reads, question_of
+from agentguard.ledger.ledger import (
+    TOO_LATE,
+    Judged,
+    Ledger,
+    Reads,
+    Room,
+    question_of,
+)
+from agentguard.ledger.queries.call_history import questions_asked
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import Decision, Effect, Facts, Stage
@@ -46,6 +56,12 @@ _UNGATED = (
     " it. Put the graph through protect(builder, guard, agents=...), or add GuardMiddleware(guard,"
     " agent=...) to the agent"
 )
+
+_TOO_MANY = (
+    f"{{}}; but people were asked {MOST_QUESTIONS} times about calls of this job, and are not asked"
+    " again: do what needs nobody, or let a new job ask"
+)
+_ROOM = Room(bits=MOST_BITS_A_CONVERSATION, questions=MOST_QUESTIONS)
 
 _REMEMBERED = 1024  # refusals
 
@@ -141,6 +157,18 @@ class Gate:
 
     def _authorize(self, calls: Sequence[Call]) -> list[Authorized]:
         credentials = [self._credential_or_refusal(call) for call in calls]
+        for _ in range(ATTEMPTS):
+            authorized = self._judge_all(calls, credentials)
+            if authorized is not None:
+                return authorized
+        refused = Refused(MOVED, policy="moved")
+        authorized = self._record(calls, [refused] * len(calls), [])
+        return authorized if authorized is not None else [_denied(refused)] * len(calls)
+
+    def _judge_all(
+        self, calls: Sequence[Call], credentials: Sequence[str | Refused]
+    ) -> list[Authorized] | None:
+        """Decide on the calls of one message; None if another message was quicker."""
         seen: dict[str | None, _Seen] = {}  # by call key
         judged: list[Judged] = []
         results: list[Authorized | Refused] = []
@@ -149,7 +177,7 @@ class Gate:
                 try:
                     if isinstance(credential, Refused):
                         raise credential
-                    result, item = self._judge(call, credential, seen, reads)
+                    result, item = self._judge(call, credential, seen, judged, reads)
                 except Refused as refusal:
                     results.append(refusal)
                     continue
@@ -218,12 +246,15 @@ class Gate:
         if not rows:
             raise self._undecided(call, reads)
         prepared: Prepared | None = None
+        of: tuple[Any, ...] = ()
         for row in rows:
             if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
                 continue
             known = replace(call, agent=row["agent"], key=row["call_key"])
-            if prepared is None or prepared.request.agent != row["agent"]:
-                prepared = prepare(known, self.workspace, reads)
+            as_decided = (row["agent"], json.loads(row["body"]).get("numbers"))
+            if prepared is None or of != as_decided:
+                prepared = prepare(known, self.workspace, reads, decided=row)
+                of = as_decided
             request = prepared.request
             if (request.call_key, request.revision) != (row["call_key"], row["revision"]):
                 request = replace(request, call_key=row["call_key"], revision=row["revision"])
@@ -318,7 +349,8 @@ class Gate:
             False if the call was begun meanwhile, or nobody can answer the old question.
         """
         old = prepared.request
-        revised = replace(prepared, request=replace(old, revision=old.revision + 1))
+        # Its bits were counted with the first question.
+        revised = replace(prepared, request=replace(old, revision=old.revision + 1), bits=0)
         item = self.judged(call, revised, decision, credential)
         try:
             return self.ledger.ask_anew(item, instead_of=old.digest, epoch=call.job.epoch)
@@ -382,20 +414,26 @@ class Gate:
             return refusal
 
     def _judge(
-        self, call: Call, credential: str, seen: dict[str | None, _Seen], reads: Reads
+        self,
+        call: Call,
+        credential: str,
+        seen: dict[str | None, _Seen],
+        judged: Sequence[Judged],
+        reads: Reads,
     ) -> tuple[Authorized, Judged | None]:
         if call.key is None:
             call = self._named(call, reads)
-        prepared = prepare(call, self.workspace, reads)
-        digest = prepared.request.digest
+        known = reads.one(
+            "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
+        )
         earlier = seen.get(call.key)
+        bits = 0 if earlier is not None else sum(item.bits for item in judged)
+        prepared = prepare(call, self.workspace, reads, decided=known, bits_before=bits)
+        digest = prepared.request.digest
         if earlier is not None:
             if earlier.first != digest:
                 raise Refused("two calls of one message share an id", policy="call-id")
             return earlier.authorized, None
-        known = reads.one(
-            "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
-        )
         if known is not None:
             request = prepared.request
             if known["revision"] != request.revision:  # it was asked anew
@@ -412,6 +450,10 @@ class Gate:
         decision = self._done_before(call, prepared, reads)
         if decision is None:
             decision = self.decide_asked(call, prepared, None, reads).decision
+        if decision.effect is Effect.ASK:
+            asked = sum(item.decision.effect is Effect.ASK for item in judged)
+            if questions_asked(reads, call.job.id) + asked >= MOST_QUESTIONS:
+                decision = _deny("agentguard.questions", _TOO_MANY.format(decision.reason))
         item = self.judged(call, prepared, decision, credential)
         result = Authorized(decision=decision, request=digest)
         seen[call.key] = _Seen(digest, result)
@@ -457,8 +499,12 @@ class Gate:
         calls: Sequence[Call],
         results: Sequence[Authorized | Refused],
         judged: Sequence[Judged],
-    ) -> list[Authorized]:
-        """Write down what one message came to, in one transaction."""
+    ) -> list[Authorized] | None:
+        """Write down what one message came to, in one transaction.
+
+        Returns:
+            None if other messages used up meanwhile what it was judged to have.
+        """
         refused = [
             _refusal(call, result)
             for call, result in zip(calls, results, strict=True)
@@ -466,7 +512,11 @@ class Gate:
         ]
         if judged or refused:
             try:
-                self.ledger.record_decisions(judged, epoch=calls[0].job.epoch, refused=refused)
+                epoch = calls[0].job.epoch
+                if not self.ledger.record_decisions(
+                    judged, epoch=epoch, refused=refused, room=_ROOM
+                ):
+                    return None
             except JobError as error:
                 closed = Refused(str(error), policy="job")
                 results = [closed] * len(calls)
@@ -497,6 +547,7 @@ class Gate:
             policy_version=self.policy.digest,
             outside=call.bound.outside,
             expires_at=self.ledger.clock() + lasts,
+            bits=0 if decision.effect is Effect.DENY else prepared.bits,
         )
 
 

@@ -20,8 +20,9 @@ from agentguard.content.store import Scratch, Store
 from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
+from agentguard.ledger.queries.call_history import denials
 from agentguard.ledger.storage.open import Row
-from agentguard.model import Effect, Facts, GrantState, OutsideEffect, Request, Stage
+from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
 
 
 class Execution:
@@ -79,6 +80,7 @@ class Execution:
                 request = prepared.request
                 grant = self._grant(request, reads)
                 approval = asked_of(row, reads)
+                denied = denials(reads, request.job)
                 if grant is not None:
                     done = self._done(grant, reads)
                     if done is not None:
@@ -108,7 +110,8 @@ class Execution:
                           for use in request.assets},
                 asked=approval is not None,
                 answers=looked.answers,
-                findings=_findings(looked.facts),
+                findings=prepared.reviews,
+                denied=denied,
                 policy_version=self.gate.policy.digest,
                 to_grant=wanted if grant is None else None,
             )  # fmt: skip
@@ -374,9 +377,3 @@ class Execution:
         if row is None:
             raise LedgerUnavailable("what the tool said was deleted before it was read")
         return str(row["text"])
-
-
-def _findings(facts: Facts) -> int:
-    """How many reviews found something wrong with an asset, each asset counted once."""
-    found = {asset.use.sha256: len(asset.findings) for asset in facts.assets}
-    return sum(found.values())

@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from agentguard.bindings.bound import Arg, Bound, replace_at, values_at
+from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
+from agentguard.calls.denials import is_denied
 from agentguard.calls.inherited_labels import (
     NOTHING,
     Carried,
@@ -25,10 +28,12 @@ from agentguard.calls.inherited_labels import (
 )
 from agentguard.canonical import digest
 from agentguard.config.workspace import Workspace
-from agentguard.content.text.scan import MAX_TEXT, scan
+from agentguard.content.store import asset_id
+from agentguard.content.text.scan import MAX_TEXT, scan, texts_in_numbers
 from agentguard.errors import CanonicalError
 from agentguard.jobs.job import Job
-from agentguard.ledger.ledger import Reads, findings_of
+from agentguard.ledger.ledger import Reads
+from agentguard.ledger.queries.call_history import Finding, bits_said, findings_of
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.unguarded import MARKED
 from agentguard.model import (
@@ -47,14 +52,15 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAX_ASSETS = 256
 _MAX_TEXT = 4 * MAX_TEXT
 _SHORTEST_SECRET = 12
+_SHORTEST_TEXT = 6
 
-# A hold or recall of a source reaches all that was made from it. A finding stays with its bytes: no
-# later review, of whatever tool, takes it back.
+# A hold or recall of a source reaches all that was made from it; so does a finding, see
+# `findings_of`.
 _MARKS = (
     "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
     " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held,"
     " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1 AND destination = ?3) AS queued,"
-    " (SELECT min(clean) FROM reviews WHERE job = ?2 AND sha256 = ?1) AS clean"
+    " EXISTS (SELECT 1 FROM reviews WHERE job = ?2 AND sha256 = ?1 AND clean = 1) AS clean"
     " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
 )
 
@@ -149,19 +155,35 @@ class Prepared:
         rows: the asset rows by asset id.
         carried: what it carries of operations and remembering servers, which is also in the
             Request.
+        findings: what reviews found wrong with its assets or their sources, by SHA-256.
+        reviews: how many reviews found something wrong with any of these.
+        bits: what it says in numbers after something was revealed, if it does not carry that.
     """
 
     request: Request
     shown: Mapping[str, Any]
     rows: Mapping[str, Row]
     carried: Carried = NOTHING
+    findings: Mapping[str, frozenset[Finding]] = field(default_factory=dict)
+    reviews: int = 0
+    bits: int = 0
 
 
-def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
+def prepare(
+    call: Call,
+    workspace: Workspace,
+    reads: Reads,
+    *,
+    decided: Row | None = None,
+    bits_before: int = 0,
+) -> Prepared:
     """Build the Request of a call.
 
     Args:
         reads: the ledger's rows of now.
+        decided: the recorded Request of this call: whether its numbers carried what was revealed
+            was decided with it, and is not decided again when others said more since (I8).
+        bits_before: what calls of the same message say in numbers and no row holds yet.
 
     Raises:
         Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
@@ -173,8 +195,13 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     destination = _destination(call, frozen, workspace)
     carried = _carried(call, frozen, destination, workspace, reads)
     rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
+    numbers = None
     if call.bound.carries_text:
         labels |= seen_before(reads, job=call.job.id, thread=call.thread)
+    else:
+        bits = call.bound.bits(frozen)
+        numbers = _numbers(call, bits, reads, decided=decided, before=bits_before)
+        labels |= numbers.labels
     if binding.reveals:  # what the tool adds by itself is shown to the chat model, too (I4)
         labels |= binding.labels - workspace.open_labels
     try:
@@ -196,7 +223,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
     request = copy.copy(known)
     object.__setattr__(request, "args", frozen)  # a writer into these must not reach the next call
-    shown = {
+    shown: dict[str, Any] = {
         "tool": request.tool,
         "binding": request.binding,
         "stage": request.stage,
@@ -214,7 +241,65 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)
     if carried.contributors:
         shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
-    return Prepared(request=request, shown=shown, rows=rows, carried=carried)
+    made_when_run = call.bound.made_when_run(frozen)
+    if made_when_run:
+        shown["made_when_run"] = made_when_run
+    if numbers is not None and numbers.told:
+        shown["numbers"] = {"bits": numbers.bits, "carry": numbers.carry}
+    media = {use.sha256 for use in uses}
+    findings, reviews = findings_of(reads, media, job=call.job.id)
+    if any(findings.values()):
+        shown["findings"] = _findings_shown(uses, findings)
+    return Prepared(
+        request=request,
+        shown=shown,
+        rows=rows,
+        carried=carried,
+        findings=findings,
+        reviews=reviews,
+        bits=numbers.bits if numbers is not None and numbers.told and not numbers.carry else 0,
+    )
+
+
+class _Numbers(NamedTuple):
+    """What a call without words says in its numbers and choices (I4).
+
+    Args:
+        told: something was revealed to its conversation before.
+        carry: they are more than a few bits, so that the call carries the labels of it.
+    """
+
+    bits: int
+    told: bool
+    carry: bool
+    labels: frozenset[str]
+
+
+def _numbers(call: Call, bits: int, reads: Reads, *, decided: Row | None, before: int) -> _Numbers:
+    place = {"job": call.job.id, "thread": call.thread}
+    if decided is not None:
+        known = json.loads(decided["body"]).get("numbers")
+        carry = known is not None and bool(known["carry"])
+        labels = seen_before(reads, **place) if carry else ()
+        return _Numbers(bits, known is not None, carry, frozenset(labels))
+    labels = seen_before(reads, **place) if bits else ()
+    if not labels:
+        return _Numbers(bits, False, False, frozenset())
+    carry = bits > MOST_BITS_A_CALL or (
+        bits_said(reads, **place) + before + bits > MOST_BITS_A_CONVERSATION
+    )
+    return _Numbers(bits, True, carry, frozenset(labels if carry else ()))
+
+
+def _findings_shown(
+    uses: Iterable[AssetUse], findings: Mapping[str, frozenset[Finding]]
+) -> list[dict[str, str]]:
+    """Which reviews found something, as people and the log see it; the words are the reviews'."""
+    return [
+        {"asset": use.asset, "reviewed": asset_id(one.reviewed), "tool": one.tool}
+        for use in uses
+        for one in sorted(findings[use.sha256], key=lambda one: (one.tool, one.grant))
+    ]
 
 
 @functools.lru_cache(maxsize=128)  # the gate and the tool make the same one, digests and all
@@ -278,9 +363,12 @@ def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     _require_no_secret(bound.name, arguments)
     try:
-        return bound.freeze(arguments)
+        frozen = bound.freeze(arguments)
     except ValueError as error:
         raise Refused(str(error), policy="arguments") from None
+    if frozen != arguments:  # its schema put defaults there
+        _require_no_secret(bound.name, frozen)
+    return frozen
 
 
 def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *, now: int) -> Facts:
@@ -294,12 +382,8 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
     job = reads.one(
         "SELECT state, requested_by, EXISTS (SELECT 1 FROM credentials WHERE job = jobs.id"
         " AND agent = ? AND state = 'live' AND epoch = ? AND expires_at > ?"
-        " AND (stage = ? OR ? = '')) AS live,"
-        " EXISTS (SELECT 1 FROM requests JOIN approvals ON request = digest"
-        " WHERE requests.job = jobs.id AND content_digest = ? AND approvals.state = 'denied'"
-        f" AND digest <> ?) AS rejected, {MARKED} AS unguarded FROM jobs WHERE id = ?",
-        request.agent, call.job.epoch, now, request.stage or "", request.stage or "",
-        request.content_digest, request.digest, request.job,
+        f" AND (stage = ? OR ? = '')) AS live, {MARKED} AS unguarded FROM jobs WHERE id = ?",
+        request.agent, call.job.epoch, now, request.stage or "", request.stage or "", request.job,
     )  # fmt: skip
     agent = workspace.agents.get(request.agent)
     binding = call.bound.binding
@@ -311,14 +395,11 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         requester=job["requested_by"] if job is not None else "",
         people=tuple(workspace.people.values()),
         destination=workspace.destinations.get(request.destination or ""),
-        assets=tuple(
-            _asset_facts(use, prepared.rows[use.asset], request, workspace, reads)
-            for use in request.assets
-        ),
+        assets=tuple(_asset_facts(use, prepared, workspace, reads) for use in request.assets),
         text_sensitivity=workspace.sensitivity(request.text_labels),
         chat_ceiling=workspace.chat_ceiling,
         reveals=binding.reveals,
-        rejected=job is not None and bool(job["rejected"]),
+        rejected=is_denied(request, binding, reads),
         unguarded=job is None or bool(job["unguarded"]),
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
@@ -384,6 +465,8 @@ def redacted_texts(bound: Bound, frozen: Mapping[str, Any]) -> tuple[set[str], d
 
     for path in (*bound.binding.texts, *bound.binding.plain):
         replace_at(redacted, path, replace)
+    for text in _spelled(frozen):
+        labels |= _scan(text).labels
     concealed(bound, redacted)
     return labels, redacted
 
@@ -398,7 +481,7 @@ def sayable(name: object) -> str:
 def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
     """S7: looked for before anything is repeated, so that no message or record can hold one."""
     total = 0
-    for text in _strings(arguments):
+    for text in (*_strings(arguments), *_spelled(arguments)):
         total += len(text) + 1
         if total > _MAX_TEXT:
             raise Refused(f"{tool}: its arguments are longer than {_MAX_TEXT} characters; shorten"
@@ -414,6 +497,30 @@ def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
                 f"{tool}: an argument holds a secret ({secrets[0]}); take it out and ask again",
                 policy="secret",
             )
+
+
+def _spelled(arguments: Any) -> Iterator[str]:
+    """What the numbers of a call spell, read as characters and as bytes."""
+    numbers = list(_numbers_in(arguments))
+    if len(numbers) < 2:
+        return
+    for text in texts_in_numbers(numbers):
+        if len(text) >= _SHORTEST_TEXT:
+            yield text
+
+
+def _numbers_in(value: Any) -> Iterator[int | float]:
+    """The numbers of JSON data in the order in which they stand."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, (int, float)) and not isinstance(item, bool):
+            if isinstance(item, int) or math.isfinite(item):
+                yield item
+        elif isinstance(item, Mapping):
+            pending.extend(reversed([*item.values()]))
+        elif isinstance(item, (list, tuple)):
+            pending.extend(reversed(item))
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -452,8 +559,10 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
 
 
 def _asset_facts(
-    use: AssetUse, row: Row, request: Request, workspace: Workspace, reads: Reads
+    use: AssetUse, prepared: Prepared, workspace: Workspace, reads: Reads
 ) -> AssetFacts:
+    row, request = prepared.rows[use.asset], prepared.request
+    found = frozenset(one.grant for one in prepared.findings.get(use.sha256, ()))
     marks = reads.one(_MARKS, use.sha256, request.job, request.destination)
     people = reads.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
     return AssetFacts(
@@ -463,13 +572,11 @@ def _asset_facts(
         recalled=marks is None or bool(marks["recalled"]),
         held=marks is None or bool(marks["held"]),
         queued=marks is not None and bool(marks["queued"]),
-        reviewed=marks is not None and marks["clean"] == 1,
+        reviewed=marks is not None and bool(marks["clean"]) and not found,
         provenance=Provenance(row["provenance"]),
         terms=terms_of(row["terms"]),
         contributors=frozenset(person["person"] for person in people),
-        findings=findings_of(reads, use.sha256, job=request.job)
-        if marks is not None and marks["clean"] == 0
-        else frozenset(),
+        findings=found,
     )
 
 

@@ -61,6 +61,13 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None) -
     if labels:
         lines.append(f"Class: {' + '.join(labels)}.")
     lines.append(f"Asked because: {waiting.decision.reason}")
+    lines += [
+        f"Finding: {one['tool']} found something wrong with {one['reviewed']}"
+        + (f", which {one['asset']} was made from." if one["reviewed"] != one["asset"] else ".")
+        for one in shown.get("findings", ())
+    ]
+    if shown.get("made_when_run"):
+        lines.append(f"Made when it runs, by the tool: {', '.join(shown['made_when_run'])}.")
     if waiting.decision.needs is not None:
         lines.append(f"Missing: {waiting.decision.needs}.")
     lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")

@@ -17,11 +17,11 @@ from typing import Any
 
 from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
+from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
 from agentguard.ledger.transitions import grants, requests, unguarded
 from agentguard.ledger.transitions.assets import (
     Made,
-    findings_of,
     lock_made,
     mark,
     register,
@@ -38,19 +38,34 @@ from agentguard.ledger.transitions.jobs import (
     sweep,
 )
 from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
+from agentguard.ledger.transitions.questions import SAID_NO, Room, close_like, has_room
 from agentguard.ledger.transitions.requests import (
     ASKED_ANEW,
     TOO_LATE,
     Judged,
-    Reads,
     question_of,
     withdraw,
 )
 from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
 
 __all__ = [
-    "ASKED_ANEW", "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied",
-    "Started", "findings_of", "operations_named", "question_of", "sent", "strictest", "to_json",
+    "ASKED_ANEW",
+    "SAID_NO",
+    "TOO_LATE",
+    "Judged",
+    "Ledger",
+    "Made",
+    "Memory",
+    "Outcome",
+    "Reads",
+    "Relied",
+    "Room",
+    "Started",
+    "operations_named",
+    "question_of",
+    "sent",
+    "strictest",
+    "to_json",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -298,28 +313,40 @@ class Ledger:
     # --- requests, answers, grants -----------------------------------------------------------
 
     def record_decisions(
-        self, judged: Sequence[Judged], *, epoch: int, refused: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
+        self,
+        judged: Sequence[Judged],
+        *,
+        epoch: int,
+        refused: Sequence[Mapping[str, Any]] = (),
+        room: Room | None = None,
+    ) -> bool:
         """Record the decisions of one message: a Grant each for PERMIT, an approval for ASK.
 
         A Request that is already recorded keeps its first decision.
 
         Args:
             refused: calls of the message that never became a Request, as `refuse` takes them.
+            room: what other messages of the job may have used up since it was judged.
+
+        Returns:
+            False if there is no room for them any more: nothing was recorded, judge again.
 
         Raises:
             JobError: the job is not open under this epoch; nothing was recorded.
         """
 
-        def transition(tx: Tx) -> None:
+        def transition(tx: Tx) -> bool:
             tx.lock_job(*{item.request.job for item in judged})
+            if room is not None and not has_room(tx, judged, room):
+                return False
             requests.record_decisions(tx, judged, epoch=epoch)
             for body in refused:
                 tx.record("refused", body)
+            return True
 
         jobs = frozenset(item.request.job for item in judged)
         reads = tuple(requests.of_decision(item) for item in judged)
-        self._run(transition, plan=Plan(jobs=jobs, reads=reads))
+        return bool(self._run(transition, plan=Plan(jobs=jobs, reads=reads)))
 
     def ask_anew(self, item: Judged, *, instead_of: str, epoch: int) -> bool:
         """Close an open question and ask another about the same call, which shows more (I7).
@@ -365,7 +392,13 @@ class Ledger:
         Raises:
             ApprovalError: it is not pending, its window closed, or the person answered before.
         """
-        self._run(lambda tx: requests.answer(tx, answer), durable=True)
+
+        def transition(tx: Tx) -> None:
+            requests.answer(tx, answer)
+            if answer.verdict is Verdict.DENY:
+                close_like(tx, answer.request)
+
+        self._run(transition, durable=True)
 
     def expire_approval(self, request: str, *, reason: str) -> None:
         """Close a pending approval request whose window ended."""

@@ -100,6 +100,8 @@ def test_a_ledger_of_version_1_is_brought_up_with_all_it_holds(tmp_path: Path) -
     with raw(path) as connection:  # as version 1 left it
         connection.execute("DROP TABLE operations")
         connection.execute("DROP INDEX requests_thread")
+        connection.execute("DROP TABLE numbers")
+        connection.execute("DROP INDEX reviews_unclean")
         connection.execute("UPDATE meta SET value = 1 WHERE key = 'schema'")
         with sqlite3.connect(":memory:") as first:
             first.executescript((folder / "0001_ledger.sql").read_text("utf-8"))

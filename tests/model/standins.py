@@ -150,9 +150,9 @@ class RacedLedger(Ledger):
         self._minted(credential)
         return credential
 
-    def record_decisions(self, *args: Any, **named: Any) -> None:
+    def record_decisions(self, *args: Any, **named: Any) -> bool:
         self._meanwhile()
-        super().record_decisions(*args, **named)
+        return super().record_decisions(*args, **named)
 
     def ask_anew(self, *args: Any, **named: Any) -> bool:
         self._meanwhile()

@@ -16,6 +16,8 @@ from agentguard.cli.views.call import call_rows, media_row, policy_rows, who
 from agentguard.errors import AssetError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.ledger import Ledger
     from agentguard.model import Needs
@@ -66,7 +68,7 @@ def summary(
     rows += call_rows({**shown, "args": approval.arguments}, whole=True)
     for use in shown["assets"]:
         rows.append(media_row(use))
-        rows += _media_rows(ledger, approval.job, use["sha256"])
+        rows += _media_rows(ledger, approval.job, use)
     rows += [
         ("why", visible(approval.reason, 2000)),
         *policy_rows("asked by", approval.policies, places_of(workspace)),
@@ -102,8 +104,12 @@ def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
     return rows
 
 
-def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | Say]]:
+def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
     """What helps a person who has not opened the file: its kind, its makers, its reviews."""
+    from agentguard.content.store import asset_id
+    from agentguard.ledger.queries.call_history import findings_of, words_of
+
+    sha256 = use["sha256"]
     rows: list[tuple[str, str | Say]] = []
     row = ledger.one("SELECT * FROM assets WHERE sha256 = ?", sha256)
     if row is None:
@@ -124,6 +130,18 @@ def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | 
     for review in reviews:
         rows.append(("", "clean review" if review["clean"] else ("review with findings", "yellow")))
         rows += [("", finding_text(one)) for one in json.loads(review["findings"])]
+    findings, _ = findings_of(ledger, {sha256}, job=job)
+    shown = {review["grant_id"] for review in reviews}
+    for finding in sorted(findings.get(sha256, ()), key=lambda each: (each.tool, each.grant)):
+        if finding.reviewed == sha256 and finding.grant in shown:
+            continue
+        about = (
+            "it, in another job"
+            if finding.reviewed == sha256
+            else (f"{asset_id(finding.reviewed)}, which it was made from")
+        )
+        rows.append(("", (visible(f"{finding.tool} found something wrong with {about}"), "yellow")))
+        rows += [("", finding_text(each)) for each in words_of(ledger, finding)]
     return rows
 
 

@@ -154,6 +154,7 @@ def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[tuple[st
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         rows.append((visible(path, 12), visible(text, 400_000 if whole else 5000)))
+    rows += [(visible(path, 12), "made when it runs") for path in shown.get("made_when_run", ())]
     if shown.get("text_labels"):
         hidden = "; what is in [brackets] is hidden here, but sent"
         cut = not whole and any("[" in text for _, text in rows if isinstance(text, str))

@@ -26,6 +26,9 @@ MAX_TEXT = 32_768
 """Characters in one text argument; what is longer is refused, so that scanning stays bounded."""
 
 
+_MOST_NUMBERS = 4096
+
+
 class TextTooLong(AgentGuardError, ValueError):
     """A text is longer than `MAX_TEXT` characters and was not scanned."""
 
@@ -68,6 +71,25 @@ def scan(text: str) -> Scan:
     if secrets and any(rest.secret for rest in _examine(Reading.of(redacted), depth=2)):
         redacted = "[redacted]"
     return Scan(labels=labels, secrets=secrets, redacted=redacted)
+
+
+def texts_in_numbers(numbers: Iterable[int | float]) -> Iterator[str]:
+    """The texts that a run of numbers spells: as character codes, and as the bytes of each.
+
+    Numbers that are no character are left out, so that one between two hides nothing. Give them in
+    the order in which they stand; what is spelled is for `scan`.
+    """
+    whole = [int(number) for number in numbers if number == int(number)][:_MOST_NUMBERS]
+    codes = "".join(chr(n) for n in whole if 0 < n < 0x110000 and not 0xD800 <= n < 0xE000)
+    spelled = "".join(character for character in codes if character.isprintable())
+    yield spelled
+    orders: tuple[Literal["big", "little"], ...] = ("big", "little")
+    for order in orders:
+        packed = b"".join(abs(n).to_bytes((abs(n).bit_length() + 7) // 8, order) for n in whole)
+        text = packed.decode("latin-1")
+        text = "".join(character for character in text if character.isprintable())
+        if text != spelled:
+            yield text
 
 
 class _Finding(NamedTuple):

@@ -32,6 +32,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "receipts": ("grant_id", "sha256"),
     "operations": ("job", "name", "grant_id"),
     "unguarded_runs": ("job", "tool"),
+    "numbers": ("request",),
 }
 """Primary key of every table that the log accounts for."""
 

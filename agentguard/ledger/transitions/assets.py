@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentguard.ledger.storage.open import Tx, to_json
-
-if TYPE_CHECKING:
-    from agentguard.ledger.transitions.requests import Reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +33,6 @@ class Made:
     parents: tuple[str, ...]
     contributors: frozenset[str]
     name: str
-
-
-def findings_of(reads: Reads, sha256: str, *, job: str) -> frozenset[str]:
-    """The Grants of the reviews that found something wrong with an asset, in a job."""
-    rows = reads.all(
-        "SELECT grant_id FROM reviews WHERE job = ? AND sha256 = ? AND clean = 0", job, sha256
-    )
-    return frozenset(row["grant_id"] for row in rows)
 
 
 def lock_made(tx: Tx, made: Sequence[Made]) -> None:

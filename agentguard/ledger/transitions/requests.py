@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
+from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
 from agentguard.model import (
@@ -31,6 +32,9 @@ ASKED_ANEW = "a reason came up that it does not show, so it was asked anew; answ
 WITHDRAWN = "withdrawn: the conversation went on"
 """Why a call that waited is not done, though no person said no and its job goes on."""
 
+SAID_NO = "a person said no to the same media for this destination; a new job may ask again"
+"""Why a question is closed that nobody answered."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
@@ -39,6 +43,7 @@ class Judged:
     Args:
         shown: the Request as people and auditors read it: texts redacted, no secrets.
         earlier: the reasons of the question that this one replaces; None: it replaces none.
+        bits: what it says in numbers without carrying what was revealed before; 0: nothing was.
         expires_at: end of the Grant (PERMIT) or of the review window (ASK), in ms.
     """
 
@@ -52,6 +57,7 @@ class Judged:
     outside: OutsideEffect
     expires_at: int
     earlier: frozenset[Reason] | None = None
+    bits: int = 0
 
 
 def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
@@ -175,6 +181,10 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
         decided_at=tx.now,
         ordinal=ordinal,
     )
+    if item.bits:
+        tx.insert(
+            "numbers", request=request.digest, job=request.job, thread=item.thread, bits=item.bits
+        )
     if decision.effect is Effect.PERMIT:
         _insert_grant(tx, item)
     elif decision.effect is Effect.ASK and decision.needs is not None:
@@ -292,7 +302,9 @@ def closed_because(state: str, *, job_state: str, replaced: bool) -> str | None:
         return {"denied": "a person said no", "expired": TOO_LATE}.get(state)
     if replaced:
         return ASKED_ANEW
-    return "its job ended" if state == "revoked" and job_state == "ended" else WITHDRAWN
+    if state == "revoked":  # or it was approved, and withdrawn
+        return "its job ended" if job_state == "ended" else f"{WITHDRAWN}, or {SAID_NO}"
+    return WITHDRAWN
 
 
 def why_closed(reads: Reads, request: str) -> str | None:
@@ -317,14 +329,6 @@ def nothing_to_answer(state: str, closed: str | None) -> str:
     """
     why = f" ({closed})" if closed else ""
     return f"this approval request is {state}{why}; nothing to answer"
-
-
-class Reads(Protocol):
-    """Rows to read: of a Ledger as it is now, of a snapshot of it, or inside a transition."""
-
-    def one(self, sql: str, *parameters: Any) -> Row | None: ...
-
-    def all(self, sql: str, *parameters: Any) -> list[Row]: ...
 
 
 def is_open_question(tx: Reads, request: str) -> bool:
