@@ -289,9 +289,11 @@ class Gate:
             stage_of(call, self.workspace)
         prepare(call, self.workspace, reads)
         row = reads.one(
-            "SELECT job FROM requests WHERE call_id = ? AND tool = ? AND (job = ?"
-            " OR (thread = ? AND thread <> '')) LIMIT 1",
-            call_name(call.call_id), call.bound.name, call.job.id, call.thread,
+            "SELECT job FROM requests WHERE job = ? AND call_id = ? AND tool = ?"
+            " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, '') AND call_id = ?"
+            " AND tool = ? LIMIT 1",
+            call.job.id, call_name(call.call_id), call.bound.name,
+            call.thread, call_name(call.call_id), call.bound.name,
         )  # fmt: skip
         if row is None:
             return Refused(_UNGATED.format(call.bound.name), policy="not-authorized")

@@ -26,8 +26,7 @@ _ON_IT = (
 )
 _ON_THE_THREAD = (
     "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
-    " JOIN jobs j ON j.id = r.job WHERE r.thread = ? AND r.thread <> '' AND r.tool = ?"
-    " AND r.job <> ?"
+    " JOIN jobs j ON j.id = r.job WHERE r.thread = nullif(?, '') AND r.tool = ? AND r.job <> ?"
     " AND g.state IN ('claimed', 'executed') AND (j.state <> 'ended' OR j.reason = ?)"
 )
 _WHY = {

@@ -347,8 +347,8 @@ def seen_before(reads: Reads, *, job: str, thread: str) -> set[str]:
     A thread keeps its conversation when the next job goes on in it (I4).
     """
     rows = reads.all(
-        "SELECT label FROM revealed WHERE job = ?"
-        " OR job IN (SELECT job FROM requests WHERE thread = ? AND thread <> '')",
+        "SELECT label FROM revealed WHERE job IN (SELECT CAST(? AS TEXT)"
+        " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, ''))",
         job,
         thread,
     )

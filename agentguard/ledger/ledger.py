@@ -61,6 +61,7 @@ __all__ = [
     "Relied",
     "Room",
     "Started",
+    "answers_in",
     "operations_named",
     "question_of",
     "sent",
@@ -264,11 +265,14 @@ class Ledger:
 
         def transition(tx: Tx) -> None:
             row = tx.one("SELECT job FROM credentials WHERE id = ?", credential)
-            tx.lock_job(row["job"] if row is not None else None)
+            job = row["job"] if row is not None else None
+            tx.lock_job(job)
             where = "id = ? AND state = 'live'"
             tx.update("credentials", "state = 'revoked'", where, credential)
-            tx.update("grants", "state = 'revoked', ended_at = ?",
-                      "credential = ? AND state = 'issued'", tx.now, credential)  # fmt: skip
+            tx.update(
+                "grants", "state = 'revoked', ended_at = ?",
+                "job = ? AND credential = ? AND state = 'issued'", tx.now, job, credential,
+            )  # fmt: skip
             tx.record("credential.revoked", {"credential": credential, "reason": reason})
 
         self._run(transition, durable=True, ends=True)
@@ -539,18 +543,7 @@ class Ledger:
     def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
         """Every recorded Answer to a Request; whoever uses them verifies the signatures."""
         rows = (reads or self).all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
-        return tuple(
-            Answer(
-                request=row["request"],
-                person=row["person"],
-                verdict=Verdict(row["verdict"]),
-                group=row["answered_as"],
-                at=row["at"],
-                key_id=row["key_id"],
-                signature=row["signature"],
-            )
-            for row in rows
-        )
+        return answers_in(rows)
 
     def _run(
         self,
@@ -569,6 +562,22 @@ class Ledger:
             self.require_sound()
         with self._watched():
             return self.storage.submit(transition, durable=durable, plan=plan).result()
+
+
+def answers_in(rows: Sequence[Row]) -> tuple[Answer, ...]:
+    """The Answers that rows of `answers` hold."""
+    return tuple(
+        Answer(
+            request=row["request"],
+            person=row["person"],
+            verdict=Verdict(row["verdict"]),
+            group=row["answered_as"],
+            at=row["at"],
+            key_id=row["key_id"],
+            signature=row["signature"],
+        )
+        for row in rows
+    )
 
 
 def _of_job(job: str) -> Plan:

@@ -15,7 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agentguard.canonical import canonical
 from agentguard.config.workspace import Workspace
 from agentguard.errors import ApprovalError, CanonicalError, ConfigError, LedgerCorrupt
-from agentguard.ledger.ledger import ASKED_ANEW, TOO_LATE, Ledger, Reads, question_of
+from agentguard.ledger.ledger import (
+    ASKED_ANEW,
+    TOO_LATE,
+    Ledger,
+    Reads,
+    answers_in,
+    question_of,
+)
+from agentguard.ledger.queries import pages
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import UNUSED
 from agentguard.ledger.transitions.requests import (
@@ -175,14 +183,18 @@ class Approvals:
         self._workspace = workspace
         self._ledger = ledger
 
-    def list(self, *, state: str | None = "pending") -> tuple[Approval, ...]:
-        """The approval requests in a state (None: in any), newest first."""
-        rows = self._ledger.all(
-            f"{_SELECT} WHERE CAST(?1 AS TEXT) IS NULL OR approvals.state = ?1"
-            " ORDER BY asked_at DESC",
-            state,
-        )
-        return tuple(self._approval(row, self._ledger) for row in rows)
+    def list(
+        self, *, state: str | None = "pending", limit: int | None = None
+    ) -> tuple[Approval, ...]:
+        """The approval requests in a state (None: in any), newest first.
+
+        Args:
+            limit: how many at most; None: all of them.
+        """
+        with self._ledger.snapshot() as reads:
+            rows = pages.approvals_in(reads, state, pages.ALL if limit is None else limit)
+            answers = pages.answers_to(reads, [row["request"] for row in rows])
+        return tuple(self._read(row, answers_in(answers[row["request"]])) for row in rows)
 
     def show(self, request: str) -> Approval:
         """One approval request, by its Request's digest or the first 12 or more digits of it.
@@ -196,12 +208,11 @@ class Approvals:
     def _show(self, request: str, reads: Reads) -> Approval:
         if len(request) < 12:
             raise ApprovalError(f"{request!r:.20} is too short; give 12 or more digits")
-        rows = reads.all(
-            f"{_SELECT} WHERE substr(approvals.request, 1, ?) = ?", len(request), request
-        )
+        rows = pages.approvals_called(reads, request)
         if len(rows) != 1:
+            count = len(rows) if len(rows) < 3 else "several"
             raise ApprovalError(
-                f"{len(rows)} approval requests begin with {request:.64}; `agentguard approvals"
+                f"{count} approval requests begin with {request:.64}; `agentguard approvals"
                 " list --all` shows them"
             )
         return self._approval(rows[0], reads)
@@ -219,18 +230,23 @@ class Approvals:
         Raises:
             ApprovalError: its row was edited.
         """
-        rows = self._ledger.all(
-            f"{_SELECT} WHERE requests.thread = ? AND requests.call_id = ?"
-            f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
-            thread,
-            call,
-            self._ledger.clock(),
-        )
-        return self._approval(rows[0], self._ledger) if thread and rows else None
+        if not thread:
+            return None
+        rows = pages.unused_approvals(self._ledger, thread, call, UNUSED, self._ledger.clock())
+        return self._approval(rows[0], self._ledger) if rows else None
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
-        return self._eligible(approval, self._involved(approval, self._ledger))
+        return self.eligible_for([approval])[approval.request]
+
+    def eligible_for(self, approvals: Sequence[Approval]) -> Mapping[str, tuple[str, ...]]:
+        """As `eligible`, for many at once, by their Requests' digests."""
+        contributors = pages.contributors_to(
+            self._ledger, (use["sha256"] for one in approvals for use in one.shown["assets"])
+        )
+        return {
+            one.request: self._eligible(one, self._involved(one, contributors)) for one in approvals
+        }
 
     def answer(self, answer: Answer) -> Approval:
         """Record a person's signed Answer; returns the approval request as it then stands.
@@ -263,7 +279,8 @@ class Approvals:
             raise ApprovalError("the answer is not dated within the review window; sign it again")
         if answer.group is not None and answer.group not in person.groups:
             raise ApprovalError(f"{answer.person} is not in {answer.group}")
-        involved = self._involved(approval, reads)
+        media = [use["sha256"] for use in approval.shown["assets"]]
+        involved = self._involved(approval, pages.contributors_to(reads, media))
         if answer.person in involved | {approval.requested_by}:
             why = "asked for this job and can't answer"
             if answer.person != approval.requested_by:
@@ -293,6 +310,9 @@ class Approvals:
         return tuple(found)
 
     def _approval(self, row: Row, reads: Reads) -> Approval:
+        return self._read(row, self._ledger.answers(row["request"], reads))
+
+    def _read(self, row: Row, answers: tuple[Answer, ...]) -> Approval:
         shown = json.loads(row["body"])
         for why in ("reasons", "reasons_before"):  # of the question, not of the call
             shown.pop(why, None)
@@ -309,7 +329,7 @@ class Approvals:
             requested_by=row["requested_by"],
             asked_at=row["asked_at"],
             expires_at=row["expires_at"],
-            answers=self._ledger.answers(row["request"], reads),
+            answers=answers,
             reasons=question_of(row["body"]).reasons,
             replaced_by=row["replaced_by"],
             closed=closed_because(
@@ -332,23 +352,13 @@ class Approvals:
         out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
         return tuple(sorted(person for person in self._workspace.people if person not in out))
 
-    def _involved(self, approval: Approval, reads: Reads) -> set[str]:
-        """Contributors of the media, and the owner of the agent that asks (I1, S3)."""
+    def _involved(self, approval: Approval, contributors: Mapping[str, Set[str]]) -> set[str]:
+        """Contributors of the media, and the owner of the agent that asks (I1, S3).
+
+        Args:
+            contributors: of each asset of the call, by SHA-256.
+        """
         agent = self._workspace.agents.get(str(approval.shown["agent"]))
         carried = set(approval.shown.get("contributors", ()))
-        return {agent.owner if agent is not None else "", *carried} | {
-            row["person"]
-            for asset in approval.shown["assets"]
-            for row in reads.all(
-                "SELECT person FROM contributors WHERE sha256 = ?", asset["sha256"]
-            )
-        }
-
-
-_SELECT = (
-    "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
-    " jobs.requested_by, jobs.state AS job_state, (SELECT digest FROM requests newer"
-    " WHERE newer.call_key = requests.call_key AND newer.revision > requests.revision"
-    " ORDER BY newer.revision DESC LIMIT 1) AS replaced_by FROM approvals"
-    " JOIN requests ON requests.digest = approvals.request JOIN jobs ON jobs.id = approvals.job"
-)
+        media = (contributors.get(use["sha256"], set()) for use in approval.shown["assets"])
+        return {agent.owner if agent is not None else "", *carried}.union(*media)

@@ -18,6 +18,7 @@ from agentguard.cli.output import (
     passphrase,
     print_json,
     say,
+    say_more,
     short,
     span,
     table,
@@ -54,9 +55,10 @@ app = typer.Typer(
 def list_approvals(
     ctx: typer.Context,
     all_: Annotated[bool, typer.Option("--all", help="Also what was answered or is over.")] = False,
+    count: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many at most.")] = 200,
     json_: Json = False,
 ) -> None:
-    """List the calls that wait for a person.
+    """List the calls that wait for a person, newest first.
 
     \b
     Example:
@@ -68,11 +70,15 @@ def list_approvals(
     with ledger_of(workspace) as ledger:
         service = _service(workspace, ledger)
         now = ledger.clock()
-        found = service.list(state=None if all_ else "pending")
+        found = service.list(state=None if all_ else "pending", limit=count + 1)
+        more, found = len(found) > count, found[:count]
         if not all_:  # over, but nobody has swept yet
             found = tuple(one for one in found if one.expires_at > now)
         if json_:
-            print_json([asked_data(workspace, service, one, now) for one in found])
+            may = service.eligible_for(found)
+            print_json(
+                [asked_data(workspace, service, one, now, may[one.request]) for one in found]
+            )
             return
     if not found:
         say("Nothing waits for a person." if not all_ else "Nobody was ever asked.")
@@ -94,6 +100,7 @@ def list_approvals(
             ]
         )
     table(columns, rows, tight=["id"])
+    say_more(more, count)
     say("Next: agentguard approvals show ID --save FOLDER")
 
 

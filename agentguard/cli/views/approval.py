@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +147,17 @@ def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[
 
 
 def asked_data(
-    workspace: Workspace, service: Approvals, approval: Approval, now: int
+    workspace: Workspace,
+    service: Approvals,
+    approval: Approval,
+    now: int,
+    who_may: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """An approval request as JSON data."""
+    """An approval request as JSON data.
+
+    Args:
+        who_may: who may answer, if that is known already.
+    """
     left = missing(approval)
     return {
         "request": approval.request,
@@ -164,7 +173,7 @@ def asked_data(
         "asked_anew": approval.replaced_by,
         "asked": {"approvals": approval.needs.approvals, "groups": approval.needs.groups},
         "missing": {"approvals": left.approvals, "groups": left.groups},
-        "who_may": list(service.eligible(approval)),
+        "who_may": list(service.eligible(approval) if who_may is None else who_may),
         "asked_at": approval.asked_at,
         "expires_at": approval.expires_at,
         "answers": [

@@ -18,8 +18,9 @@ from agentguard.ledger.storage.tree_nodes import at_once, stretch
 from agentguard.transparency.checkpoints import Checkpoints
 
 __all__ = [
-    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx", "at_once",
-    "new_id", "open_storage", "row_digest", "stretch", "to_json", "tree_size", "wall_clock",
+    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx",
+    "at_once", "new_id", "open_storage", "row_digest", "stretch", "to_json", "tree_size",
+    "wall_clock",
 ]  # fmt: skip
 
 
