@@ -11,7 +11,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +109,14 @@ def _fill_postgres(url: str, calls: int, until: int) -> None:
         connection.execute(f'SET search_path = "{place.schema}"'.encode())
         connection.execute("SET session_replication_role = replica")  # no triggers
         for table, rows in _tables(calls, until):
-            first, rest = _peek(rows)
-            with connection.cursor().copy(
-                f"COPY {table} ({', '.join(first)}) FROM STDIN".encode()
-            ) as copy:
-                for row in rest:
+            copy: Any = None
+            with connection.cursor() as cursor, contextlib.ExitStack() as stack:
+                for row in rows:
+                    if copy is None:
+                        columns = f"COPY {table} ({', '.join(row)}) FROM STDIN"
+                        copy = stack.enter_context(cursor.copy(columns.encode()))
                     copy.write_row(tuple(row.values()))
         connection.execute("ANALYZE")
-
-
-def _peek(rows: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Iterator[Any]]:
-    found = list(rows)
-    return found[0], iter(found)
 
 
 def _id(kind: str, number: int) -> str:

@@ -15,7 +15,7 @@ from agentguard.durable_files import flush_folder, make_folders
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.ledger import Ledger
-from agentguard.ledger.storage.open import open_storage, wall_clock
+from agentguard.ledger.storage.open import locate_damage, open_storage, wall_clock
 from agentguard.ledger.storage.rollback_detection import keep
 from agentguard.ledger.verify import ACCEPTED, Checkpoints, verify, verify_tail
 from agentguard.transparency import merkle
@@ -65,12 +65,15 @@ def open_ledger(workspace: Workspace, *, clock: Callable[[], int] | None = None)
         make_folders(checkpoints.path.parent)
     except OSError as error:
         raise LedgerUnavailable(f"{checkpoints.path.parent}: {error.strerror}") from error
-    storage = open_storage(workspace.ledger, clock=clock, checkpoints=checkpoints)
     try:
-        verify_tail(storage, checkpoints)
-    except BaseException:
-        storage.close()
-        raise
+        storage = open_storage(workspace.ledger, clock=clock, checkpoints=checkpoints)
+        try:
+            verify_tail(storage, checkpoints)
+        except BaseException:
+            storage.close()
+            raise
+    except LedgerCorrupt as error:
+        raise locate_damage(workspace.ledger, error) from error
     return Ledger(storage, clock=storage.clock, alarm_file=alarms_of(checkpoints))
 
 

@@ -113,11 +113,15 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
             if counted % _AT_ONCE == 0:
                 progress("checkpoints", counted)
         storage.wait_for_log()
+        try:
+            with storage.snapshot() as connection:
+                storage.verify_schema(connection)
+            storage.verify_indexes()
+        except LedgerCorrupt as error:
+            raise VerificationFailed(str(error)) from error
         with storage.long_read() as reader:
             try:
                 with storage.latest(reader) as now:
-                    storage.verify_schema(now)
-                    storage.verify_indexes(now)
                     kept = [checkpoints.verified(signed) for signed in storage.notes(now)]
                     size = tree_size(now)
             except LedgerCorrupt as error:

@@ -783,5 +783,5 @@ def test_I8_a_grant_that_an_index_no_longer_finds_is_noticed(tmp_path: Path) -> 
         raw_file.close()
     with ledger_at(place, Clock()) as ledger:
         assert ledger.one("SELECT 1 FROM grants WHERE request = ?", one.digest) is None
-        with pytest.raises(VerificationFailed, match="an index of grants was edited"):
+        with pytest.raises(VerificationFailed, match=r"table grants is damaged .* missing from"):
             audit.verify(ledger.storage, place.checkpoints)

@@ -105,7 +105,7 @@ def test_a_ledger_of_version_1_is_brought_up_with_all_it_holds(tmp_path: Path) -
             before = first.execute(query).fetchall()
         for kind, name, _ in connection.execute(query).fetchall():
             if (kind, name) not in [row[:2] for row in before] and kind in ("table", "index"):
-                connection.execute(f"DROP {kind} {name}")
+                connection.execute(f"DROP {kind} IF EXISTS {name}")
         assert connection.execute(query).fetchall() == before
     with ledger_at(path) as ledger:
         assert bench.job == ledger.all("SELECT id FROM jobs")[0]["id"]

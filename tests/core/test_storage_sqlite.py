@@ -195,9 +195,11 @@ def test_a_path_that_is_a_folder_a_missing_folder_and_no_database_are_refused(
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("this is not a database, but it is long enough " * 40)
-    for bad in (tmp_path / "folder", tmp_path / "missing" / "ledger.db", tmp_path / "text"):
+    for bad in (tmp_path / "folder", tmp_path / "missing" / "ledger.db"):
         with pytest.raises(LedgerUnavailable), ledger_at(bad):
             pass
+    with pytest.raises(LedgerCorrupt, match="not a database"), ledger_at(tmp_path / "text"):
+        pass
     assert not (tmp_path / "missing").exists()
     assert (tmp_path / "text").read_text().startswith("this is not")
 

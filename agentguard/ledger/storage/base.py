@@ -169,13 +169,15 @@ class Storage(ABC):
             LedgerCorrupt: naming the first object that is missing, added or different.
         """
 
-    def verify_indexes(self, reader: Reader) -> None:
-        """Compare the indexes that the one use of a Grant rests on with their tables (I8).
+    @abstractmethod
+    def verify_indexes(self) -> None:
+        """Compare every index with its table, and look for keys that two rows have (I8, I10).
 
         Raises:
-            LedgerCorrupt: one leaves out a row, which nobody would find any more.
+            LedgerCorrupt: naming an index that leaves out a row, which nobody would find any more,
+                or a page that is damaged.
+            LedgerUnavailable: the ledger can't be read.
         """
-        return
 
     @abstractmethod
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.types.string import StrDumper
 
 from agentguard.config.ledger_url import LedgerUrl
-from agentguard.errors import IllegalTransition, LedgerError, LedgerUnavailable
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
 from agentguard.ledger.storage.base import Found
 from agentguard.ledger.storage.postgres.pipeline import PgRow, Sent, Wire, numbered, places_of
 from agentguard.ledger.storage.transaction import Row
@@ -347,4 +347,6 @@ def as_ours(place: LedgerUrl, error: psycopg.Error) -> LedgerError:
     said = " ".join(said.split())
     if isinstance(error, psycopg.IntegrityError):
         return IllegalTransition(said)
+    if isinstance(error, (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)):
+        return LedgerCorrupt(f"{place.shown}: {said}; it is damaged: restore a copy")
     return LedgerUnavailable(f"{place.shown}: {said}; nothing was done")

@@ -19,6 +19,7 @@ from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailable
 from agentguard.ledger.storage.base import Plan, Queued, Reader, Storage, Transition, tree_size
 from agentguard.ledger.storage.postgres.connections import Connections, Link, as_ours, unavailable
+from agentguard.ledger.storage.postgres.indexes import verify_indexes
 from agentguard.ledger.storage.postgres.schema import prepare, verify_schema
 from agentguard.ledger.storage.postgres.sequencer import Sequencer, follow, publish
 from agentguard.ledger.storage.postgres.transaction import NOW, Busy, Flight, PostgresTx
@@ -123,6 +124,10 @@ class PostgresStorage(Storage):
 
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader, self._place, self._expected)
+
+    def verify_indexes(self) -> None:
+        with self.snapshot() as link:
+            verify_indexes(link, self._place.schema)
 
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         sql = "SELECT idx, body FROM records WHERE idx >= ? ORDER BY idx"

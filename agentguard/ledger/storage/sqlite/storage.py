@@ -26,7 +26,7 @@ from agentguard.ledger.storage.base import (
     tree_size,
 )
 from agentguard.ledger.storage.rollback_detection import keep, newest_of
-from agentguard.ledger.storage.sqlite.connections import Connections
+from agentguard.ledger.storage.sqlite.connections import Connections, find_damage
 from agentguard.ledger.storage.sqlite.schema import migrate, verify_schema
 from agentguard.ledger.storage.transaction import KEYS, Row, Tx, Written
 from agentguard.ledger.storage.tree_nodes import Nodes
@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 _UNSIGNED = 64
 _PAGE = 1000  # rows, records
 _BROKEN_TEXT = "Could not decode to UTF-8"
-_SOUGHT = ("grants", "approvals", "answers", "jobs", "credentials")  # found by index at each claim
 
 
 class SqliteTx(Tx):
@@ -138,11 +137,11 @@ class SqliteStorage(Storage):
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader)
 
-    def verify_indexes(self, reader: Reader) -> None:
-        for table in _SOUGHT:
-            said = reader.execute(f"PRAGMA integrity_check({table})").fetchone()[0]
-            if said != "ok":
-                raise LedgerCorrupt(f"an index of {table} was edited: {said}")
+    def verify_indexes(self) -> None:
+        with self.read() as reader:
+            damage = find_damage(reader)
+        if damage is not None:
+            raise LedgerCorrupt(f"{self.path.name}: {damage}; restore a copy")
 
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         while True:
