@@ -29,7 +29,6 @@ from agentguard.ledger.transitions.assets import (
 )
 from agentguard.ledger.transitions.grants import Outcome, Relied
 from agentguard.ledger.transitions.jobs import (
-    SWEPT,
     end_job,
     leave,
     of_job,
@@ -308,11 +307,12 @@ class Ledger:
             How many of each were ended: `jobs`, `approvals`, `grants`, `credentials`.
         """
         swept: Counter[str] = Counter()
-        while True:
-            done: Mapping[str, int] = self._run(sweep, ends=True)
+        more = True
+        while more:
+            done, more = self._run(sweep, ends=True)
             swept.update(done)
-            if sum(done.values()) < SWEPT:
-                return dict(swept)
+            more = more and any(done.values())
+        return dict(swept)
 
     # --- requests, answers, grants -----------------------------------------------------------
 

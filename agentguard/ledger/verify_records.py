@@ -12,7 +12,7 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 
 from agentguard.errors import VerificationFailed
-from agentguard.ledger.storage.open import KEYS, Reader, Row, Storage, row_digest, stretch
+from agentguard.ledger.storage.open import KEYS, Reader, Row, Storage, digests_of, stretch
 from agentguard.ledger.verify_rows import Acceptance, Logged
 from agentguard.transparency import merkle
 
@@ -226,7 +226,7 @@ def compare_rows(
     """
 
     def named(row: Row) -> tuple[str, str]:
-        return f"{table} {_written([row[key] for key in keys])}", row_digest(row)
+        return f"{table} {_written([row[key] for key in keys])}", "\n".join(digests_of(table, row))
 
     while True:
         try:
@@ -256,7 +256,7 @@ def look_again(reader: Reader, storage: Storage, logged: Logged) -> None:
             continue
         try:
             row = storage.row(reader, table, key)
-            found.append((name, None if row is None else row_digest(row)))
+            found.append((name, None if row is None else "\n".join(digests_of(table, row))))
         except TypeError as error:
             raise VerificationFailed(f"{table} holds what was never written there") from error
     logged.meet_again(found)

@@ -83,7 +83,11 @@ class Logged:
             self._write()
 
     def meet(self, rows: Sequence[tuple[str, str]]) -> int:
-        """These rows exist, each with this digest; returns how many were met in all."""
+        """These rows exist, each with these digests; returns how many were met in all.
+
+        Args:
+            rows: name and digests, one a line: a record may say either.
+        """
         self._append((name, _MET, digest) for name, digest in rows)
         self._met += len(rows)
         return self._met
@@ -165,7 +169,7 @@ def _differences(
         count += 1
         if not met:
             missing = _first(missing, (last, name))
-        elif met != {digest}:
+        elif not all(digest in says.split("\n") for says in met if says is not None):
             edited = _first(edited, (last, name))
     return count, added, edited, missing
 

@@ -14,14 +14,22 @@ from agentguard.errors import ConfigError, LedgerCorrupt, LedgerError
 from agentguard.ledger.storage.base import Plan, Reader, Storage, Transition, tree_size, wall_clock
 from agentguard.ledger.storage.sqlite.connections import locate
 from agentguard.ledger.storage.sqlite.storage import SqliteStorage
-from agentguard.ledger.storage.transaction import KEYS, Row, Tx, new_id, row_digest, to_json
+from agentguard.ledger.storage.transaction import (
+    KEYS,
+    Row,
+    Tx,
+    digests_of,
+    new_id,
+    row_digest,
+    to_json,
+)
 from agentguard.ledger.storage.tree_nodes import at_once, stretch
 from agentguard.transparency.checkpoints import Checkpoints
 
 __all__ = [
     "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx",
-    "at_once", "locate_damage", "new_id", "open_storage", "row_digest", "stretch", "to_json",
-    "tree_size", "wall_clock",
+    "at_once", "digests_of", "locate_damage", "new_id", "open_storage", "row_digest", "stretch",
+    "to_json", "tree_size", "wall_clock",
 ]  # fmt: skip
 
 

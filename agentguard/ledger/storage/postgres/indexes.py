@@ -36,7 +36,12 @@ WHERE e.extname = 'amcheck' AND p.proname = 'bt_index_check' AND p.pronargs = 2
   AND has_function_privilege(p.oid, 'EXECUTE')
 """
 
-_BY_INDEX_ONLY = ("seqscan", "bitmapscan", "indexonlyscan", "sort", "hashjoin", "mergejoin")
+_BY_INDEX = """
+SELECT set_config(name, 'off', true) FROM pg_settings WHERE name IN ('enable_seqscan',
+  'enable_bitmapscan', 'enable_indexonlyscan', 'enable_sort', 'enable_incremental_sort',
+  'enable_hashjoin', 'enable_mergejoin', 'jit')
+UNION ALL SELECT set_config('max_parallel_workers_per_gather', '0', true)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +88,7 @@ def verify_indexes(link: Link, schema: str) -> None:
         for index in indexes:
             link.execute(f"SELECT {found['name']}(?::regclass, true)", (index.name,))
         return
-    for setting in _BY_INDEX_ONLY:
-        link.execute(f"SET LOCAL enable_{setting} = off")
+    link.execute(_BY_INDEX)
     for index in indexes:
         _look_up(link, index)
         _read_through(link, index)

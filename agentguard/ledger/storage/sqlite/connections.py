@@ -254,9 +254,8 @@ def find_damage(connection: sqlite3.Connection) -> str | None:
     taken over in between.
     """
     try:
-        tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table'"
-        ).fetchall()
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = connection.execute(query).fetchall()
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
