@@ -23,6 +23,7 @@ from agentguard.ledger.ledger import (
     answers_in,
     question_of,
 )
+from agentguard.ledger.open import checkpoints_of
 from agentguard.ledger.queries import pages
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import UNUSED
@@ -31,6 +32,7 @@ from agentguard.ledger.transitions.requests import (
     is_open_question,
     nothing_to_answer,
 )
+from agentguard.ledger.verify import verify_tail
 from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
 
@@ -251,10 +253,15 @@ class Approvals:
     def answer(self, answer: Answer) -> Approval:
         """Record a person's signed Answer; returns the approval request as it then stands.
 
+        The log is compared with its newest checkpoint first, as it is on opening. Whether every row
+        is what its record says, `agentguard audit verify` finds out.
+
         Raises:
             ApprovalError: not this person's signature, not pending, too late, or the person may
                 not answer it; nothing is recorded.
+            LedgerCorrupt: the log is not what was signed, or an old copy was restored.
         """
+        verify_tail(self._ledger.storage, checkpoints_of(self._workspace))
         with self._ledger.snapshot() as reads:
             approval = self._show(answer.request, reads)
             self._require_answerable(answer, approval, reads)

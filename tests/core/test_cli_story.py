@@ -15,8 +15,10 @@ import pytest
 
 from agentguard.cli import output as show
 from agentguard.cli.commands import audit
+from agentguard.errors import ApprovalError, LedgerCorrupt
 from agentguard.ledger.ledger import Ledger
 from tests.core.command_line import Shell, ask_for_export, studio_in
+from tests.core.traced import traced
 from tests.support import Studio, build, call, results, says
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
@@ -178,14 +180,44 @@ def test_a_key_that_is_not_the_persons_own_signs_nothing(
         assert shell.json("approvals", "show", name)["answers"] == []
 
 
-def test_nothing_is_signed_over_a_ledger_that_was_edited(shell: Shell, studio: Studio) -> None:
+def test_nothing_is_signed_over_a_log_that_was_cut(shell: Shell, studio: Studio) -> None:
+    job = studio.guard.open_job("poster", requested_by=KIM)
+    asset = job.import_asset(studio.picture(), ["brand"])
+    ask_for_export(studio, job, asset)
+    request = studio.pending().request
+    forge(shell, "DELETE FROM records WHERE idx > 0")
+    shell.error("approvals", "approve", request[:16], "--as", OMAR, "--yes", code=5)
+    with pytest.raises(LedgerCorrupt, match="an old copy was restored"):
+        studio.answer(request, OMAR)
+    assert studio.guard.ledger.answers(request) == ()
+
+
+def test_question_that_was_edited_is_not_signed(shell: Shell, studio: Studio) -> None:
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         ask_for_export(studio, job, asset)
-        name = studio.pending().request[:16]
-        forge(shell, "UPDATE approvals SET count = 0")
-        shell.error("approvals", "approve", name, "--as", OMAR, "--yes", code=5)
-        assert studio.guard.ledger.answers(studio.pending().request) == ()
+        request = studio.pending().request
+        forge(shell, "UPDATE approvals SET question = replace(question, 'site', 'team')")
+        said = shell.error("approvals", "approve", request[:16], "--as", OMAR, "--yes")
+        assert "its row was edited" in said
+        with pytest.raises(ApprovalError, match="its row was edited"):
+            studio.answer(request, OMAR)
+        assert studio.guard.ledger.answers(request) == ()
+
+
+def test_approving_does_not_replay_the_log(
+    shell: Shell, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R9: a million records took 48 s."""
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        ask_for_export(studio, job, asset)
+        with traced(monkeypatch) as trace:
+            name = studio.pending().request[:16]
+            shell("approvals", "approve", name, "--as", OMAR, "--yes")
+        read = [sql for sql in trace.statements if "FROM records" in sql]
+        assert read
+        assert all("max(idx)" in sql for sql in read)
 
 
 def test_media_that_was_changed_in_the_store_is_not_shown(shell: Shell, studio: Studio) -> None:

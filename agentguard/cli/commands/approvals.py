@@ -207,7 +207,6 @@ def _answer(
     key_folder: Path | None,
     json_: bool,
 ) -> None:
-    from agentguard.ledger import verify as audit
     from agentguard.people import signers as identity
     from agentguard.people.approvals import sign_answer
 
@@ -217,10 +216,6 @@ def _answer(
         service = _service(workspace, ledger)
         approval = service.show(request)
         _require_answerable(workspace, service, approval, person, ledger.clock())
-        # I7: what is shown must be what was decided on, so the log must stand by its rows.
-        from agentguard.ledger.open import checkpoints_of
-
-        audit.verify(ledger.storage, checkpoints_of(workspace))
         as_group = _group(workspace, approval, person, group)
         summary(workspace, ledger, service, approval, err=json_)
         said = f"as {person}" + (f" for {as_group}" if as_group else "")
