@@ -151,9 +151,13 @@ class Guard:
         return self._add(binding)
 
     def _add(self, binding: Binding) -> Bound:
-        bound = Bound(binding)
-        if bound.name in self.bound:
+        bound = self._checked(binding)
+        if self.bound.setdefault(bound.name, bound) is not bound:
             raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+        return bound
+
+    def _checked(self, binding: Binding) -> Bound:
+        bound = Bound(binding)
         named = binding.destination
         if isinstance(named, str) and named not in self.workspace.destinations:
             raise BindingError(
@@ -165,7 +169,6 @@ class Guard:
         unknown = sorted(binding.labels - set(self.workspace.classes))
         if unknown:
             raise BindingError(f"{bound.name}: no class {', '.join(unknown)} is configured")
-        self.bound[bound.name] = bound
         return bound
 
     def _require_no_way_out(self, bound: Bound) -> None:
@@ -272,8 +275,8 @@ class Guard:
 
     def _own(self, make: Callable[[Guard], Binding]) -> BaseTool:
         bound = self.bound.get(make.__name__)
-        if bound is None:
-            bound = self._add(make(self))
+        if bound is None:  # whichever thread comes first binds it for all
+            bound = self.bound.setdefault(make.__name__, self._checked(make(self)))
         return self.tools([bound.binding.tool])[0]
 
     @functools.cached_property

@@ -22,7 +22,7 @@ from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_i
 from agentguard.ledger.transitions import grants, requests, unguarded
 from agentguard.ledger.transitions.assets import (
     Made,
-    lock_made,
+    lock_import,
     mark,
     register,
     strictest,
@@ -489,7 +489,7 @@ class Ledger:
         """
 
         def transition(tx: Tx) -> None:
-            lock_made(tx, [made])
+            lock_import(tx, made)
             register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
             tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
 
