@@ -261,7 +261,11 @@ class Approvals:
                 not answer it; nothing is recorded.
             LedgerCorrupt: the log is not what was signed, or an old copy was restored.
         """
-        verify_tail(self._ledger.storage, checkpoints_of(self._workspace))
+        try:
+            verify_tail(self._ledger.storage, checkpoints_of(self._workspace))
+        except LedgerCorrupt as error:
+            self._ledger.raise_alarm(error)
+            raise
         with self._ledger.snapshot() as reads:
             approval = self._show(answer.request, reads)
             self._require_answerable(answer, approval, reads)
