@@ -215,6 +215,7 @@ class _Walk:
                 if names:
                     yield self._unguarded(item, names, agent=_in_graph(item))
                     return
+            self._require_memory(item, thing)
         elif isinstance(thing, BaseTool):
             reported = id(thing) not in excused and self._is_reported(item)
             if reported and not self._is_fine(thing):
@@ -228,6 +229,27 @@ class _Walk:
             yield self._unguarded(item, [self.functions[id(thing)]], agent=False)
             return
         self._follow(item, excused)
+
+    def _require_memory(self, item: _Item, node: ToolNode) -> None:
+        """Refuse a graph that starts over after each pause, and would repeat what its tools did.
+
+        Raises:
+            BindingError: saying which graph, and what to change.
+        """
+        bound = self.guard.bound
+        staged = sorted(
+            name for name in node.tools_by_name if name in bound and not _is_harmless(bound[name])
+        )
+        holder: _Item | None = item if staged else None
+        while holder is not None:
+            if isinstance(holder.thing, Pregel) and holder.thing.checkpointer is False:
+                raise BindingError(
+                    f"{self.name} → {_path(holder)} runs {', '.join(staged)} and is compiled with"
+                    " checkpointer=False, so it starts over after each pause of the graph around it"
+                    " and would run them again; leave checkpointer out: it keeps what the graph"
+                    " around it keeps"
+                )
+            holder = holder.parent
 
     def _is_bound_function(self, item: _Item) -> bool:
         """Whether code names the plain function of a bound tool; the tool itself holds it, too."""

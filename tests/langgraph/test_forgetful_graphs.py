@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -53,8 +54,6 @@ def test_subgraph_without_checkpointer_is_refused_when_it_is_compiled(studio: St
 
 
 def test_tools_without_stage_may_start_over(studio: Studio) -> None:
-    from langchain_core.tools import tool
-
     @tool
     def note(text: str) -> str:
         """Take a note."""
@@ -127,6 +126,35 @@ def test_a_protected_graph_inside_an_agent_that_starts_over_is_refused(studio: S
         state = graph.invoke(GO, job.config(thread_id="t"))
     assert "checkpointer=False" in results(state)[0].content
     assert studio.world.effects == []
+
+
+@pytest.mark.parametrize("held", ["as a node", "in a node", "in a graph as a node", "in a tool"])
+def test_an_agent_that_starts_over_is_refused_when_the_graph_is_built(
+    studio: Studio, held: str
+) -> None:
+    agent, _ = agent_of(studio, [], False)
+    builder = StateGraph(State)
+    if held == "as a node":
+        builder.add_node("inner", agent)
+    elif held == "in a node":
+        builder.add_node("inner", lambda state: agent.invoke(state))
+    elif held == "in a graph as a node":
+        middle = StateGraph(State).add_node("deep", agent).add_edge(START, "deep")
+        builder.add_node("inner", middle.compile())
+    else:
+
+        @tool
+        def ask(text: str) -> str:
+            """Ask the agent."""
+            return str(agent.invoke({"messages": [("user", text)]})["messages"][-1].content)
+
+        studio.guard.bind(Binding(ask, stage=None, texts=["text"]))
+        with pytest.raises(BindingError, match=r"runs publish and is compiled with checkpointer"):
+            studio.guard.tools([ask])
+        return
+    builder.add_edge(START, "inner")
+    with pytest.raises(BindingError, match=r"node inner → .* runs publish and is compiled with"):
+        protect(builder, studio.guard, agents={})
 
 
 @pytest.mark.parametrize("checkpointer", [None, True])
