@@ -78,6 +78,7 @@ def live_through(ledger: Ledger) -> Bench:
         bench.claim(lost)
         bench.finish(lost, GrantState.UNKNOWN)
         ledger.refuse({"job": bench.job, "reason": "no such tool"})
+        ledger.stop_unguarded(bench.job, tool=f"tool-{job}")
         ledger.mark_asset(source.sha256, column="held", value=True, by="kim")
     ledger.end_job(bench.job, reason="done")
     return bench
