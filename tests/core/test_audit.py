@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from tests.core.ledgers import (
     made,
     place_at,
     raw,
+    request,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,11 @@ def live_through(ledger: Ledger) -> Bench:
         bench.finish(lost, GrantState.UNKNOWN)
         ledger.refuse({"job": bench.job, "reason": "no such tool"})
         ledger.stop_unguarded(bench.job, tool=f"tool-{job}")
+        strict = bench.permit(assets=(source.sha256,))
+        bench.claim(strict)
+        bench.finish(strict, findings={source.sha256: [{"severity": "error"}]})
+        spelled = replace(bench.judged(request(bench.job)), bits=7)
+        ledger.record_decisions([spelled], epoch=bench.epoch)
         ledger.mark_asset(source.sha256, column="held", value=True, by="kim")
     ledger.end_job(bench.job, reason="done")
     return bench
