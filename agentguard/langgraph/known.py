@@ -17,6 +17,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 
 from agentguard.bindings.binding import Binding
 from agentguard.bindings.known_tool import KnownTool
+from agentguard.bindings.reach import reach_of
 from agentguard.errors import BindingError
 
 _FILES: dict[str, dict[str, Any]] = {
@@ -99,7 +100,12 @@ def task() -> Binding:
     nobody: Any = {"name": "x", "description": "x", "runnable": RunnableLambda(lambda state: state)}
     (sample,) = SubAgentMiddleware(backend=StateBackend(), subagents=[nobody]).tools
     return _bind(
-        sample, texts=["description"], plain=["subagent_type"], state=["files"], interrupts=True
+        sample,
+        require=_require_here,
+        texts=["description"],
+        plain=["subagent_type"],
+        state=["files"],
+        interrupts=True,
     )
 
 
@@ -121,6 +127,16 @@ def _bind(sample: Any, require: Any = None, **meaning: Any) -> Binding:
         raise BindingError(f"{sample.name}: got {type(sample).__name__}, expected StructuredTool")
     known = KnownTool(sample=sample, require=require)
     return Binding(sample, stage=None, known=known, **meaning)
+
+
+def _require_here(tool: BaseTool) -> None:
+    """`task` hands its words to agents in this process, not to a graph on a server."""
+    reached = reach_of(tool)
+    if reached is not None:
+        raise BindingError(
+            f"{tool.name} has {reached}, so what a sub-agent is told may leave this machine; bind"
+            " it yourself, with local=True if nothing leaves"
+        )
 
 
 def _require_state(tool: BaseTool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deepagents import FilesystemMiddleware, create_deep_agent
+from deepagents import FilesystemMiddleware, SubAgentMiddleware, create_deep_agent
 from deepagents.backends import CompositeBackend, FilesystemBackend, StateBackend, StoreBackend
 from langchain.agents import create_agent
 from langchain.agents.middleware import TodoListMiddleware
@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import create_retriever_tool, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.pregel.remote import RemoteGraph
 from langgraph.store.memory import InMemoryStore
 
 from agentguard.errors import BindingError
@@ -96,6 +97,18 @@ def test_execute_has_no_binding(deep: Studio) -> None:
     assert "execute" not in deep.guard.bound
     (told,) = run(deep, agent(deep, says(call("execute", {"command": "id"}))))
     assert told.status == "error"
+
+
+def test_sub_agent_on_a_server_is_refused(deep: Studio) -> None:
+    """A2: what it is told would leave this machine, and `task` names no destination."""
+    far: Any = {
+        "name": "far",
+        "description": "paints far away",
+        "runnable": RemoteGraph("far", url="http://127.0.0.1:9"),
+    }
+    (task,) = SubAgentMiddleware(backend=StateBackend(), subagents=[far]).tools
+    with pytest.raises(BindingError, match=r"RemoteGraph.*may leave this machine"):
+        deep.guard.tools([task])
 
 
 def test_another_tool_of_that_name_is_refused(deep: Studio) -> None:
