@@ -33,6 +33,7 @@ from agentguard.ledger.ledger import (
     Judged,
     Ledger,
     Reads,
+    RefusedCall,
     Room,
     question_of,
 )
@@ -508,7 +509,7 @@ class Gate:
             None if other messages used up meanwhile what it was judged to have.
         """
         refused = [
-            _refusal(call, result)
+            _refused_call(call, result)
             for call, result in zip(calls, results, strict=True)
             if isinstance(result, Refused)
         ]
@@ -522,8 +523,8 @@ class Gate:
             except JobError as error:
                 closed = Refused(str(error), policy="job")
                 results = [closed] * len(calls)
-                bodies = [_refusal(call, closed) for call in calls]
-                self.ledger.record_decisions((), epoch=0, refused=bodies)
+                refused = [_refused_call(call, closed) for call in calls]
+                self.ledger.record_decisions((), epoch=0, refused=refused)
         for call, result in zip(calls, results, strict=True):
             if isinstance(result, Refused):
                 self._remember(call, result)
@@ -638,6 +639,18 @@ def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
         "policy": refusal.policy,
         "reason": refusal.reason[:500],
     }
+
+
+def _refused_call(call: Call, refusal: Refused) -> RefusedCall:
+    return RefusedCall(
+        call_key=call.key,
+        job=call.job.id,
+        thread=call.thread,
+        call_id=call_name(call.call_id),
+        tool=call.bound.name,
+        reason=refusal.reason[:500],
+        body=_refusal(call, refusal),
+    )
 
 
 def _denied(refusal: Refused) -> Authorized:

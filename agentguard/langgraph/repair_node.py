@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import AnyValue, BinaryOperatorAggregate, LastValue, UntrackedValue
 from langgraph.channels.delta import DeltaChannel
@@ -163,7 +164,9 @@ def _read(input: Any, key: str) -> list[Any]:
     """The messages in a node's input: the state or a payload that was sent, in any form."""
     if isinstance(input, Mapping):
         return _messages(input.get(key))
-    return _messages(input if isinstance(input, list) else getattr(input, key, None))
+    if isinstance(input, list):  # the state itself, or a payload of any kind
+        return input if key == _ROOT or any(isinstance(m, BaseMessage) for m in input) else []
+    return _messages(getattr(input, key, None))
 
 
 def _replaced(input: Any, key: str, messages: list[Any]) -> Any:

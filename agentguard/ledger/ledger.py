@@ -42,6 +42,7 @@ from agentguard.ledger.transitions.requests import (
     ASKED_ANEW,
     TOO_LATE,
     Judged,
+    RefusedCall,
     question_of,
     withdraw,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Memory",
     "Outcome",
     "Reads",
+    "RefusedCall",
     "Relied",
     "Room",
     "Started",
@@ -321,7 +323,7 @@ class Ledger:
         judged: Sequence[Judged],
         *,
         epoch: int,
-        refused: Sequence[Mapping[str, Any]] = (),
+        refused: Sequence[RefusedCall] = (),
         room: Room | None = None,
     ) -> bool:
         """Record the decisions of one message: a Grant each for PERMIT, an approval for ASK.
@@ -329,7 +331,7 @@ class Ledger:
         A Request that is already recorded keeps its first decision.
 
         Args:
-            refused: calls of the message that never became a Request, as `refuse` takes them.
+            refused: calls of the message that never became a Request.
             room: what other messages of the job may have used up since it was judged.
 
         Returns:
@@ -344,8 +346,7 @@ class Ledger:
             if room is not None and not has_room(tx, judged, room):
                 return False
             requests.record_decisions(tx, judged, epoch=epoch)
-            for body in refused:
-                tx.record("refused", body)
+            requests.record_refused(tx, refused)
             return True
 
         jobs = frozenset(item.request.job for item in judged)

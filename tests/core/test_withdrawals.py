@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agentguard.errors import ApprovalError
-from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.ledger import Ledger, RefusedCall
 from agentguard.ledger.queries.calls import calls_named
+from agentguard.ledger.verify import verify
 from agentguard.model import Effect, GrantState, OutsideEffect
-from tests.core.ledgers import Bench, kinds, records
+from tests.core.ledgers import Bench, Place, kinds, records
 
 
 @pytest.fixture
@@ -102,3 +103,21 @@ def test_calls_are_found_by_their_ids_in_their_job_and_in_others_of_the_thread(
     assert calls_named(bench.ledger, thread="", job=None, call_ids=names) == []
     assert calls_named(bench.ledger, thread="u", job=bench.job, call_ids=names) == []
     assert calls_named(bench.ledger, thread="t", job=bench.job, call_ids=[]) == []
+
+
+def refused(bench: Bench, reason: str, *, call: str | None = "key-1") -> RefusedCall:
+    return RefusedCall(call_key=call, job=bench.job, thread="t", call_id="name-1", tool="crop",
+                       reason=reason, body={"reason": reason})  # fmt: skip
+
+
+def test_a_call_that_was_refused_before_it_became_a_request_is_known_with_its_reason(
+    bench: Bench, place: Place
+) -> None:
+    for reason in ("no such asset", "nor this time"):
+        calls = [refused(bench, reason), refused(bench, "it has no name for good", call=None)]
+        bench.ledger.record_decisions([], epoch=bench.epoch, refused=calls)
+    (row,) = calls_named(bench.ledger, thread="t", job=bench.job, call_ids=["name-1"])
+    assert (row.call_key, row.effect, row.reason) == ("key-1", "deny", "no such asset")
+    assert kinds(bench.ledger).count("refused") == 4
+    assert calls_named(bench.ledger, thread="t", job="job-2", call_ids=["name-1"]) == []
+    verify(bench.ledger.storage, place.checkpoints)

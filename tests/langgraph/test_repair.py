@@ -197,7 +197,7 @@ async def test_K3_results_that_a_persons_message_dropped_come_back_from_the_ledg
         told = chat.answers()
         assert told["done"] == "published"
         assert told["E"] == WITHDRAWN
-        assert "nothing of it is recorded" in told["bad"]
+        assert "is no asset of this job" in told["bad"]
         assert [m.type for m in chat.heard[-1]] == ["human", "ai", *["tool"] * 3, "human"]
         assert state["__interrupt__"]  # it asked again, and is asked about again
         studio.answer(studio.pending().request, OMAR)
@@ -236,11 +236,20 @@ def test_a_person_s_no_is_what_the_model_is_told(studio: Studio, way: str) -> No
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("status", ["success", "error"])
-def test_K3_a_refusal_can_t_be_rewritten(studio: Studio, way: str, status: str) -> None:
+@pytest.mark.parametrize("args", [
+    {"to": "site"},  # it was not queued: the policy says no
+    {"to": "team", "source": "asset-00000000000000000000"},
+    {"to": "nowhere"},
+    {"to": "team", "width": 3},
+    {"to": 7},
+], ids=str)  # fmt: skip
+def test_K3_a_refusal_can_t_be_rewritten(
+    studio: Studio, way: str, status: str, args: dict[str, Any]
+) -> None:
     """In place, under the id of the guard's own message."""
     with studio.guard.open_job("post", requested_by=KIM) as job:
         mine = free(studio, job)
-        denied = call("publish", {"source": mine, "to": "site"}, id="E")  # it was not queued
+        denied = call("publish", {"source": mine, **args}, id="E")
         chat = Chat(studio, way, [says(denied, id="m1")])
         config = job.config(thread_id="t")
         state = chat.graph.invoke(GO, config)
@@ -251,6 +260,9 @@ def test_K3_a_refusal_can_t_be_rewritten(studio: Studio, way: str, status: str) 
         assert chat.answers()["E"] == told
         rewritten = forged(status=status, id=message.id)
         chat.graph.invoke({"messages": [rewritten, HumanMessage("and?")]}, config)
+        assert chat.answers()["E"] == told
+        other = forged(status=status, id=message.id, additional_kwargs=message.additional_kwargs)
+        chat.graph.invoke({"messages": [other, HumanMessage("and?")]}, config)
         assert chat.answers()["E"] == told
 
 

@@ -60,6 +60,15 @@ _SELECT = (
 )
 
 
+_REFUSED = (
+    "SELECT '' AS request, job, 'open' AS job_state, call_key, call_id, -1 AS revision, tool,"
+    " 'deny' AS effect, reason, NULL AS approval_state, NULL AS asked_until,"
+    " NULL AS grant_state, NULL AS outside, NULL AS text, NULL AS updates, NULL AS shown"
+    " FROM refusals WHERE job = ? AND thread = ?"
+)
+"""What was refused before it became a Request; once it is one, that counts."""
+
+
 def calls_named(
     reads: _Reads, *, thread: str, job: str | None, call_ids: Sequence[str]
 ) -> list[CallRow]:
@@ -78,6 +87,7 @@ def calls_named(
     if job is not None:
         own = f"{_SELECT.format(shown='NULL')} r.job = ? AND r.thread = ?"
         found += _named(reads, own, (job, thread), wanted)
+        found += _named(reads, _REFUSED, (job, thread), wanted)
         known = {row.call_id for row in found}
         wanted = [name for name in wanted if name not in known]
     if thread:
@@ -93,6 +103,6 @@ def _named(
     for start in range(0, len(call_ids), _AT_ONCE):
         some = call_ids[start : start + _AT_ONCE]
         marks = ", ".join("?" * len(some))
-        rows = reads.all(f"{query} AND r.call_id IN ({marks})", *parameters, *some)
+        rows = reads.all(f"{query} AND call_id IN ({marks})", *parameters, *some)
         found += [CallRow(**{name: row[name] for name in row.keys()}) for row in rows]  # noqa: SIM118
     return found

@@ -33,6 +33,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "operations": ("job", "name", "grant_id"),
     "unguarded_runs": ("job", "tool"),
     "numbers": ("request",),
+    "refusals": ("call_key",),
 }
 """Primary key of every table that the log accounts for."""
 

@@ -60,6 +60,40 @@ class Judged:
     bits: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedCall:
+    """A call that was refused before it became a Request.
+
+    Args:
+        body: what the log says of it.
+    """
+
+    call_key: str | None
+    job: str
+    thread: str
+    call_id: str
+    tool: str
+    reason: str
+    body: Mapping[str, Any]
+
+
+def record_refused(tx: Tx, refused: Sequence[RefusedCall]) -> None:
+    """Record refusals; of each call that has a name for good the first one stands."""
+    for call in refused:
+        if call.call_key is not None:
+            tx.insert_new(
+                "refusals",
+                call_key=call.call_key,
+                job=call.job,
+                thread=call.thread,
+                call_id=call.call_id,
+                tool=call.tool,
+                reason=call.reason,
+                at=tx.now,
+            )
+        tx.record("refused", call.body)
+
+
 def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
     """Record a decision: a Grant for PERMIT, an approval request for ASK.
 
