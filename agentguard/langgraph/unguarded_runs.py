@@ -169,5 +169,5 @@ def _stop(guard: Guard, job: Job | None, name: str) -> None:
 BELT = UnguardedRuns()
 """The one handler of this process."""
 
-_belt: ContextVar[UnguardedRuns] = ContextVar("agentguard_belt", default=BELT)
+_belt: ContextVar[UnguardedRuns | None] = ContextVar("agentguard_belt", default=BELT)
 register_configure_hook(_belt, inheritable=True)

@@ -37,9 +37,10 @@ from agentguard.ledger.transitions.jobs import (
     sweep,
 )
 from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
-from agentguard.ledger.transitions.questions import SAID_NO, Room, close_like, has_room
+from agentguard.ledger.transitions.questions import Room, close_like, has_room
 from agentguard.ledger.transitions.requests import (
     ASKED_ANEW,
+    SAID_NO,
     TOO_LATE,
     Judged,
     RefusedCall,

@@ -26,7 +26,7 @@ from agentguard.ledger import (
 from agentguard.ledger import (
     verify_rows as _logged,
 )
-from agentguard.ledger.ledger import Ledger, Started
+from agentguard.ledger.ledger import Ledger, RefusedCall, Started
 from agentguard.ledger.storage.open import KEYS
 from agentguard.ledger.verify import Checkpoints, prove, verify, verify_proof, verify_tail
 from agentguard.model import Effect, GrantState, OutsideEffect
@@ -84,7 +84,9 @@ def live_through(ledger: Ledger) -> Bench:
         bench.claim(strict)
         bench.finish(strict, findings={source.sha256: [{"severity": "error"}]})
         spelled = replace(bench.judged(request(bench.job)), bits=7)
-        ledger.record_decisions([spelled], epoch=bench.epoch)
+        off = RefusedCall(call_key=f"off-{job}", job=bench.job, thread="t", call_id="off",
+                          tool="crop", reason="off", body={"reason": "off"})  # fmt: skip
+        ledger.record_decisions([spelled], epoch=bench.epoch, refused=[off])
         ledger.mark_asset(source.sha256, column="held", value=True, by="kim")
     ledger.end_job(bench.job, reason="done")
     return bench

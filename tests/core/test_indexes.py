@@ -15,6 +15,7 @@ from agentguard.ledger.storage.migrations import migrations_of
 from bench.history import fill
 from tests.core.command_line import Shell, studio_in
 from tests.core.ledgers import T0, Bench, Place, ledger_at
+from tests.core.test_audit import live_through
 from tests.databases import shell as database_shell
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
@@ -69,6 +70,7 @@ def test_index_of_sqlite_that_leads_elsewhere_is_found(tmp_path: Path, index: st
     path = tmp_path / "ledger.db"
     with ledger_at(path) as ledger:
         fill(f"sqlite:{path}", 40, until=T0)
+        live_through(ledger)
         live = LIVE.get(index)
         if live is not None:
             come_to_life(path, *live)
@@ -82,6 +84,7 @@ def test_every_index_of_postgres_that_lacks_a_row_is_found(postgres_place: Place
     place = postgres_place
     with ledger_at(place) as ledger:
         fill(place.url, 40, until=T0)
+        live_through(ledger)
         ledger.storage.verify_indexes()
         with database_shell(place.url) as connection:
             connection.execute("SET session_replication_role = replica")
