@@ -75,7 +75,7 @@ def live_through(ledger: Ledger) -> Bench:
         bench.grant(sent, outside=OutsideEffect.IDEMPOTENT)
         assert bench.claim(sent, asked=True, answers=1) is None
         bench.finish(sent, receipts=(("site", "site/x", source.sha256),))
-        lost = bench.permit(outside=OutsideEffect.OPAQUE)
+        lost = bench.permit(outside=OutsideEffect.OPAQUE, bits=7)
         bench.claim(lost)
         bench.finish(lost, GrantState.UNKNOWN)
         ledger.refuse({"job": bench.job, "reason": "no such tool"})

@@ -149,7 +149,7 @@ MUTANTS = (
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
-           edits=(Edit(_OBSTACLE, '{row["sha256"]: row["version"] for row in rows}'
+           edits=(Edit(_OBSTACLE, '{row["sha256"]: row["version"] for row in versions}'
                        " != dict(relied.versions)", "False"),),
            within=("authorize", "execute", "mark")),
     Mutant(name="a claim does not look at the grant's state", scope="twice", edits=(_ANY_STATE,),
