@@ -225,7 +225,9 @@ def _not_done(row: CallRow, *, now: int) -> str:
     closed = None
     if row.approval_state is not None:
         late = row.asked_until is not None and now >= row.asked_until
-        closed = closed_because(row.approval_state, job_state=row.job_state, replaced=False)
+        closed = closed_because(
+            row.approval_state, job_state=row.job_state, replaced=False, said_no=row.said_no
+        )
         closed = closed or (TOO_LATE if late else None)
     if closed is None:
         closed = "its job ended" if row.job_state == "ended" else WITHDRAWN

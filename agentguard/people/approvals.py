@@ -347,6 +347,7 @@ class Approvals:
                 row["state"],
                 job_state=row["job_state"],
                 replaced=row["replaced_by"] is not None,
+                said_no=bool(row["said_no"]),
             ),
         )
 

@@ -9,7 +9,7 @@ from agentguard.ledger.ledger import Ledger, RefusedCall
 from agentguard.ledger.queries.calls import calls_named
 from agentguard.ledger.verify import verify
 from agentguard.model import Effect, GrantState, OutsideEffect
-from tests.core.ledgers import Bench, Place, kinds, records
+from tests.core.ledgers import Bench, Place, kinds, made, records
 
 
 @pytest.fixture
@@ -121,3 +121,13 @@ def test_a_call_that_was_refused_before_it_became_a_request_is_known_with_its_re
     assert kinds(bench.ledger).count("refused") == 4
     assert calls_named(bench.ledger, thread="t", job="job-2", call_ids=["name-1"]) == []
     verify(bench.ledger.storage, place.checkpoints)
+
+
+def test_a_no_to_the_same_media_is_not_taken_for_a_withdrawal(bench: Bench) -> None:
+    """Both revoke a question while its job goes on."""
+    picture = made("a")
+    bench.ledger.register(picture, job=bench.job, by="kim", how="imported")
+    first, second = (bench.ask(assets=(picture.sha256,), destination="team") for _ in range(2))
+    bench.answer(first, "omar", Effect.DENY)
+    with pytest.raises(ApprovalError, match="a person said no to the same media"):
+        bench.answer(second, "ines", Effect.PERMIT)

@@ -16,6 +16,13 @@ class _Reads(Protocol):
     def all(self, sql: str, *parameters: object) -> list[Row]: ...
 
 
+SAID_NO_WITH = (
+    "EXISTS (SELECT 1 FROM approvals denied WHERE denied.job = approvals.job"
+    " AND denied.state = 'denied' AND denied.ended_at = approvals.ended_at)"
+)
+"""Whether the no of a person closed an approval request, too: both end in one transaction."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRow:
     """One recorded call and what became of it.
@@ -24,6 +31,7 @@ class CallRow:
         call_key: names the call for good; see `agentguard.calls.request.call_key`.
         call_id: how the ledger names the call's id.
         approval_state: None if nobody was asked.
+        said_no: a no to the same media closed its approval request, too.
         grant_state: None without a Grant.
         outside: the kind of effect that the Grant is for.
         text: the recorded outcome; None without one.
@@ -42,6 +50,7 @@ class CallRow:
     effect: str
     reason: str
     approval_state: str | None
+    said_no: bool
     asked_until: int | None
     grant_state: str | None
     outside: str | None
@@ -51,18 +60,19 @@ class CallRow:
 
 
 _SELECT = (
-    "SELECT r.digest AS request, r.job, jobs.state AS job_state, r.call_key, r.call_id,"
-    " r.revision, r.tool, r.effect, r.reason, a.state AS approval_state,"
-    " a.expires_at AS asked_until, g.state AS grant_state, g.effect AS outside,"
+    f"SELECT {SAID_NO_WITH} AS said_no,"
+    " r.digest AS request, r.job, jobs.state AS job_state, r.call_key, r.call_id,"
+    " r.revision, r.tool, r.effect, r.reason, approvals.state AS approval_state,"
+    " approvals.expires_at AS asked_until, g.state AS grant_state, g.effect AS outside,"
     " o.text, o.state AS updates, {shown} AS shown FROM requests r JOIN jobs ON jobs.id = r.job"
-    " LEFT JOIN approvals a ON a.request = r.digest LEFT JOIN grants g ON g.request = r.digest"
-    " LEFT JOIN outcomes o ON o.grant_id = g.id WHERE"
+    " LEFT JOIN approvals ON approvals.request = r.digest"
+    " LEFT JOIN grants g ON g.request = r.digest LEFT JOIN outcomes o ON o.grant_id = g.id WHERE"
 )
 
 
 _REFUSED = (
-    "SELECT '' AS request, job, 'open' AS job_state, call_key, call_id, -1 AS revision, tool,"
-    " 'deny' AS effect, reason, NULL AS approval_state, NULL AS asked_until,"
+    "SELECT 0 AS said_no, '' AS request, job, 'open' AS job_state, call_key, call_id,"
+    " -1 AS revision, tool, 'deny' AS effect, reason, NULL AS approval_state, NULL AS asked_until,"
     " NULL AS grant_state, NULL AS outside, NULL AS text, NULL AS updates, NULL AS shown"
     " FROM refusals WHERE job = ? AND thread = ?"
 )
@@ -104,5 +114,8 @@ def _named(
         some = call_ids[start : start + _AT_ONCE]
         marks = ", ".join("?" * len(some))
         rows = reads.all(f"{query} AND call_id IN ({marks})", *parameters, *some)
-        found += [CallRow(**{name: row[name] for name in row.keys()}) for row in rows]  # noqa: SIM118
+        found += [
+            CallRow(**{**dict(zip(row.keys(), row, strict=True)), "said_no": bool(row["said_no"])})
+            for row in rows
+        ]
     return found

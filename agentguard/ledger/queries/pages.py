@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from agentguard.ledger.queries.call_history import Reads
+from agentguard.ledger.queries.calls import SAID_NO_WITH
 from agentguard.ledger.storage.open import Row
 
 ALL = 2**62
@@ -61,7 +62,8 @@ def assets_of(reads: Reads, job: str, limit: int) -> list[Row]:
 
 _APPROVAL = (
     "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
-    " jobs.requested_by, jobs.state AS job_state, (SELECT digest FROM requests newer"
+    f" jobs.requested_by, jobs.state AS job_state, {SAID_NO_WITH} AS said_no,"
+    " (SELECT digest FROM requests newer"
     " WHERE newer.call_key = requests.call_key AND newer.revision > requests.revision"
     " ORDER BY newer.revision DESC LIMIT 1) AS replaced_by FROM approvals"
     " JOIN requests ON requests.digest = approvals.request JOIN jobs ON jobs.id = approvals.job"

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
 from agentguard.ledger.queries.call_history import Reads
+from agentguard.ledger.queries.calls import SAID_NO_WITH
 from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
 from agentguard.model import (
@@ -324,35 +325,42 @@ def withdraw(tx: Tx, requests: Sequence[str]) -> None:
             tx.record("withdrawn", {"job": job, "request": request, "reason": WITHDRAWN})
 
 
-def closed_because(state: str, *, job_state: str, replaced: bool) -> str | None:
+def closed_because(state: str, *, job_state: str, replaced: bool, said_no: bool) -> str | None:
     """Why an approval request takes no answer any more, and permits nothing; None if it may.
 
     Args:
         state: of the approval request.
-        job_state: of its job. Its end revokes what waits; before it, only a withdrawal does.
+        job_state: of its job, whose end revokes what waits.
         replaced: its call was asked about anew.
+        said_no: a no to the same media closed it, see `SAID_NO_WITH`.
     """
     if state not in ("superseded", "revoked"):
         return {"denied": "a person said no", "expired": TOO_LATE}.get(state)
     if replaced:
         return ASKED_ANEW
-    if state == "revoked":  # or it was approved, and withdrawn
-        return "its job ended" if job_state == "ended" else f"{WITHDRAWN}, or {SAID_NO}"
-    return WITHDRAWN
+    if state == "revoked" and job_state == "ended":
+        return "its job ended"
+    return SAID_NO if state == "revoked" and said_no else WITHDRAWN
 
 
 def why_closed(reads: Reads, request: str) -> str | None:
     """The same of the approval request of a Request; None without one."""
     row = reads.one(
         "SELECT approvals.state, jobs.state AS job_state, EXISTS (SELECT 1 FROM requests newer"
-        " WHERE newer.call_key = asked.call_key AND newer.revision > asked.revision) AS replaced"
+        " WHERE newer.call_key = asked.call_key AND newer.revision > asked.revision) AS replaced,"
+        f" {SAID_NO_WITH} AS said_no"
         " FROM approvals JOIN requests asked ON asked.digest = approvals.request"
         " JOIN jobs ON jobs.id = approvals.job WHERE approvals.request = ?",
         request,
     )
     if row is None:
         return None
-    return closed_because(row["state"], job_state=row["job_state"], replaced=bool(row["replaced"]))
+    return closed_because(
+        row["state"],
+        job_state=row["job_state"],
+        replaced=bool(row["replaced"]),
+        said_no=bool(row["said_no"]),
+    )
 
 
 def nothing_to_answer(state: str, closed: str | None) -> str:
