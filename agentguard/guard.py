@@ -399,7 +399,7 @@ class Guard:
             size=size,
             width=format_.width,
             height=format_.height,
-            labels=frozenset(labels) or unnamed,
+            labels=(frozenset(labels) or unnamed) | format_.labels,
             terms={},
             provenance=Provenance.UNKNOWN,
             parents=(),

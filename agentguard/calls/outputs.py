@@ -132,7 +132,7 @@ def collect(
             size=size,
             width=format_.width,
             height=format_.height,
-            labels=labels or _UNKNOWN,
+            labels=(labels or _UNKNOWN) | format_.labels,
             terms=_terms(sources.terms),
             provenance=Provenance.UNKNOWN,
             parents=parents,

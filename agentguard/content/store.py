@@ -28,7 +28,14 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
+from agentguard.content.formats.identify import (
+    FileText,
+    Format,
+    Limits,
+    MediaRefused,
+    inspect,
+    read_text,
+)
 from agentguard.durable_files import flush, flush_file, flush_folder, make_folders
 from agentguard.errors import AssetError
 
@@ -129,6 +136,19 @@ class Store:
                 " changed them: import the asset again and look into the store"
             )
         return size
+
+    def words(self, sha256: str) -> FileText:
+        """What is written in an asset beside its picture and sound (I7).
+
+        Raises:
+            AssetError: see `fetch`.
+        """
+        try:
+            with tempfile.TemporaryFile() as copy:
+                self.fetch(sha256, copy)
+                return read_text(copy)
+        except OSError as error:
+            raise AssetError(f"{asset_id(sha256)} can't be read: {_why(error)}") from error
 
     def _place(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"

@@ -245,7 +245,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
             return  # the tool finds no grant, and says why
         if waiting.decision.effect is not Effect.ASK:
             return
-        interrupt(approval_payload(waiting, call_id=call.call_id, note=note))
+        interrupt(approval_payload(waiting, call_id=call.call_id, note=note, store=guard.store))
         note = _AGAIN
 
 
@@ -277,8 +277,9 @@ def _find(guard: Guard, find: Callable[[], Call]) -> Call:
             if question is None:
                 raise
             note = _NOT_ENTERED if guard.jobs.holds(question.job) else _ELSEWHERE
-            note = note.format(question.job)
-            interrupt(approval_payload(_asked(question), call_id=refusal.call_id, note=note))
+            note, asked = note.format(question.job), _asked(question)
+            call_id = refusal.call_id
+            interrupt(approval_payload(asked, call_id=call_id, note=note, store=guard.store))
 
 
 def _question(guard: Guard, call: _NoJob) -> Approval | None:

@@ -24,7 +24,14 @@ from agentguard.cli.output import (
     table,
     visible,
 )
-from agentguard.cli.views.approval import asked_data, missing, save_media, state_of, summary
+from agentguard.cli.views.approval import (
+    asked_data,
+    missing,
+    save_media,
+    state_of,
+    summary,
+    words_of,
+)
 from agentguard.cli.views.call import who
 from agentguard.errors import ApprovalError
 
@@ -135,7 +142,11 @@ def show(
         now = ledger.clock()
         if json_:
             data = asked_data(workspace, service, approval, now)
-            print_json({**data, "saved": [str(path) for path in saved]})
+            words = {}
+            for use in approval.shown["assets"]:
+                text, more = words_of(workspace, use["sha256"])
+                words[use["asset"]] = {"text": text, "cut": bool(more)}
+            print_json({**data, "also_in_files": words, "saved": [str(path) for path in saved]})
             return
         summary(workspace, ledger, service, approval)
     for path in saved:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from agentguard.ledger.ledger import Ledger
     from agentguard.model import Needs
     from agentguard.people.approvals import Approval, Approvals
+
+
+_MOST_WORDS = 4_000
+"""Characters of what is written in a file that are shown; `--save` gives all of it."""
 
 
 def state_of(approval: Approval, now: int) -> str:
@@ -70,6 +75,7 @@ def summary(
     for use in shown["assets"]:
         rows.append(media_row(use))
         rows += _media_rows(ledger, approval.job, use)
+        rows += _word_rows(workspace, use["sha256"])
     rows += [
         ("why", visible(approval.reason, 2000)),
         *policy_rows("asked by", approval.policies, places_of(workspace)),
@@ -144,6 +150,39 @@ def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[
         rows.append(("", (visible(f"{finding.tool} found something wrong with {about}"), "yellow")))
         rows += [("", finding_text(each)) for each in words_of(ledger, finding)]
     return rows
+
+
+def _word_rows(workspace: Workspace, sha256: str) -> list[tuple[str, str | Say]]:
+    """What is written in a file, word for word; a bar stands before each line of it."""
+    try:
+        shown, more = words_of(workspace, sha256)
+    except AssetError as error:
+        return [("", (visible(error), "red"))]
+    if not shown:
+        return []
+    rows: list[tuple[str, str | Say]] = [("", "also in this file:")]
+    for line in shown.split("\n"):
+        rows += [("", f"| {part}") for part in textwrap.wrap(visible(line, _MOST_WORDS), 60)]
+    if more:
+        rows.append(("", (f"{more} of it; look at the file itself (--save FOLDER)", "yellow")))
+    return rows
+
+
+def words_of(workspace: Workspace, sha256: str) -> tuple[str, str]:
+    """What is written in an asset, as far as it is shown, and what is said of the rest.
+
+    Raises:
+        AssetError: its bytes are gone or were changed.
+    """
+    from agentguard.content.store import Store
+    from agentguard.content.text.scan import without_data
+
+    found = Store(workspace.store).words(sha256)
+    text = without_data(found.text)
+    left = len(text) - _MOST_WORDS
+    at_least = "" if found.whole else "at least "
+    more = f"{at_least}{max(left, 0)} more characters" if left > 0 or not found.whole else ""
+    return text[:_MOST_WORDS], more
 
 
 def asked_data(

@@ -92,6 +92,72 @@ def texts_in_numbers(numbers: Iterable[int | float]) -> Iterator[str]:
             yield text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongScan:
+    """What a text of any length holds; see `Scan`.
+
+    Attributes:
+        line: the first line that holds a secret by itself, counted from 1; None: none does.
+    """
+
+    labels: frozenset[str]
+    secrets: tuple[str, ...]
+    line: int | None
+
+
+def scan_long(text: str) -> LongScan:
+    """Like `scan`, for what stands in a file: in windows that overlap.
+
+    Long runs of base64 or hex are encoded data, such as notes of a camera's maker: they are read
+    decoded, and as they are only for the kinds of secrets that such data hold by no accident.
+    """
+    labels: set[str] = set()
+    secrets: set[str] = set()
+    plain = []
+    done = 0
+    for run in _DATA.finditer(text):
+        if mixing(run[0]) < _MIXED_DATA:
+            continue
+        data = Reading.of("".join(unquote(run[0].replace("&#xA;", "")).split()))
+        secrets |= {finding.name for finding in _secrets(data, _net("data"))}
+        decoded = (inner.text for inner in chain(data.from_base64(), data.from_hex()))
+        plain += text[done : run.start()], "\n", *decoded
+        done = run.end()
+    rest = "".join((*plain, text[done:]))
+    start = 0
+    while start < len(rest):
+        found = scan(rest[start : start + MAX_TEXT])
+        labels |= found.labels
+        secrets |= set(found.secrets)
+        if start + MAX_TEXT >= len(rest):
+            break
+        start += MAX_TEXT - _OVERLAP
+        space = rest.find(" ", start, start + _OVERLAP // 2)
+        start = space if space >= 0 else start  # a number cut in two may look like another one
+    lines = enumerate(text.split("\n"), start=1) if secrets else ()
+    line = next((number for number, one in lines if scan(one[:MAX_TEXT]).secrets), None)
+    return LongScan(labels=frozenset(labels), secrets=tuple(sorted(secrets)), line=line)
+
+
+def without_data(text: str) -> str:
+    """A text for people: long runs of encoded data, which push words out of sight, are cut."""
+
+    def cut(run: re.Match[str]) -> str:
+        if mixing(run[0]) < _MIXED_DATA:
+            return run[0]
+        return f"{run[0][:40]}[and {len(run[0]) - 40} more characters of encoded data]"
+
+    return _DATA.sub(cut, text)
+
+
+_OVERLAP = 4_096
+_DATA = re.compile(
+    r"[A-Za-z0-9+/=_%-]{512,}|(?:[A-Za-z0-9+/=_%-]{60,}(?:\s{1,3}|&#xA;)){6,}[A-Za-z0-9+/=_%-]*"
+)
+_MIXED_DATA = 0.3
+_LIKELY = 4  # characters that a kind's matches begin with; data hold shorter ones by accident
+
+
 class _Finding(NamedTuple):
     start: int
     end: int
@@ -156,7 +222,7 @@ class _Net(NamedTuple):
 
 
 @cache
-def _net(reading: Literal["whole", "reversed", "joined", "bare"]) -> _Net:
+def _net(reading: Literal["whole", "reversed", "joined", "bare", "data"]) -> _Net:
     kinds: list[tuple[Kind, float]]
     match reading:
         case "whole":
@@ -165,6 +231,10 @@ def _net(reading: Literal["whole", "reversed", "joined", "bare"]) -> _Net:
             kinds = [(kind, kind.always) for kind in OWN_KINDS]
         case "joined":
             kinds = [(kind, kind.split) for kind in OWN_KINDS if kind.split is not None]
+        case "data":
+            loose = ("AWS secret key", "named secret")
+            exact = (kind for kind in OWN_KINDS if kind.name not in loose)
+            kinds = [(kind, kind.always) for kind in exact if len(kind.hint) >= _LIKELY]
         case "bare":
             kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]
     hints = "|".join(sorted({re.escape(kind.hint) for kind, _ in kinds}))
