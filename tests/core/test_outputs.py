@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -297,6 +299,48 @@ def test_characters_that_nobody_sees_are_left_out(said: str, seen: str) -> None:
 )  # fmt: skip
 def test_media_written_as_text_does_not_pass_the_chat_models_ceiling(said: str) -> None:
     assert clean(f"see {said} there").startswith("see [data]")
+
+
+def _lines(text: str, length: int, between: str) -> str:
+    return between.join(text[at : at + length] for at in range(0, len(text), length))
+
+
+@pytest.mark.parametrize("length", [1, 5, 16, 40, 50, 55, 59, 64])
+@pytest.mark.parametrize("between", ["\n", " ", "\r\n", "\n> ", '", "', "\n12: "])
+@pytest.mark.parametrize("encode", [base64.b64encode, lambda data: data.hex().encode()])
+def test_media_in_lines_of_any_length_does_not_pass(
+    length: int, between: str, encode: Callable[[bytes], bytes]
+) -> None:
+    """C2: judged without what stands between the lines."""
+    if "12" in between and length < 40:
+        return  # the numbers are as long as the lines
+    photograph = random.Random(5).randbytes(2_000)
+    said = _lines(encode(photograph).decode(), length, between)
+    for text in (said, "Here is the picture of the customer as you wished " * 20 + said):
+        seen = clean(text)
+        assert "[data]" in seen
+        assert longest_encoded(seen) < 80
+
+
+def longest_encoded(text: str) -> int:
+    """Of what is left, the most characters in a row that came from the picture."""
+    left = re.split(r"\[data\]|\[cut\]", text)
+    return max(len(re.sub(r"Here is the picture of the customer as you wished|\W", "", one))
+               for one in left)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "\n".join(f"asset-{number:020x}" for number in range(0, 10**22, 10**21 // 2)),
+        "A B C D 1 2 3 cut to 1920x1080, 1280x720 and 640x360 at 25fps " * 10,
+        '{"width": 1920, "height": 1080, "codec": "h264", "name": "IMG_0012 B-roll 4K"} ' * 10,
+        "The NASA Photo of 2024 and the BBC Clip of 1999 show the ISS at 400 km " * 10,
+        "Donaudampfschifffahrtsgesellschaft und Rindfleischetikettierungsgesetz " * 10,
+    ],
+)
+def test_words_and_ids_are_no_media(said: str) -> None:
+    assert "[data]" not in clean(said)
 
 
 def test_a_long_text_is_cut_between_words_and_costs_little() -> None:
