@@ -14,7 +14,7 @@ from typing import Any
 from agentguard.calls.authorize import Waiting
 from agentguard.content.store import Store
 from agentguard.content.text.sanitize import clean
-from agentguard.content.text.scan import scan, without_data
+from agentguard.content.text.scan import without_data
 from agentguard.errors import AssetError
 
 _MOST_WORDS = 1_000
@@ -88,7 +88,7 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, s
 
 
 def _words(shown: Mapping[str, Any], store: Store) -> list[str]:
-    """What is written in each file: personal data taken out, as of arguments, and cut.
+    """What is written in each file, cut.
 
     Some clients render HTML and Markdown of a description: no mark in it stays one.
     """
@@ -98,7 +98,7 @@ def _words(shown: Mapping[str, Any], store: Store) -> list[str]:
             text = without_data(store.words(sha256).text)
         except AssetError as error:
             text = str(error)
-        kept = clean(scan(text[: 4 * _MOST_WORDS]).redacted)[:_MOST_WORDS]
+        kept = clean(text[: 4 * _MOST_WORDS])[:_MOST_WORDS]
         cut = f" (and {len(text) - _MOST_WORDS} more characters)" if text[_MOST_WORDS:] else ""
         if kept:
             line = html.escape(" / ".join(kept.split("\n")))

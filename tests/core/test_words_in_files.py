@@ -332,6 +332,15 @@ def test_other_scripts_are_read_with_a_byte_order_mark_or_in_utf_8(words: str) -
         assert words in _text(_in_png(b"prVt", b"\0\0" + data + b"\0\0"))
 
 
+@pytest.mark.parametrize(
+    "before", [b"\xff\xfe", b"\xfe\xff", b"\0\0\0a", b"\xe9", b"seven b\0", b"eight by"]
+)
+def test_bytes_before_a_secret_do_not_hide_it(before: bytes) -> None:
+    for words in (_WORDS, _utf16(_WORDS, "utf-16-le"), _utf16(_WORDS, "utf-16-be")):
+        with pytest.raises(MediaRefused, match="holds a secret"):
+            _inspect(_in_png(b"prVt", before + words))
+
+
 def test_secret_in_a_file_says_where_it_stands_and_what_to_do() -> None:
     said = "line 3 of its text holds a secret .AWS access key.; take it out, and bring it in again"
     with pytest.raises(MediaRefused, match=said) as refused:

@@ -61,8 +61,11 @@ class Words:
             decode: takes pictures that are written as base64 out of a run.
         """
         runs: list[tuple[int, str]] = []
-        for pattern, read in ((_MARKED, _marked), (_EIGHT_BIT, _eight_bit), (_SIXTEEN_BIT, _wide)):
-            done, rest = 0, []
+        for match in _MARKED.finditer(data):  # what follows a mark may be 8-bit text all the same
+            runs += ((match.start(), text) for text in _marked(match))
+        for pattern, read in ((_EIGHT_BIT, _eight_bit), (_SIXTEEN_BIT, _wide)):
+            done = 0
+            rest: list[bytes] = []
             for match in pattern.finditer(data):
                 texts = read(match)
                 if not texts:

@@ -316,7 +316,7 @@ def _frame_bytes(entry: bytes) -> float:
     """Bytes of one sample of all channels, as a QuickTime sound description says (versions 0-2)."""
     version = int.from_bytes(entry[16:18], "big")
     if version == 1 and len(entry) >= 48:
-        samples, _, frame = struct.unpack(">LLL", entry[36:48])
+        samples, frame = int.from_bytes(entry[36:40], "big"), int.from_bytes(entry[44:48], "big")
         return frame / samples if samples else 1
     if version == 2 and len(entry) >= 68:
         return int.from_bytes(entry[64:68], "big")

@@ -86,7 +86,7 @@ def _without_pieces(match: re.Match[str]) -> str:
     encoded = [start for start in starts if _is_encoded(joined[start : start + _WINDOW])]
     if not encoded:
         return text
-    kept = []
+    kept: list[str] = []
     done = place = 0
     for piece in pieces:
         begin, place = place, place + len(piece[0])
