@@ -25,6 +25,7 @@ from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Store, asset_id, sweep_scratch, take_in
+from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import (
     AssetError,
     BindingError,
@@ -336,12 +337,14 @@ class Guard:
         """Take a file into the workspace; returns its asset id.
 
         Args:
-            labels: its class; none means `unclassified`. Known bytes join labels.
+            labels: its class; none means `unclassified`. Known bytes join labels, and so do those
+                that the words in the file raise (S7).
             by: the Person who imports it; they can't approve it.
             job: the job that may see it; None: give it to jobs later.
 
         Raises:
-            AssetError: not media, damaged, too large, an unknown label or person.
+            AssetError: not media, damaged, too large, a secret in its name or its words, an
+                unknown label or person.
         """
         if isinstance(labels, str):
             raise AssetError(f"labels={labels!r} is one string; write [{labels!r}]")
@@ -352,6 +355,8 @@ class Guard:
         if by not in self.workspace.people:
             raise AssetError(f"{by} is no configured person")
         path = Path(file)
+        if secrets := scan(path.name[:MAX_TEXT]).secrets:
+            raise AssetError(f"its file name holds a secret ({secrets[0]}); give it another name")
         try:
             with path.open("rb") as opened:
                 return self._register(opened, labels, by=by, job=job, name=path.name)

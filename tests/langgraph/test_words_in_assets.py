@@ -92,6 +92,7 @@ def write_tool(studio: Studio, data: bytes, suffix: str) -> None:
     studio.tools["transcribe"] = studio.guard.tools([transcribe])[0]
 
 
+LIST = {"list_tools": ("editor", ["list_assets"])}
 EDIT = {"edit_tools": ("editor", ["transcribe"])}
 
 
@@ -188,3 +189,21 @@ def test_swapped_bytes_are_said_on_the_page(studio: Studio, shell: Shell) -> Non
             file.write_bytes(png("nothing"))
     request = studio.guard.approvals.list()[0].request
     assert "are not what was decided on" in " ".join(shell("approvals", "show", request).split())
+
+
+@pytest.mark.parametrize("name", ["jane.doe@acme.example.png", "4111 1111 1111 1111.png"])
+def test_name_with_personal_data_is_not_told_to_the_model(studio: Studio, name: str) -> None:
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        job.import_asset(put(studio, name, png("x")), ["brand"])
+        job.import_asset(studio.picture(), ["brand"])
+        graph = build(studio, [says(call("list_assets", {})), AIMessage("done")], LIST)
+        state = graph.invoke({"messages": [HumanMessage("go")]}, job.config(thread_id="t"))
+    said = results(state)[0].content
+    assert name not in said
+    assert said.count("class brand") == 2
+    assert said.count(" as '") == 1
+
+
+def test_name_with_a_secret_is_refused(studio: Studio) -> None:
+    with pytest.raises(AssetError, match="its file name holds a secret"):
+        studio.guard.import_asset(put(studio, f"{KEY}.png", png("x")), ["brand"], by=KIM)
