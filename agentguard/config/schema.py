@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -60,8 +59,11 @@ def _milliseconds(value: object) -> int:
 
 
 def _name(value: str) -> str:
+    # ASCII only: a Cyrillic o would make two people of one, who then approve for each other.
     if not value or len(value) > 200 or not value.isprintable() or " " in value:
         raise _refusal("name", value, "1 to 200 visible characters without spaces")
+    if not value.isascii():
+        raise _refusal("name", value, "ASCII letters only: others look alike; spell it with them")
     return value
 
 
@@ -233,9 +235,9 @@ def _lookalikes(form: WorkspaceForm) -> Iterator[Problem]:
     for section in ("people", "agents", "destinations", "classes"):
         seen = {name: name for name in (DEFAULT_CLASSES if section == "classes" else ())}
         for name in getattr(form, section):
-            other = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+            other = seen.setdefault(name.casefold(), name)
             if other != name:
-                message = f"{name!r} and {other!r} differ only by case or look; keep one"
+                message = f"{name!r} and {other!r} differ only by case; keep one"
                 yield (section, name), message
 
 

@@ -144,6 +144,8 @@ def _entry(line: str) -> tuple[str, Ed25519PublicKey] | None:
     if len(parts) != 3:
         raise ValueError(f"got {len(parts)} fields, expected: person ed25519 BASE64 # comment")
     person, algorithm, encoded = parts
+    if not person.isascii():  # a Cyrillic o beside a Latin one would make two people of one
+        raise ValueError(f"got {person[:80]!r}, expected ASCII letters only: others look alike")
     if algorithm != "ed25519":
         raise ValueError(f"got key type {algorithm[:40]!r}, expected ed25519")
     try:

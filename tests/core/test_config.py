@@ -236,7 +236,21 @@ REFUSALS = {
     "limit as large as can be": (GOOD + f"[limits]\nmax_bytes = 0x{'f' * 5000}\n", 20, "less than"),
     "people differ by case": (put("[people]", '"KIM@acme.example" = {}'), 4, "only by case"),
     "agents differ by case": (put("painter", AGENT.replace("x", "Painter", 1)), 7, "only by case"),
-    "agents differ by width": (put("painter", '"\\uff50ainter"' + AGENT[1:]), 7, "case or look"),
+    "agents differ by width": (
+        put("painter", '"\\uff50ainter"' + AGENT[1:]),
+        7,
+        "ASCII letters only",
+    ),
+    "people differ by script": (
+        put("[people]", '"\\u043emar@acme.example" = {}'),
+        3,
+        "ASCII letters only",
+    ),
+    "people with an umlaut": (
+        put("[people]", '"j\u00fcrgen@acme.example" = {}'),
+        3,
+        "ASCII letters only",
+    ),
     "destinations differ by case": (
         GOOD + '[destinations.Team]\nurl = "s3://x"\n' + PLACE,
         19,
@@ -438,7 +452,7 @@ def test_a_wrong_variable_is_refused(tmp_path: Path, name: str, value: str, says
     assert "CANARY" not in str(refused.value)
 
 
-@pytest.mark.parametrize("ids", [("kim", "omar"), ('k"im\\', "omår"), ("a", "b", "c")])
+@pytest.mark.parametrize("ids", [("kim", "omar"), ('k"im\\', "o'mar"), ("a", "b", "c")])
 def test_the_template_loads_also_with_every_option_taken(
     tmp_path: Path, ids: tuple[str, ...]
 ) -> None:

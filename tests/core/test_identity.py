@@ -88,6 +88,8 @@ def stray(key: Ed25519PublicKey) -> str:
         (f"ki\u200bm ed25519 {encoded(ONE)}", "can't be seen"),
         (f"kim\u00a0ed25519 {encoded(ONE)}", "can't be seen"),
         (f"kim ed25519 {encoded(ONE)} # \x1b[2J", "can't be seen"),
+        (f"\u043emar ed25519 {encoded(ONE)}", "ASCII letters only"),
+        (f"\uff4f\uff4d\uff41\uff52 ed25519 {encoded(ONE)}", "ASCII letters only"),
         (f"jo ed25519 {encoded(TWO)}", "stands above already, for 'jo'"),
     ],
 )
