@@ -29,7 +29,7 @@ from agentguard.calls.inherited_labels import (
 from agentguard.canonical import digest
 from agentguard.config.workspace import Workspace
 from agentguard.content.store import asset_id
-from agentguard.content.text.scan import MAX_TEXT, scan, texts_in_numbers
+from agentguard.content.text.scan import MAX_ACROSS, scan, secrets_across, texts_in_numbers
 from agentguard.errors import CanonicalError
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Reads
@@ -50,7 +50,6 @@ from agentguard.model import (
 _ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAX_ASSETS = 256
-_MAX_TEXT = 4 * MAX_TEXT
 _SHORTEST_SECRET = 12
 _SHORTEST_TEXT = 6
 
@@ -64,7 +63,9 @@ _MARKS = (
     " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
 )
 
-_scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
+# Each text is read at the gate and in the tool.
+_scan = functools.lru_cache(maxsize=512)(scan)
+_secrets_across = functools.lru_cache(maxsize=512)(secrets_across)
 
 
 class Refused(Exception):
@@ -368,6 +369,7 @@ def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise Refused(str(error), policy="arguments") from None
     if frozen != arguments:  # its schema put defaults there
         _require_no_secret(bound.name, frozen)
+    _require_no_secret_across(bound.name, arguments, frozen)
     return frozen
 
 
@@ -483,8 +485,8 @@ def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
     total = 0
     for text in (*_strings(arguments), *_spelled(arguments)):
         total += len(text) + 1
-        if total > _MAX_TEXT:
-            raise Refused(f"{tool}: its arguments are longer than {_MAX_TEXT} characters; shorten"
+        if total > MAX_ACROSS:
+            raise Refused(f"{tool}: its arguments are longer than {MAX_ACROSS} characters; shorten"
                           " them", policy="arguments")  # fmt: skip
         if len(text) < _SHORTEST_SECRET or _ASSET_ID.fullmatch(text):
             continue
@@ -523,16 +525,34 @@ def _numbers_in(value: Any) -> Iterator[int | float]:
             pending.extend(reversed(item))
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _require_no_secret_across(tool: str, *forms: Mapping[str, Any]) -> None:
+    """No secret in pieces, one behind the other.
+
+    Args:
+        forms: the arguments in the model's order and in the schema's.
+    """
+    for form in forms:
+        texts = tuple(_strings(form, keys=False))
+        texts = tuple(text for text in texts if not _ASSET_ID.fullmatch(text))
+        if len(texts) > 1 and (secrets := _secrets_across(texts)):
+            raise Refused(
+                f"{tool}: its arguments hold a secret in pieces ({secrets[0]}); take it out and"
+                " ask again",
+                policy="secret",
+            )
+
+
+def _strings(value: Any, *, keys: bool = True) -> Iterator[str]:
+    """The texts in a value, in their order, with the keys of mappings or without."""
     pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, str):
             yield item
         elif isinstance(item, Mapping):
-            pending.extend((*item.keys(), *item.values()))
+            pending.extend((*reversed([*item.values()]), *(reversed([*item]) if keys else ())))
         elif isinstance(item, (list, tuple, set, frozenset)):
-            pending.extend(item)
+            pending.extend(reversed([*item]))
 
 
 def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) -> Destination | None:

@@ -10,7 +10,7 @@ reach a Destination is kept away by that Destination's ceiling.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -25,6 +25,9 @@ from agentguard.errors import AgentGuardError
 MAX_TEXT = 32_768
 """Characters in one text argument; what is longer is refused, so that scanning stays bounded."""
 
+
+MAX_ACROSS = 4 * MAX_TEXT
+"""Characters of all texts of a call."""
 
 _MOST_NUMBERS = 4096
 
@@ -92,6 +95,19 @@ def texts_in_numbers(numbers: Iterable[int | float]) -> Iterator[str]:
             yield text
 
 
+def secrets_across(texts: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of secrets that several texts hold together, one behind the other.
+
+    Each text by itself is for `scan`. Only what was cut in pieces is looked for here.
+    """
+    text = Reading.of("".join(texts)[:MAX_ACROSS]).folded()
+    joined, bare = text.joined(), text.bare()
+    found = [*_secrets(joined, _net("joined")), *_secrets(bare, _net("bare"))]
+    for inner in chain(joined.from_base64(), bare.from_hex()):
+        found += (finding for finding in _examine(inner, depth=0) if finding.secret)
+    return tuple(sorted({finding.name for finding in found}))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongScan:
     """What a text of any length holds; see `Scan`.
@@ -113,7 +129,7 @@ def scan_long(text: str) -> LongScan:
     """
     labels: set[str] = set()
     secrets: set[str] = set()
-    plain = []
+    plain: list[str] = []
     done = 0
     for run in _DATA.finditer(text):
         if mixing(run[0]) < _MIXED_DATA:
@@ -247,6 +263,8 @@ def _secrets(text: Reading, net: _Net) -> Iterator[_Finding]:
         return
     for kind, least in net.kinds:
         if kind.hint not in lowered:
+            continue
+        if kind.words and not any(word in lowered for word in kind.words):
             continue
         for match in kind.pattern.finditer(text.text):
             if not least or mixing(match[1]) >= least:
