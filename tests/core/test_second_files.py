@@ -130,6 +130,19 @@ def test_sound_cut_into_comments_is_refused() -> None:
             _inspect(_in_jpeg(0xFE, *parts))
 
 
+def test_false_frames_between_do_not_hide_sound() -> None:
+    noise = b"\xff\xfb\x90\x00" * 40
+    frames = b"".join(noise[:60] + frame for frame in _frames(12))
+    with pytest.raises(MediaRefused, match="second file"):
+        _inspect(_in_jpeg(0xFE, noise[:30] + frames))
+
+
+def test_what_is_neither_picture_nor_sound_is_bounded() -> None:
+    with pytest.raises(MediaRefused, match="neither picture nor sound"):
+        _inspect(_film() + box(b"free", bytes(34_000_000)))
+    assert _inspect(_film() + box(b"free", bytes(30_000_000)))
+
+
 def test_covers_and_thumbnails_are_no_second_file() -> None:
     small = picture("JPEG")
     assert _inspect(_in_mp3(b"APIC", b"\0image/jpeg\0\x03\0" + small))

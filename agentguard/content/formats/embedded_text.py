@@ -9,25 +9,40 @@ own, are not seen.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 MAX_WORDS = 2**18
 """Characters of one file that are read; a file with more is of unknown class."""
 
 _SHORTEST = 8
-_PRINTABLE = rb"[\t\n\r\x20-\x7e\x80-\xff]"
-_EIGHT_BIT = re.compile(_PRINTABLE + rb"{8,}")
-_MARKED = re.compile(rb"(?:\xff\xfe|\xfe\xff)(?:(?!\0\0)[\s\S]{2}){4,}")
+_ZEROS = bytes(64)  # a text has fewer in a row; padding is skipped quickly
+_EIGHT_BIT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]{8,}")
+_ASCII = re.compile(rb"[\t\n\r\x20-\x7e]{8,}")
+_LATIN_1 = re.compile(  # words with single letters beyond ASCII: noise has few such runs
+    rb"[\xa1-\xff]?[\t\n\r\x20-\x7e]++(?:[\xa1-\xff]{1,4}+[\t\n\r\x20-\x7e]++)++[\xa1-\xff]?"
+)
+_UTF_8_LETTERS = re.compile(rb"(?:[\xc3-\xdf][\x80-\xbf]){3}|(?:[\xe0-\xef][\x80-\xbf]{2}){2}")
+_UTF_8 = re.compile(
+    rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|"
+    rb"[\xf0-\xf4][\x80-\xbf]{3})++"
+)
+_MARKED = tuple(
+    re.compile(mark + rb"((?:(?!\0\0)[\s\S]{2}){4,})") for mark in (b"\xff\xfe", b"\xfe\xff")
+)
 _LITTLE = rb"[\t\n\r\x20-\x7e\xa0-\xff]\0|[\s\S][\x03-\x06\x30]"
 _BIG = rb"\0[\t\n\r\x20-\x7e\xa0-\xff]|[\x03-\x06\x30][\s\S]"
 _SIXTEEN_BIT = re.compile(rb"(?P<big>(?:" + _BIG + rb"){8,})|(?:" + _LITTLE + rb"){8,}")
-_MIXED = re.compile(  # UTF-8, or Latin-1 letters beside ASCII ones: noise has few such runs
-    rb"(?:[\t\n\r\x20-\x7e]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|"
-    rb"[\xf0-\xf4][\x80-\xbf]{3}|[\xa1-\xff](?=[A-Za-z ])|(?<=[A-Za-z ])[\xa1-\xff])+"
+# What a run of 16-bit characters can't do without, for a quick search: `0` zero, `p` printable,
+# `h` the upper half of other scripts' letters.
+_LATIN_MARKS = bytes(
+    0x30 if not byte else 0x70 if 0x20 <= byte < 0x7F or byte >= 0xA0 or byte in b"\t\n\r" else 0x2E
+    for byte in range(256)
 )
-_ASCII = re.compile(rb"[\t\n\r\x20-\x7e]{8,}")
-_LATIN_1 = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
+_OTHER_MARKS = bytes(0x68 if 3 <= byte <= 6 or byte == 0x30 else 0x78 for byte in range(256))
+_SEEDS = ((_LATIN_MARKS, b"0p0p0p0p"), (_OTHER_MARKS, b"hxhxhxhx"))
+_BYTES = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
+_HIGH = bytes(range(0x80, 0x100))
 _PADDING = re.compile(r"\s{4,}")
 
 
@@ -60,25 +75,12 @@ class Words:
         Args:
             decode: takes pictures that are written as base64 out of a run.
         """
-        runs: list[tuple[int, str]] = []
-        for match in _MARKED.finditer(data):  # what follows a mark may be 8-bit text all the same
-            runs += ((match.start(), text) for text in _marked(match))
-        for pattern, read in ((_EIGHT_BIT, _eight_bit), (_SIXTEEN_BIT, _wide)):
-            done = 0
-            rest: list[bytes] = []
-            for match in pattern.finditer(data):
-                texts = read(match)
-                if not texts:
-                    continue
-                runs += ((match.start(), text) for text in texts)
-                rest += data[done : match.start()], bytes(match.end() - match.start())
-                done = match.end()
-            data = b"".join((*rest, data[done:])) if rest else data
-        for _, text in sorted(runs, key=lambda run: run[0]):
-            text = _PADDING.sub("\n", decode(text).strip())
-            if text and text not in self._runs and self._room >= 0:
-                self._room -= len(text) + 1
-                self._runs[text[: max(0, self._room + len(text) + 1)]] = None
+        for piece in filter(None, data.split(_ZEROS)):
+            for _, run in sorted(_runs(piece), key=lambda run: run[0]):
+                text = _PADDING.sub("\n", decode(run).strip())
+                if text and text not in self._runs and self._room >= 0:
+                    room, self._room = self._room, self._room - len(text) - 1
+                    self._runs[text[:room]] = None
 
     def add_text(self, text: str) -> None:
         """Add what is text as it stands: captions."""
@@ -86,28 +88,60 @@ class Words:
         self._room -= len(text)
 
 
-def _eight_bit(run: re.Match[bytes]) -> list[str]:
+def _runs(data: bytes) -> Iterator[tuple[int, str]]:
+    """Where texts stand, and what they say."""
+    for mark in _MARKED:  # what follows a mark may be 8-bit text all the same
+        for match in mark.finditer(data):
+            if _is_readable(match[0][:66]) and _is_readable(match[0]):
+                yield match.start(), match[0].decode("utf-16", "replace")
+    done = 0
+    rest: list[bytes] = []
+    for match in _EIGHT_BIT.finditer(data):
+        texts = _eight_bit(match[0])
+        yield from ((match.start(), text) for text in texts)
+        if texts:
+            rest += data[done : match.start()], bytes(match.end() - match.start())
+            done = match.end()
+    yield from _sixteen_bit(b"".join((*rest, data[done:])))
+
+
+def _is_readable(run: bytes) -> bool:
+    text = run.decode("utf-16", "replace")
+    return sum(map(str.isprintable, text)) + sum(map(str.isspace, text)) >= 0.9 * len(text)
+
+
+def _eight_bit(run: bytes) -> list[str]:
     try:
-        return [run[0].decode("utf-8")]
+        return [run.decode("utf-8")]
     except UnicodeDecodeError:
         pass
-    found = []
-    for match in _MIXED.finditer(run[0]):
-        text = match[0].decode("utf-8", "surrogateescape").translate(_LATIN_1)
-        plain = sum(char.isascii() for char in text)
-        odd = sum("\xa0" <= char <= "\xff" for char in text)
-        if len(text) >= _SHORTEST and odd * 4 <= plain:
+    if _UTF_8_LETTERS.search(run):
+        texts = [match[0].decode("utf-8", "replace") for match in _UTF_8.finditer(run)]
+        texts = [text for text in texts if len(text) >= _SHORTEST]
+        return texts or [match.decode("ascii") for match in _ASCII.findall(run)]
+    found: list[str] = []
+    done = 0
+    mostly_ascii = 3 * len(run.translate(None, _HIGH)) > 2 * len(run)  # noise is not
+    for match in _LATIN_1.finditer(run) if mostly_ascii else ():
+        text = match[0].decode("utf-8", "surrogateescape").translate(_BYTES)
+        plain = len(text.encode("ascii", "ignore"))
+        if len(text) >= _SHORTEST and (len(text) - plain) * 4 <= plain:
+            found += (ascii.decode("ascii") for ascii in _ASCII.findall(run, done, match.start()))
             found.append(text)
-        else:
-            found += (ascii.decode("ascii") for ascii in _ASCII.findall(match[0]))
-    return found
+            done = match.end()
+    return found + [ascii.decode("ascii") for ascii in _ASCII.findall(run, done)]
 
 
-def _wide(run: re.Match[bytes]) -> list[str]:
-    return [run[0].decode("utf-16-be" if run["big"] else "utf-16-le", "replace")]
-
-
-def _marked(run: re.Match[bytes]) -> list[str]:
-    text = run[0].decode("utf-16", "replace")
-    readable = sum(char.isprintable() or char.isspace() for char in text)
-    return [text] if readable * 10 >= len(text) * 9 else []
+def _sixteen_bit(data: bytes) -> Iterator[tuple[int, str]]:
+    for marks, seed in _SEEDS:
+        marked = data.translate(marks)
+        at = marked.find(seed)
+        while at >= 0:
+            match = _SIXTEEN_BIT.search(data, max(0, at - 16), at + 64)
+            end = at + len(seed)
+            if match is not None:
+                whole = _SIXTEEN_BIT.match(data, match.start()) or match
+                form = "utf-16-be" if whole["big"] else "utf-16-le"
+                yield whole.start(), whole[0].decode(form, "replace")
+                end = max(end, whole.end())
+            at = marked.find(seed, end)

@@ -14,6 +14,7 @@ BLOCK = 131_072
 
 _MAX_PARTS = 500_000  # chunks, boxes, frames: each costs a few microseconds
 _MAX_BLOCKS = 4_000_000  # of a film: ten hours of picture and sound
+_MAX_UNCODED = 32 * 2**20
 _PIECE = 16 * 2**20  # of what is not coded, held in memory at once
 
 
@@ -178,7 +179,16 @@ class Cursor:
         """What may hold words, up to `end`, and whether a picture belongs there.
 
         Stretches stand apart by two zeros.
+
+        Raises:
+            MediaRefused: there is too much of it.
         """
+        known = sum(stop - start for start, stop in (*self._words, *self._previews))
+        if known + sum(stop - start for start, stop in self._gaps(end)) > _MAX_UNCODED:
+            self.refuse(
+                f"more than {_MAX_UNCODED} bytes of it are neither picture nor sound; encode it"
+                " again to drop them"
+            )
         for places, previews in (
             ((*self._gaps(end), *self._words), False),
             (self._previews, True),

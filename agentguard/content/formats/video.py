@@ -322,7 +322,7 @@ def _frame_bytes(entry: bytes) -> float:
         return int.from_bytes(entry[64:68], "big")
     if len(entry) < 28:
         return 1
-    channels, bits = struct.unpack(">HH", entry[24:28])
+    channels, bits = int.from_bytes(entry[24:26], "big"), int.from_bytes(entry[26:28], "big")
     return max(1, channels * bits // 8)
 
 
