@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -25,6 +27,7 @@ from agentguard.content.text.loggable import loggable
 from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.detached import detached, quiet_arguments
 from agentguard.langgraph.results import MESSAGES, are_messages, own_part, said, storable
 from agentguard.langgraph.runtime import Agents, Gate, agent_for, make_call
 
@@ -178,6 +181,11 @@ class Seat:
         self, claim: Claim, incoming: Incoming, kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the original tool runs with: its own schema over the filled arguments."""
+        if self.media:
+            pauses = self.bound.binding.interrupts
+            quiet = functools.partial(quiet_arguments, configs=self._filled, pauses=pauses)
+            incoming = dataclasses.replace(incoming, injected=quiet(incoming.injected))
+            kwargs = quiet(kwargs)
         given = {**claim.arguments, **incoming.injected}
         args, parsed = _upstream.to_arguments(self.tool, given, incoming.call_id)
         parsed.update(self._read_once(claim, incoming, parsed))
@@ -312,6 +320,8 @@ class Seat:
         answer: list[Any] = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(claim))
+            if self.media:  # others touch none, and may need the caller's run, as `task` does
+                stack.enter_context(detached(pauses=self.bound.binding.interrupts))
             try:
                 yield answer
             except GraphBubbleUp as error:

@@ -7,9 +7,11 @@ moves it; langgraph-prebuilt is capped below its next minor version for the same
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from types import CodeType, FunctionType
 from typing import Any, Literal
 
@@ -18,22 +20,29 @@ from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _get_runnable_config_param
+from langchain_core.tracers.context import _configure_hooks
 from langgraph._internal._constants import (
     CONFIG_KEY_CALL,
     CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
+    CONFIG_KEY_RUNTIME,
+    CONFIG_KEY_SCRATCHPAD,
     CONFIG_KEY_SEND,
+    CONFIG_KEY_STREAM,
+    CONFIG_KEY_TASK_ID,
     NS_END,
     NS_SEP,
 )
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.prebuilt import ToolNode
+from langgraph.pregel._tools import _tool_call_writer
 
 __all__ = [
     "RunnableCallable",
     "RunnableSeq",
     "channel_value",
+    "configure_hooks",
     "filled_by_run",
     "graph_path",
     "has_checkpointer",
@@ -44,9 +53,11 @@ __all__ = [
     "messages_of",
     "overridden",
     "parse_calls",
+    "quiet_configurable",
     "set_wrappers",
     "starts_over",
     "to_arguments",
+    "tool_call_writer",
     "unwrapped",
     "wrappers_of",
     "write_channels",
@@ -274,3 +285,32 @@ def filled_by_run(tool: BaseTool) -> frozenset[str]:
         config = _get_runnable_config_param(method)
         names |= {config} if config else set()
     return frozenset(names)
+
+
+tool_call_writer = _tool_call_writer
+"""Where the running tool's `emit_output_delta` goes."""
+
+
+def configure_hooks() -> list[tuple[ContextVar[Any], bool]]:
+    """The variables whose handlers LangChain adds to every run, and which the environment fills."""
+    return [(variable, environment is not None) for variable, _, _, environment in _configure_hooks]
+
+
+def quiet_configurable(configurable: Mapping[str, Any], *, pauses: bool) -> dict[str, Any]:
+    """What a body may hold of its run's `configurable`; see `detached.quiet`."""
+    if pauses:
+        return {key: value for key, value in configurable.items() if key != CONFIG_KEY_STREAM}
+    kept = {
+        key: value
+        for key, value in configurable.items()
+        if not key.startswith(_PRIVATE) or key in (CONFIG_KEY_RUNTIME, CONFIG_KEY_TASK_ID)
+    }
+    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    if pad is not None:  # a question that nobody declared is raised, and takes no other's answer
+        kept[CONFIG_KEY_SCRATCHPAD] = dataclasses.replace(
+            pad, resume=[], get_null_resume=lambda consume=False: None
+        )
+    return kept
+
+
+_PRIVATE = "__pregel_"
