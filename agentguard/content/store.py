@@ -310,6 +310,12 @@ class Scratch:
         """Take bytes that a tool returned (a content block or artifact) into the store."""
         return take_in(self._store, io.BytesIO(data), limits=self.limits)
 
+    def holds(self, path: str) -> bool:
+        """Whether a path, wherever its links lead, is in this folder."""
+        if self._made is None:
+            return False
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._made[0]))
+
     def conceal(self, text: str, shown: Callable[[str], str]) -> str:
         """A text without paths of this folder: each becomes what `shown` says of its name.
 

@@ -32,7 +32,7 @@ from agentguard.content.formats.video import iso_media
 from agentguard.content.text.scan import scan_long
 from agentguard.model import UNCLASSIFIED
 
-__all__ = ["FileText", "Format", "Limits", "MediaRefused", "inspect", "read_text"]
+__all__ = ["FileText", "Format", "Limits", "MediaRefused", "inspect", "is_known", "read_text"]
 
 _DEEPEST = 3  # a cover may hold a thumbnail
 _ANY_SIZE = 2**63
@@ -180,3 +180,8 @@ _FORMATS = tuple(
         ("MP3", rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", mp3),
     )
 )
+
+
+def is_known(data: bytes) -> bool:
+    """Whether bytes begin as one of the accepted media formats does."""
+    return any(magic.match(data) for _, magic, _ in _FORMATS)

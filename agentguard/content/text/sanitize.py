@@ -7,6 +7,8 @@ import re
 from agentguard.content.text.scan import scan
 
 _MAX_SHOWN = 8_000
+MAX_KEPT = 4 * _MAX_SHOWN
+"""Characters of one text that a tool may write into the state."""
 
 _ESCAPE = re.compile(  # terminal sequences: a person reads these texts in a terminal, too
     r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]|\x1b\][^\x07\x1b\n]{0,512}(?:\x07|\x1b\\)?|\x1b."
@@ -57,14 +59,15 @@ def private_left_out(text: str) -> str:
     return without_paths(without_urls(text))
 
 
-def clean(text: str) -> str:
+def clean(text: str, *, limit: int = _MAX_SHOWN) -> str:
     """A tool's text as the model and people may see it.
 
-    Capped between two words, so that no secret is cut in half; without secrets (S16), without
-    media written as text, and without characters that a terminal or a model reads unseen.
+    Capped at `limit` characters, between two words, so that no secret is cut in half; without
+    secrets (S16), without media written as text, and without characters that a terminal or a
+    model reads unseen.
     """
-    seen = _cut(text, 4 * _MAX_SHOWN).replace("\u2028", "\n").replace("\u2029", "\n")
-    seen = _cut(_without_media(_visible(seen)), _MAX_SHOWN)
+    seen = _cut(text, MAX_KEPT).replace("\u2028", "\n").replace("\u2029", "\n")
+    seen = _cut(_without_media(_visible(seen)), limit)
     if not seen:
         return ""
     scanned = scan(seen)
