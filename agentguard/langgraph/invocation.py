@@ -21,14 +21,23 @@ from agentguard.bindings.argument_paths import jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.calls.authorize import in_a_line, ledger_refusal, log_refusal
 from agentguard.calls.claim import Claim, Replay, claimed
-from agentguard.calls.outputs import Collected, clean, private_left_out
+from agentguard.calls.outputs import Collected, clean, private_left_out, require_taken
 from agentguard.calls.request import Call, Refused, freeze
 from agentguard.content.text.loggable import loggable
+from agentguard.content.text.sanitize import MAX_KEPT
 from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.detached import detached, quiet_arguments
-from agentguard.langgraph.results import MESSAGES, are_messages, own_part, said, storable
+from agentguard.langgraph.results import (
+    MESSAGES,
+    are_messages,
+    cleaned,
+    cleaned_command,
+    own_part,
+    said,
+    storable,
+)
 from agentguard.langgraph.runtime import Agents, Gate, agent_for, make_call
 
 _log = logging.getLogger(__name__)
@@ -335,6 +344,12 @@ class Seat:
                     claim.unknown = True
                     answer.append(self.fail(claim, _PAUSED))
                     return
+                try:
+                    self._clean_bubble(claim, error)
+                except AssetError as refusal:
+                    claim.unknown = True
+                    answer.append(self.fail(claim, str(refusal), error))
+                    return
                 self._paused(claim)
                 raise
             except Exception as error:  # GraphBubbleUp, an Exception too, was re-raised above
@@ -352,6 +367,25 @@ class Seat:
                 claim.unknown = True
                 self._stopped(claim, "was stopped while it ran")
                 raise
+
+    def _clean_bubble(self, claim: Claim, error: GraphBubbleUp) -> None:
+        """What a media tool asks, or routes with, goes into streams and checkpoints: cleaned.
+
+        Raises:
+            AssetError: it holds something that can't be cleaned.
+        """
+        if not self.media or not error.args:
+            return
+        words = functools.partial(_kept, claim)
+        if isinstance(error, ParentCommand):
+            error.args = (cleaned_command(error.args[0], words, messages=True),)
+        elif isinstance(error, GraphInterrupt):
+            error.args = (
+                tuple(
+                    dataclasses.replace(one, value=cleaned(one.value, words))
+                    for one in error.args[0]
+                ),
+            )
 
     def _paused(self, claim: Claim) -> None:
         """The tool paused itself (or routes): the Grant goes back if nothing happened."""
@@ -379,11 +413,13 @@ class Seat:
 
     def _take_in_command(self, claim: Claim, result: Any) -> _Taken:
         call_id = claim.call.call_id
-        own = own_part(result, self.bound.binding, call_id)
+        words = functools.partial(_kept, claim) if self.media else None
+        own = own_part(result, self.bound.binding, call_id, words=words)
         items = list(own.items)
         collected = Collected(text=clean(_text_of(own.content)), made=(), findings=())
         if self.media:  # what it says is cleaned, and its media taken in, as of any other tool
             collected = self.guard.execution.collect(claim, own.content)
+            require_taken(own.beside, collected.made, claim.scratch)
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
 
@@ -439,6 +475,11 @@ def _is_decided(value: Any, decided: Any) -> bool:
         return bool(jsonable(value) == decided)
     except ValueError:  # it has no JSON form
         return False
+
+
+def _kept(claim: Claim, text: str) -> str:
+    """A text of a media tool as the state may hold it: no path of the call, no secret."""
+    return clean(claim.scratch.conceal(text, lambda name: "[file]"), limit=MAX_KEPT)
 
 
 def _text_of(content: list[Any]) -> str:
