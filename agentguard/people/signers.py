@@ -28,6 +28,10 @@ from agentguard.transparency.key_file import create_key_file, parse_private_key,
 
 _MIN_PASSPHRASE = 8  # characters
 _MAX_PASSPHRASE = 1000  # bytes; OpenSSL takes no more than 1023
+_PRIME = 2**255 - 19  # of the field that an Ed25519 point's y is in
+_Y_OF_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+# The eight points of small order have these y, two points to most of them (RFC 8032, 5.1).
+_WEAK = frozenset({0, 1, _PRIME - 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8})
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -155,6 +159,12 @@ def _entry(line: str) -> tuple[str, Ed25519PublicKey] | None:
     # The same key has one spelling: base64 can carry stray bits in its last digit.
     if len(raw) != 32 or base64.b64encode(raw).decode() != encoded:
         raise ValueError("the key is not the base64 of 32 bytes; `agentguard people add` writes it")
+    y = int.from_bytes(raw, "little") & (2**255 - 1)  # the top bit is the sign of x
+    if y >= _PRIME or y in _WEAK:
+        raise ValueError(
+            "the key is a point that lets anybody sign, or another spelling of a key; expected"
+            " one that `agentguard people add` made"
+        )
     return person, Ed25519PublicKey.from_public_bytes(raw)
 
 

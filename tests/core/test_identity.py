@@ -107,6 +107,39 @@ def test_S20_one_key_does_not_count_as_two_people() -> None:
         Signers.parse(f"{KIM}\nomar ed25519 {encoded(ONE)}\n", FILE)
 
 
+SMALL_ORDER = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+]
+# Other spellings: the sign of an x that is 0, and every y from the prime up.
+OTHER_SPELLINGS = [
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    *(f"{low:02x}{'ff' * 30}{top}" for low in range(0xED, 0x100) for top in ("7f", "ff")),
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER + OTHER_SPELLINGS)
+def test_weak_or_non_canonical_key_is_refused(point: str) -> None:
+    key = base64.b64encode(bytes.fromhex(point)).decode()
+    with pytest.raises(ConfigError, match=r":2: .*lets anybody sign"):
+        Signers.parse(f"{KIM}\nomar ed25519 {key}\n", FILE)
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_weak_key_is_not_appended(tmp_path: Path, point: str) -> None:
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(point))
+    with pytest.raises(ConfigError, match="lets anybody sign"):
+        append_signer(tmp_path / "signers", "omar", key)
+    assert not (tmp_path / "signers").exists()
+
+
 def test_a_signers_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "signers"
     file.write_bytes(b"\n\xff\n")
