@@ -143,7 +143,9 @@ def write_workspace(folder: Path, config: str = CONFIG) -> dict[str, Ed25519Priv
     keys = {}
     for name in ("kim", "omar", "ines", "lee"):
         key = Ed25519PrivateKey.generate()
-        append_signer(folder / "agentguard.signers", f"{name}@acme.example", key.public_key())
+        append_signer(
+            folder / "agentguard.signers", f"{name}@acme.example", key.public_key(), second_key=True
+        )
         keys[f"{name}@acme.example"] = key
     return keys
 

@@ -95,6 +95,20 @@ class Signers:
         """The person's public key of this key id, None if the person has no such key."""
         return self.keys.get(person, {}).get(key_id)
 
+    def require_no_key(self, person: str) -> None:
+        """Returns if nobody can answer as the person yet.
+
+        Raises:
+            ConfigError: a key speaks for the person; says which, and what to do.
+        """
+        held = self.keys.get(person)
+        if held:
+            raise ConfigError(
+                f"{person} has key {', '.join(held)} in {self.file} already, and whoever holds a"
+                f" second one answers as {person} too; if {person} lost the first, remove its"
+                " line, and if both are theirs, add --second-key"
+            )
+
 
 @functools.lru_cache(maxsize=8)  # by its bytes: a key that is taken out counts no more
 def _parsed(data: bytes, file: Path) -> Signers:
@@ -105,14 +119,26 @@ def _parsed(data: bytes, file: Path) -> Signers:
         raise ConfigError(f"{file}:{line}: not UTF-8") from None
 
 
-def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str = "") -> str:
+def append_signer(
+    file: Path,
+    person: str,
+    key: Ed25519PublicKey,
+    comment: str = "",
+    *,
+    second_key: bool = False,
+) -> str:
     """Adds one line to a signers file, which is made if it isn't there.
+
+    Args:
+        second_key: the person may have a key already. Whoever holds one more key of a person
+            answers as that person (I1), so it is never added unasked.
 
     Returns:
         The line, without its line end.
 
     Raises:
-        ConfigError: the file or the line is wrong, or the key is there already.
+        ConfigError: the file or the line is wrong, the key is there already, or the person has
+            another one.
     """
     encoded = base64.b64encode(key.public_bytes_raw()).decode()
     line = f"{person} ed25519 {encoded}" + (f"  # {comment}" if comment else "")
@@ -122,7 +148,8 @@ def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str =
         raise ConfigError(f"{file}: {error}") from None
     if entry is None or entry[0] != person:
         raise ConfigError(f"{file}: {person!r} can't stand in a signers file; choose another id")
-    Signers.load(file)  # a broken file is not appended to
+    if not second_key:
+        Signers.load(file).require_no_key(person)
     text = file.read_bytes().decode() if file.exists() else ""
     addition = ("\n" if text and not text.endswith("\n") else "") + line + "\n"
     Signers.parse(text + addition, file)

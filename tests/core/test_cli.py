@@ -17,7 +17,7 @@ import pytest
 import typer.main
 
 from agentguard.cli.app import app
-from agentguard.people.signers import Signers
+from agentguard.people.signers import Signers, create_person_key
 from agentguard.transparency.log_key import create_log_key
 from tests.core import command_line
 from tests.core.command_line import Shell
@@ -172,6 +172,32 @@ def test_a_person_uses_one_key_in_two_workspaces(
         Signers.load(folder / "agentguard.signers").keys for folder in (workspace.folder, other)
     )
     assert set(first[OMAR]) == set(second[OMAR])
+
+
+@pytest.mark.parametrize("has_key_file", [False, True], ids=["new", "from another workspace"])
+def test_second_key_of_a_person_is_refused_unless_asked_for(
+    workspace: Shell, tmp_path: Path, has_key_file: bool
+) -> None:
+    workspace("people", "add", OMAR)
+    mine = tmp_path / "mallory"
+    path = mine / f"{OMAR}.pem"
+    if has_key_file:
+        create_person_key(path, command_line.PASSPHRASE)
+    signers = workspace.folder / "agentguard.signers"
+    before = signers.read_bytes()
+    said = workspace.error("people", "add", OMAR, "--key-folder", mine)
+    assert f"{OMAR} has key" in said
+    assert "add --second-key" in said
+    assert signers.read_bytes() == before
+    assert path.exists() == has_key_file
+    assert "look signers" in findings(workspace)
+
+    workspace("people", "add", OMAR, "--key-folder", mine, "--second-key")
+    held = list(Signers.load(signers).keys[OMAR])
+    assert len(held) == 2
+    assert any(f"{OMAR} has 2 keys ({', '.join(held)})" in text
+               for text in findings(workspace)["look signers"])  # fmt: skip
+    assert "2 keys: " in workspace("people", "list")
 
 
 def test_no_key_stays_if_its_public_half_can_not_be_noted(workspace: Shell) -> None:

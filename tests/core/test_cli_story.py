@@ -31,7 +31,7 @@ def studio(shell: Shell) -> Iterator[Studio]:
     """The studio of four people, who also have keys of their own on disk."""
     with studio_in(shell.folder) as studio:
         for person in (KIM, OMAR, INES, LEE):
-            shell("people", "add", person)
+            shell("people", "add", person, "--second-key")
         yield studio
 
 
@@ -147,6 +147,26 @@ def test_a_quorum_exits_4_until_it_is_met(shell: Shell, studio: Studio) -> None:
         assert f"You approve this as {OMAR} for legal." in text
         answers = shell.json("approvals", "show", name)["answers"]
         assert {one["person"]: one["group"] for one in answers} == {INES: None, OMAR: "legal"}
+
+
+def test_answers_name_their_key_where_the_person_has_two(shell: Shell, studio: Studio) -> None:
+    with studio.guard.open_job("results", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["regulated"])
+        ask_for_export(studio, job, asset)
+        name = studio.pending().request[:16]
+        shell("approvals", "approve", name, "--as", OMAR, "--yes", code=4)
+        (answer,) = shell.json("approvals", "list")[0]["answers"]
+        said = f"with key {answer['key_id']}, one of 2 of theirs"
+        assert answer["keys"] == 2
+        assert said in shell("approvals", "show", name)
+        assert said in shell("approvals", "list")
+        assert said in shell("explain", name, code=4)
+        signers = shell.folder / "agentguard.signers"
+        first, second = (line for line in signers.read_text().splitlines() if OMAR in line)
+        signers.write_text(signers.read_text().replace(first + "\n", ""))
+        assert "with key" not in shell("approvals", "show", name)
+        signers.write_text(signers.read_text().replace(second, first))
+        assert "not theirs now" in shell("approvals", "list")
 
 
 def test_one_no_is_enough(shell: Shell, studio: Studio) -> None:

@@ -186,6 +186,17 @@ def test_what_would_not_read_back_is_not_appended(
     assert file.read_bytes() == before
 
 
+def test_second_key_is_appended_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "signers"
+    append_signer(file, "kim", ONE)
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match=f"kim has key {key_id(ONE)} .*add --second-key"):
+        append_signer(file, "kim", TWO)
+    assert file.read_bytes() == before
+    append_signer(file, "kim", TWO, second_key=True)
+    assert list(Signers.load(file).keys["kim"]) == [key_id(ONE), key_id(TWO)]
+
+
 def test_nothing_is_appended_to_a_broken_file(tmp_path: Path) -> None:
     file = tmp_path / "signers"
     file.write_text("nonsense\n")

@@ -32,7 +32,7 @@ from agentguard.cli.views.approval import (
     summary,
     words_of,
 )
-from agentguard.cli.views.call import who
+from agentguard.cli.views.call import answer_rows, who
 from agentguard.errors import ApprovalError
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ def list_approvals(
             ]
         )
     table(columns, rows, tight=["id"])
+    for one in found:
+        # Of the answers, only what a person must not overlook; `show` has them all.
+        for _, text in answer_rows(workspace, one.answers):
+            if not isinstance(text, str):
+                say(f"{short(one.request)}: {text[0]}", text[1])
     say_more(more, count)
     say("Next: agentguard approvals show ID --save FOLDER")
 

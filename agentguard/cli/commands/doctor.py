@@ -187,6 +187,14 @@ def _people(workspace: Workspace) -> Iterator[Finding]:
         )
     else:
         yield ok("signers", f"everybody has a key in {workspace.signers}")
+    for name, held in signers.keys.items():
+        if len(held) > 1:
+            yield look(
+                "signers",
+                f"{name} has {len(held)} keys ({', '.join(held)}): whoever holds one of them"
+                f" answers as {name}",
+                f"if not all of them are {name}'s, remove their lines from {workspace.signers}",
+            )
     strangers = sorted(set(signers.keys) - set(workspace.people))
     if strangers:
         yield look(

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from agentguard.cli.commands.assets import finding_text, kind_of, origin_text
 from agentguard.cli.context import places_of
 from agentguard.cli.output import STATE_STYLES, Say, fields, short, span, visible, when
-from agentguard.cli.views.call import call_rows, media_row, policy_rows, who
+from agentguard.cli.views.call import (
+    answer_rows,
+    answers_data,
+    call_rows,
+    media_row,
+    policy_rows,
+    who,
+)
 from agentguard.errors import AssetError
 
 if TYPE_CHECKING:
@@ -83,10 +90,7 @@ def summary(
         ("job", f"{visible(approval.job)}: {visible(approval.purpose)}"),
         ("", f"asked for by {visible(approval.requested_by)}"),
     ]
-    for one in approval.answers:
-        as_group = f" as {one.group}" if one.group else ""
-        text = visible(f"{one.person} said {one.verdict}{as_group}")
-        rows.append(("answer", f"{text}, {when(one.at)}"))
+    rows += answer_rows(workspace, approval.answers)
     if approval.closed is not None:
         rows.append(("closed", visible(approval.closed)))
     if state == "pending":
@@ -215,10 +219,7 @@ def asked_data(
         "who_may": list(service.eligible(approval) if who_may is None else who_may),
         "asked_at": approval.asked_at,
         "expires_at": approval.expires_at,
-        "answers": [
-            {"person": one.person, "verdict": one.verdict, "group": one.group, "at": one.at}
-            for one in approval.answers
-        ],
+        "answers": answers_data(workspace, approval.answers),
     }
 
 
