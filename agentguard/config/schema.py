@@ -7,6 +7,7 @@ that may hold a secret (S16).
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,10 @@ MAX_RIGHT = 5 * 60_000
 """Longest life (ms) of a credential or a grant; a longer one is a static right (S14, S24)."""
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LOCAL = ("file", "local")
+_AZURE = ("abfs", "abfss", "adl", "az", "wasb", "wasbs")  # container@account
+_OWN_PORT = ":(21|22|80|443)$"  # of ftp, sftp, http and https, where it is not said
+_DOTS = 'holds "." or ".." as a part, which services read in their own ways; write it out'
 _SCHEME = re.compile("([a-z][a-z0-9+.-]*):(.*)")
 _USERINFO = re.compile("[:/][^:@]*:[^@]*@|//[A-Za-z0-9_-]{20,}@")  # user:password@, long-token@
 _SECRET_NAME = re.compile(
@@ -154,8 +159,13 @@ _SECTIONS: dict[str | int, type[_Form]] = {
 }
 
 
-def form_of(source: ConfigFile) -> WorkspaceForm:
+def form_of(
+    source: ConfigFile, settings: Mapping[str, str] = MappingProxyType({})
+) -> WorkspaceForm:
     """The table in its shape, every rule of this module kept.
+
+    Args:
+        settings: values of the environment that stand for those of the table, by the same names.
 
     Raises:
         ConfigError: lists every problem found, with its line.
@@ -166,7 +176,7 @@ def form_of(source: ConfigFile) -> WorkspaceForm:
         # Unknown keys first: a misspelt key is also a missing one.
         found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise source.error(map(_misshapen, found)) from None
-    if problems := list(_problems(form, source.file.parent)):
+    if problems := list(_problems(form, source.file.parent, settings)):
         raise source.error(problems)
     return form
 
@@ -196,7 +206,7 @@ def _misshapen(error: ErrorDetails) -> Problem:
             return where, f"{name}: {error['msg']}"
 
 
-def _problems(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
+def _problems(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> Iterator[Problem]:
     yield from _lookalikes(form)
     for section, members in (("people", form.people), ("agents", form.agents)):
         if not members:
@@ -214,7 +224,7 @@ def _problems(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
         if default is not None and one.rank < default.rank:  # S33
             yield ("classes", label), f"{label!r} is at least {default.value}, got {one.value}"
     yield from _destination_problems(form)
-    yield from _overlaps(form, root)
+    yield from _overlaps(form, root, settings)
     for name in ("credential", "grant"):
         if (getattr(form.lifetimes, name) or 0) > MAX_RIGHT:  # S24
             yield ("lifetimes", name), f"a {name} may live 5m at most"
@@ -269,16 +279,29 @@ def _url_problem(one: DestinationForm) -> str | None:
     if scheme[1] == "file":
         no_folder = not scheme[2].strip("/") or re.match("//(?!/)", scheme[2])
         return 'expected a folder, as in "file:out/team"' if no_folder else None
+    if scheme[1] in _LOCAL and not scheme[2].removeprefix("//").startswith("/"):
+        return 'is a relative folder; write it as "file:FOLDER"'
+    if _has_dots(one.url):
+        return _DOTS
     if holds_secret(one.url):  # S16
         return "holds a user, password or token; keep it in the environment of the export broker"
     return None
 
 
-def _overlaps(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
+def _has_dots(url: str) -> bool:
+    return not {".", ".."}.isdisjoint(re.split(r"[/:\\]", unquote(url)))
+
+
+def _overlaps(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> Iterator[Problem]:
     """What is put into one place must not arrive in another: a draft on the public site, say."""
     seen: dict[str, str] = {}
-    own = {name: _place(str(getattr(form, name)).removeprefix("sqlite:"), root)
-           for name in ("store", "ledger", "log_key", "signers")}  # fmt: skip
+    own = {}
+    for key in ("store", "ledger", "log_key", "signers"):
+        value = settings.get(key) or str(getattr(form, key))
+        file = value.removeprefix("sqlite:") if key == "ledger" else value
+        kept = key if key not in settings else f"AGENTGUARD_{key.upper()}"
+        is_url = key == "store" or (key == "ledger" and file == value)
+        own[kept] = _place(file, root) if is_url else _local_place(file, root)
     for name, one in form.destinations.items():
         place = None if one.url == "vendor:" else _place(one.url, root)
         if place is None:
@@ -295,12 +318,29 @@ def _overlaps(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
 
 
 def _place(url: str, root: Path) -> str | None:
-    """Where a URL or path leads, so that two can be compared; None where it is no place."""
-    scheme = _SCHEME.fullmatch(url)
-    if scheme is None or scheme[1] in ("file", "local"):
-        path = url if scheme is None else scheme[2].removeprefix("//")
-        return os.path.realpath(root / path)
-    return f"{scheme[1]}:{scheme[2]}".rstrip("/") if scheme[1] != "vendor" else None
+    """Where a URL or path leads, so that two can be compared; None where it is no place.
+
+    Two spellings of one place compare equal. So may two places that differ only by scheme or case:
+    several schemes lead to one service (s3 and s3a, gs and gcs, hdfs and webhdfs).
+    """
+    target = url.rsplit("::", 1)[-1]  # fsspec puts what it is given into the last link of a chain
+    scheme = re.fullmatch("([A-Za-z][A-Za-z0-9+.-]*):(.*)", target)
+    name = scheme[1].lower() if scheme is not None else "file"
+    rest = scheme[2] if scheme is not None else target
+    if name == "vendor":
+        return None
+    if name in _LOCAL:
+        return _local_place(rest.removeprefix("//") if scheme is not None else rest, root)
+    host, _, path = unquote(re.split("[?#]", rest)[0]).lstrip("/").partition("/")
+    before, at, behind = host.rpartition("@")
+    host = before if at and name in _AZURE else behind
+    path = posixpath.normpath("/" + path.strip("/"))
+    return f"remote:{re.sub(_OWN_PORT, '', host)}{path}".casefold().rstrip("/")
+
+
+def _local_place(path: str, root: Path) -> str:
+    real = os.path.realpath(os.path.abspath(root / path))
+    return "/" + real.lstrip("/").casefold()  # POSIX keeps two leading slashes
 
 
 def _within(inner: str, outer: str) -> bool:
@@ -318,7 +358,10 @@ def storage_problem(name: str, value: str) -> str | None:
     """Why a `ledger` or `store` can't be used, None if it can."""
     if name == "store":
         bare = _SCHEME.fullmatch(value) and "://" not in value and not value.startswith("file:")
-        return "expected a folder, or an fsspec URL with ://" if bare else None
+        if bare:
+            return "expected a folder, or an fsspec URL with ://"
+        is_remote = "://" in value and not value.startswith("file:")
+        return _DOTS if is_remote and _has_dots(value) else None
     file = value.removeprefix("sqlite:")
     on_disk = file not in (value, "") and not file.startswith("//") and ":memory:" not in file
     if on_disk:

@@ -145,10 +145,10 @@ def _nearest(start: Path) -> ConfigFile:
 
 
 def _workspace(source: ConfigFile, settings: Mapping[str, str]) -> Workspace:
-    form, root = form_of(source), source.file.parent
     for name in {"ledger", "store"} & settings.keys():
         if problem := storage_problem(name, settings[name]):
             raise ConfigError(f"AGENTGUARD_{name.upper()}: {problem}")
+    form, root = form_of(source, settings), source.file.parent
 
     def chosen(name: str) -> str:
         return str(settings.get(name) or getattr(form, name))
