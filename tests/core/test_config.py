@@ -438,8 +438,6 @@ def test_the_environment_overrides_the_file(
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("AGENTGUARD_LEGDER", "x", "did you mean 'AGENTGUARD_LEDGER'?"),
-        ("AGENTGUARD_VECTORSX", "x", "unknown environment variable"),
         ("AGENTGUARD_LEDGER", "mysql://CANARY", "sqlite:FILE"),
         ("AGENTGUARD_STORE", "", "unset it"),
         ("AGENTGUARD_LOG_KEY", "a\0b", "one line"),
@@ -450,6 +448,55 @@ def test_a_wrong_variable_is_refused(tmp_path: Path, name: str, value: str, says
         loaded(tmp_path, **{name: value})
     assert name in str(refused.value)
     assert "CANARY" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AGENTGUARD_SERVICE_HOST",
+        "AGENTGUARD_SERVICE_PORT",
+        "AGENTGUARD_SERVICE_PORT_HTTP",
+        "AGENTGUARD_PORT",
+        "AGENTGUARD_PORT_80_TCP",
+        "AGENTGUARD_PORT_80_TCP_ADDR",
+        "AGENTGUARD_PORT_80_TCP_PORT",
+        "AGENTGUARD_PORT_80_TCP_PROTO",
+        "AGENTGUARD_LEDGER_SERVICE_HOST",
+        "AGENTGUARD_STORE_PORT",
+        "AGENTGUARD_CONFIG_PORT_80_TCP",
+        "AGENTGUARD_SIGNERS_PORT_443_TCP_ADDR",
+        "AGENTGUARD_VERSION",
+        "AGENTGUARD_",
+        "AGENTGUARD",
+    ],
+)
+@pytest.mark.parametrize("value", ["tcp://10.0.0.1:80", "", "a\nb"])
+def test_variable_of_somebody_else_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    assert loaded(tmp_path, **{name: value}) == loaded(tmp_path)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("AGENTGUARD_LEGDER", "AGENTGUARD_LEDGER"),
+        ("AGENTGUARD_LEDGERS", "AGENTGUARD_LEDGER"),
+        ("AGENTGUARD_STORES", "AGENTGUARD_STORE"),
+        ("AGENTGUARD_LOGKEY", "AGENTGUARD_LOG_KEY"),
+        ("AGENTGUARD_SIGNER", "AGENTGUARD_SIGNERS"),
+        ("AGENTGUARD_CONFG", "AGENTGUARD_CONFIG"),
+        ("agentguard_ledger", "AGENTGUARD_LEDGER"),
+        ("AGENTGUARD_PASSPHRAS", "AGENTGUARD_PASSPHRASE"),
+    ],
+)
+def test_near_miss_of_our_variables_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, meant: str
+) -> None:
+    assert loaded(tmp_path, **{name: "CANARY"}) == loaded(tmp_path)
+    assert f"{name} is not read; did you mean {meant}?" in caplog.text
+    assert "CANARY" not in caplog.text
 
 
 @pytest.mark.parametrize("ids", [("kim", "omar"), ('k"im\\', "o'mar"), ("a", "b", "c")])
