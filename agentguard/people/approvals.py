@@ -35,6 +35,7 @@ from agentguard.ledger.transitions.requests import (
 from agentguard.ledger.verify import verify_tail
 from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
+from agentguard.policy.decide import why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000
@@ -257,8 +258,9 @@ class Approvals:
         is what its record says, `agentguard audit verify` finds out.
 
         Raises:
-            ApprovalError: not this person's signature, not pending, too late, or the person may
-                not answer it; nothing is recorded.
+            ApprovalError: not this person's signature, not pending, too late, the person may not
+                answer it, or an approval could not count as it is: the person must name another
+                group, or what is missing must come from others. Nothing is recorded.
             LedgerCorrupt: the log is not what was signed, or an old copy was restored.
         """
         try:
@@ -300,6 +302,16 @@ class Approvals:
             raise ApprovalError(f"{answer.person} {why}; who can: {may}")
         if any(answer.person == earlier.person for earlier in approval.answers):
             raise ApprovalError(f"{answer.person} answered this before; an answer stands")
+        others = [
+            self._workspace.people[name]
+            for name in self._eligible(approval, involved)
+            if name != answer.person
+        ]
+        why_not = why_not_counted(
+            approval.needs, approval.answers, answer, person=person, others=others
+        )
+        if why_not is not None:
+            raise ApprovalError(why_not)
 
     def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Those of recorded Answers whose signatures hold with the keys known now."""

@@ -234,6 +234,55 @@ def _seated(groups: frozenset[str], people: Sequence[Person]) -> bool:
     return all(seat(group, set()) for group in groups)
 
 
+def still_needed(needs: Needs, answers: Sequence[Answer]) -> Needs:
+    """What is still missing of what was asked for; each approval counts in one group."""
+    given = [answer for answer in answers if answer.verdict is Verdict.APPROVE]
+    groups = needs.groups - {answer.group for answer in given}
+    return Needs(approvals=max(needs.approvals - len(given), len(groups)), groups=groups)
+
+
+def why_not_counted(
+    needs: Needs,
+    answers: Sequence[Answer],
+    answer: Answer,
+    *,
+    person: Person,
+    others: Sequence[Person],
+) -> str | None:
+    """Why an answer could not count for an approval request, None if it can. A denial always can.
+
+    Args:
+        needs: what was asked for.
+        answers: those given before.
+        answer: the new one.
+        person: who gives it, and may.
+        others: who else may still answer.
+    """
+    if answer.verdict is Verdict.DENY:
+        return None
+    before = still_needed(needs, answers)
+    after = still_needed(needs, [*answers, answer])
+    name = _name(person.id)
+    said = f"as {_name(answer.group)}" if answer.group is not None else "without a group"
+    if after == before:
+        return f"an approval of {name} {said} would not count; missing: {before}"
+    if _can_come(after, others) or not _can_come(before, [*others, person]):
+        return None
+    fitting = [
+        group
+        for group in sorted(before.groups & person.groups)
+        if _can_come(still_needed(needs, [*answers, replace(answer, group=group)]), others)
+    ]
+    return (
+        f"if {name} answers {said}, nobody is left who can for {' or '.join(sorted(after.groups))};"
+        f" answer as {' or '.join(map(_name, fitting))}"
+    )
+
+
+def _can_come(needs: Needs, people: Sequence[Person]) -> bool:
+    return len(people) >= needs.approvals and _seated(needs.groups, people)
+
+
 def _people(needs: Needs) -> str:
     return f"{needs}, to approve" if needs.groups else f"{needs} to approve"
 

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from agentguard.errors import ApprovalError, LedgerCorrupt
 from agentguard.ledger.ledger import Ledger
 from tests.core.command_line import Shell, ask_for_export, studio_in
 from tests.core.traced import traced
-from tests.support import Studio, build, call, results, says
+from tests.support import CONFIG, Clock, Studio, build, call, open_studio, results, says
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 INES, LEE = "ines@acme.example", "lee@acme.example"
@@ -147,6 +148,44 @@ def test_a_quorum_exits_4_until_it_is_met(shell: Shell, studio: Studio) -> None:
         assert f"You approve this as {OMAR} for legal." in text
         answers = shell.json("approvals", "show", name)["answers"]
         assert {one["person"]: one["group"] for one in answers} == {INES: None, OMAR: "legal"}
+
+
+TWO_GROUPS = """
+@id("two.groups")
+forbid (principal, action == Action::"export", resource)
+unless {
+  context.approvals >= 2 && context.approverGroups.contains("legal")
+  && context.approverGroups.contains("marketing")
+};
+"""
+
+
+def test_person_of_two_missing_groups_is_asked_which(shell: Shell) -> None:
+    (shell.folder / "policies").mkdir()
+    (shell.folder / "policies" / "two.cedar").write_text(TWO_GROUPS)
+    config = CONFIG.replace(
+        f'"{LEE}" = {{ groups = [] }}', f'"{LEE}" = {{ groups = ["legal", "marketing"] }}'
+    )
+    studio = open_studio(shell.folder, clock=Clock(time.time_ns() // 1_000_000), config=config)
+    with contextlib.closing(studio.guard), studio.guard.open_job("x", requested_by=KIM) as job:
+        for person in (OMAR, LEE):
+            shell("people", "add", person, "--second-key")
+        ask_for_export(studio, job, job.import_asset(studio.picture(), ["brand"]))
+        name = studio.pending().request[:16]
+        words = ["approvals", "approve", name, "--as", LEE]
+        said = shell.error(*words, "--yes")
+        assert "legal or marketing" in said
+        assert "name it with --group" in said
+        assert "--group" in shell.both(*words, input="", code=1)[1]
+        assert "is none of" in shell.both(*words, input="sports\n", code=1)[1]
+        assert shell.json("approvals", "show", name)["answers"] == []
+        text = shell(*words, input="marketing\ny\n", code=4)
+        assert f"You approve this as {LEE} for marketing." in text
+        # One is missing now that omar is in: it is meant, shown and signed.
+        text = shell("approvals", "approve", name, "--as", OMAR, "--yes")
+        assert f"You approve this as {OMAR} for legal." in text
+        answers = shell.json("approvals", "show", name)["answers"]
+        assert {one["person"]: one["group"] for one in answers} == {OMAR: "legal", LEE: "marketing"}
 
 
 def test_answers_name_their_key_where_the_person_has_two(shell: Shell, studio: Studio) -> None:

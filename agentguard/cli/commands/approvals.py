@@ -232,7 +232,7 @@ def _answer(
         service = _service(workspace, ledger)
         approval = service.show(request)
         _require_answerable(workspace, service, approval, person, ledger.clock())
-        as_group = _group(workspace, approval, person, group)
+        as_group = _group(workspace, approval, person, group, verdict, ask=not yes)
         summary(workspace, ledger, service, approval, err=json_)
         said = f"as {person}" + (f" for {as_group}" if as_group else "")
         say(f"You {verdict} this {visible(said)}.", "bold", err=json_)
@@ -289,14 +289,38 @@ def _require_answerable(
         )
 
 
-def _group(workspace: Workspace, approval: Approval, person: str, group: str | None) -> str | None:
+def _group(
+    workspace: Workspace,
+    approval: Approval,
+    person: str,
+    group: str | None,
+    verdict: Verdict,
+    *,
+    ask: bool,
+) -> str | None:
     held = workspace.people[person].groups
     if group is not None and group not in held:
         known = ", ".join(sorted(held)) or "no group"
         raise ApprovalError(f"{person} is not in {group:.80}, but in {known}")
     # A person counts in one group. If only one that is missing fits, it is meant; it is shown.
     fitting = sorted(missing(approval).groups & held)
-    return group if group is not None or len(fitting) != 1 else fitting[0]
+    if group is not None or not fitting:
+        return group
+    if len(fitting) == 1:
+        return fitting[0]
+    if verdict == "deny":
+        return None  # one no is enough, whatever group it is of
+    which = f"{person} can answer as {' or '.join(fitting)}, and counts in one of them"
+    if not ask:
+        raise ApprovalError(f"{which}; name it with --group")
+    say(f"{visible(which)}.", err=True)
+    try:
+        chosen = str(typer.prompt("For which group?", err=True)).strip()
+    except typer.Abort:
+        raise ApprovalError(f"{which}; with no terminal, name it with --group") from None
+    if chosen not in fitting:
+        raise ApprovalError(f"{chosen:.80} is none of {', '.join(fitting)}; nothing was signed")
+    return chosen
 
 
 def _service(workspace: Workspace, ledger: Ledger) -> Approvals:

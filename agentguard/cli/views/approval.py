@@ -45,12 +45,9 @@ def state_of(approval: Approval, now: int) -> str:
 
 def missing(approval: Approval) -> Needs:
     """What is still missing of what was asked for."""
-    from agentguard.model import Needs, Verdict
+    from agentguard.policy.decide import still_needed
 
-    given = [one for one in approval.answers if one.verdict is Verdict.APPROVE]
-    groups = approval.needs.groups - {one.group for one in given}
-    count = max(approval.needs.approvals - len(given), len(groups))
-    return Needs(approvals=count, groups=frozenset(groups))
+    return still_needed(approval.needs, approval.answers)
 
 
 def summary(
