@@ -78,10 +78,12 @@ def protect(
             guard is stopped inside a job only where LangChain says that a tool starts.
 
     Raises:
-        BindingError: a ToolNode that nobody named, an unguarded tool that another node, a branch
-            or a subgraph can reach (the message says by which path), a name that is no ToolNode,
-            an unbound tool, an unknown agent, or an agent that lacks a tool's stage.
+        BindingError: `builder` is no StateGraph, a ToolNode that nobody named, an unguarded tool
+            that another node, a branch or a subgraph can reach (the message says by which path), a
+            name that is no ToolNode, an unbound tool, an unknown agent, or an agent that lacks a
+            tool's stage.
     """
+    _require_builder(builder)
     nodes = {
         name: spec.runnable
         for name, spec in builder.nodes.items()
@@ -110,6 +112,20 @@ def protect(
         add_repair(sealed, guard, name=repair, keys=keys, gates=gates)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
     return sealed
+
+
+def _require_builder(builder: object) -> None:
+    if not isinstance(builder, StateGraph):
+        raise BindingError(
+            f"protect() got {_described(builder)}, expected a StateGraph before compile(): pass the"
+            " builder, and compile what protect() returns; an agent is guarded as"
+            " create_agent(..., middleware=[GuardMiddleware(guard, agent=...)]), in place of"
+            " create_react_agent(...)"
+        )
+
+
+def _described(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) -> None:
