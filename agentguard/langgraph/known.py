@@ -57,7 +57,9 @@ def todos() -> Binding:
     try:
         from langchain.agents.middleware import TodoListMiddleware
     except ImportError as error:
-        raise BindingError("known.todos() needs langchain: pip install langchain") from error
+        raise BindingError(
+            f'known.todos() needs langchain ({error}): pip install "agentguard[langchain]"'
+        ) from error
     (sample,) = TodoListMiddleware().tools
     return _bind(sample, texts=["todos[].content"], plain=["todos[].status"], state=["todos"])
 

@@ -14,7 +14,13 @@ from dataclasses import fields, replace
 from itertools import zip_longest
 from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+try:
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+except ImportError as error:
+    raise ModuleNotFoundError(
+        f'GuardMiddleware needs langchain ({error}): pip install "agentguard[langchain]"',
+        name="langchain",
+    ) from error
 from langchain_core.messages import AIMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool

@@ -62,7 +62,7 @@ def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Chec
         from agentguard.ledger.storage.postgres.storage import PostgresStorage
     except ImportError as error:
         raise ConfigError(
-            f"a postgresql:// ledger needs psycopg ({error}); install it: pip install -e"
-            ' "PATH_OF_THIS_CLONE[postgres]"'
+            f"a postgresql:// ledger needs psycopg ({error}); install it:"
+            ' pip install "agentguard[postgres]"'
         ) from error
     return PostgresStorage(place, clock=clock, checkpoints=checkpoints)
