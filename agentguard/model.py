@@ -148,6 +148,7 @@ class Destination:
     """A named place bytes or text may go.
 
     Args:
+        url: where `export_asset` sends; empty where only a developer's own tool sends there.
         ceiling: labels that may go there without a person; open labels always may.
         proven: capabilities found by probing (`hold`, `revoke`, `retain`); empty until probed.
     """

@@ -91,7 +91,7 @@ def queue_for_release(guard: Host) -> Binding:
 
 def export_asset(guard: Host) -> Binding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
-    names = _places(guard)
+    names = _places(guard, with_url=True)
 
     @tool(EXPORT_ASSET)
     def export_asset(
@@ -125,9 +125,9 @@ def _name(called: str) -> str:
     return f" as {called!r}" if not (found.secrets or found.labels) else ""
 
 
-def _places(guard: Host) -> str:
+def _places(guard: Host, *, with_url: bool = False) -> str:
     """The destinations that an asset can be released to; a vendor is reached by its own tool."""
-    places = guard.workspace.destinations.values()
+    places = [one for one in guard.workspace.destinations.values() if one.url or not with_url]
     return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))
 
 

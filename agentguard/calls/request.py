@@ -31,6 +31,8 @@ from agentguard.config.workspace import Workspace
 from agentguard.content.store import asset_id
 from agentguard.content.text.scan import MAX_ACROSS, scan, secrets_across, texts_in_numbers
 from agentguard.errors import CanonicalError
+from agentguard.export.broker import EXPORT_ASSET
+from agentguard.export.folder import no_url
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.call_history import Finding, bits_said, findings_of
@@ -575,6 +577,8 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
             f" {', '.join(sorted(workspace.destinations))}",
             policy="unknown-destination",
         )
+    if call.bound.name == EXPORT_ASSET and not destination.url:  # before a person is asked
+        raise Refused(no_url(destination), policy="destination")
     return destination
 
 

@@ -113,7 +113,7 @@ class AgentForm(_Form):
 
 
 class DestinationForm(_Form):
-    url: _Text = "vendor:"
+    url: _Text | None = None
     audience: Annotated[Audience, _WORD]
     environment: Annotated[Environment, _WORD]
     ceiling: list[Id] = []
@@ -254,7 +254,7 @@ def _lookalikes(form: WorkspaceForm) -> Iterator[Problem]:
 def _destination_problems(form: WorkspaceForm) -> Iterator[Problem]:
     labels = {**DEFAULT_CLASSES, **form.classes}
     for name, one in form.destinations.items():
-        if problem := _url_problem(one):
+        if problem := _url_problem(one.url, one.audience):
             yield ("destinations", name, "url"), problem
         for index, label in enumerate(one.ceiling):
             if label not in labels:
@@ -270,20 +270,22 @@ def _destination_problems(form: WorkspaceForm) -> Iterator[Problem]:
             yield ("chat_model",), message
 
 
-def _url_problem(one: DestinationForm) -> str | None:
-    scheme = _SCHEME.fullmatch(one.url)
+def _url_problem(url: str | None, audience: Audience) -> str | None:
+    if url is None:  # a vendor's tool, or the developer's own uploader, sends there
+        return None
+    scheme = _SCHEME.fullmatch(url)
     if scheme is None:
         return 'expected "file:FOLDER", or another fsspec URL'
-    if scheme[1] == "vendor" and one.audience is not Audience.VENDOR:
-        return f'audience {one.audience.value!r} needs a url: "file:FOLDER" or an fsspec URL'
+    if scheme[1] == "vendor" and audience is not Audience.VENDOR:
+        return f'audience {audience.value!r} needs a url ("file:FOLDER" or an fsspec URL), or none'
     if scheme[1] == "file":
         no_folder = not scheme[2].strip("/") or re.match("//(?!/)", scheme[2])
         return 'expected a folder, as in "file:out/team"' if no_folder else None
     if scheme[1] in _LOCAL and not scheme[2].removeprefix("//").startswith("/"):
         return 'is a relative folder; write it as "file:FOLDER"'
-    if _has_dots(one.url):
+    if _has_dots(url):
         return _DOTS
-    if holds_secret(one.url):  # S16
+    if holds_secret(url):  # S16
         return "holds a user, password or token; keep it in the environment of the export broker"
     return None
 
@@ -303,7 +305,7 @@ def _overlaps(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> I
         is_url = key == "store" or (key == "ledger" and file == value)
         own[kept] = _place(file, root) if is_url else _local_place(file, root)
     for name, one in form.destinations.items():
-        place = None if one.url == "vendor:" else _place(one.url, root)
+        place = _place(one.url, root) if one.url is not None else None
         if place is None:
             continue
         for other, taken in seen.items():

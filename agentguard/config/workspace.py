@@ -25,11 +25,12 @@ from agentguard.config.schema import (
     storage_problem,
 )
 from agentguard.errors import ConfigError
-from agentguard.model import Agent, Destination, Person, Sensitivity
+from agentguard.model import Agent, Audience, Destination, Person, Sensitivity
 
 _SETTINGS = ("config", "ledger", "store", "log_key", "signers")
 _VARIABLES = {f"AGENTGUARD_{name.upper()}": name for name in _SETTINGS}
 _OWN = (*_SETTINGS, "passphrase")  # the environment of a cluster holds others: AGENTGUARD_PORT
+_URL_OF_NONE: Mapping[Audience, str] = MappingProxyType({Audience.VENDOR: "vendor:"})
 _NEAR = 0.8  # of 1; how much a misspelt name has in common with one of ours
 
 _log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def _workspace(source: ConfigFile, settings: Mapping[str, str]) -> Workspace:
     destinations = {
         k: Destination(
             id=k,
-            url=_url(v.url, root),
+            url=_url(v.url, root) if v.url is not None else _URL_OF_NONE.get(v.audience, ""),
             audience=v.audience,
             environment=v.environment,
             ceiling=frozenset(v.ceiling),

@@ -222,12 +222,22 @@ def _link(partial: str, path: str) -> None:
         os.rename(partial, path)  # a file system without links
 
 
+def no_url(destination: Destination) -> str:
+    """Says why `export_asset` can't send to a destination without a URL, and what to do."""
+    return (
+        f"{destination.id} has no url, so export_asset can't send there; call the tool that does,"
+        f' or an operator adds url = "file:FOLDER" to [destinations.{destination.id}]'
+    )
+
+
 def adapter_for(destination: Destination) -> Adapter:
     """The adapter for a Destination's URL.
 
     Raises:
         DestinationError: no adapter knows this kind of URL; nothing was sent.
     """
+    if not destination.url:
+        raise DestinationError(no_url(destination), outcome_unknown=False)
     scheme = destination.url.split(":", 1)[0]
     if scheme == "vendor":
         raise DestinationError(

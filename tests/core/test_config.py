@@ -277,7 +277,6 @@ REFUSALS = {
         "environment' is missing",
     ),
     "audience unknown": (GOOD.replace('"internal"', '"interal"'), 12, "did you mean 'internal'?"),
-    "url missing": (GOOD.replace('url = "file:out/team"\n', "\n"), 10, "needs a url"),
     "url without scheme": (GOOD.replace("file:out/team", "out/team"), 11, "file:FOLDER"),
     "file url on another machine": (GOOD.replace("file:out", "file://out"), 11, "a folder"),
     "file url of nothing": (GOOD.replace("file:out/team", "file:"), 11, "a folder"),
@@ -448,6 +447,15 @@ def test_a_wrong_variable_is_refused(tmp_path: Path, name: str, value: str, says
         loaded(tmp_path, **{name: value})
     assert name in str(refused.value)
     assert "CANARY" not in str(refused.value)
+
+
+def test_destinations_of_own_uploaders_need_no_url(tmp_path: Path) -> None:
+    text = GOOD.replace('url = "file:out/team"\n', "")
+    text += '[destinations.site]\naudience = "public"\nenvironment = "production"\n'
+    found = loaded(tmp_path, text).destinations
+    assert {name: one.url for name, one in found.items()} == {
+        "team": "", "chat": "vendor:", "site": "",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
