@@ -230,6 +230,8 @@ def _answers(
             f" {len(seated) + len(left)} may approve this: who asked for the job and who owns the"
             " agent don't count"
         )
+    # Whoever could answer for a group stays free to do so, as people are told to (I1).
+    left.sort(key=lambda person: len(person.groups))
     seated += [(person, None) for person in left[:more]]
     return [
         Answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from agentguard.cli.app import app
 from agentguard.people.signers import Signers, create_person_key
 from agentguard.transparency.log_key import create_log_key
 from tests.core import command_line
-from tests.core.command_line import Shell
+from tests.core.command_line import Shell, studio_in
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 
@@ -102,6 +103,39 @@ def test_init_writes_a_workspace_and_keeps_its_secrets_off_git(shell: Shell) -> 
     assert (shell.folder / ".agentguard" / ".gitignore").read_text() == "*\n"
     steps = [f"agentguard people add {KIM}", "agentguard bind", "agentguard doctor"]
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
+
+
+def test_init_of_two_people_says_what_they_can_not_approve(shell: Shell) -> None:
+    text = shell("init", "--person", KIM, "--person", OMAR)
+    assert f"With two people, {OMAR} approves what {KIM} asks for." in text
+    assert "Add a third" in text
+
+
+def test_workspace_of_three_people_starts_without_warnings_about_approvers(shell: Shell) -> None:
+    lee = ["--person", "lee@acme.example"]
+    assert "two people" not in shell("init", "--person", KIM, "--person", OMAR, *lee)
+    assert "look approvers" not in findings(shell)
+
+
+def test_examples_of_explain_answer_in_a_new_workspace(workspace: Shell) -> None:
+    text = workspace("explain", "--help")
+    examples = [line.split()[2:] for line in text.splitlines() if "$ agentguard explain --" in line]
+    assert len(examples) == 2
+    assert "ASK" in workspace(*examples[0], code=4)
+    assert "PERMIT" in workspace(*examples[1])
+
+
+def test_audit_counts_one_checkpoint_as_one(workspace: Shell) -> None:
+    with studio_in(workspace.folder, keys={}) as studio:
+        studio.guard.import_asset(studio.picture(), ["brand"], by=KIM)
+    said = workspace("audit", "verify").splitlines()[0]
+    assert not re.search(r"\b1 (records|rows|checkpoints)\b", said)
+
+
+def test_help_of_show_says_that_texts_are_shown_word_for_word(workspace: Shell) -> None:
+    text = " ".join(workspace("approvals", "show", "--help").split())
+    assert "word for word" in text
+    assert "taken out" not in text
 
 
 def test_init_without_a_terminal_writes_examples_that_the_doctor_points_at(shell: Shell) -> None:

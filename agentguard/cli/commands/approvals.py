@@ -129,9 +129,9 @@ def show(
     """Show one call that waits, and its media.
 
     What is asked, where to, why, of which class, and who may answer. Captions and prompts are
-    shown as text of unknown origin: what can't be seen in them is written out, like \\u202e, and
-    personal data is taken out. With --save the media itself is copied out of the store, so that
-    you can look at it; delete the copies afterwards.
+    shown word for word, with personal data in them, since that is what you sign. They are text of
+    unknown origin: what can't be seen in them is written out, like \\u202e. With --save the media
+    itself is copied out of the store, so that you can look at it; delete the copies afterwards.
 
     \b
     Example:

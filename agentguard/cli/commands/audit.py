@@ -125,8 +125,8 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
         )
         return
     say(
-        f"audit verified: {report.records} records, {report.rows} rows,"
-        f" {report.checkpoints} checkpoints",
+        f"audit verified: {_counted(report.records, 'record')}, {_counted(report.rows, 'row')},"
+        f" {_counted(report.checkpoints, 'checkpoint')}",
         "green",
     )
     for one in report.accepted:
@@ -311,3 +311,7 @@ def _about(record: dict[str, Any], most: int = 200) -> str:
             value = ", ".join(map(str, value))
         said.append(f"{name} {_DIGEST.sub(lambda found: found[0][:16], str(value))}")
     return visible("; ".join(said), most)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -102,6 +102,12 @@ def init(
     say("     (drafts what the arguments of your tools mean)")
     say("  3. agentguard doctor")
     say("     (says what is still missing)")
+    if len(people) == 2:
+        say()
+        say(f"With two people, {visible(people[1])} approves what {visible(people[0])} asks for.")
+        say("Add a third to [people] for jobs that the other one asks for, and for media that needs"
+            " two approvals;")  # fmt: skip
+        say("until then doctor names both, and such exports are denied.")
 
 
 def _refuse_known(folder: Path, target: Path) -> None:
