@@ -212,10 +212,16 @@ def _words(words: list[str]) -> Iterator[str]:
             yield from (word, word.strip(_EDGE), word.rpartition(":")[2].strip(_EDGE))
         if "/" in word or word.startswith("~"):  # it may go on behind a space
             begin = word[word.find("/") :] if not word.startswith("~") else word
+            firsts = [f for f in dict.fromkeys((word, begin)) if _leads_somewhere(f)]
             for end in range(start + 1, min(len(words), start + _FURTHEST)):
                 rest = " ".join(words[start + 1 : end + 1])
-                for first in dict.fromkeys((word, begin)):
+                for first in firsts:
                     yield f"{first} {rest}".rstrip(_EDGE)
         elif "." in word:  # or have begun before one
             for begin_at in range(max(0, start - _FURTHEST), start):
                 yield " ".join(words[begin_at : start + 1]).strip(_EDGE)
+
+
+def _leads_somewhere(word: str) -> bool:
+    """Whether a path that goes on behind a space can exist at all."""
+    return os.path.isdir(os.path.dirname(os.path.expanduser(word)) or ".")
