@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -72,7 +72,7 @@ def quiet(config: RunnableConfig, *, pauses: bool) -> RunnableConfig:
     # Without a run to hang on, `dispatch_custom_event` would raise.
     made["callbacks"] = CallbackManager(handlers=[], parent_run_id=uuid4())
     made["configurable"] = {key: _quiet(value) for key, value in configurable.items()}
-    return RunnableConfig(**made)
+    return cast(RunnableConfig, made)
 
 
 def quiet_arguments(
@@ -86,7 +86,7 @@ def quiet_arguments(
     made: dict[str, Any] = {}
     for name, value in arguments.items():
         if name in configs and isinstance(value, Mapping):
-            made[name] = quiet(RunnableConfig(**dict(value)), pauses=pauses)
+            made[name] = quiet(cast(RunnableConfig, value), pauses=pauses)
         elif isinstance(value, ToolRuntime):
             made[name] = dataclasses.replace(
                 value, config=quiet(value.config, pauses=pauses), stream_writer=_unheard

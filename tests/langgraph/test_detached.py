@@ -83,7 +83,7 @@ def by_writer(source: str, **_: Any) -> None:
 
 
 def by_graph(source: str, **_: Any) -> None:
-    builder = StateGraph(MessagesState)
+    builder: Any = StateGraph(MessagesState)
     builder.add_node("see", lambda state: {"messages": [model().invoke(state["messages"])]})
     builder.add_edge(START, "see")
     builder.compile().invoke({"messages": picture_message(source)})
