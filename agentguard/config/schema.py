@@ -301,9 +301,9 @@ def _overlaps(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> I
     for key in ("store", "ledger", "log_key", "signers"):
         value = settings.get(key) or str(getattr(form, key))
         file = value.removeprefix("sqlite:") if key == "ledger" else value
-        kept = key if key not in settings else f"AGENTGUARD_{key.upper()}"
+        called = key if key not in settings else f"AGENTGUARD_{key.upper()}"
         is_url = key == "store" or (key == "ledger" and file == value)
-        own[kept] = _place(file, root) if is_url else _local_place(file, root)
+        own[called] = _place(file, root) if is_url else _local_place(file, root)
     for name, one in form.destinations.items():
         place = _place(one.url, root) if one.url is not None else None
         if place is None:
