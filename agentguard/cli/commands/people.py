@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -145,7 +146,7 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
     say("Nobody approves in a job they asked for, or media that their agents worked on.")
 
 
-def _keys(held: list[str]) -> str | Say:
+def _keys(held: Sequence[str]) -> str | Say:
     if not held:
         return ("no key", "yellow")
     return held[0] if len(held) == 1 else (f"{len(held)} keys: {', '.join(held)}", "yellow")
