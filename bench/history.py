@@ -200,7 +200,7 @@ def _tables(calls: int, until: int) -> Iterator[tuple[str, Iterable[dict[str, An
     } for n in assets)  # fmt: skip
     yield "reviews", ({
         "job": _id("job", n * 2 // _JOB), "sha256": _name("a", n), "grant_id": _id("grant", n),
-        "findings": "[]", "clean": 1, "at": until,
+        "findings": "[]", "clean": int(n % 4 > 0), "at": until,
     } for n in assets)  # fmt: skip
     yield "revealed", ({"job": _id("job", n), "label": "brand"} for n in jobs)
     yield "receipts", ({
@@ -212,3 +212,8 @@ def _tables(calls: int, until: int) -> Iterator[tuple[str, Iterable[dict[str, An
         "destination": "images", "labels": "[]", "terms": "{}", "contributors": "[]",
         "assets": "[]", "at": until,
     } for n in jobs)  # fmt: skip
+    yield "numbers", ({
+        "request": _request(n), "job": _id("job", n // _JOB), "thread": f"thread-{n // _JOB}",
+        "bits": 9,
+    } for n in range(calls))  # fmt: skip
+    yield "unguarded_runs", ({"job": _id("job", n), "tool": "other", "at": until} for n in jobs)

@@ -77,8 +77,16 @@ def _work(studio: Studio) -> tuple[str, str, str]:
         studio.answer(studio.pending().request, OMAR, group="legal")
         state = graph.invoke(None, config)
         assert [m.status for m in results(state)] == ["success"] * len(script), results(state)
-        for caption in ("waits", "denied"):
-            arguments = {"asset": asset, "to": "site", "caption": caption}
+        calls = caller(guard, job)
+        review = calls.judged("a review that found something")
+        calls.decide(review)
+        calls.claim(review)
+        found = {_sha256(studio, asset): [{"severity": "high", "message": "blurred"}]}
+        outcome = Outcome(state=GrantState.EXECUTED, text="reviewed", findings=found)
+        guard.ledger.finish(review.request, outcome, credential=calls.credential)
+        other = job.import_asset(studio.picture("other.png", "red"), ["brand"])
+        for caption, media in (("waits", asset), ("denied", other)):
+            arguments = {"asset": media, "to": "site", "caption": caption}
             again = build(studio, [says(call("export_asset", arguments))])
             config = job.config(thread_id=caption)
             again.invoke({"messages": [("user", "go")]}, config)

@@ -100,9 +100,9 @@ def of_findings(assets: Collection[str]) -> tuple[Any, ...]:
     """
     return (
         f"{_line(assets)} SELECT reviews.sha256, reviews.grant_id, requests.tool FROM line"
-        " JOIN reviews ON reviews.sha256 = line.sha256 AND reviews.clean = 0"
-        " JOIN grants ON grants.id = reviews.grant_id"
-        " JOIN requests ON requests.digest = grants.request",
+        " CROSS JOIN reviews JOIN grants ON grants.id = reviews.grant_id"
+        " JOIN requests ON requests.digest = grants.request"
+        " WHERE reviews.sha256 = line.sha256 AND reviews.clean = 0",
         *sorted(assets),
     )
 
@@ -125,8 +125,8 @@ def findings_of(
         return {}, 0
     parents: dict[str, list[str]] = defaultdict(list)
     for row in reads.all(
-        f"{_line(assets)} SELECT DISTINCT child, parent FROM line JOIN lineage"
-        " ON lineage.child = line.sha256",
+        f"{_line(assets)} SELECT DISTINCT child, parent FROM line CROSS JOIN lineage"
+        " WHERE lineage.child = line.sha256",
         *sorted(assets),
     ):
         parents[row["child"]].append(row["parent"])
@@ -134,9 +134,10 @@ def findings_of(
         (row["tool"], row["sha256"])
         for row in reads.all(
             f"{_line(assets)} SELECT reviews.sha256, requests.tool FROM line"
-            f" JOIN reviews ON reviews.sha256 = line.sha256 AND reviews.job = ?{len(assets) + 1}"
-            " AND reviews.clean = 1 JOIN grants ON grants.id = reviews.grant_id"
-            " JOIN requests ON requests.digest = grants.request",
+            " CROSS JOIN reviews JOIN grants ON grants.id = reviews.grant_id"
+            " JOIN requests ON requests.digest = grants.request"
+            f" WHERE reviews.sha256 = line.sha256 AND reviews.job = ?{len(assets) + 1}"
+            " AND reviews.clean = 1",
             *sorted(assets),
             job,
         )
@@ -178,6 +179,7 @@ def _reached(
 
 def _line(assets: Collection[str]) -> str:
     marks = ", ".join(f"?{number}" for number in range(1, len(assets) + 1))
+    # CROSS JOIN keeps SQLite to this order: from an asset to its sources, and to their reviews.
     return (
         f"WITH RECURSIVE line(sha256) AS (SELECT sha256 FROM assets WHERE sha256 IN ({marks})"
         " UNION SELECT parent FROM lineage JOIN line ON child = line.sha256)"
