@@ -30,21 +30,22 @@ def sqlite_indexes() -> list[str]:
 
 
 LIVE = {
-    "credentials_live": ("credentials", "live"),
-    "grants_live": ("grants", "issued"),
-    "grants_unknown": ("grants", "unknown"),
+    "credentials_live": ("credentials", "state = 'live'"),
+    "grants_live": ("grants", "state = 'issued'"),
+    "grants_unknown": ("grants", "state = 'unknown'"),
+    "reviews_unclean": ("reviews", "clean = 0"),
 }
 """Indexes of what lives, which old rows are not in."""
 
 
-def come_to_life(path: Path, table: str, state: str) -> None:
+def come_to_life(path: Path, table: str, change: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         triggers = connection.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", (table,)
         ).fetchall()
         for name, _ in triggers:
             connection.execute(f"DROP TRIGGER {name}")
-        connection.execute(f"UPDATE {table} SET state = ?", (state,))
+        connection.execute(f"UPDATE {table} SET {change}")
         for _, sql in triggers:
             connection.execute(sql)
 
@@ -112,9 +113,9 @@ def _written_past(connection: Any, index: str, table: str, where: str) -> None:
     """Write a row that this index does not get: for as long as it takes, it is not ready."""
     found = connection.execute(f"SELECT * FROM {table} WHERE {where} LIMIT 1").fetchone()
     if found is None:  # a partial index of what lives: an old row comes to life
-        column = where.split("'")[1]
         connection.execute(
-            f"UPDATE {table} SET state = '{column}' WHERE ctid = (SELECT ctid FROM {table} LIMIT 1)"
+            f"UPDATE {table} SET {where.strip('()')}"
+            f" WHERE ctid = (SELECT ctid FROM {table} LIMIT 1)"
         )
         found = connection.execute(f"SELECT * FROM {table} WHERE {where} LIMIT 1").fetchone()
     marks = ", ".join(["%s"] * len(found))

@@ -64,7 +64,7 @@ def test_ledger_of_the_version_before_verifies_and_goes_on(tmp_path: Path) -> No
         assert before.records == 23
         assert before.rows == 40
         bench = Bench(ledger)
-        assert bench.claim(bench.permit()) is None
+        assert bench.claim(bench.permit(call="a new call")) is None
         ledger.sweep()
         assert audit.verify(ledger.storage, checkpoints_beside(path)).records > 23
 
