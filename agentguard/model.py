@@ -404,7 +404,7 @@ class Facts:
         requester: who asked for the job.
         people: everybody who could answer.
         text_sensitivity: the highest of the text labels.
-        chat_ceiling: labels the chat model may see, open ones included; None: not configured.
+        chat_ceiling: labels the chat model may see, open ones included.
         reveals: the tool shows or describes its media to the model.
         rejected: a person denied these media, what they were made from, or the same words, for
             the same destination in this job.
