@@ -217,6 +217,10 @@ def _held_by(thing: Any) -> Iterator[Any]:
         yield from thing.__dict__.values()
         if _is_users_function(thing):
             yield from _named_by(thing)
+    elif _is_a(thing, threading.Thread):
+        # The process's own: they may be a framework's, or a terminal's.
+        shared = ("_invoke_excepthook", "_stderr")
+        yield from (value for name, value in vars(thing).items() if name not in shared)
     elif _is_a(thing, types.ModuleType):
         if _is_users(thing.__name__):
             yield from _named(set(vars(thing)), [vars(thing)])

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.repair import Repair
+from agentguard.langgraph.repair import Moment, Repair
 
 _ROOT = "__root__"
 
@@ -48,7 +48,15 @@ def add_repair(
     """
     channels = builder.channels
     known = [key if key in channels else _ROOT for key in dict.fromkeys(keys)]
-    repair = _GraphRepair(Repair(guard), [key for key in known if key in channels], channels)
+    first = {end for start, end in builder.edges if start == START}
+    unknown = START in builder.branches or not first
+    repair = _GraphRepair(
+        Repair(guard),
+        [key for key in known if key in channels],
+        channels,
+        # A call that nobody answered is over where a run begins elsewhere than in a tool node.
+        moment="start" if unknown or first & gates else "model",
+    )
     for node, spec in builder.nodes.items():
         if node not in gates:
             view = _upstream.RunnableCallable(repair.view, repair.aview, name=node, trace=False)
@@ -82,9 +90,18 @@ class _GraphRepair:
     Args:
         keys: the channels that hold messages.
         channels: all of the graph's channels.
+        moment: what a run begins with: the tools that its last message may call, or a model.
     """
 
-    def __init__(self, repair: Repair, keys: Sequence[str], channels: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        repair: Repair,
+        keys: Sequence[str],
+        channels: Mapping[str, Any],
+        *,
+        moment: Moment,
+    ) -> None:
+        self._moment: Moment = moment
         self._repair = repair
         self._keys = keys
         self._channels = channels
@@ -96,7 +113,7 @@ class _GraphRepair:
             messages = _messages(_upstream.channel_value(config, key, fresh=True))
             before = _messages(_upstream.channel_value(config, key, fresh=False))
             self._repair.withdraw_gone(before, messages, config)
-            found = self._repair.repaired(messages, config, moment="start")
+            found = self._repair.repaired(messages, config, moment=self._moment)
             due = due or (found is not None and found.lasts and self._can_write(key))
         return due
 
@@ -105,7 +122,7 @@ class _GraphRepair:
         update: dict[str, Any] = {}
         for key in self._keys:
             messages = _messages(_upstream.channel_value(config, key, fresh=False))
-            found = self._repair.repaired(messages, config, moment="start")
+            found = self._repair.repaired(messages, config, moment=self._moment)
             if found is not None and found.lasts and self._can_write(key):
                 update |= {**found.updates, key: self._whole(key, found.messages)}
         if self._keys == [_ROOT]:

@@ -112,7 +112,7 @@ class UnguardedRuns(BaseCallbackHandler):
         guard, job = self._job_of_run()
         if guard is None:
             guard = self._guard_of_thread(name)
-        if guard is None or _is_harmless(guard, name):
+        if guard is None or _is_harmless(guard, name, (serialized or {}).get("description")):
             return
         exemption = _allowed.get()
         if exemption is not None and exemption[0] is guard:
@@ -145,9 +145,12 @@ class UnguardedRuns(BaseCallbackHandler):
         return None
 
 
-def _is_harmless(guard: Guard, name: str) -> bool:
+def _is_harmless(guard: Guard, name: str, description: object) -> bool:
+    """Whether it looks like a bound tool without stage; the object itself is not to be seen."""
     bound = guard.bound.get(name)
-    return bound is not None and bound.binding.stage is None and bound.binding.destination is None
+    if bound is None or bound.binding.stage is not None or bound.binding.destination is not None:
+        return False
+    return bool(description == bound.binding.tool.description)
 
 
 def _stop(guard: Guard, job: Job | None, name: str) -> None:

@@ -35,6 +35,7 @@ import openai
 import pytest
 import requests
 import tenacity
+import typer.main
 from deepagents import create_deep_agent
 from langchain_core.tools import BaseTool, StructuredTool, create_retriever_tool, tool
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -481,3 +482,18 @@ def test_a_draft_asks_where_a_client_sends() -> None:
     assert source.endswith(', local="?")')
     with pytest.raises(BindingError, match=r"got local='\?'"):
         eval(source, {"Binding": Binding, "size_it": made})  # its own source
+
+
+def test_a_thread_under_another_frameworks_excepthook_is_no_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A command line of Typer's sets one, and every Thread made then closes over it."""
+    monkeypatch.setattr(sys, "excepthook", typer.main.except_hook)
+    thread = threading.Thread(target=print)
+
+    @tool
+    def crop(source: str) -> str:
+        """Crop."""
+        return f"{source} {thread.name}"
+
+    assert reach_of(crop) is None

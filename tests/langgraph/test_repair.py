@@ -31,7 +31,18 @@ from agentguard.errors import ApprovalError, LedgerUnavailable
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.langgraph.models import Listening
-from tests.support import State, Studio, call, open_studio, says, unsound, wake
+from tests.support import (
+    CONFIG,
+    State,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+    unsound,
+    wake,
+)
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}
@@ -692,3 +703,27 @@ def test_the_log_says_what_was_withdrawn(studio: Studio) -> None:
             "SELECT body FROM records ORDER BY idx")]  # fmt: skip
     (body,) = [body for body in bodies if body["kind"] == "withdrawn"]
     assert (body["job"], body["request"]) == (job.id, request)
+
+
+class Themed(State, total=False):
+    theme: str
+
+
+@pytest.mark.parametrize("given", [{"theme": "dark"}, {"messages": []}])
+def test_input_without_a_message_while_people_are_asked(tmp_path: Path, given: Any) -> None:
+    config = CONFIG.replace('"brand", "customer-data"', '"brand"')
+    studio = open_studio(tmp_path, config=config)
+    asked = {"to": "team", "caption": "hi"}
+    with studio.guard, studio.guard.open_job("p", requested_by="kim@acme.example") as job:
+        asset = job.import_asset(studio.picture(), ["customer-data"])
+        made = [says(call("export_asset", {"asset": asset, **asked}, id="e1"))]
+        graph = build(studio, made, state=Themed)
+        config_ = job.config(thread_id="t")
+        graph.invoke({"messages": [("user", "go")]}, config_)
+        question = studio.pending()
+        state = graph.invoke(given, config_)
+        (told,) = results(state)
+        assert "withdrawn" in told.content
+        with pytest.raises(ApprovalError, match="withdrawn"):
+            studio.answer(question.request, "omar@acme.example")
+    assert studio.exported("team") == []

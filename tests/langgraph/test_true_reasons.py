@@ -165,6 +165,7 @@ def test_a_call_of_another_agent_is_told_so(studio: Studio) -> None:
     assert "decided on for editor and would run as renderer" in told.content
 
 
+@pytest.mark.unsound_wakes("the model itself gives two calls one id")
 def test_two_calls_that_share_an_id_are_told_so(studio: Studio) -> None:
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
