@@ -64,7 +64,7 @@ SELECT 'object ' || i.type || ' ' || i.identity, ''
 # Whatever else a schema holds (operators, types, casts to them, aggregates) is in the last part by
 # its name: PostgreSQL may prefer an operator or function there to its own.
 
-_EVENT_TRIGGER = "SELECT min(evtname) FROM pg_event_trigger WHERE evtenabled <> 'D'"
+_EVENT_TRIGGER = "SELECT min(evtname) AS name FROM pg_event_trigger WHERE evtenabled <> 'D'"
 
 
 def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
@@ -122,10 +122,10 @@ def verify_schema(reader: Reader, place: LedgerUrl, expected: Mapping[str, str])
     """
     require_same(expected, _found(reader, place.schema))
     row = reader.execute(_EVENT_TRIGGER).fetchone()
-    if row[0] is not None:
+    if row["name"] is not None:
         raise LedgerCorrupt(
-            f"event trigger {row[0]} acts on all of this database, and can change what is created"
-            " or who reads it; keep the ledger in a database of its own"
+            f"event trigger {row['name']} acts on all of this database, and can change what is"
+            " created or who reads it; keep the ledger in a database of its own"
         )
 
 
