@@ -962,7 +962,7 @@ def test_without_the_driver_the_error_says_what_to_install(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "agentguard.ledger.storage.postgres.storage", None)
-    with pytest.raises(ConfigError, match=r"pip install -e .*\[postgres\]"):
+    with pytest.raises(ConfigError, match=r"pip install \"agentguard\[postgres\]\""):
         open_storage(place.url, clock=None, checkpoints=place.checkpoints)
 
 
