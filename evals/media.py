@@ -210,12 +210,13 @@ def _logged(made: BaseTool, world: World) -> BaseTool:
     assert isinstance(made, StructuredTool)
     assert made.func is not None
     body: Callable[..., Any] = made.func
+    name = made.name  # the copy's body holds no tool, which would run past the guard
 
     @functools.wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
         source = kwargs.get("source")
         data = Path(source).read_bytes() if source and Path(source).is_file() else None
-        world.note("ran", made.name, data=data)
+        world.note("ran", name, data=data)
         with world.body():
             return body(*args, **kwargs)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agentguard.langgraph.unguarded_runs import BELT
 from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
 from tests.support import UNSOUND_WAKES, Studio, open_studio
 
@@ -33,6 +34,13 @@ def sound_wakes(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     expected = request.node.get_closest_marker("unsound_wakes") is not None
     assert expected or not UNSOUND_WAKES, UNSOUND_WAKES
+
+
+@pytest.fixture(autouse=True)
+def no_guard_of_before() -> Iterator[None]:
+    """A guard that a test left open, with its jobs, stops no plain tool of the next one."""
+    yield
+    BELT.forget_all()
 
 
 @pytest.fixture
