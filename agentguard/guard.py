@@ -7,7 +7,6 @@ on a thread, so that nothing is written twice.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
@@ -93,6 +92,8 @@ class Guard:
             self.bind(binding)
         self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
         self._swept = 0
+        # Marks refusals as the guard's own words; read once, for the file may go while it is open.
+        self.message_key = derived_key(load_log_key(workspace.log_key), "message/v1")
         from agentguard.langgraph.unguarded_runs import BELT
 
         BELT.watch(self)
@@ -279,15 +280,6 @@ class Guard:
         if bound is None:  # whichever thread comes first binds it for all
             bound = self.bound.setdefault(make.__name__, self._checked(make(self)))
         return self.tools([bound.binding.tool])[0]
-
-    @functools.cached_property
-    def message_key(self) -> bytes:
-        """The key that marks refusals as the guard's own words; the workspace's processes share it.
-
-        Raises:
-            ConfigError: the log key is gone or readable by others.
-        """
-        return derived_key(load_log_key(self.workspace.log_key), "message/v1")
 
     # --- jobs ----------------------------------------------------------------------------------
 
