@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP_MCP := .venv-mcp/bin/python -m pip --disable-pip-version-check install --quiet --constraint .venv-mcp/constraints.txt
 VECTORS := $(wildcard ../shared/vectors)
 
 # A second run finds what the first one compiled, also where containers switch that off.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance evals bench crash model clean
+.PHONY: help demo test check lint types layers conformance mcp evals bench crash model clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +53,17 @@ conformance: .venv/.dev  ## upstream's own ToolNode and agent tests over guarded
 	@$(PIP) --group conformance
 	@$(BIN)/python -m tests.conformance.upstream
 
+.venv-mcp/.ready: constraints.txt pyproject.toml
+	@echo "making .venv-mcp (first time only)"
+	@$(PYTHON) -m venv .venv-mcp
+	@grep -v '^mcp==' constraints.txt > .venv-mcp/constraints.txt
+	@$(PIP_MCP) pip setuptools
+	@PYTHONWARNINGS="ignore:Editable installation" $(PIP_MCP) --no-build-isolation --editable . --group demo --group mcp
+	@touch $@
+
+mcp: .venv-mcp/.ready  ## tools of langchain.mcp, whose mcp 2 needs an environment of its own
+	@.venv-mcp/bin/python -m pytest -q tests/langgraph/test_langchain_mcp.py
+
 evals: .venv/.dev  ## attacks and their benign twins through guards side by side
 	@$(BIN)/python -m evals run
 
@@ -65,4 +77,4 @@ model: .venv/.dev  ## every sequence of moves against the invariants, and every 
 	@$(BIN)/python -m tests.model --deeper $(or $(DEEPER),0)
 
 clean:  ## remove what the other commands made
-	@rm -rf .venv build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-mcp build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

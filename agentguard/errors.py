@@ -27,7 +27,13 @@ class CanonicalError(AgentGuardError, ValueError):
 
 
 class LedgerError(AgentGuardError):
-    """The ledger did not do what was asked; whatever needed it did not happen (I10, I11)."""
+    """The ledger did not do what was asked; whatever needed it did not happen (I10, I11).
+
+    Attributes:
+        noted: it is a tamper alarm that was logged and counted (`Ledger.raise_alarm`).
+    """
+
+    noted = False
 
 
 class LedgerUnavailable(LedgerError):
@@ -35,15 +41,19 @@ class LedgerUnavailable(LedgerError):
 
 
 class LedgerCorrupt(LedgerError):
-    """The ledger's tables, triggers or log are not what this version wrote."""
+    """The ledger's tables, triggers or log are not what this version wrote: a tamper alarm."""
 
 
 class IllegalTransition(LedgerError):
-    """A state change that the ledger does not allow."""
+    """A state change that the ledger does not allow: somebody wrote there, or a bug. An alarm."""
 
 
 class JobError(AgentGuardError):
     """A job can't be opened, entered or found."""
+
+
+class UnguardedTool(AgentGuardError):
+    """A tool was started past the guard inside a job; it was stopped before its body (I5)."""
 
 
 class ClaimError(AgentGuardError):

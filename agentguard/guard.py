@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -23,6 +24,7 @@ from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Store, asset_id, sweep_scratch, take_in
+from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import (
     AssetError,
     BindingError,
@@ -42,6 +44,7 @@ from agentguard.model import (
 )
 from agentguard.people.approvals import Approvals
 from agentguard.policy.policy_set import Policy
+from agentguard.transparency.log_key import derived_key, load_log_key
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -89,6 +92,11 @@ class Guard:
             self.bind(binding)
         self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
         self._swept = 0
+        # Marks refusals as the guard's own words; read once, for the file may go while it is open.
+        self.message_key = derived_key(load_log_key(workspace.log_key), "message/v1")
+        from agentguard.langgraph.unguarded_runs import BELT
+
+        BELT.watch(self)
 
     @classmethod
     def from_config(
@@ -145,9 +153,13 @@ class Guard:
         return self._add(binding)
 
     def _add(self, binding: Binding) -> Bound:
-        bound = Bound(binding)
-        if bound.name in self.bound:
+        bound = self._checked(binding)
+        if self.bound.setdefault(bound.name, bound) is not bound:
             raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+        return bound
+
+    def _checked(self, binding: Binding) -> Bound:
+        bound = Bound(binding)
         named = binding.destination
         if isinstance(named, str) and named not in self.workspace.destinations:
             raise BindingError(
@@ -159,7 +171,6 @@ class Guard:
         unknown = sorted(binding.labels - set(self.workspace.classes))
         if unknown:
             raise BindingError(f"{bound.name}: no class {', '.join(unknown)} is configured")
-        self.bound[bound.name] = bound
         return bound
 
     def _require_no_way_out(self, bound: Bound) -> None:
@@ -220,7 +231,10 @@ class Guard:
                 " drafts one)"
             )
         if not same_tool(bound, tool):
-            raise BindingError(f"another tool than this one is bound under the name {tool.name}")
+            raise BindingError(
+                f"another tool than this one is bound under the name {tool.name}: its class,"
+                " function or state differs; give it a name and a Binding of its own"
+            )
         self._require_started(bound)
         return bound
 
@@ -263,8 +277,8 @@ class Guard:
 
     def _own(self, make: Callable[[Guard], Binding]) -> BaseTool:
         bound = self.bound.get(make.__name__)
-        if bound is None:
-            bound = self._add(make(self))
+        if bound is None:  # whichever thread comes first binds it for all
+            bound = self.bound.setdefault(make.__name__, self._checked(make(self)))
         return self.tools([bound.binding.tool])[0]
 
     # --- jobs ----------------------------------------------------------------------------------
@@ -315,12 +329,14 @@ class Guard:
         """Take a file into the workspace; returns its asset id.
 
         Args:
-            labels: its class; none means `unclassified`. Known bytes join labels.
+            labels: its class; none means `unclassified`. Known bytes join labels, and so do those
+                that the words in the file raise (S7).
             by: the Person who imports it; they can't approve it.
             job: the job that may see it; None: give it to jobs later.
 
         Raises:
-            AssetError: not media, damaged, too large, an unknown label or person.
+            AssetError: not media, damaged, too large, a secret in its name or its words, an
+                unknown label or person.
         """
         if isinstance(labels, str):
             raise AssetError(f"labels={labels!r} is one string; write [{labels!r}]")
@@ -331,6 +347,8 @@ class Guard:
         if by not in self.workspace.people:
             raise AssetError(f"{by} is no configured person")
         path = Path(file)
+        if secrets := scan(path.name[:MAX_TEXT]).secrets:
+            raise AssetError(f"its file name holds a secret ({secrets[0]}); give it another name")
         try:
             with path.open("rb") as opened:
                 return self._register(opened, labels, by=by, job=job, name=path.name)
@@ -378,7 +396,7 @@ class Guard:
             size=size,
             width=format_.width,
             height=format_.height,
-            labels=frozenset(labels) or unnamed,
+            labels=(frozenset(labels) or unnamed) | format_.labels,
             terms={},
             provenance=Provenance.UNKNOWN,
             parents=(),
@@ -409,8 +427,29 @@ class Guard:
 
     def close(self) -> None:
         """Stop renewing leases and close the ledger; idempotent."""
+        from agentguard.langgraph.unguarded_runs import BELT
+
+        BELT.forget(self)
         self.jobs.close()
         self.ledger.storage.close()
+
+    def unguarded(self, why: str) -> AbstractContextManager[None]:
+        """Let this context run tools past the guard inside a job; each run is recorded.
+
+        For tools that are no agent's, such as a check that the program itself makes. Nothing about
+        such a run is decided, and what it makes is not taken in.
+
+        Args:
+            why: the reason, for the auditor.
+
+        Raises:
+            ValueError: no reason is given.
+        """
+        from agentguard.langgraph.unguarded_runs import allowed
+
+        if not why.strip():
+            raise ValueError("guard.unguarded() needs a reason, for the auditor who reads the log")
+        return allowed(self, why)
 
     def __enter__(self) -> Guard:
         return self

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from agentguard.canonical import Canonical, digest, digest_of, plain
 
@@ -148,6 +148,7 @@ class Destination:
     """A named place bytes or text may go.
 
     Args:
+        url: where `export_asset` sends; empty where only a developer's own tool sends there.
         ceiling: labels that may go there without a person; open labels always may.
         proven: capabilities found by probing (`hold`, `revoke`, `retain`); empty until probed.
     """
@@ -313,6 +314,35 @@ class Needs:
         return people + (f", including {' and '.join(sorted(self.groups))}" if self.groups else "")
 
 
+class Reason(NamedTuple):
+    """One thing that forbids a Request as long as nobody approves it: what an Approval lifts (I7).
+
+    Attributes:
+        policy: id of the policy.
+        asset: id of the asset that it forbids; empty for a call without assets.
+        grounds: digest of the policy as written and of what it reads of call and asset. With
+            other grounds it is another reason: nobody was asked about it.
+    """
+
+    policy: str
+    asset: str
+    grounds: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQuestion:
+    """Why people were asked about a Request, as they were shown it (I7).
+
+    Args:
+        reasons: what their approvals lift, and nothing else.
+        earlier: the reasons of the question about the same call that this one replaced; None for
+            the first one.
+    """
+
+    reasons: frozenset[Reason]
+    earlier: frozenset[Reason] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What was decided. It has no truth value: compare `effect`.
@@ -321,12 +351,14 @@ class Decision:
         policies: ids of the policies that decided, e.g. the forbids behind an ASK.
         reason: one sentence the agent can act on.
         needs: the smallest sufficient set of approvals still missing; only with ASK.
+        reasons: everything that a person is asked to lift; only with ASK.
     """
 
     effect: Effect
     policies: tuple[str, ...]
     reason: str
     needs: Needs | None = None
+    reasons: frozenset[Reason] = frozenset()
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision has no truth value; write `decision.effect is Effect.PERMIT`")
@@ -340,8 +372,11 @@ class AssetFacts:
         sensitivity: the highest of its labels.
         version: row version; the claim refuses if it moved.
         queued: the queue stage queued it for this Request's Destination, in this job.
-        reviewed: the review stage left a clean finding on these bytes, in this job.
+        reviewed: the review stage left a clean finding on these bytes, in this job, and no
+            finding counts.
         contributors: people who owned agents in its lineage, imported, edited or reclassified it.
+        findings: the Grants of reviews that found something wrong with these bytes, or with what
+            they were made from and the same review tool did not clear since.
     """
 
     use: AssetUse
@@ -354,6 +389,7 @@ class AssetFacts:
     provenance: Provenance
     terms: Terms
     contributors: frozenset[str]
+    findings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,9 +404,10 @@ class Facts:
         requester: who asked for the job.
         people: everybody who could answer.
         text_sensitivity: the highest of the text labels.
-        chat_ceiling: labels the chat model may see, open ones included; None: not configured.
+        chat_ceiling: labels the chat model may see, open ones included.
         reveals: the tool shows or describes its media to the model.
-        rejected: a person denied the same content in this job.
+        rejected: a person denied these media, what they were made from, or the same words, for
+            the same destination in this job.
         can_ask: an interrupt can be resumed (there is a checkpointer).
         open_labels: every label of sensitivity `open`; no ceiling needs to name them.
     """
@@ -391,5 +428,7 @@ class Facts:
     open_labels: frozenset[str]
     text: bool = field(default=False)
     """Whether the call carries any prompt, caption or other text."""
+    unguarded: bool = False
+    """Whether a tool was started past the guard in this job (I5)."""
     contributors: frozenset[str] = frozenset()
     """Who stands behind the operations that it names, besides the assets' contributors (I1)."""

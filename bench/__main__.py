@@ -32,6 +32,7 @@ SUBJECTS = {
     "workers": "many processes over one ledger",
     "log": "proofs and verification of a long log",
     "jobs": "ten thousand open jobs",
+    "history": "opening a job over a million old calls",
     "importing": "the first import",
     "profile": "where a permitted call's time goes",
 }

@@ -83,7 +83,8 @@ class _Call:
                     row = guard.ledger.one(sql, digest)
                     if row is not None:
                         rows[table] = {name: row[name] for name in row.keys()}  # noqa: SIM118
-                        seen[json.dumps(rows[table], sort_keys=True)] = rows[table]
+                        held = {name: v for name, v in rows[table].items() if v is not None}
+                        seen[json.dumps(held, sort_keys=True)] = rows[table]
             written = [
                 row["body"]
                 for row in guard.ledger.all(

@@ -178,7 +178,9 @@ class Guarded(Session):
             builder.add_edge(f"{agent}_tools", "model")
         nodes = {f"{agent}_tools": agent for agent in crew}
         builder.add_conditional_edges("model", route, [*nodes, END])
-        return protect(builder, self.guard, agents=nodes).compile(checkpointer=self._saver)
+        # The scripted model and its meddlers hold the whole session, plain tools with it.
+        sealed = protect(builder, self.guard, agents=nodes, unsafe_unsearched=["model"])
+        return sealed.compile(checkpointer=self._saver)
 
     def _counting(self, destination: Destination) -> Adapter:
         return Counting(adapter_for(destination), self.world, destination.id)

@@ -173,6 +173,7 @@ def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
             outputs=known.outputs,
             destination=known.destination,
             reveals=known.reveals,
+            local=known.destination is None,  # the world that notes their runs holds a server
         )
         for known in reference_bindings(image_vendor=VENDOR)
         if known.tool.name in tools
@@ -180,9 +181,10 @@ def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
     own: dict[str, dict[str, Any]] = {
         "retouch": {"stage": "edit", "assets": ["source"], "outputs": ["file"],
                     "destination": VENDOR},
-        "note_brief": {"stage": "edit", "plain": ["note"]},
-        "stock_photo": {"stage": "generate", "plain": ["trick"], "outputs": ["file"]},
-        "partner_plugin": {"stage": "generate", "plain": ["trick"]},
+        "note_brief": {"stage": "edit", "plain": ["note"], "local": True},
+        "stock_photo": {"stage": "generate", "plain": ["trick"], "outputs": ["file"],
+                        "local": True},
+        "partner_plugin": {"stage": "generate", "plain": ["trick"], "local": True},
         "publish": {"stage": "export", "assets": ["source"], "destination": Arg("to"),
                     "effect": "opaque"},
     }  # fmt: skip
@@ -210,12 +212,13 @@ def _logged(made: BaseTool, world: World) -> BaseTool:
     assert isinstance(made, StructuredTool)
     assert made.func is not None
     body: Callable[..., Any] = made.func
+    name = made.name  # the copy's body holds no tool, which would run past the guard
 
     @functools.wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
         source = kwargs.get("source")
         data = Path(source).read_bytes() if source and Path(source).is_file() else None
-        world.note("ran", made.name, data=data)
+        world.note("ran", name, data=data)
         with world.body():
             return body(*args, **kwargs)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from agentguard.langgraph.unguarded_runs import BELT
 from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
-from tests.support import Studio, open_studio
+from tests.support import UNSOUND_WAKES, Studio, open_studio
 
 
 def pytest_collection_finish() -> None:
@@ -18,6 +19,28 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "unsound_wakes(why): a scripted model is woken with calls that nobody answered"
+    )
+
+
+@pytest.fixture(autouse=True)
+def sound_wakes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No scripted model was woken with a history that a strict provider refuses."""
+    UNSOUND_WAKES.clear()
+    yield
+    expected = request.node.get_closest_marker("unsound_wakes") is not None
+    assert expected or not UNSOUND_WAKES, UNSOUND_WAKES
+
+
+@pytest.fixture(autouse=True)
+def no_guard_of_before() -> Iterator[None]:
+    """A guard that a test left open, with its jobs, stops no plain tool of the next one."""
+    yield
+    BELT.forget_all()
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ def write_workspace(folder: Path, config: str = CONFIG) -> dict[str, Ed25519Priv
     keys = {}
     for name in ("kim", "omar", "ines", "lee"):
         key = Ed25519PrivateKey.generate()
-        append_signer(folder / "agentguard.signers", f"{name}@acme.example", key.public_key())
+        append_signer(
+            folder / "agentguard.signers", f"{name}@acme.example", key.public_key(), second_key=True
+        )
         keys[f"{name}@acme.example"] = key
     return keys
 
@@ -221,10 +223,46 @@ def says(*calls: dict[str, Any], id: str | None = None) -> AIMessage:
     return AIMessage("", tool_calls=list(calls), id=id or f"ai-{next(_ids)}")
 
 
+UNSOUND_WAKES: list[list[str]] = []
+"""What a strict provider would have refused at each wake of a scripted model, in this process.
+
+`tests/conftest.py` asserts after each test that there is none.
+"""
+
+
+def unsound(messages: Sequence[Any]) -> list[str]:
+    """Why OpenAI, Anthropic or Gemini answer 400: a call not answered once, right behind it."""
+    wrong: list[str] = []
+    waiting: list[str] = []
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            if message.tool_call_id in waiting:
+                waiting.remove(message.tool_call_id)
+            else:
+                wrong.append(f"{message.tool_call_id}: answered twice, or no call right before it")
+            continue
+        wrong += [f"{id}: not answered" for id in waiting]
+        waiting = []
+        if isinstance(message, AIMessage):
+            waiting = [str(call["id"]) for call in message.tool_calls]
+    return wrong + [f"{id}: not answered" for id in waiting]
+
+
+def wake(messages: Sequence[Any]) -> None:
+    """Record that a model was woken with these messages."""
+    wrong = unsound(messages)
+    if wrong:
+        UNSOUND_WAKES.append(wrong)
+
+
 def scripted(script: Sequence[AIMessage]) -> Any:
-    """A model node that says the next message of a script, by what was said before."""
+    """A model node that says the next message of a script, by what was said before.
+
+    It records each wake with a history that a strict provider refuses, see `UNSOUND_WAKES`.
+    """
 
     def model(state: State) -> dict[str, Any]:
+        wake(state["messages"])
         said = sum(1 for m in state["messages"] if isinstance(m, AIMessage))
         message = script[said] if said < len(script) else AIMessage("done", id=f"end-{said}")
         return {"messages": [message]}

@@ -7,11 +7,12 @@ taken for a path is refused when the tool is bound (DESIGN section 1).
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from agentguard.errors import BindingError
@@ -35,6 +36,7 @@ class Shape:
 
     Attributes:
         leaves: path → schema of the one value there, in the schema's order.
+        defaults: path → values that the schema itself puts there.
 
     Raises:
         BindingError: names the argument that is open, a union of shapes, or nested too deeply.
@@ -45,6 +47,9 @@ class Shape:
         self._definitions = schema.get("$defs") or schema.get("definitions") or {}
         self._kinds: dict[str, Kind] = {}
         self.leaves: dict[str, Mapping[str, Any]] = {}
+        self.defaults: dict[str, list[Any]] = {}
+        self._sets: set[str] = set()
+        self._root = schema
         root = self.resolve(schema, "")
         if root.get("type", "object") != "object" or _is_open(root):
             raise BindingError(f"{tool}: its arguments are no closed object; name each of them")
@@ -86,6 +91,36 @@ class Shape:
                     f" {_MAX_CHARACTERS} characters go into one call"
                 )
 
+    def with_defaults(self, arguments: Mapping[str, Any], *, but: Iterable[str]) -> dict[str, Any]:
+        """Arguments with what the schema puts where nothing was given; a null is left out (I7).
+
+        Args:
+            but: top-level arguments that the guard fills in.
+        """
+        made: dict[str, Any] = self._with_defaults(self._root, dict(arguments), "", frozenset(but))
+        return made
+
+    def _with_defaults(self, node: Any, value: Any, path: str, but: Set[str]) -> Any:
+        node = self.resolve(node, path)
+        kinds = self._kinds_of(node, path)
+        if len(kinds) == 1:
+            node = {**node, **kinds[0]}
+        if isinstance(value, list) and "items" in node:
+            items, below = node["items"], f"{path}[]"
+            return [self._with_defaults(items, item, below, frozenset()) for item in value]
+        if not isinstance(value, Mapping):
+            return value
+        filled = dict(value)
+        for name, child in node.get("properties", {}).items():
+            below = _join(path, name)
+            if name not in filled and name not in but:
+                default = child.get("default", self.resolve(child, below).get("default"))
+                if default is not None:
+                    filled[name] = copy.deepcopy(default)
+            if name in filled:
+                filled[name] = self._with_defaults(child, filled[name], below, frozenset())
+        return filled
+
     def steady(self, node: Any) -> Any:
         """A schema whose default values are written alike in every process: sets are sorted."""
         if isinstance(node, Mapping):
@@ -96,6 +131,11 @@ class Shape:
         if isinstance(node, (list, tuple)):
             return [self.steady(item) for item in node]
         return node
+
+    def is_same_set(self, path: str, one: Sequence[Any], other: Sequence[Any]) -> bool:
+        """Whether values of a list are the same, where the schema says that it is a set."""
+        in_a_set = any(path.startswith(f"{known}[]") for known in self._sets)
+        return in_a_set and set(one) == set(other)
 
     def is_optional(self, node: Any, path: str) -> bool:
         """Whether a node takes null."""
@@ -126,7 +166,9 @@ class Shape:
             raise BindingError(f"{where}: an open shape (any) can't be bound; name its fields")
         if depth > _MAX_DEPTH:
             raise BindingError(f"{where}: nested too deeply to be bound; flatten it")
+        self._note_default(path, node.get("default"))
         node = self.resolve(node, path)
+        self._note_default(path, node.get("default"))
         kinds = self._kinds_of(node, path)
         if len(kinds) == 1:
             rest = {k: v for k, v in node.items() if k not in ("anyOf", "oneOf")}
@@ -139,6 +181,8 @@ class Shape:
             if "prefixItems" in node:
                 raise BindingError(f"{where}: a tuple can't be bound; make each part an argument")
             self._kinds[path] = "list"
+            if node.get("uniqueItems"):
+                self._sets.add(path)
             self._walk(node["items"], f"{path}[]", depth + 1)
         elif not kinds and "properties" in node and not _is_open(node):
             self._object(node, path, depth)
@@ -147,6 +191,16 @@ class Shape:
                 f"{where}: an open shape ({node.get('type', 'any')}) can't be bound; give it a"
                 " schema with named fields, or split the tool"
             )
+
+    def _note_default(self, path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                self._note_default(_join(path, str(name)), item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self._note_default(f"{path}[]", item)
+        elif value is not None:
+            self.defaults.setdefault(path, []).append(value)
 
     def _object(self, node: Mapping[str, Any], path: str, depth: int) -> None:
         self._kinds[path] = "object"
@@ -198,6 +252,16 @@ def is_binary(leaf: Mapping[str, Any]) -> bool:
     return leaf.get("format") == "binary" or is_encoded(leaf)
 
 
+def is_path(leaf: Mapping[str, Any]) -> bool:
+    """Whether a value is a path of this machine: pydantic looks for some of them when it reads."""
+    return str(leaf.get("format", "")).lower().endswith("path")
+
+
+def is_address(leaf: Mapping[str, Any]) -> bool:
+    """Whether a value is a URL."""
+    return leaf.get("format") in ("uri", "url", "uri-reference")
+
+
 def is_encoded(leaf: Mapping[str, Any]) -> bool:
     """Whether a value is bytes written as base64 or the like."""
     return leaf.get("format") in ("base64", "base64url") or "contentEncoding" in leaf
@@ -236,6 +300,41 @@ def _replace_at(container: Any, steps: Sequence[str], replace: Callable[[Any], A
             container[place] = replace(container[place])
 
 
+def with_defaults(value: Any) -> Any:
+    """JSON data of parsed arguments with the defaults that will run (I7).
+
+    What a factory makes is left out, since each parse makes another one, and so is a null that
+    nobody gave.
+    """
+    if isinstance(value, BaseModel):
+        return jsonable(value.model_dump(by_alias=True, exclude=_left_out(value)))
+    if isinstance(value, Mapping):
+        return {str(key): with_defaults(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [with_defaults(item) for item in value]
+    return bytes(value) if isinstance(value, (bytes, bytearray)) else jsonable(value)
+
+
+def _left_out(value: Any) -> dict[Any, Any]:
+    """What `with_defaults` leaves out, as pydantic's `exclude`."""
+    if isinstance(value, RootModel):
+        return {}
+    if isinstance(value, BaseModel):
+        names = type(value).model_fields
+        left: dict[Any, Any] = {}
+        for name, field in names.items():
+            item = getattr(value, name)
+            made = field.default_factory is not None or item is None
+            left[name] = True if made and name not in value.model_fields_set else _left_out(item)
+    elif isinstance(value, Mapping):
+        left = {key: _left_out(item) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        left = {index: _left_out(item) for index, item in enumerate(value)}
+    else:
+        return {}
+    return {key: item for key, item in left.items() if item}
+
+
 def jsonable(value: Any) -> Any:
     """JSON data in which sets are sorted: pydantic's own dump orders them per process."""
     if isinstance(value, Mapping):
@@ -250,10 +349,14 @@ def jsonable(value: Any) -> Any:
 
 
 def _union(kinds: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """What must hold of every value of a union of scalars: the freest of them, for strings."""
-    binary = next((kind for kind in kinds if is_binary(kind)), None)
-    if binary is not None:
-        return binary
+    """What must hold of every value of a union of scalars: the freest of them, for strings.
+
+    Bytes, a path or an address among the alternatives make it that, whatever stands beside it.
+    """
+    for opens in (is_binary, is_path, is_address):
+        for kind in kinds:
+            if opens(kind):
+                return kind
     texts = [kind for kind in kinds if kind.get("type") == "string" and not _is_listed(kind)]
     return {"type": "string"} if texts else {"type": kinds[0].get("type", "string")}
 

@@ -11,9 +11,12 @@ from typing import Any, Literal
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 
-from agentguard.bindings.mcp import McpTool, origin
+from agentguard.bindings.known_tool import KnownTool
+from agentguard.bindings.mcp import McpTool, origin, require_place
 from agentguard.bindings.probe import Probe, require_probe
+from agentguard.bindings.reach import reach_of
 from agentguard.bindings.result_paths import Located, require_located
+from agentguard.bindings.tool_class import require_upstream_class
 from agentguard.errors import BindingError
 from agentguard.model import GENERATED, OutsideEffect, Stage
 
@@ -86,7 +89,7 @@ class Binding:
             several.
         labels: labels every output gets; generators default to `generated`.
         state: state keys that the tool's `Command` may write, besides `messages`.
-        interrupts: the tool may pause itself before it did anything.
+        interrupts: the tool may pause itself before it did anything; not with a destination.
         unsafe_routes: let the tool's `Command` route the graph and write any state (I2 is then
             the tool author's to keep).
         returns: makes a `Returned` of the tool's result, where the defaults don't fit.
@@ -100,10 +103,19 @@ class Binding:
             of everything this job sent to its Destination and by this tool. Names of other tools
             that share its memory: `["open_canvas"]`.
         mcp: for a tool of an MCP server, and required there: which tool this is. Any object that
-            langchain-mcp-adapters makes of that tool is then taken, and no other.
+            langchain-mcp-adapters or langchain.mcp makes of that tool is then taken, and no other.
+        known: for a library's tool that is made anew for each agent; `agentguard.langgraph.known`
+            has Bindings that say it.
+        local: says that nothing the tool is given leaves this machine, where the guard can't tell.
+            A tool is known to be local if its class, its code and all objects that it holds
+            (closures, attributes, the globals that its code names) are yours, the standard
+            library's or of a package that sends nothing. Any other, a tool of an adapter library
+            or one that holds a client, a session or a socket, needs a `destination`, or this. What
+            a body imports and calls by name, such as `requests.post`, can't be seen.
 
     Raises:
-        BindingError: the declaration contradicts itself.
+        BindingError: the declaration contradicts itself, the tool's class overrides what LangChain
+            runs before `_run`, or it may reach out and the declaration does not say where to.
     """
 
     tool: BaseTool
@@ -127,6 +139,8 @@ class Binding:
     urls: tuple[Located, ...]
     remembers: tuple[str, ...]
     mcp: McpTool | None
+    known: KnownTool | None = field(repr=False)
+    local: bool
 
     def __init__(
         self,
@@ -152,6 +166,8 @@ class Binding:
         urls: Sequence[Located] = (),
         remembers: bool | Sequence[str] = False,
         mcp: McpTool | None = None,
+        known: KnownTool | None = None,
+        local: bool = False,
     ) -> None:
         try:
             made = tool if isinstance(tool, BaseTool) else make_tool(tool)
@@ -223,11 +239,18 @@ class Binding:
         for path, tools in started_by.items():
             if not tools:
                 raise BindingError(f"{name}.{path}: name the tool that starts the operation")
-        _require_pinned(made, mcp, sends=bool(forms or texts), destination=destination)
+        require_upstream_class(made)
+        _require_place(made, mcp, sends=bool(forms or texts), destination=destination, local=local)
+        _require_once(made, interrupts)
         if probe is not None:
             require_probe(name, probe, known_effect)
-        if interrupts and known_effect is not OutsideEffect.NONE:
-            raise BindingError(f"{name}: a tool with an outside effect must not pause itself")
+        sent = destination is not None and known_stage is not Stage.QUEUE
+        if interrupts and (sent or known_effect is not OutsideEffect.NONE):
+            raise BindingError(  # I8: it would be called again with the answer
+                f"{name}: a tool that sends something, or has an outside effect, must not pause"
+                " itself; ask before the call, or answer an MCP server's questions with an"
+                " elicitation handler of its client"
+            )
         values: dict[str, Any] = {
             "tool": made,
             "stage": known_stage,
@@ -250,6 +273,8 @@ class Binding:
             "urls": tuple(urls),
             "remembers": remembered,
             "mcp": mcp,
+            "known": known,
+            "local": local,
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -266,14 +291,35 @@ class Binding:
         return self.starts is not None or bool(self.operations)
 
 
-def _require_pinned(
-    tool: BaseTool, mcp: McpTool | None, *, sends: bool, destination: str | Arg | None
+def _require_place(
+    tool: BaseTool,
+    mcp: McpTool | None,
+    *,
+    sends: bool,
+    destination: str | Arg | None,
+    local: bool,
 ) -> None:
-    """A tool of an MCP server names what it is pinned to, and where a remote one sends."""
+    """A tool that may reach out says where to; one of an MCP server says what it is pinned to."""
+    if not isinstance(local, bool):
+        raise BindingError(
+            f"{tool.name}: got local={local!r}, expected True, if nothing that it is given leaves"
+            " this machine; else leave it out, and say destination='...'"
+        )
+    if local and destination is not None:
+        raise BindingError(
+            f"{tool.name}: local=True says that nothing leaves this machine, and destination= where"
+            " it goes; keep the one that is true"
+        )
     if mcp is not None:
         mcp.require(tool)
     came = origin(tool)
     if came is None:
+        reached = None if local or destination is not None else reach_of(tool)
+        if reached is not None:
+            raise BindingError(
+                f"{tool.name}: it has {reached}, so what it is given may leave this machine; say"
+                " where to, destination='...', a configured vendor, or local=True if nothing leaves"
+            )
         return
     if mcp is None:
         raise BindingError(
@@ -281,8 +327,15 @@ def _require_pinned(
             " at any time; pin what you read: mcp=McpTool(server=..., name=..., schema=...)"
             " (`agentguard bind MODULE:TOOLS` drafts it)"
         )
-    if came.remote and sends and destination is None:
+    require_place(tool, sends=sends, placed=destination is not None, local=local)
+
+
+def _require_once(tool: BaseTool, interrupts: bool) -> None:
+    """I8: a server's question must not send the call to it again."""
+    came = origin(tool) if interrupts else None
+    if came is not None and came.remote:
         raise BindingError(
-            f"{tool.name}: the MCP server {came.server!r} is called over HTTP, so its media and"
-            " texts leave this machine; say where to: destination='...', a configured vendor"
+            f"{tool.name}: interrupts=True would send the call to the MCP server {came.server!r}"
+            " again with each answer; answer its questions with an elicitation handler of the"
+            " client"
         )

@@ -21,24 +21,31 @@ from pydantic import BaseModel, ValidationError
 
 from agentguard.bindings.argument_paths import (
     Shape,
+    is_address,
     is_binary,
     is_encoded,
+    is_path,
     jsonable,
     replace_at,
     values_at,
+    with_defaults,
 )
 from agentguard.bindings.binding import SUFFIX, Arg, Binding, Form, Returned
 from agentguard.bindings.draft import draft, told
-from agentguard.bindings.mcp import McpTool
+from agentguard.bindings.free_choice import bits_of, require_few_numbers
+from agentguard.bindings.mcp import McpTool, require_place, require_same_endpoint
 from agentguard.bindings.model_schema import (
     call_schema,
     facing_json,
     facing_model,
     injected,
     json_schema,
+    made_by_factory,
+    opened_by_type,
 )
 from agentguard.bindings.probe import Attempt, Probe
 from agentguard.bindings.result_paths import OPERATION
+from agentguard.bindings.tool_class import require_upstream_class, runs_alike
 from agentguard.canonical import canonical, digest, plain
 from agentguard.content.text.scan import looks_like_locator
 from agentguard.errors import BindingError, CanonicalError
@@ -84,6 +91,8 @@ class Bound:
         self._require_declared()
         self._require_fitting()
         self.injected = injected(binding.tool, self._json_schema.get("properties", {}))
+        self._factories = self._made_by_factory()
+        self._require_known_defaults()
         self.args_schema = self._facing_schema()
         self._model = self._argument_model()
         self._validator = self._json_validator()
@@ -92,6 +101,15 @@ class Bound:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
             raise BindingError(f"{self.name}: its schema has no canonical form: {error}") from error
+
+    def runs(self, tool: BaseTool) -> BaseTool:
+        """Which object runs when a tool that passed `same_tool` is called: the one that was bound.
+
+        Each session makes MCP tools anew, and an old one's is closed: there it is the one given.
+        So it is with a known library's tool, which each agent holds its own of.
+        """
+        anew = self.binding.mcp is not None or self.binding.known is not None
+        return tool if anew else self.binding.tool
 
     @property
     def carries_text(self) -> bool:
@@ -131,8 +149,57 @@ class Bound:
         hidden = self.binding.outputs
         return [name for name in self._json_schema.get("properties", {}) if name not in hidden]
 
+    def bits(self, frozen: Mapping[str, Any]) -> int:
+        """How many bits the model is free to choose in the plain values and lists of a call (I4).
+
+        Args:
+            frozen: as `freeze` returned them.
+        """
+        return bits_of(frozen, self.binding, self._leaves, self._shape.defaults)
+
+    def made_when_run(self, frozen: Mapping[str, Any]) -> tuple[str, ...]:
+        """Arguments that nobody gave and the tool makes when it runs: no approver can see them."""
+        absent = []
+        for path in self._factories:
+            parent = path.rpartition(".")[0]
+            places = len(list(values_at(frozen, parent))) if parent else 1
+            if len(list(values_at(frozen, path))) < places:
+                absent.append(path)
+        return tuple(absent)
+
+    def changed(self, decided: Mapping[str, Any], runs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Arguments of which the tool's own schema makes something else than was decided (I7).
+
+        Args:
+            decided: as `fill` returned them.
+            runs: what the tool's schema made of them, by name.
+        """
+        found = []
+        for name in (*self.args_names, *self.binding.outputs):
+            if name not in decided:
+                if runs.get(name) is not None and name not in self._factories:
+                    found.append(name)
+            elif name not in runs or not self._is_same(name, decided[name], runs[name]):
+                found.append(name)
+        return tuple(found)
+
+    def _is_same(self, name: str, decided: Any, runs: Any) -> bool:
+        pair = []
+        for value in (decided, runs):
+            try:
+                made = {name: with_defaults(value)}
+            except (ValueError, TypeError):  # it has no JSON form
+                return False
+            for path in self.binding.assets:
+                if is_encoded(self._leaves[path]) or is_address(self._leaves[path]):
+                    replace_at(made, path, lambda _path, _value: True)  # decoded, or spelled anew
+            pair.append(made)
+        return bool(pair[0] == pair[1])
+
     def freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """What the tool's schema makes of the model's arguments: JSON, unset ones left out.
+        """What the tool's schema makes of the model's arguments: JSON, with its defaults (I7).
+
+        A default that a factory makes is left out, and so is a null that nobody gave.
 
         The same arguments give the same result in every process, and so does the result itself.
 
@@ -140,8 +207,9 @@ class Bound:
             raw: arguments as the model wrote them; injected ones are left out by the caller.
 
         Raises:
-            ValueError: off the schema, an extra argument at any level, or a plain value that is
-                a path, URL or base64; the message is safe to show to the model.
+            ValueError: off the schema, an extra argument at any level, a plain value that is a
+                path, URL or base64, too many numbers, or a text, asset or destination that the
+                tool's schema changes; the message is safe to show to the model.
         """
         canonical(raw)  # JSON, of bounded depth
         written = repr(raw)  # tells 1 from 1.0, as a schema may
@@ -154,16 +222,22 @@ class Bound:
         return frozen
 
     def _freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        numbers = (*self.binding.plain, *self.binding.texts)
         self._require_own(raw)
         if self._model is None:
-            frozen: dict[str, Any] = jsonable(raw)
+            given = jsonable(raw)
+            require_few_numbers(self.name, given, numbers)
+            frozen = self._shape.with_defaults(given, but=self.binding.outputs)
             for error in self._validator.iter_errors(frozen) if self._validator else ():
                 expected = f"{error.validator} {error.validator_value!r:.120}"
                 raise ValueError(f"{self.name}: {error.json_path}: expected {expected}")
         else:
-            frozen = self._parsed(self._model, raw)
-            self._require_own(frozen)  # a coercion or serializer may have made something else
+            given, frozen = self._parsed(self._model, raw)
+            self._require_own(given)  # a coercion or serializer may have made something else
+            self._require_unchanged(raw, given)
+            require_few_numbers(self.name, given, numbers)
             plain(frozen)
+        self._shape.require(frozen)
         return frozen
 
     def fill(
@@ -206,8 +280,10 @@ class Bound:
         binding = self.binding
         mcp = binding.mcp
         pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}
+        local = {"local": True} if binding.local else {}
         return {
             **pinned,
+            **local,
             "tool": self.name,
             "schema": self._shape.steady(self._json_schema),
             "stage": binding.stage,
@@ -270,16 +346,46 @@ class Bound:
         for path in (*binding.plain, *binding.texts):
             if is_binary(leaves[path]):
                 raise BindingError(f"{self.name}.{path}: bytes are no plain value; bind an asset")
-            if leaves[path].get("format") in ("file-path", "directory-path"):
+        opened = opened_by_type(binding.tool)
+        for path in binding.declared:
+            if path in binding.assets or path in binding.outputs:
+                continue
+            if is_path(leaves[path]) or path in opened:
                 raise BindingError(  # pydantic would look for what the model names (I3)
-                    f"{self.name}.{path}: a path of this machine is never the model's to name"
+                    f"{self.name}.{path}: a path of this machine, or a module, is never the"
+                    " model's to name; take an asset, or a choice of the names that there are"
+                )
+
+    def _made_by_factory(self) -> frozenset[str]:
+        """Arguments whose default a factory makes; none where people approve what goes out (I7).
+
+        Raises:
+            BindingError: a tool of the queue or export stage has one.
+        """
+        known = {*self._json_schema.get("properties", {})} - {*self.binding.outputs}
+        made = [path for path in sorted(made_by_factory(self.binding.tool))
+                if path.split(".")[0].rstrip("[]") in known]  # fmt: skip
+        if made and self.binding.stage in (Stage.QUEUE, Stage.EXPORT):
+            raise BindingError(
+                f"{self.name}: a factory makes the default of {', '.join(made)} when the tool runs,"
+                f" so that nobody who approves {'an export' if self.releases else 'a release'} can"
+                " see it; make the argument required, or give it a plain default"
+            )
+        return frozenset(made)
+
+    def _require_known_defaults(self) -> None:
+        for path in self.binding.assets:
+            if path in self._shape.defaults:
+                raise BindingError(
+                    f"{self.name}.{path}: its default is media that nobody took in; make it"
+                    " required, or None, and let the model name an asset"
                 )
 
     def _require_no_address(self) -> None:
         """I3: a URL is never the model's to name; an asset can stand in for one, as a data URL."""
         binding = self.binding
         for path, leaf in self._leaves.items():
-            if leaf.get("format") not in ("uri", "url", "uri-reference"):
+            if not is_address(leaf):
                 continue
             form = binding.assets.get(path)
             if leaf.get("maxLength", _LONGEST) < _LONGEST and form == "data-url":
@@ -313,7 +419,7 @@ class Bound:
         if not isinstance(value, str):
             return
         leaf = self._leaves[path]
-        if "enum" in leaf or "const" in leaf:
+        if "enum" in leaf or "const" in leaf or value in self._shape.defaults.get(path, ()):
             return
         if len(value) > leaf.get("maxLength", _MAX_PLAIN):
             raise ValueError(f"{self.name}.{path}: {len(value)} characters are too long")
@@ -323,10 +429,27 @@ class Bound:
         if reason is not None:  # I3: a path, URL or host name the model wrote is never opened
             raise ValueError(f"{self.name}.{path}: {reason}; give an asset id where media belong")
 
-    def _parsed(self, model: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
+    def _require_unchanged(self, raw: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """A text, asset or destination is what the model wrote, or it is refused (I7)."""
+        binding = self.binding
+        to = (binding.destination.path,) if isinstance(binding.destination, Arg) else ()
+        written = jsonable(raw)
+        for path in (*to, *binding.texts, *binding.assets):
+            before, after = list(values_at(written, path)), list(values_at(given, path))
+            if before != after and not self._shape.is_same_set(path, before, after):
+                raise ValueError(
+                    f"{self.name}.{path}: the tool's own schema turns what was written into"
+                    " something else; write it as the tool takes it, without blanks at its ends"
+                )
+
+    def _parsed(
+        self, model: type[BaseModel], raw: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a schema makes of arguments: those that were given, and with the defaults."""
         try:
             parsed = model.model_validate(dict(raw))
-            found: dict[str, Any] = jsonable(parsed)
+            given: dict[str, Any] = jsonable(parsed)
+            found: dict[str, Any] = with_defaults(parsed)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -335,7 +458,7 @@ class Bound:
             raise ValueError(
                 f"{self.name}: its schema failed on these arguments ({type(error).__name__})"
             ) from error
-        return found
+        return given, found
 
     def _facing_schema(self) -> Any:
         original = self.binding.tool.args_schema
@@ -368,6 +491,16 @@ class Bound:
                 f"{self.name}: {', '.join(sorted(differ))} is read and written under different"
                 " names (an alias, a computed field); give it one name"
             )
+        for name, field in model.model_fields.items():
+            if field.default_factory is not None or field.is_required():
+                continue
+            try:
+                plain(jsonable(field.default))
+            except ValueError as error:
+                raise BindingError(
+                    f"{self.name}.{name}: its default has no JSON form, so that nobody could see"
+                    " it; give it one that has, or None"
+                ) from error
         return model
 
     def _json_validator(self) -> Any:
@@ -384,24 +517,26 @@ class Bound:
 
 
 def same_tool(bound: Bound, tool: BaseTool) -> bool:
-    """Whether a tool object is the one that was bound, or a copy with the same code and schema.
+    """Whether a tool object is the one that was bound, or a copy of it with the same state.
 
     Raises:
-        BindingError: an MCP tool other than the one that was pinned, saying what differs.
+        BindingError: an MCP tool other than the one that was pinned, or one whose class overrides
+            what runs before `_run`, saying what differs.
     """
-    if bound.binding.mcp is not None:
-        bound.binding.mcp.require(tool)
+    binding = bound.binding
+    pin, original = binding.mcp, binding.tool
+    if pin is not None:
+        pin.require(tool)
+        require_same_endpoint(original, tool)
+        require_place(
+            tool,
+            sends=bool(binding.assets or binding.texts),
+            placed=binding.destination is not None,
+            local=binding.local,
+        )
+    require_upstream_class(original)
+    require_upstream_class(tool)
+    if binding.known is not None:
+        binding.known.accept(tool)
         return True
-    original = bound.binding.tool
-    if tool is original:
-        return True
-    code = [getattr(tool, "func", None), getattr(tool, "coroutine", None)]
-    known = [getattr(original, "func", None), getattr(original, "coroutine", None)]
-    alike = tool.args_schema is original.args_schema or tool.args_schema == original.args_schema
-    return (
-        type(tool) is type(original)
-        and any(known)
-        and code == known
-        and alike
-        and tool.response_format == original.response_format
-    )
+    return pin is not None or tool is original or runs_alike(original, tool)

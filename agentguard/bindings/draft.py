@@ -12,6 +12,8 @@ from agentguard.bindings.argument_paths import Shape, is_encoded
 from agentguard.bindings.binding import SPLIT, SUFFIX
 from agentguard.bindings.mcp import origin
 from agentguard.bindings.model_schema import json_schema
+from agentguard.bindings.reach import reach_of
+from agentguard.bindings.tool_class import require_upstream_class
 from agentguard.errors import BindingError
 from agentguard.model import Stage
 
@@ -53,6 +55,7 @@ def draft(tool: BaseTool, called: str = "") -> str:
     Raises:
         BindingError: the tool can't be bound as it is; the message says why.
     """
+    require_upstream_class(tool)
     if not called:  # an MCP server chose the name: it must not become code
         called = tool.name if tool.name.isidentifier() else "tool"
     forms: dict[str, str] = {}
@@ -60,7 +63,8 @@ def draft(tool: BaseTool, called: str = "") -> str:
     operations: dict[str, str] = {}
     destination = ""
     names: set[str] = set()
-    for path, leaf in Shape(json_schema(tool), tool.name).leaves.items():
+    shape = Shape(json_schema(tool), tool.name)
+    for path, leaf in shape.leaves.items():
         name = path.rsplit(".", 1)[-1].removesuffix("[]").lower()
         names.add(name)
         if name in ("to", "destination", "channel", "account"):
@@ -73,7 +77,11 @@ def draft(tool: BaseTool, called: str = "") -> str:
             word in name for word in ("prompt", "caption", "text", "title", "message", "alt")
         ):
             groups["texts"].append(path)
-        elif leaf.get("type") == "string" and "enum" not in leaf and "const" not in leaf:
+        elif (
+            leaf.get("type") == "string"
+            and not {"enum", "const"} & set(leaf)
+            and path not in shape.defaults  # media have none
+        ):
             groups["assets"].append(path)
             forms[path] = _form(name, leaf)
         else:
@@ -104,7 +112,9 @@ def draft(tool: BaseTool, called: str = "") -> str:
     pin = "" if came is None else (
         f", mcp=McpTool(server={came.server!r}, name={came.name!r}, schema={came.schema!r})"
     )  # fmt: skip
-    return f'Binding({called}, stage="{stage}"{lists}{destination}{long}{effect}{pin})'
+    unsure = came.remote is None if came is not None else reach_of(tool) is not None
+    local = ', local="?"' if unsure and not destination else ""
+    return f'Binding({called}, stage="{stage}"{lists}{destination}{long}{effect}{pin}{local})'
 
 
 def _require_one_thing(tool: BaseTool, words: str, names: set[str], writes: bool) -> None:

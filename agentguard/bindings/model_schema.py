@@ -6,21 +6,24 @@ schema, which the filled arguments pass when the tool runs: here the values are 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import os
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _is_injected_arg_type, get_all_basemodel_annotations
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, ImportString, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from agentguard.bindings.argument_paths import Shape
 from agentguard.errors import BindingError
 
+_MAX_DEPTH = 16
 _LISTS = (list, set, frozenset, tuple, Sequence, Iterable)
 
 
@@ -123,6 +126,70 @@ def injected(tool: BaseTool, argument_names: Iterable[str]) -> frozenset[str]:
             if _is_injected_arg_type(annotation) or (name == "runtime" and not variadic):
                 names.add(name)
     return frozenset(names - set(argument_names))
+
+
+def made_by_factory(tool: BaseTool) -> frozenset[str]:
+    """Paths of the arguments whose default a factory makes, a new one each time."""
+    return frozenset(path for path, part in _parts(tool) if part is _FACTORY)
+
+
+def opened_by_type(tool: BaseTool) -> frozenset[str]:
+    """Paths of the arguments whose type is a file path or imports a module.
+
+    The type is looked at because a JSON schema need not say so.
+    """
+    return frozenset(
+        path
+        for path, part in _parts(tool)
+        if isinstance(part, _OPENS) or (isinstance(part, type) and issubclass(part, _OPENS))
+    )
+
+
+_OPENS: tuple[type, ...] = (os.PathLike, ImportString)
+_FACTORY = object()
+
+
+def _parts(tool: BaseTool) -> Iterator[tuple[str, Any]]:
+    """Every type and mark in the annotations of a pydantic schema, by argument path."""
+    schema = tool.get_input_schema()
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        yield from _parts_of(schema, "", 0)
+
+
+def _parts_of(annotation: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if depth > _MAX_DEPTH:  # `Shape` refuses what is nested so deeply
+        return
+    yield path, annotation
+    annotation = getattr(annotation, "__value__", annotation)  # a `type` statement's
+    origin, inner = get_origin(annotation), get_args(annotation)
+    fields: list[tuple[str, Any, Iterable[Any], bool]] = []
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, info in annotation.model_fields.items():
+            alias = info.validation_alias if path else None
+            known = alias if isinstance(alias, str) else name
+            factory = info.default_factory is not None
+            fields.append((known, info.annotation, info.metadata, factory))
+    elif dataclasses.is_dataclass(annotation):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        for each in dataclasses.fields(annotation):
+            factory = each.default_factory is not dataclasses.MISSING
+            fields.append((each.name, hints[each.name], (), factory))
+    elif typing.is_typeddict(annotation):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        fields += [(name, hint, (), False) for name, hint in hints.items()]
+    elif origin is Annotated:
+        yield from ((path, mark) for mark in inner[1:])
+        yield from _parts_of(inner[0], path, depth + 1)
+    else:
+        is_list = isinstance(origin, type) and issubclass(origin, _LISTS)
+        for item in inner:
+            yield from _parts_of(item, f"{path}[]" if is_list else path, depth + 1)
+    for name, kind, marks, factory in fields:
+        below = f"{path}.{name}" if path else name
+        if factory:
+            yield below, _FACTORY
+        yield from ((below, mark) for mark in marks)
+        yield from _parts_of(kind, below, depth + 1)
 
 
 def _model(

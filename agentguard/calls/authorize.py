@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
+from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.duplicates import begun_before
 from agentguard.calls.request import (
     Call,
@@ -24,13 +27,49 @@ from agentguard.calls.request import (
     stage_of,
 )
 from agentguard.config.workspace import Workspace
-from agentguard.errors import JobError, LedgerError
-from agentguard.ledger.ledger import TOO_LATE, Judged, Ledger, Reads
+from agentguard.errors import JobError, LedgerError, LedgerUnavailable
+from agentguard.ledger.ledger import (
+    TOO_LATE,
+    Judged,
+    Ledger,
+    Reads,
+    RefusedCall,
+    Room,
+    question_of,
+)
+from agentguard.ledger.queries.call_history import questions_asked
 from agentguard.ledger.storage.open import Row
+from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.people.approvals import Approvals
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
+
+_log = logging.getLogger(__name__)
+
+UNAVAILABLE = "the ledger is unavailable, so nothing was done; try again later"
+ALARMED = (
+    "the ledger raised a tamper alarm, so nothing was done and nothing will be until an operator"
+    " has looked at it (`agentguard doctor`); do not try again"
+)
+_UNGATED = (
+    "{} did not pass the authorization node with this call: nothing in front of the tool decided on"
+    " it. Put the graph through protect(builder, guard, agents=...), or add GuardMiddleware(guard,"
+    " agent=...) to the agent"
+)
+
+_TOO_MANY = (
+    f"{{}}; but people were asked {MOST_QUESTIONS} times about calls of this job, and are not asked"
+    " again: do what needs nobody, or let a new job ask"
+)
+_ROOM = Room(bits=MOST_BITS_A_CONVERSATION, questions=MOST_QUESTIONS)
+
+_REMEMBERED = 1024  # refusals
+
+ATTEMPTS = 5
+"""How often a call is looked at again because something moved meanwhile."""
+
+MOVED = "the facts kept changing while this call was decided on; try again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +100,24 @@ class Looked(NamedTuple):
 
     Args:
         answers: how many people had answered, whatever they said.
+        asks_again: it is an ASK with a reason that the open question did not show.
     """
 
     decision: Decision
     facts: Facts
     answers: int = 0
+    asks_again: bool = False
+
+
+class _Seen(NamedTuple):
+    """A call of a message that was looked at.
+
+    Args:
+        first: digest of its Request, before it was ever asked anew.
+    """
+
+    first: str
+    authorized: Authorized
 
 
 class Gate:
@@ -85,6 +137,8 @@ class Gate:
         self.policy = policy
         self.ledger = ledger
         self.approvals = approvals
+        self._refusals: dict[tuple[str, str, str], Refused] = {}  # what authorize said last
+        self._logged: dict[tuple[str, ...], None] = {}
 
     def authorize(self, calls: Sequence[Call]) -> list[Authorized]:
         """Decide on the calls of one message and record all Decisions in one transaction.
@@ -95,8 +149,28 @@ class Gate:
         Raises:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
+        try:
+            return self._authorize(calls)
+        except LedgerError as error:
+            for call in calls:
+                self._remember(call, ledger_refusal(error))
+            raise
+
+    def _authorize(self, calls: Sequence[Call]) -> list[Authorized]:
         credentials = [self._credential_or_refusal(call) for call in calls]
-        seen: dict[str | None, Authorized] = {}  # by call key
+        for _ in range(ATTEMPTS):
+            authorized = self._judge_all(calls, credentials)
+            if authorized is not None:
+                return authorized
+        refused = Refused(MOVED, policy="moved")
+        authorized = self._record(calls, [refused] * len(calls), [])
+        return authorized if authorized is not None else [_denied(refused)] * len(calls)
+
+    def _judge_all(
+        self, calls: Sequence[Call], credentials: Sequence[str | Refused]
+    ) -> list[Authorized] | None:
+        """Decide on the calls of one message; None if another message was quicker."""
+        seen: dict[str | None, _Seen] = {}  # by call key
         judged: list[Judged] = []
         results: list[Authorized | Refused] = []
         with self.ledger.snapshot() as reads:  # the credentials are minted: it sees them
@@ -104,7 +178,7 @@ class Gate:
                 try:
                     if isinstance(credential, Refused):
                         raise credential
-                    result, item = self._judge(call, credential, seen, reads)
+                    result, item = self._judge(call, credential, seen, judged, reads)
                 except Refused as refusal:
                     results.append(refusal)
                     continue
@@ -112,25 +186,40 @@ class Gate:
                 judged += [item] if item is not None else []
         return self._record(calls, results, judged)
 
-    def waiting(self, call: Call) -> Waiting:
+    def waiting(self, call: Call, *, asks_anew: bool = True) -> Waiting:
         """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
 
+        Where a reason came up that the question did not show, the question is closed and asked
+        anew, under another digest: no answer to the old one counts (I7, docs/adr/0011).
+
+        Args:
+            asks_anew: False where nobody waits for another question any more: then it is refused.
+
         Raises:
-            Refused: no such request, or it is not asked.
+            Refused: no such request, it is not asked, or its job is over.
         """
-        while True:
+        for _ in range(ATTEMPTS):
             held = call.job.held
             with self.ledger.snapshot() as reads:
                 found, prepared, row = self.recorded(call, reads)
                 approval = asked_of(row, reads)
                 if approval is None:
                     raise Refused(row["reason"], policy="not-asked")
-                looked = self.is_held(found, held)
-                if looked:
-                    decision = self.decide_asked(found, prepared, approval, reads).decision
-            if looked:
+                looked = None
+                if self.is_held(found, held):
+                    looked = self.decide_asked(found, prepared, approval, reads)
+            credential = self.credential(found)
+            if looked is None:
+                continue  # where its credential can be seen
+            if not looked.asks_again:
                 break
-            self.credential(found)  # and look again, where it can be seen
+            if not asks_anew:
+                raise asks_again(looked.decision)
+            if not self._ask_anew(found, prepared, looked.decision, credential):
+                raise Refused(looked.decision.reason, policy="not-asked")  # it was begun before
+        else:
+            raise Refused(MOVED, policy="moved")
+        decision = looked.decision
         request = prepared.request
         over = self.ledger.clock() >= approval["expires_at"]
         if decision.effect is not Effect.PERMIT and approval["state"] == "pending" and over:
@@ -156,44 +245,70 @@ class Gate:
             call_name(call.call_id),
         )
         if not rows:
-            prepare(call, self.workspace, reads)  # what is wrong with it is the better answer
-            if self._was_elsewhere(call, reads):
-                raise Refused(
-                    "this call was decided on in an earlier job, which is over; it may have been"
-                    " done. Make the call again, to be told or to have it done",
-                    policy="not-authorized",
-                )
-            raise Refused(
-                f"{call.bound.name} did not pass the authorization node with this call; nothing"
-                " runs without a recorded decision",
-                policy="not-authorized",
-            )
+            raise self._undecided(call, reads)
         prepared: Prepared | None = None
+        of: tuple[Any, ...] = ()
         for row in rows:
             if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
                 continue
             known = replace(call, agent=row["agent"], key=row["call_key"])
-            if prepared is None or prepared.request.agent != row["agent"]:
-                prepared = prepare(known, self.workspace, reads)
+            as_decided = (row["agent"], json.loads(row["body"]).get("numbers"))
+            if prepared is None or of != as_decided:
+                prepared = prepare(known, self.workspace, reads, decided=row)
+                of = as_decided
             request = prepared.request
             if (request.call_key, request.revision) != (row["call_key"], row["revision"]):
                 request = replace(request, call_key=row["call_key"], revision=row["revision"])
             if request.digest == row["digest"]:
                 return known, replace(prepared, request=request), row
+        said = self._refusals.get(_place(call))
+        if said is not None:
+            raise Refused.like(said)
+        others = sorted({row["agent"] for row in rows} - {call.agent})
+        if prepared is None and call.agent is not None and others:
+            raise Refused(
+                f"this call was decided on for {' or '.join(others)} and would run as"
+                f" {call.agent or 'no agent'}; name the same agent in both places",
+                policy="not-authorized",
+            )
         raise Refused(
             "what would run now is not what was decided on (arguments, assets, labels or"
             " destination differ); make a new call",
             policy="call-changed",
         )
 
-    def _was_elsewhere(self, call: Call, reads: Reads) -> bool:
-        """Whether another job of the same thread decided on a call of this id and tool."""
+    def _undecided(self, call: Call, reads: Reads) -> Refused:
+        """Why the ledger knows of no decision on a call: the reason that helps whoever reads it.
+
+        Raises:
+            Refused: what is wrong with the call itself.
+        """
+        said = self._refusals.get(_place(call))
+        if said is not None:
+            return Refused.like(said)
+        if call.agent is not None:
+            stage_of(call, self.workspace)
+        prepare(call, self.workspace, reads)
         row = reads.one(
-            "SELECT 1 FROM requests WHERE thread = ? AND thread <> '' AND call_id = ? AND tool = ?"
-            " AND job <> ? LIMIT 1",
-            call.thread, call_name(call.call_id), call.bound.name, call.job.id,
+            "SELECT job FROM requests WHERE job = ? AND call_id = ? AND tool = ?"
+            " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, '') AND call_id = ?"
+            " AND tool = ? LIMIT 1",
+            call.job.id, call_name(call.call_id), call.bound.name,
+            call.thread, call_name(call.call_id), call.bound.name,
         )  # fmt: skip
-        return row is not None
+        if row is None:
+            return Refused(_UNGATED.format(call.bound.name), policy="not-authorized")
+        if row["job"] == call.job.id:
+            return Refused(
+                "this call was decided on in another thread of its job than it runs in; pass the"
+                " config of the run on to the tool, unchanged",
+                policy="not-authorized",
+            )
+        return Refused(
+            "this call was decided on in an earlier job, which is over; it may have been done."
+            " Make the call again, to be told or to have it done",
+            policy="not-authorized",
+        )
 
     def decide_asked(
         self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
@@ -211,13 +326,39 @@ class Gate:
             if why is not None:  # I8: whoever retries blindly is told, not obeyed
                 return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
         if approval is None:  # nobody was asked, so nobody answered
-            return Looked(decide(self.policy, request, known, (), now), known)
-        if approval["state"] in _CLOSED or now >= approval["expires_at"]:
-            why = _CLOSED.get(approval["state"]) or TOO_LATE
+            decision = decide(self.policy, request, known, (), now)
+            if decision.effect is Effect.ASK and call.bound.binding.interrupts:
+                decision = _deny("agentguard.pausing-tool", _pausing(call, decision))
+            return Looked(decision, known)
+        if call.bound.binding.interrupts:  # asked by an older version
+            return Looked(_deny("agentguard.pausing-tool", _pausing(call, None)), known)
+        is_open = approval["state"] in ("pending", "approved")
+        if not is_open or now >= approval["expires_at"]:
+            why = TOO_LATE if is_open else why_closed(reads, request.digest)
             return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
         answers = self.ledger.answers(request.digest, reads)
         sound = self.approvals.sound(answers)
-        return Looked(decide(self.policy, request, known, sound, now), known, len(answers))
+        question = question_of(approval["body"])
+        decision = decide(self.policy, request, known, sound, now, question)
+        asks_again = decision.effect is Effect.ASK and not decision.reasons <= question.reasons
+        return Looked(decision, known, len(answers), asks_again)
+
+    def _ask_anew(
+        self, call: Call, prepared: Prepared, decision: Decision, credential: str
+    ) -> bool:
+        """Put the question of an asked call anew, as the next revision of its Request.
+
+        Returns:
+            False if the call was begun meanwhile, or nobody can answer the old question.
+        """
+        old = prepared.request
+        # Its bits were counted with the first question.
+        revised = replace(prepared, request=replace(old, revision=old.revision + 1), bits=0)
+        item = self.judged(call, revised, decision, credential)
+        try:
+            return self.ledger.ask_anew(item, instead_of=old.digest, epoch=call.job.epoch)
+        except JobError as error:
+            raise Refused(str(error), policy="job") from None
 
     def credential(self, call: Call) -> str:
         """The id of this process's live credential for a call's agent and stage.
@@ -249,13 +390,25 @@ class Gate:
             "job": sayable(job) if job else "",
             "policy": "agentguard.unknown-tool",
         }
+        _log.warning("refused: no tool %s (job %s)", body["tool"], body["job"] or "none")
         with contextlib.suppress(LedgerError):  # nothing runs either way
             self.ledger.refuse(body)
 
     def record_refusal(self, call: Call, refusal: Refused) -> None:
-        """Record that a call was refused where it would have run (I5)."""
+        """Record that a call was refused where it would have run (I5), and log it."""
+        self._log_refusal(call, (refusal.policy,), refusal.reason)
         with contextlib.suppress(LedgerError):  # refused either way
             self.ledger.refuse(_refusal(call, refusal))
+
+    def _log_refusal(self, call: Call, policies: Sequence[str], reason: str) -> None:
+        """Log why a call is refused, once: the gate and the tool say the same of it."""
+        if _put(self._logged, (*_place(call), reason), None):
+            log_refusal(call.bound.name, call.agent, call.job.id, call.thread, policies, reason)
+
+    def _remember(self, call: Call, refusal: Refused) -> None:
+        """What the tool says of a call that left no decision in the ledger."""
+        self._refusals.pop(_place(call), None)
+        _put(self._refusals, _place(call), refusal)
 
     def _credential_or_refusal(self, call: Call) -> str | Refused:
         try:
@@ -264,35 +417,50 @@ class Gate:
             return refusal
 
     def _judge(
-        self, call: Call, credential: str, seen: dict[str | None, Authorized], reads: Reads
+        self,
+        call: Call,
+        credential: str,
+        seen: dict[str | None, _Seen],
+        judged: Sequence[Judged],
+        reads: Reads,
     ) -> tuple[Authorized, Judged | None]:
         if call.key is None:
             call = self._named(call, reads)
-        prepared = prepare(call, self.workspace, reads)
-        digest = prepared.request.digest
-        earlier = seen.get(call.key)
-        if earlier is not None:
-            if earlier.request != digest:
-                raise Refused("two calls of one message share an id", policy="call-id")
-            return earlier, None
         known = reads.one(
             "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
         )
+        earlier = seen.get(call.key)
+        bits = 0 if earlier is not None else sum(item.bits for item in judged)
+        prepared = prepare(call, self.workspace, reads, decided=known, bits_before=bits)
+        digest = prepared.request.digest
+        if earlier is not None:
+            if earlier.first != digest:
+                raise Refused("two calls of one message share an id", policy="call-id")
+            return earlier.authorized, None
         if known is not None:
-            if known["digest"] != digest:
+            request = prepared.request
+            if known["revision"] != request.revision:  # it was asked anew
+                request = replace(request, revision=known["revision"])
+            if known["digest"] != request.digest:
                 raise Refused(
                     "this call was decided before with other arguments, assets or labels; make a"
                     " new call",
                     policy="call-changed",
                 )
-            seen[call.key] = Authorized(decision=_recorded_decision(known), request=digest)
-            return seen[call.key], None
+            result = Authorized(decision=_recorded_decision(known), request=request.digest)
+            seen[call.key] = _Seen(digest, result)
+            return result, None
         decision = self._done_before(call, prepared, reads)
         if decision is None:
             decision = self.decide_asked(call, prepared, None, reads).decision
+        if decision.effect is Effect.ASK:
+            asked = sum(item.decision.effect is Effect.ASK for item in judged)
+            if questions_asked(reads, call.job.id) + asked >= MOST_QUESTIONS:
+                decision = _deny("agentguard.questions", _TOO_MANY.format(decision.reason))
         item = self.judged(call, prepared, decision, credential)
-        seen[call.key] = Authorized(decision=decision, request=digest)
-        return seen[call.key], item
+        result = Authorized(decision=decision, request=digest)
+        seen[call.key] = _Seen(digest, result)
+        return result, item
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.
@@ -334,22 +502,39 @@ class Gate:
         calls: Sequence[Call],
         results: Sequence[Authorized | Refused],
         judged: Sequence[Judged],
-    ) -> list[Authorized]:
-        """Write down what one message came to, in one transaction."""
+    ) -> list[Authorized] | None:
+        """Write down what one message came to, in one transaction.
+
+        Returns:
+            None if other messages used up meanwhile what it was judged to have.
+        """
         refused = [
-            _refusal(call, result)
+            _refused_call(call, result)
             for call, result in zip(calls, results, strict=True)
             if isinstance(result, Refused)
         ]
         if judged or refused:
             try:
-                self.ledger.record_decisions(judged, epoch=calls[0].job.epoch, refused=refused)
+                epoch = calls[0].job.epoch
+                if not self.ledger.record_decisions(
+                    judged, epoch=epoch, refused=refused, room=_ROOM
+                ):
+                    return None
             except JobError as error:
                 closed = Refused(str(error), policy="job")
                 results = [closed] * len(calls)
-                bodies = [_refusal(call, closed) for call in calls]
-                self.ledger.record_decisions((), epoch=0, refused=bodies)
-        return [_denied(result) if isinstance(result, Refused) else result for result in results]
+                refused = [_refused_call(call, closed) for call in calls]
+                self.ledger.record_decisions((), epoch=0, refused=refused)
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, Refused):
+                self._remember(call, result)
+            else:
+                self._refusals.pop(_place(call), None)
+        authorized = [_denied(one) if isinstance(one, Refused) else one for one in results]
+        for call, one in zip(calls, authorized, strict=True):
+            if one.decision.effect is Effect.DENY:
+                self._log_refusal(call, one.decision.policies, one.decision.reason)
+        return authorized
 
     def judged(self, call: Call, prepared: Prepared, decision: Decision, credential: str) -> Judged:
         """A Decision as the ledger records it."""
@@ -365,26 +550,84 @@ class Gate:
             policy_version=self.policy.digest,
             outside=call.bound.outside,
             expires_at=self.ledger.clock() + lasts,
+            bits=0 if decision.effect is Effect.DENY else prepared.bits,
         )
-
-
-_CLOSED = {
-    "denied": "a person said no",
-    "revoked": "its job ended",
-    "expired": TOO_LATE,
-    "superseded": TOO_LATE,
-}
 
 
 def asked_of(row: Row, reads: Reads) -> Row | None:
     """The approval request of a recorded call, None if its decision asked nobody."""
     if row["effect"] != Effect.ASK.value:
         return None
-    return reads.one("SELECT * FROM approvals WHERE request = ?", row["digest"])
+    return reads.one(
+        "SELECT approvals.*, requests.body FROM approvals JOIN requests ON digest = request"
+        " WHERE request = ?",
+        row["digest"],
+    )
+
+
+def asks_again(decision: Decision) -> Refused:
+    """The refusal of a call that was approved before a new reason came up (I7)."""
+    return Refused(
+        f"{decision.reason}. Nobody approved it knowing that; make the call again, to ask again",
+        policy="asks-again",
+    )
+
+
+def ledger_refusal(error: LedgerError) -> Refused:
+    """What the model is told of a ledger that could not be used."""
+    if isinstance(error, LedgerUnavailable):
+        return Refused(UNAVAILABLE, policy="ledger")
+    return Refused(ALARMED, policy="tamper-alarm")
+
+
+def log_refusal(
+    tool: str, agent: str | None, job: str, thread: str, policies: Sequence[str], reason: str
+) -> None:
+    """Write to the developer's log why a call was refused; no values of its arguments (S7)."""
+    _log.warning(
+        "refused: %s as %s in job %s, thread %.80r, by %s: %s",
+        tool, agent or "no agent", job or "none", thread, ", ".join(policies), in_a_line(reason),
+    )  # fmt: skip
+
+
+def in_a_line(text: str) -> str:
+    """Text as a log holds it: one line, bounded."""
+    short = " ".join(text[:1000].split())
+    return "".join(c if c.isprintable() else "?" for c in short)
+
+
+def _place(call: Call) -> tuple[str, str, str]:
+    return call.job.id, call.thread, call_name(call.call_id)
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _put(known: dict[_K, _V], key: _K, value: _V) -> bool:
+    """Remember something, and forget what is oldest; False if it was known."""
+    if key in known:
+        return False
+    if len(known) >= _REMEMBERED:
+        for oldest in list(known)[:1]:  # a copy: other threads write there, too
+            known.pop(oldest, None)
+    known[key] = value
+    return True
 
 
 def _deny(policy: str, reason: str) -> Decision:
     return Decision(effect=Effect.DENY, policies=(policy,), reason=reason)
+
+
+def _pausing(call: Call, decision: Decision | None) -> str:
+    """Why a tool that pauses itself is not asked about: the same resume would answer both."""
+    because = f" ({decision.reason})" if decision is not None else ""
+    return (
+        f"refused: a person has to approve this call{because}, and {call.bound.name} also pauses to"
+        " ask on its own (interrupts=True); one answer can't serve both questions. Split it into a"
+        " tool that asks and a tool that acts, take interrupts=True out of its Binding if it never"
+        " pauses, or let policy permit it without a person"
+    )
 
 
 def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
@@ -396,6 +639,18 @@ def _refusal(call: Call, refusal: Refused) -> dict[str, Any]:
         "policy": refusal.policy,
         "reason": refusal.reason[:500],
     }
+
+
+def _refused_call(call: Call, refusal: Refused) -> RefusedCall:
+    return RefusedCall(
+        call_key=call.key,
+        job=call.job.id,
+        thread=call.thread,
+        call_id=call_name(call.call_id),
+        tool=call.bound.name,
+        reason=refusal.reason[:500],
+        body=_refusal(call, refusal),
+    )
 
 
 def _denied(refusal: Refused) -> Authorized:

@@ -12,6 +12,7 @@ from langchain_core.tools import ToolException, tool
 from agentguard.bindings.bound import Arg, Binding
 from agentguard.calls.claim import Claim, current_claim
 from agentguard.config.workspace import Workspace
+from agentguard.content.text.scan import TextTooLong, scan
 from agentguard.export.broker import EXPORT_ASSET, Receipt
 from agentguard.ledger.ledger import Ledger
 from agentguard.model import Audience, OutsideEffect, Stage
@@ -63,8 +64,9 @@ def list_assets(guard: Host) -> Binding:
             made = f", made from {', '.join(p['id'] for p in parents)}" if parents else ""
             labels = " + ".join(json.loads(row["labels"]))
             state = ", recalled" if row["recalled"] else ", on hold" if row["held"] else ""
+            name = _name(row["called"])
             lines.append(
-                f"{row['id']}: {row['media_type']}{size}, {row['how']} as {row['called']!r},"
+                f"{row['id']}: {row['media_type']}{size}, {row['how']}{name},"
                 f" class {labels}{made}{state}"
             )
         return "\n".join(lines) or "This job has no media yet."
@@ -89,7 +91,7 @@ def queue_for_release(guard: Host) -> Binding:
 
 def export_asset(guard: Host) -> Binding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
-    names = _places(guard)
+    names = _places(guard, with_url=True)
 
     @tool(EXPORT_ASSET)
     def export_asset(
@@ -114,9 +116,18 @@ def export_asset(guard: Host) -> Binding:
     )
 
 
-def _places(guard: Host) -> str:
+def _name(called: str) -> str:
+    """What a file was called, for the model; not where the name says something of a person."""
+    try:
+        found = scan(called)
+    except TextTooLong:
+        return ""
+    return f" as {called!r}" if not (found.secrets or found.labels) else ""
+
+
+def _places(guard: Host, *, with_url: bool = False) -> str:
     """The destinations that an asset can be released to; a vendor is reached by its own tool."""
-    places = guard.workspace.destinations.values()
+    places = [one for one in guard.workspace.destinations.values() if one.url or not with_url]
     return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))
 
 

@@ -35,6 +35,8 @@ class Claim:
         arguments: what the tool runs with.
         outputs: output argument → its path.
         receipts: what the broker sent under this claim.
+        sends: how often the broker sent something under this claim, or may have.
+        not_sent: the error with which the broker said that it sent nothing.
         started: the tool's body was entered.
         unknown: an effect outside may have happened, nobody knows (I8).
         left: the tool's body was left; what it started and left behind acts for no call.
@@ -48,9 +50,19 @@ class Claim:
     arguments: dict[str, Any]
     outputs: dict[str, str]
     receipts: list[Receipt] = field(default_factory=list)
+    sends: int = 0
+    not_sent: Exception | None = None
     started: bool = False
     unknown: bool = False
     left: bool = False
+
+    def is_known_not_done(self, error: BaseException) -> bool:
+        """Whether an error that ended the tool says that nothing was sent (I8).
+
+        Only the broker may say so, of this claim: the very error that it raised counts. One of
+        the same class can come from any tool's body, after it sent something by itself.
+        """
+        return error is self.not_sent and self.sends == 0
 
 
 current_claim: ContextVar[Claim | None] = ContextVar("agentguard_claim", default=None)

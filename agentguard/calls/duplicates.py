@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import DIED
-from agentguard.ledger.transitions.requests import Reads
 from agentguard.model import GrantState, Request
 
 _ANYWHERE = (
@@ -26,7 +26,7 @@ _ON_IT = (
 )
 _ON_THE_THREAD = (
     "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
-    " JOIN jobs j ON j.id = r.job WHERE r.thread = ? AND r.tool = ? AND r.job <> ?"
+    " JOIN jobs j ON j.id = r.job WHERE r.thread = nullif(?, '') AND r.tool = ? AND r.job <> ?"
     " AND g.state IN ('claimed', 'executed') AND (j.state <> 'ended' OR j.reason = ?)"
 )
 _WHY = {
@@ -41,6 +41,8 @@ _WHY = {
 
 def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
     """Why a Request with an effect outside must not run now, None if nothing stands against it.
+
+    Jobs without a thread id share no conversation, so one says nothing about the other's calls.
 
     The same is: the same tool, destination and media, whatever the words that go along; without
     media, the same words too. It must not run while somewhere in the workspace its outcome is

@@ -10,20 +10,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agentguard.calls.authorize import Gate, asked_of
+from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_again
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.inherited_labels import terms_of
 from agentguard.calls.outputs import Collected, Sources, collect
 from agentguard.calls.request import Call, Prepared, Refused
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Scratch, Store
-from agentguard.errors import AssetError, DestinationError, LedgerUnavailable
-from agentguard.export.broker import Broker, Receipt
+from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
+from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
+from agentguard.ledger.queries.call_history import denials
 from agentguard.ledger.storage.open import Row
 from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
-
-_ATTEMPTS = 5
 
 
 class Execution:
@@ -44,6 +43,29 @@ class Execution:
         self.broker = broker
         self.limits = limits
 
+    def refusal(self, call: Call) -> Refused | None:
+        """Why a call may not reach its tool; None if it is permitted, or was begun before.
+
+        It reads what was recorded and claims nothing: the tool's claim decides on current facts.
+
+        Raises:
+            LedgerError: that can't be read.
+        """
+        try:
+            with self.ledger.snapshot() as reads:
+                _, prepared, row = self.gate.recorded(call, reads)
+                if self._grant(prepared.request, reads) is not None:
+                    return None
+                if asked_of(row, reads) is None:
+                    return Refused(row["reason"], policy="not-granted")
+            decision = self.gate.waiting(call, asks_anew=False).decision
+            if decision.effect is Effect.PERMIT:
+                return None
+            raise Refused(decision.reason, policy="not-granted")
+        except Refused as refusal:
+            self.gate.record_refusal(call, refusal)
+            return refusal
+
     def claim(self, call: Call) -> Claim | Replay:
         """Rebuild the Request from what would run now, decide again, and claim its Grant.
 
@@ -51,27 +73,29 @@ class Execution:
             Refused: no matching Grant, or the facts of now don't permit it (I5).
             LedgerUnavailable: nothing was claimed.
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             held = call.job.held
             with self.ledger.snapshot() as reads:
                 call, prepared, row = self.gate.recorded(call, reads)
                 request = prepared.request
-                grant = reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
+                grant = self._grant(request, reads)
                 approval = asked_of(row, reads)
+                denied = denials(reads, request.job)
                 if grant is not None:
                     done = self._done(grant, reads)
                     if done is not None:
                         return done
                 elif approval is None:
                     raise Refused(row["reason"], policy="not-granted")
-                looked = self.gate.is_held(call, held)
-                if looked:
-                    decision, known, answers = self.gate.decide_asked(
-                        call, prepared, approval, reads
-                    )
+                looked = None
+                if self.gate.is_held(call, held):
+                    looked = self.gate.decide_asked(call, prepared, approval, reads)
             credential = self.gate.credential(call)
-            if not looked:
+            if looked is None:
                 continue  # where its credential can be seen
+            decision = looked.decision
+            if looked.asks_again:
+                raise asks_again(decision)
             if decision.effect is not Effect.PERMIT:
                 policy = "decided-again" if grant is not None else "not-granted"
                 raise Refused(decision.reason, policy=policy)
@@ -85,7 +109,9 @@ class Execution:
                 versions={use.sha256: prepared.rows[use.asset]["version"]
                           for use in request.assets},
                 asked=approval is not None,
-                answers=answers,
+                answers=looked.answers,
+                findings=prepared.reviews,
+                denied=denied,
                 policy_version=self.gate.policy.digest,
                 to_grant=wanted if grant is None else None,
             )  # fmt: skip
@@ -99,7 +125,7 @@ class Execution:
                 return Claim(
                     call=call,
                     prepared=prepared,
-                    contributors=frozenset().union(*(a.contributors for a in known.assets)),
+                    contributors=frozenset().union(*(a.contributors for a in looked.facts.assets)),
                     credential=credential,
                     scratch=scratch,
                     arguments=arguments,
@@ -108,7 +134,7 @@ class Execution:
             scratch.close()
             if not obstacle.startswith("moved"):
                 raise Refused(obstacle, policy="not-granted")
-        raise Refused("the facts kept changing while this was claimed; try again", policy="moved")
+        raise Refused(MOVED, policy="moved")
 
     def collect(self, claim: Claim, result: Any) -> Collected:
         """Take in what a tool returned.
@@ -206,7 +232,26 @@ class Execution:
             claim.scratch.close()
 
     def send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
-        """Send an asset of a claimed call through the broker, and keep the receipt."""
+        """Send an asset of a claimed call through the broker, and keep the receipt.
+
+        If nothing was sent, the claim of the guard's own export tool notes the error that says so
+        (`Claim.is_known_not_done`). What a developer's body did by itself, the broker can't tell.
+
+        Raises:
+            AssetError: the private copy is not what was decided on; nothing was sent.
+            DestinationError: the destination refused or could not be reached.
+        """
+        claim.sends += 1  # until it is known better
+        try:
+            return self._send(claim, path=path, sha256=sha256, texts=texts)
+        except (AssetError, DestinationError) as error:
+            unknown = isinstance(error, DestinationError) and error.outcome_unknown
+            if not unknown and claim.call.bound.name == EXPORT_ASSET:
+                claim.sends -= 1
+                claim.not_sent = error
+            raise
+
+    def _send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
         request = claim.prepared.request
         if request.destination is None:
             raise DestinationError("this call names no destination", outcome_unknown=False)
@@ -230,8 +275,10 @@ class Execution:
         """
         try:
             held = claim.call.job.has_claimed(claim.prepared.request)
-        except LedgerUnavailable as error:
-            reason = "the ledger is unavailable; nothing was sent"
+        except LedgerError as error:
+            reason = (
+                "the ledger can't say whether this call still holds its grant; nothing was sent"
+            )
             raise DestinationError(reason, outcome_unknown=False) from error
         if not held:
             reason = "its job ended meanwhile; nothing was sent"
@@ -280,6 +327,9 @@ class Execution:
         """Where what a call returned may be fetched from (I3)."""
         named = self.workspace.destinations.get(request.destination or "")
         return named.hosts if named is not None else frozenset()
+
+    def _grant(self, request: Request, reads: Reads) -> Row | None:
+        return reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
 
     def _done(self, grant: Row, reads: Reads) -> Replay | None:
         """What came of a Grant that was used before; None if it may be claimed now.

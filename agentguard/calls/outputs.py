@@ -7,6 +7,7 @@ A missing output is a failure, whatever the text says (DESIGN section 6).
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import time
@@ -18,16 +19,26 @@ from langchain_core.messages import ToolMessage
 
 from agentguard.bindings.bound import Binding, Returned
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
-from agentguard.content.blocks import block_data, media_in, text_in
+from agentguard.content.blocks import block_data, media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.content.store import Scratch, asset_id
 from agentguard.content.text.sanitize import clean, private_left_out, without_urls
 from agentguard.content.text.scan import scan
+from agentguard.content.undeclared import require_declared
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import Made, Started, strictest
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
-__all__ = ["Collected", "Sources", "block_data", "clean", "collect", "describe", "private_left_out"]
+__all__ = [
+    "Collected",
+    "Sources",
+    "block_data",
+    "clean",
+    "collect",
+    "describe",
+    "private_left_out",
+    "require_taken",
+]
 
 _MAX_FINDINGS = 100
 _MAX_ERROR = 500
@@ -100,6 +111,7 @@ def collect(
     raised = _raised(returned, sources.classes)
     labels = judged | raised  # I4: the union of all that went in
     withheld = _withheld(binding, labels - judged - sources.shown)
+    said_of = returned.text
     if withheld:  # before anything repeats the text; the tool's effect is done
         returned = replace(returned, text="")
     media = list(media_in(content, max_bytes=scratch.limits.max_bytes))
@@ -122,6 +134,9 @@ def collect(
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
     for number, path in enumerate(fetched):
         taken.append((f"url {number + 1}", *scratch.take(path)))
+    if binding.stage is not None:
+        left = [said_of] if binding.returns is not None else [without_media(content), artifact]
+        _require_taken(left, {sha256 for _, sha256, _, _ in taken}, scratch)
     parents = tuple(sorted({use.sha256 for use in request.assets}))
     made = tuple(
         Made(
@@ -132,7 +147,7 @@ def collect(
             size=size,
             width=format_.width,
             height=format_.height,
-            labels=labels or _UNKNOWN,
+            labels=(labels or _UNKNOWN) | format_.labels,
             terms=_terms(sources.terms),
             provenance=Provenance.UNKNOWN,
             parents=parents,
@@ -167,6 +182,23 @@ def collect(
         started=started,
         revealed=labels if binding.reveals and not withheld else frozenset(),
         raised=raised,
+    )
+
+
+def require_taken(value: Any, made: Sequence[Made], scratch: Scratch) -> None:
+    """Refuse what a tool leaves beside its content if it holds media that was not taken in.
+
+    Raises:
+        AssetError: naming the field of the Binding that is missing.
+    """
+    _require_taken(value, {each.sha256 for each in made}, scratch)
+
+
+def _require_taken(value: Any, hashes: set[str], scratch: Scratch) -> None:
+    require_declared(
+        value,
+        is_taken=lambda data: hashlib.sha256(data).hexdigest() in hashes,
+        is_inside=scratch.holds,
     )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from agentguard.bindings.bound import Arg, Bound, replace_at, values_at
+from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
+from agentguard.calls.denials import is_denied
 from agentguard.calls.inherited_labels import (
     NOTHING,
     Carried,
@@ -25,11 +28,16 @@ from agentguard.calls.inherited_labels import (
 )
 from agentguard.canonical import digest
 from agentguard.config.workspace import Workspace
-from agentguard.content.text.scan import MAX_TEXT, scan
+from agentguard.content.store import asset_id
+from agentguard.content.text.scan import MAX_ACROSS, scan, secrets_across, texts_in_numbers
 from agentguard.errors import CanonicalError
+from agentguard.export.broker import EXPORT_ASSET
+from agentguard.export.folder import no_url
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Reads
+from agentguard.ledger.queries.call_history import Finding, bits_said, findings_of
 from agentguard.ledger.storage.open import Row
+from agentguard.ledger.transitions.unguarded import MARKED
 from agentguard.model import (
     AssetFacts,
     AssetUse,
@@ -44,20 +52,22 @@ from agentguard.model import (
 _ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAX_ASSETS = 256
-_MAX_TEXT = 4 * MAX_TEXT
 _SHORTEST_SECRET = 12
+_SHORTEST_TEXT = 6
 
-# A hold or recall of a source reaches all that was made from it. A finding stays with its bytes: no
-# later review, of whatever tool, takes it back.
+# A hold or recall of a source reaches all that was made from it; so does a finding, see
+# `findings_of`.
 _MARKS = (
     "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
     " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held,"
     " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1 AND destination = ?3) AS queued,"
-    " (SELECT min(clean) FROM reviews WHERE job = ?2 AND sha256 = ?1) AS clean"
+    " EXISTS (SELECT 1 FROM reviews WHERE job = ?2 AND sha256 = ?1 AND clean = 1) AS clean"
     " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
 )
 
-_scan = functools.lru_cache(maxsize=512)(scan)  # each text is read at the gate and in the tool
+# Each text is read at the gate and in the tool.
+_scan = functools.lru_cache(maxsize=512)(scan)
+_secrets_across = functools.lru_cache(maxsize=512)(secrets_across)
 
 
 class Refused(Exception):
@@ -72,6 +82,11 @@ class Refused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.policy = f"agentguard.{policy}"
+
+    @classmethod
+    def like(cls, other: Refused) -> Refused:
+        """The same refusal, to be raised once more."""
+        return cls(other.reason, policy=other.policy.removeprefix("agentguard."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +130,17 @@ def key_by_content(call: Call) -> str:
     Raises:
         Refused: its arguments can't be read.
     """
-    content = [call.bound.name, freeze(call.bound, call.arguments)]
-    source = digest("agentguard/call-content/v1", content)
+    source = content_source(call.bound.name, freeze(call.bound, call.arguments))
     return call_key(job=call.job.id, thread=call.thread, source=source, call_id=call.call_id)
+
+
+def content_source(tool: str, frozen: Mapping[str, Any]) -> str:
+    """What stands for the message of a call that no message holds.
+
+    Args:
+        frozen: its arguments, see `freeze`.
+    """
+    return digest("agentguard/call-content/v1", [tool, frozen])
 
 
 @functools.lru_cache(maxsize=512)
@@ -135,19 +158,35 @@ class Prepared:
         rows: the asset rows by asset id.
         carried: what it carries of operations and remembering servers, which is also in the
             Request.
+        findings: what reviews found wrong with its assets or their sources, by SHA-256.
+        reviews: how many reviews found something wrong with any of these.
+        bits: what it says in numbers after something was revealed, if it does not carry that.
     """
 
     request: Request
     shown: Mapping[str, Any]
     rows: Mapping[str, Row]
     carried: Carried = NOTHING
+    findings: Mapping[str, frozenset[Finding]] = field(default_factory=dict)
+    reviews: int = 0
+    bits: int = 0
 
 
-def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
+def prepare(
+    call: Call,
+    workspace: Workspace,
+    reads: Reads,
+    *,
+    decided: Row | None = None,
+    bits_before: int = 0,
+) -> Prepared:
     """Build the Request of a call.
 
     Args:
         reads: the ledger's rows of now.
+        decided: the recorded Request of this call: whether its numbers carried what was revealed
+            was decided with it, and is not decided again when others said more since (I8).
+        bits_before: what calls of the same message say in numbers and no row holds yet.
 
     Raises:
         Refused: arguments off the schema, an unknown asset or destination, a secret in a text.
@@ -155,12 +194,17 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
     binding = call.bound.binding
     frozen = freeze(call.bound, call.arguments)
     rows, uses = _assets(call, frozen, reads)
-    labels, redacted = _texts(call, frozen)
+    labels, redacted = redacted_texts(call.bound, frozen)
     destination = _destination(call, frozen, workspace)
     carried = _carried(call, frozen, destination, workspace, reads)
     rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
+    numbers = None
     if call.bound.carries_text:
         labels |= seen_before(reads, job=call.job.id, thread=call.thread)
+    else:
+        bits = call.bound.bits(frozen)
+        numbers = _numbers(call, bits, reads, decided=decided, before=bits_before)
+        labels |= numbers.labels
     if binding.reveals:  # what the tool adds by itself is shown to the chat model, too (I4)
         labels |= binding.labels - workspace.open_labels
     try:
@@ -182,7 +226,7 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
     request = copy.copy(known)
     object.__setattr__(request, "args", frozen)  # a writer into these must not reach the next call
-    shown = {
+    shown: dict[str, Any] = {
         "tool": request.tool,
         "binding": request.binding,
         "stage": request.stage,
@@ -200,7 +244,65 @@ def prepare(call: Call, workspace: Workspace, reads: Reads) -> Prepared:
         shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)
     if carried.contributors:
         shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
-    return Prepared(request=request, shown=shown, rows=rows, carried=carried)
+    made_when_run = call.bound.made_when_run(frozen)
+    if made_when_run:
+        shown["made_when_run"] = made_when_run
+    if numbers is not None and numbers.told:
+        shown["numbers"] = {"bits": numbers.bits, "carry": numbers.carry}
+    media = {use.sha256 for use in uses}
+    findings, reviews = findings_of(reads, media, job=call.job.id)
+    if any(findings.values()):
+        shown["findings"] = _findings_shown(uses, findings)
+    return Prepared(
+        request=request,
+        shown=shown,
+        rows=rows,
+        carried=carried,
+        findings=findings,
+        reviews=reviews,
+        bits=numbers.bits if numbers is not None and numbers.told and not numbers.carry else 0,
+    )
+
+
+class _Numbers(NamedTuple):
+    """What a call without words says in its numbers and choices (I4).
+
+    Args:
+        told: something was revealed to its conversation before.
+        carry: they are more than a few bits, so that the call carries the labels of it.
+    """
+
+    bits: int
+    told: bool
+    carry: bool
+    labels: frozenset[str]
+
+
+def _numbers(call: Call, bits: int, reads: Reads, *, decided: Row | None, before: int) -> _Numbers:
+    place = {"job": call.job.id, "thread": call.thread}
+    if decided is not None:
+        known = json.loads(decided["body"]).get("numbers")
+        carry = known is not None and bool(known["carry"])
+        labels = seen_before(reads, **place) if carry else ()
+        return _Numbers(bits, known is not None, carry, frozenset(labels))
+    labels = seen_before(reads, **place) if bits else ()
+    if not labels:
+        return _Numbers(bits, False, False, frozenset())
+    carry = bits > MOST_BITS_A_CALL or (
+        bits_said(reads, **place) + before + bits > MOST_BITS_A_CONVERSATION
+    )
+    return _Numbers(bits, True, carry, frozenset(labels if carry else ()))
+
+
+def _findings_shown(
+    uses: Iterable[AssetUse], findings: Mapping[str, frozenset[Finding]]
+) -> list[dict[str, str]]:
+    """Which reviews found something, as people and the log see it; the words are the reviews'."""
+    return [
+        {"asset": use.asset, "reviewed": asset_id(one.reviewed), "tool": one.tool}
+        for use in uses
+        for one in sorted(findings[use.sha256], key=lambda one: (one.tool, one.grant))
+    ]
 
 
 @functools.lru_cache(maxsize=128)  # the gate and the tool make the same one, digests and all
@@ -248,8 +350,8 @@ def seen_before(reads: Reads, *, job: str, thread: str) -> set[str]:
     A thread keeps its conversation when the next job goes on in it (I4).
     """
     rows = reads.all(
-        "SELECT label FROM revealed WHERE job = ?"
-        " OR job IN (SELECT job FROM requests WHERE thread = ? AND thread <> '')",
+        "SELECT label FROM revealed WHERE job IN (SELECT CAST(? AS TEXT)"
+        " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, ''))",
         job,
         thread,
     )
@@ -264,9 +366,13 @@ def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     _require_no_secret(bound.name, arguments)
     try:
-        return bound.freeze(arguments)
+        frozen = bound.freeze(arguments)
     except ValueError as error:
         raise Refused(str(error), policy="arguments") from None
+    if frozen != arguments:  # its schema put defaults there
+        _require_no_secret(bound.name, frozen)
+    _require_no_secret_across(bound.name, arguments, frozen)
+    return frozen
 
 
 def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *, now: int) -> Facts:
@@ -280,12 +386,8 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
     job = reads.one(
         "SELECT state, requested_by, EXISTS (SELECT 1 FROM credentials WHERE job = jobs.id"
         " AND agent = ? AND state = 'live' AND epoch = ? AND expires_at > ?"
-        " AND (stage = ? OR ? = '')) AS live,"
-        " EXISTS (SELECT 1 FROM requests JOIN approvals ON request = digest"
-        " WHERE requests.job = jobs.id AND content_digest = ? AND approvals.state = 'denied'"
-        " AND digest <> ?) AS rejected FROM jobs WHERE id = ?",
-        request.agent, call.job.epoch, now, request.stage or "", request.stage or "",
-        request.content_digest, request.digest, request.job,
+        f" AND (stage = ? OR ? = '')) AS live, {MARKED} AS unguarded FROM jobs WHERE id = ?",
+        request.agent, call.job.epoch, now, request.stage or "", request.stage or "", request.job,
     )  # fmt: skip
     agent = workspace.agents.get(request.agent)
     binding = call.bound.binding
@@ -297,14 +399,12 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         requester=job["requested_by"] if job is not None else "",
         people=tuple(workspace.people.values()),
         destination=workspace.destinations.get(request.destination or ""),
-        assets=tuple(
-            _asset_facts(use, prepared.rows[use.asset], request, workspace, reads)
-            for use in request.assets
-        ),
+        assets=tuple(_asset_facts(use, prepared, workspace, reads) for use in request.assets),
         text_sensitivity=workspace.sensitivity(request.text_labels),
         chat_ceiling=workspace.chat_ceiling,
         reveals=binding.reveals,
-        rejected=job is not None and bool(job["rejected"]),
+        rejected=is_denied(request, binding, reads),
+        unguarded=job is None or bool(job["unguarded"]),
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=any(True for path in binding.texts for _ in values_at(request.args, path)),
@@ -351,7 +451,12 @@ def _assets(
     return rows, tuple(uses)
 
 
-def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+def redacted_texts(bound: Bound, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    """The labels of a call's texts, and its arguments as they are logged.
+
+    Args:
+        frozen: its arguments, see `freeze`.
+    """
     labels: set[str] = set()
     redacted: dict[str, Any] = json.loads(json.dumps(frozen))  # a copy of plain JSON
 
@@ -362,9 +467,11 @@ def _texts(call: Call, frozen: Mapping[str, Any]) -> tuple[set[str], dict[str, A
         labels.update(scanned.labels)
         return scanned.redacted
 
-    for path in (*call.bound.binding.texts, *call.bound.binding.plain):
+    for path in (*bound.binding.texts, *bound.binding.plain):
         replace_at(redacted, path, replace)
-    concealed(call.bound, redacted)
+    for text in _spelled(frozen):
+        labels |= _scan(text).labels
+    concealed(bound, redacted)
     return labels, redacted
 
 
@@ -378,10 +485,10 @@ def sayable(name: object) -> str:
 def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
     """S7: looked for before anything is repeated, so that no message or record can hold one."""
     total = 0
-    for text in _strings(arguments):
+    for text in (*_strings(arguments), *_spelled(arguments)):
         total += len(text) + 1
-        if total > _MAX_TEXT:
-            raise Refused(f"{tool}: its arguments are longer than {_MAX_TEXT} characters; shorten"
+        if total > MAX_ACROSS:
+            raise Refused(f"{tool}: its arguments are longer than {MAX_ACROSS} characters; shorten"
                           " them", policy="arguments")  # fmt: skip
         if len(text) < _SHORTEST_SECRET or _ASSET_ID.fullmatch(text):
             continue
@@ -396,16 +503,58 @@ def _require_no_secret(tool: str, arguments: Mapping[str, Any]) -> None:
             )
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _spelled(arguments: Any) -> Iterator[str]:
+    """What the numbers of a call spell, read as characters and as bytes."""
+    numbers = list(_numbers_in(arguments))
+    if len(numbers) < 2:
+        return
+    for text in texts_in_numbers(numbers):
+        if len(text) >= _SHORTEST_TEXT:
+            yield text
+
+
+def _numbers_in(value: Any) -> Iterator[int | float]:
+    """The numbers of JSON data in the order in which they stand."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, (int, float)) and not isinstance(item, bool):
+            if isinstance(item, int) or math.isfinite(item):
+                yield item
+        elif isinstance(item, Mapping):
+            pending.extend(reversed([*item.values()]))
+        elif isinstance(item, (list, tuple)):
+            pending.extend(reversed(item))
+
+
+def _require_no_secret_across(tool: str, *forms: Mapping[str, Any]) -> None:
+    """No secret in pieces, one behind the other.
+
+    Args:
+        forms: the arguments in the model's order and in the schema's.
+    """
+    for form in forms:
+        texts = tuple(_strings(form, keys=False))
+        texts = tuple(text for text in texts if not _ASSET_ID.fullmatch(text))
+        if len(texts) > 1 and (secrets := _secrets_across(texts)):
+            raise Refused(
+                f"{tool}: its arguments hold a secret in pieces ({secrets[0]}); take it out and"
+                " ask again",
+                policy="secret",
+            )
+
+
+def _strings(value: Any, *, keys: bool = True) -> Iterator[str]:
+    """The texts in a value, in their order, with the keys of mappings or without."""
     pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, str):
             yield item
         elif isinstance(item, Mapping):
-            pending.extend((*item.keys(), *item.values()))
+            pending.extend((*reversed([*item.values()]), *(reversed([*item]) if keys else ())))
         elif isinstance(item, (list, tuple, set, frozenset)):
-            pending.extend(item)
+            pending.extend(reversed([*item]))
 
 
 def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) -> Destination | None:
@@ -428,12 +577,16 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
             f" {', '.join(sorted(workspace.destinations))}",
             policy="unknown-destination",
         )
+    if call.bound.name == EXPORT_ASSET and not destination.url:  # before a person is asked
+        raise Refused(no_url(destination), policy="destination")
     return destination
 
 
 def _asset_facts(
-    use: AssetUse, row: Row, request: Request, workspace: Workspace, reads: Reads
+    use: AssetUse, prepared: Prepared, workspace: Workspace, reads: Reads
 ) -> AssetFacts:
+    row, request = prepared.rows[use.asset], prepared.request
+    found = frozenset(one.grant for one in prepared.findings.get(use.sha256, ()))
     marks = reads.one(_MARKS, use.sha256, request.job, request.destination)
     people = reads.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
     return AssetFacts(
@@ -443,10 +596,11 @@ def _asset_facts(
         recalled=marks is None or bool(marks["recalled"]),
         held=marks is None or bool(marks["held"]),
         queued=marks is not None and bool(marks["queued"]),
-        reviewed=marks is not None and marks["clean"] == 1,
+        reviewed=marks is not None and bool(marks["clean"]) and not found,
         provenance=Provenance(row["provenance"]),
         terms=terms_of(row["terms"]),
         contributors=frozenset(person["person"] for person in people),
+        findings=found,
     )
 
 
@@ -458,6 +612,12 @@ def stage_of(call: Call, workspace: Workspace) -> Stage:
     """
     agent = workspace.agents.get(call.agent or "")
     stage = call.bound.binding.stage
+    if not call.agent:
+        raise Refused(
+            f"{call.bound.name} belongs to the {stage or 'use'} stage, for which no agent is named"
+            " where it is called; name one that takes it",
+            policy="unknown-agent",
+        )
     if agent is None:
         raise Refused(f"no agent {call.agent} is configured", policy="unknown-agent")
     if stage is None:

@@ -92,11 +92,9 @@ def find_asset(ledger: Ledger, name: str) -> Row:
     Raises:
         AssetError: none or several are called so.
     """
-    rows = ledger.all(
-        "SELECT * FROM assets WHERE substr(id, 1, ?1) = ?2 OR substr(sha256, 1, ?1) = ?2 LIMIT 3",
-        len(name),
-        name,
-    )
+    from agentguard.ledger.queries.pages import assets_called
+
+    rows = assets_called(ledger, name)
     if len(name) < _FEWEST or len(rows) != 1:
         raise AssetError(f"{_not_one(name, rows)}; `agentguard assets list` shows them")
     return rows[0]
@@ -108,7 +106,9 @@ def find_job(ledger: Ledger, name: str) -> Row:
     Raises:
         JobError: none or several are called so.
     """
-    rows = ledger.all("SELECT * FROM jobs WHERE substr(id, 1, ?1) = ?2 LIMIT 3", len(name), name)
+    from agentguard.ledger.queries.pages import jobs_called
+
+    rows = jobs_called(ledger, name)
     if len(name) < _FEWEST or len(rows) != 1:
         raise JobError(f"{_not_one(name, rows)}; `agentguard jobs list` shows them")
     return rows[0]
@@ -120,9 +120,9 @@ def find_request(ledger: Ledger, name: str) -> Row:
     Raises:
         AgentGuardError: none or several begin so.
     """
-    rows = ledger.all(
-        "SELECT * FROM requests WHERE substr(digest, 1, ?1) = ?2 LIMIT 3", len(name), name
-    )
+    from agentguard.ledger.queries.pages import requests_called
+
+    rows = requests_called(ledger, name)
     if len(name) < _FEWEST or len(rows) != 1:
         raise AgentGuardError(
             f"{_not_one(name, rows)}; `agentguard jobs show JOB` lists the requests of a job"

@@ -89,6 +89,12 @@ def say(text: str = "", style: str = "", *, err: bool = False) -> None:
     console(err=err).print(Text(_clean(text), style=style), soft_wrap=True)
 
 
+def say_more(more: bool, count: int) -> None:
+    """Says, if a list was cut after `count` rows, how to see more of it."""
+    if more:
+        say(f"These are the newest {count}; -n {count * 4} shows more.")
+
+
 @contextlib.contextmanager
 def progress(*, after: float = 1.0) -> Iterator[Callable[[str], None]]:
     """A line that says how far something is, gone when it ends; only where stderr is a terminal.

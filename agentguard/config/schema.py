@@ -7,8 +7,8 @@ that may hold a secret (S16).
 from __future__ import annotations
 
 import os
+import posixpath
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +42,10 @@ MAX_RIGHT = 5 * 60_000
 """Longest life (ms) of a credential or a grant; a longer one is a static right (S14, S24)."""
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_LOCAL = ("file", "local")
+_AZURE = ("abfs", "abfss", "adl", "az", "wasb", "wasbs")  # container@account
+_OWN_PORT = ":(21|22|80|443)$"  # of ftp, sftp, http and https, where it is not said
+_DOTS = 'holds "." or ".." as a part, which services read in their own ways; write it out'
 _SCHEME = re.compile("([a-z][a-z0-9+.-]*):(.*)")
 _USERINFO = re.compile("[:/][^:@]*:[^@]*@|//[A-Za-z0-9_-]{20,}@")  # user:password@, long-token@
 _SECRET_NAME = re.compile(
@@ -60,8 +64,11 @@ def _milliseconds(value: object) -> int:
 
 
 def _name(value: str) -> str:
+    # ASCII only: a Cyrillic o would make two people of one, who then approve for each other.
     if not value or len(value) > 200 or not value.isprintable() or " " in value:
         raise _refusal("name", value, "1 to 200 visible characters without spaces")
+    if not value.isascii():
+        raise _refusal("name", value, "ASCII letters only: others look alike; spell it with them")
     return value
 
 
@@ -106,7 +113,7 @@ class AgentForm(_Form):
 
 
 class DestinationForm(_Form):
-    url: _Text = "vendor:"
+    url: _Text | None = None
     audience: Annotated[Audience, _WORD]
     environment: Annotated[Environment, _WORD]
     ceiling: list[Id] = []
@@ -152,8 +159,13 @@ _SECTIONS: dict[str | int, type[_Form]] = {
 }
 
 
-def form_of(source: ConfigFile) -> WorkspaceForm:
+def form_of(
+    source: ConfigFile, settings: Mapping[str, str] = MappingProxyType({})
+) -> WorkspaceForm:
     """The table in its shape, every rule of this module kept.
+
+    Args:
+        settings: values of the environment that stand for those of the table, by the same names.
 
     Raises:
         ConfigError: lists every problem found, with its line.
@@ -164,7 +176,7 @@ def form_of(source: ConfigFile) -> WorkspaceForm:
         # Unknown keys first: a misspelt key is also a missing one.
         found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise source.error(map(_misshapen, found)) from None
-    if problems := list(_problems(form, source.file.parent)):
+    if problems := list(_problems(form, source.file.parent, settings)):
         raise source.error(problems)
     return form
 
@@ -194,7 +206,7 @@ def _misshapen(error: ErrorDetails) -> Problem:
             return where, f"{name}: {error['msg']}"
 
 
-def _problems(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
+def _problems(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> Iterator[Problem]:
     yield from _lookalikes(form)
     for section, members in (("people", form.people), ("agents", form.agents)):
         if not members:
@@ -212,7 +224,7 @@ def _problems(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
         if default is not None and one.rank < default.rank:  # S33
             yield ("classes", label), f"{label!r} is at least {default.value}, got {one.value}"
     yield from _destination_problems(form)
-    yield from _overlaps(form, root)
+    yield from _overlaps(form, root, settings)
     for name in ("credential", "grant"):
         if (getattr(form.lifetimes, name) or 0) > MAX_RIGHT:  # S24
             yield ("lifetimes", name), f"a {name} may live 5m at most"
@@ -233,16 +245,16 @@ def _lookalikes(form: WorkspaceForm) -> Iterator[Problem]:
     for section in ("people", "agents", "destinations", "classes"):
         seen = {name: name for name in (DEFAULT_CLASSES if section == "classes" else ())}
         for name in getattr(form, section):
-            other = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+            other = seen.setdefault(name.casefold(), name)
             if other != name:
-                message = f"{name!r} and {other!r} differ only by case or look; keep one"
+                message = f"{name!r} and {other!r} differ only by case; keep one"
                 yield (section, name), message
 
 
 def _destination_problems(form: WorkspaceForm) -> Iterator[Problem]:
     labels = {**DEFAULT_CLASSES, **form.classes}
     for name, one in form.destinations.items():
-        if problem := _url_problem(one):
+        if problem := _url_problem(one.url, one.audience):
             yield ("destinations", name, "url"), problem
         for index, label in enumerate(one.ceiling):
             if label not in labels:
@@ -258,27 +270,42 @@ def _destination_problems(form: WorkspaceForm) -> Iterator[Problem]:
             yield ("chat_model",), message
 
 
-def _url_problem(one: DestinationForm) -> str | None:
-    scheme = _SCHEME.fullmatch(one.url)
+def _url_problem(url: str | None, audience: Audience) -> str | None:
+    if url is None:  # a vendor's tool, or the developer's own uploader, sends there
+        return None
+    scheme = _SCHEME.fullmatch(url)
     if scheme is None:
         return 'expected "file:FOLDER", or another fsspec URL'
-    if scheme[1] == "vendor" and one.audience is not Audience.VENDOR:
-        return f'audience {one.audience.value!r} needs a url: "file:FOLDER" or an fsspec URL'
+    if scheme[1] == "vendor" and audience is not Audience.VENDOR:
+        return f'audience {audience.value!r} needs a url ("file:FOLDER" or an fsspec URL), or none'
     if scheme[1] == "file":
         no_folder = not scheme[2].strip("/") or re.match("//(?!/)", scheme[2])
         return 'expected a folder, as in "file:out/team"' if no_folder else None
-    if holds_secret(one.url):  # S16
+    if scheme[1] in _LOCAL and not scheme[2].removeprefix("//").startswith("/"):
+        return 'is a relative folder; write it as "file:FOLDER"'
+    if _has_dots(url):
+        return _DOTS
+    if holds_secret(url):  # S16
         return "holds a user, password or token; keep it in the environment of the export broker"
     return None
 
 
-def _overlaps(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
+def _has_dots(url: str) -> bool:
+    return not {".", ".."}.isdisjoint(re.split(r"[/:\\]", unquote(url)))
+
+
+def _overlaps(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> Iterator[Problem]:
     """What is put into one place must not arrive in another: a draft on the public site, say."""
     seen: dict[str, str] = {}
-    own = {name: _place(str(getattr(form, name)).removeprefix("sqlite:"), root)
-           for name in ("store", "ledger", "log_key", "signers")}  # fmt: skip
+    own = {}
+    for key in ("store", "ledger", "log_key", "signers"):
+        value = settings.get(key) or str(getattr(form, key))
+        file = value.removeprefix("sqlite:") if key == "ledger" else value
+        called = key if key not in settings else f"AGENTGUARD_{key.upper()}"
+        is_url = key == "store" or (key == "ledger" and file == value)
+        own[called] = _place(file, root) if is_url else _local_place(file, root)
     for name, one in form.destinations.items():
-        place = None if one.url == "vendor:" else _place(one.url, root)
+        place = _place(one.url, root) if one.url is not None else None
         if place is None:
             continue
         for other, taken in seen.items():
@@ -293,12 +320,29 @@ def _overlaps(form: WorkspaceForm, root: Path) -> Iterator[Problem]:
 
 
 def _place(url: str, root: Path) -> str | None:
-    """Where a URL or path leads, so that two can be compared; None where it is no place."""
-    scheme = _SCHEME.fullmatch(url)
-    if scheme is None or scheme[1] in ("file", "local"):
-        path = url if scheme is None else scheme[2].removeprefix("//")
-        return os.path.realpath(root / path)
-    return f"{scheme[1]}:{scheme[2]}".rstrip("/") if scheme[1] != "vendor" else None
+    """Where a URL or path leads, so that two can be compared; None where it is no place.
+
+    Two spellings of one place compare equal. So may two places that differ only by scheme or case:
+    several schemes lead to one service (s3 and s3a, gs and gcs, hdfs and webhdfs).
+    """
+    target = url.rsplit("::", 1)[-1]  # fsspec puts what it is given into the last link of a chain
+    scheme = re.fullmatch("([A-Za-z][A-Za-z0-9+.-]*):(.*)", target)
+    name = scheme[1].lower() if scheme is not None else "file"
+    rest = scheme[2] if scheme is not None else target
+    if name == "vendor":
+        return None
+    if name in _LOCAL:
+        return _local_place(rest.removeprefix("//") if scheme is not None else rest, root)
+    host, _, path = unquote(re.split("[?#]", rest)[0]).lstrip("/").partition("/")
+    before, at, behind = host.rpartition("@")
+    host = before if at and name in _AZURE else behind
+    path = posixpath.normpath("/" + path.strip("/"))
+    return f"remote:{re.sub(_OWN_PORT, '', host)}{path}".casefold().rstrip("/")
+
+
+def _local_place(path: str, root: Path) -> str:
+    real = os.path.realpath(os.path.abspath(root / path))
+    return "/" + real.lstrip("/").casefold()  # POSIX keeps two leading slashes
 
 
 def _within(inner: str, outer: str) -> bool:
@@ -316,7 +360,10 @@ def storage_problem(name: str, value: str) -> str | None:
     """Why a `ledger` or `store` can't be used, None if it can."""
     if name == "store":
         bare = _SCHEME.fullmatch(value) and "://" not in value and not value.startswith("file:")
-        return "expected a folder, or an fsspec URL with ://" if bare else None
+        if bare:
+            return "expected a folder, or an fsspec URL with ://"
+        is_remote = "://" in value and not value.startswith("file:")
+        return _DOTS if is_remote and _has_dots(value) else None
     file = value.removeprefix("sqlite:")
     on_disk = file not in (value, "") and not file.startswith("//") and ":memory:" not in file
     if on_disk:

@@ -6,7 +6,9 @@ never URLs, which may hold a secret (S16).
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from agentguard.config.file import ConfigFile, near
+from agentguard.config.file import ConfigFile
 from agentguard.config.schema import (
     DEFAULT_CLASSES,
     MAX_RIGHT,
@@ -23,11 +25,15 @@ from agentguard.config.schema import (
     storage_problem,
 )
 from agentguard.errors import ConfigError
-from agentguard.model import Agent, Destination, Person, Sensitivity
+from agentguard.model import Agent, Audience, Destination, Person, Sensitivity
 
 _SETTINGS = ("config", "ledger", "store", "log_key", "signers")
 _VARIABLES = {f"AGENTGUARD_{name.upper()}": name for name in _SETTINGS}
-_READ_ELSEWHERE = ("AGENTGUARD_VECTORS", "AGENTGUARD_PASSPHRASE")
+_OWN = (*_SETTINGS, "passphrase")  # the environment of a cluster holds others: AGENTGUARD_PORT
+_URL_OF_NONE: Mapping[Audience, str] = MappingProxyType({Audience.VENDOR: "vendor:"})
+_NEAR = 0.8  # of 1; how much a misspelt name has in common with one of ours
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,15 +128,26 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> W
 def _settings(environ: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in environ.items():
-        elsewhere = name in _READ_ELSEWHERE or name.startswith("AGENTGUARD_DB_")
-        if elsewhere or not name.startswith("AGENTGUARD_"):
-            continue
         if name not in _VARIABLES:
-            raise ConfigError(f"unknown environment variable {name!r}{near(name, _VARIABLES)}")
+            _warn_of_near_miss(name)
+            continue
         if not value or not value.isprintable():
             raise ConfigError(f"{name}: expected one line of visible text; set it or unset it")
         found[_VARIABLES[name]] = value
     return found
+
+
+def _warn_of_near_miss(name: str) -> None:
+    """Other variables are not judged: Kubernetes sets some for a Service named agentguard."""
+    prefix, _, own = name[:200].lower().partition("_")
+    if prefix != "agentguard" or name == "AGENTGUARD_PASSPHRASE":
+        return
+    for known in difflib.get_close_matches(own, _OWN, n=1, cutoff=_NEAR):
+        _log.warning(
+            "the environment variable %s is not read; did you mean AGENTGUARD_%s?",
+            ascii(name)[1:-1],
+            known.upper(),
+        )
 
 
 def _nearest(start: Path) -> ConfigFile:
@@ -145,10 +162,10 @@ def _nearest(start: Path) -> ConfigFile:
 
 
 def _workspace(source: ConfigFile, settings: Mapping[str, str]) -> Workspace:
-    form, root = form_of(source), source.file.parent
     for name in {"ledger", "store"} & settings.keys():
         if problem := storage_problem(name, settings[name]):
             raise ConfigError(f"AGENTGUARD_{name.upper()}: {problem}")
+    form, root = form_of(source, settings), source.file.parent
 
     def chosen(name: str) -> str:
         return str(settings.get(name) or getattr(form, name))
@@ -160,7 +177,7 @@ def _workspace(source: ConfigFile, settings: Mapping[str, str]) -> Workspace:
     destinations = {
         k: Destination(
             id=k,
-            url=_url(v.url, root),
+            url=_url(v.url, root) if v.url is not None else _URL_OF_NONE.get(v.audience, ""),
             audience=v.audience,
             environment=v.environment,
             ceiling=frozenset(v.ceiling),

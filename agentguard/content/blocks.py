@@ -60,6 +60,15 @@ def media_in(content: Any, *, max_bytes: int) -> Iterator[bytes]:
             raise AssetError("the tool returned a media block that is not base64") from None
 
 
+def without_media(content: Any) -> Any:
+    """What is left of a tool's content once `media_in` took its media."""
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return None
+    if not is_blocks(content):
+        return content
+    return [block for block in content if not is_media(block)]
+
+
 def text_in(content: Any) -> str:
     """The text of a tool's content; whatever is no text or media is written as JSON."""
     if isinstance(content, str):

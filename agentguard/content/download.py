@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from agentguard.errors import AssetError
@@ -140,22 +140,41 @@ def _target(url: str, hosts: frozenset[str]) -> _Target:
     return _Target(secure=secure, host=host, port=port or usual, path=tail)
 
 
-def _resolved(host: str, port: int) -> Address:
+def _looked_up(host: str, port: int, timeout_s: float) -> list[Any]:
+    """The addresses of a host. A look-up can't be cut, so it is left alone when its time is over.
+
+    Raises:
+        AssetError: no address.
+        TimeoutError: nobody answered in time.
+    """
+    found: list[Any] = []
+
+    def look_up() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+    thread = threading.Thread(target=look_up, name="agentguard-look-up", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise TimeoutError(host)
+    if not found:
+        raise AssetError(f"{host} has no address")
+    return list(found)
+
+
+def _resolved(host: str, port: int, timeout_s: float) -> Address:
     """The one address to connect to: resolved once, so that a second answer can't replace it.
 
     Raises:
+        TimeoutError: it took longer than `timeout_s` seconds.
         AssetError: no address, or any that is not public (loopback for a listed loopback host).
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise AssetError(f"{host} has no address") from None
+    found = _looked_up(host, port, timeout_s)
     addresses: list[Address] = [(family, (str(place[0]), port)) for family, _, _, _, place in found]
     for _, (address, _) in addresses:
         if not (_is_loopback(address) if host in _LOOPBACK else _is_public(address)):
             raise AssetError(f"{host} has an address inside a private network")
-    if not addresses:
-        raise AssetError(f"{host} has no address")
     return addresses[0]
 
 
@@ -187,7 +206,7 @@ def _connected(
     wanted: _Target, *, idle_s: float, total_s: float
 ) -> Iterator[http.client.HTTPConnection]:
     """A connection to the resolved address, which is cut when its time is over."""
-    family, place = _resolved(wanted.host, wanted.port)
+    family, place = _resolved(wanted.host, wanted.port, idle_s)
     connection = http.client.HTTPConnection(wanted.host, wanted.port, timeout=idle_s)
     connection.default_port = 443 if wanted.secure else 80  # signed URLs sign the Host header
     held: list[socket.socket] = [socket.socket(family, socket.SOCK_STREAM)]

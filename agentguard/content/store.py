@@ -26,8 +26,17 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
-from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
+from agentguard.content.formats.identify import (
+    FileText,
+    Format,
+    Limits,
+    MediaRefused,
+    inspect,
+    read_text,
+)
+from agentguard.durable_files import flush, flush_file, flush_folder, make_folders
 from agentguard.errors import AssetError
 
 _CHUNK = 1 << 20
@@ -42,12 +51,17 @@ def asset_id(sha256: str) -> str:
 class Store:
     """Asset bytes by SHA-256 on any fsspec file system.
 
+    In a local folder they are on the disk, under their names, before `add` returns: a row of the
+    ledger never names bytes that a power cut took. Another file system keeps what it acknowledges
+    as well as it does.
+
     Args:
         url: a folder or fsspec URL, e.g. `.agentguard/assets` or `s3://bucket/assets`.
     """
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._local = isinstance(self._fs, LocalFileSystem)
 
     def add(self, file: BinaryIO) -> tuple[str, int]:
         """Copy bytes in; returns (SHA-256, size). Known bytes are not written twice.
@@ -68,15 +82,32 @@ class Store:
             raise AssetError(f"the asset store can't be written: {_why(error)}") from error
 
     def _add(self, file: BinaryIO, incoming: str) -> tuple[str, int]:
-        self._fs.makedirs(f"{self._root}/incoming", exist_ok=True)
+        self._make_folder(f"{self._root}/incoming")
         with self._fs.open(incoming, "wb") as target:
             sha256, size = _copy(file, target)
+            if self._local:
+                target.flush()
+                flush(target.fileno())
         final = self._place(sha256)
+        folder = final.rsplit("/", 1)[0]
         if self._holds(final, sha256):
-            return sha256, size
-        self._fs.makedirs(final.rsplit("/", 1)[0], exist_ok=True)
-        self._fs.mv(incoming, final)
+            if self._local:  # whoever wrote it may have died before it was on the disk
+                flush_file(final)
+        else:
+            self._make_folder(folder)
+            if self._local:
+                os.replace(incoming, final)
+            else:
+                self._fs.mv(incoming, final)
+        if self._local:
+            flush_folder(folder)
         return sha256, size
+
+    def _make_folder(self, path: str) -> None:
+        if self._local:
+            make_folders(path)
+        else:
+            self._fs.makedirs(path, exist_ok=True)
 
     def _holds(self, place: str, sha256: str) -> bool:
         """Whether the bytes are there already; what was swapped or cut off is written again."""
@@ -105,6 +136,19 @@ class Store:
                 " changed them: import the asset again and look into the store"
             )
         return size
+
+    def words(self, sha256: str) -> FileText:
+        """What is written in an asset beside its picture and sound (I7).
+
+        Raises:
+            AssetError: see `fetch`.
+        """
+        try:
+            with tempfile.TemporaryFile() as copy:
+                self.fetch(sha256, copy)
+                return read_text(copy)
+        except OSError as error:
+            raise AssetError(f"{asset_id(sha256)} can't be read: {_why(error)}") from error
 
     def _place(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"
@@ -265,6 +309,12 @@ class Scratch:
     def take_bytes(self, data: bytes) -> tuple[str, int, Format]:
         """Take bytes that a tool returned (a content block or artifact) into the store."""
         return take_in(self._store, io.BytesIO(data), limits=self.limits)
+
+    def holds(self, path: str) -> bool:
+        """Whether a path, wherever its links lead, is in this folder."""
+        if self._made is None:
+            return False
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._made[0]))
 
     def conceal(self, text: str, shown: Callable[[str], str]) -> str:
         """A text without paths of this folder: each becomes what `shown` says of its name.

@@ -87,7 +87,11 @@ class Broker:
         parcel = Parcel(
             key=key, sha256=sha256, name=f"{sha256[:20]}{extension}", data=data, texts=texts
         )
-        location = self._adapter(destination).put(parcel)
+        adapter = self._adapter(destination)
+        try:
+            location = adapter.put(parcel)
+        except AssetError as error:  # not of the checks above: it may have been sent
+            raise DestinationError(f"{destination}: {error}", outcome_unknown=True) from error
         return Receipt(destination=destination, location=location, sha256=sha256)
 
     def digest(self, destination: str) -> str | None:

@@ -19,6 +19,7 @@ from typing import Protocol
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from agentguard.durable_files import flush, flush_file, flush_folder, flush_names, make_folders
 from agentguard.errors import DestinationError
 from agentguard.model import Destination
 
@@ -95,7 +96,10 @@ class Folder:
         slips[f"{location}.{parcel.key[:12]}.txt"] = _slip(parcel.key, parcel.sha256)
         written: list[str] = []
         with self._refusals(written):
-            self._fs.makedirs(self._root, exist_ok=True)
+            if isinstance(self._fs, LocalFileSystem):
+                make_folders(self._root)
+            else:
+                self._fs.makedirs(self._root, exist_ok=True)
             for path, data in slips.items():
                 if self._create(path, data):
                     written.append(path)
@@ -171,6 +175,10 @@ class Folder:
                 f"{self._id} already holds other bytes under {path.rsplit('/', 1)[-1]}",
                 outcome_unknown=False,
             )
+        if isinstance(self._fs, LocalFileSystem):
+            with _is_there():  # whoever wrote it may have died before it was on the disk
+                flush_file(path)
+                flush_folder(self._root)
         return False
 
 
@@ -183,17 +191,24 @@ def _create_local(path: str, data: bytes) -> None:
             with open(partial, "xb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                flush(file.fileno())
             _link(partial, path)
         finally:
             with suppress(OSError):
                 os.unlink(partial)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:  # I8: it is there, whatever the reason why that is not on the disk
-            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+        with _is_there():
+            flush_names(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _is_there() -> Iterator[None]:
+    """I8: a file is in its place, whatever the reason why it is not on the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
 
 def _link(partial: str, path: str) -> None:
@@ -207,12 +222,22 @@ def _link(partial: str, path: str) -> None:
         os.rename(partial, path)  # a file system without links
 
 
+def no_url(destination: Destination) -> str:
+    """Says why `export_asset` can't send to a destination without a URL, and what to do."""
+    return (
+        f"{destination.id} has no url, so export_asset can't send there; call the tool that does,"
+        f' or an operator adds url = "file:FOLDER" to [destinations.{destination.id}]'
+    )
+
+
 def adapter_for(destination: Destination) -> Adapter:
     """The adapter for a Destination's URL.
 
     Raises:
         DestinationError: no adapter knows this kind of URL; nothing was sent.
     """
+    if not destination.url:
+        raise DestinationError(no_url(destination), outcome_unknown=False)
     scheme = destination.url.split(":", 1)[0]
     if scheme == "vendor":
         raise DestinationError(

@@ -78,6 +78,7 @@ class Job:
         self._owed: list[tuple[Request, Outcome, str]] = []
         self._outer: Job | None = None
         self.is_left = False
+        self.is_leaving = False
 
     def config(
         self, base: RunnableConfig | None = None, *, thread_id: str | None = None
@@ -237,6 +238,7 @@ class Job:
                 _current.set(self._outer)
 
     def _leave(self, *, clean: bool, reason: str) -> None:
+        self.is_leaving = True
         self._credentials.clear()
         try:
             with contextlib.suppress(LedgerUnavailable):  # what stays owed is unknown from now on
@@ -363,6 +365,11 @@ class Jobs:
         """Whether a job is open in this process."""
         return job in self._held
 
+    @property
+    def any_held(self) -> bool:
+        """Whether this process holds an open job."""
+        return bool(self._held)
+
     def _of_entry(self, given: object) -> Job:
         if type(given) is not Entry:
             raise JobError(
@@ -420,7 +427,8 @@ class Jobs:
         for job in held:
             try:
                 if not job.renew(leased=job.id in leased):
-                    _log.error("the lease on %s is lost; its calls are refused", job.id)
+                    if not job.is_leaving:
+                        _log.error("the lease on %s is lost; its calls are refused", job.id)
                     self.drop(job)
             except AgentGuardError as error:
                 _log.warning("the lease on %s could not be renewed: %s", job.id, error)

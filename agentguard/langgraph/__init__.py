@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentguard.langgraph import known
 from agentguard.langgraph.protect_graph import protect
 
 if TYPE_CHECKING:
     from agentguard.langgraph.middleware import GuardMiddleware
 
-__all__ = ["GuardMiddleware", "protect"]
+__all__ = ["GuardMiddleware", "known", "protect"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,24 +7,34 @@ interrupt only notifies: an answer counts when the ledger holds it, signed (DESI
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
 from agentguard.calls.authorize import Waiting
+from agentguard.content.store import Store
+from agentguard.content.text.sanitize import clean
+from agentguard.content.text.scan import without_data
+from agentguard.errors import AssetError
+
+_MOST_WORDS = 1_000
 
 DECISIONS = ("approve", "reject")
 
 
-def approval_payload(waiting: Waiting, *, call_id: str, note: str | None) -> dict[str, Any]:
+def approval_payload(
+    waiting: Waiting, *, call_id: str, note: str | None, store: Store
+) -> dict[str, Any]:
     """The value of `interrupt()` for a call that waits for people.
 
     Args:
         call_id: the tool call's id.
+        store: where its assets are; the words in them are shown, too.
         note: why it asks again, after a resume that brought no approval.
     """
     shown = waiting.shown
     arguments = dict(shown["args"])
-    description = _description(waiting, shown, note)
+    description = _description(waiting, shown, note, store)
     action = {"name": shown["tool"], "args": arguments, "arguments": arguments,
               "description": description}  # fmt: skip
     needs = waiting.decision.needs
@@ -53,17 +63,46 @@ def approval_payload(waiting: Waiting, *, call_id: str, note: str | None) -> dic
     }  # fmt: skip
 
 
-def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None) -> str:
+def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, store: Store) -> str:
     where = f" to {shown['destination']}" if shown["destination"] else ""
     assets = ", ".join(asset["asset"] for asset in shown["assets"]) or "a text"
     labels = sorted({label for asset in shown["assets"] for label in asset["labels"]})
     lines = [f"{shown['agent']} wants to {shown['tool']} {assets}{where}."]
     if labels:
         lines.append(f"Class: {' + '.join(labels)}.")
+    lines += _words(shown, store)
     lines.append(f"Asked because: {waiting.decision.reason}")
+    lines += [
+        f"Finding: {one['tool']} found something wrong with {one['reviewed']}"
+        + (f", which {one['asset']} was made from." if one["reviewed"] != one["asset"] else ".")
+        for one in shown.get("findings", ())
+    ]
+    if shown.get("made_when_run"):
+        lines.append(f"Made when it runs, by the tool: {', '.join(shown['made_when_run'])}.")
     if waiting.decision.needs is not None:
         lines.append(f"Missing: {waiting.decision.needs}.")
     lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")
     if note:
         lines.append(note)
     return "\n".join(lines)
+
+
+def _words(shown: Mapping[str, Any], store: Store) -> list[str]:
+    """What is written in each file, cut.
+
+    Some clients render HTML and Markdown of a description: no mark in it stays one.
+    """
+    lines = []
+    for sha256, asset in {one["sha256"]: one["asset"] for one in shown["assets"]}.items():
+        try:
+            text = without_data(store.words(sha256).text)
+        except AssetError as error:
+            text = str(error)
+        kept = clean(text[: 4 * _MOST_WORDS])[:_MOST_WORDS]
+        cut = f" (and {len(text) - _MOST_WORDS} more characters)" if text[_MOST_WORDS:] else ""
+        if kept:
+            line = html.escape(" / ".join(kept.split("\n")))
+            lines.append(
+                f"Also in {asset}: {line.replace('[', '&#91;').replace('`', '&#96;')}{cut}"
+            )
+    return lines

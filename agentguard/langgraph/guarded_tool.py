@@ -18,15 +18,17 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
+from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.request import Call
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.invocation import Incoming, Seat, current
-from agentguard.langgraph.nested_agents import unguarded_inside
+from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import Agents, Gate, authorize_inline, make_call
+from agentguard.langgraph.unguarded_runs import announced
 
 
 def guarded(
@@ -42,16 +44,18 @@ def guarded(
         BindingError: the tool is not bound, bound as another tool, or runs unguarded agents.
     """
     known = seat_of(tool)
-    original = known.tool if known is not None else tool
-    bound = guard.bound_for(original)
-    inside = unguarded_inside(original, seat_of)
+    given = known.tool if known is not None else tool
+    bound = guard.bound_for(given)
+    original = bound.runs(given)
+    inside = unguarded_inside(guard, original)
     if inside:
         raise BindingError(
-            f"{tool.name} runs agents whose tools are not guarded ({'; '.join(inside)}); give each"
-            " of them GuardMiddleware in its own middleware, or guarded tools only"
+            f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
+            " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
     seat = Seat(guard, original, bound, agents=agents, gate=gate)
-    update: dict[str, Any] = {"args_schema": bound.args_schema}
+    shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
+    update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
         function = getattr(original, name, None)
         if function is not None:
@@ -64,7 +68,7 @@ def guarded(
 
 def seat_of(tool: object) -> Seat | None:
     """The Seat of a guarded tool, None for any other object."""
-    guards = getattr(type(tool), _GUARDS, False)
+    guards = getattr(type(tool), GUARDS, False)
     seat = getattr(tool, "__dict__", {}).get(_SEAT)
     return seat if guards and isinstance(seat, Seat) else None
 
@@ -81,7 +85,8 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             return unreadable
         token = current.set(incoming)
         try:
-            return base.run(self, tool_input, *args, **kwargs)
+            with announced(self.name):
+                return base.run(self, tool_input, *args, **kwargs)
         finally:
             current.reset(token)
 
@@ -93,7 +98,8 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             return unreadable
         token = current.set(incoming)
         try:
-            return await base.arun(self, tool_input, *args, **kwargs)
+            with announced(self.name):
+                return await base.arun(self, tool_input, *args, **kwargs)
         finally:
             current.reset(token)
 
@@ -134,8 +140,8 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
         "__doc__": base.__doc__,
-        "__annotations__": {_GUARDS: typing.ClassVar[bool]},
-        _GUARDS: True,
+        "__annotations__": {GUARDS: typing.ClassVar[bool]},
+        GUARDS: True,
         "run": functools.update_wrapper(run, base.run),
         "arun": functools.update_wrapper(arun, base.arun),
         "_run": _wrapped(_run, base._run),
@@ -163,7 +169,6 @@ def _seated(tool: BaseTool) -> Seat:
 
 
 _SEAT = "_agentguard_seat"
-_GUARDS = "_agentguard_guards"
 
 _ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,14 +19,28 @@ from pydantic import ValidationError
 
 from agentguard.bindings.argument_paths import jsonable
 from agentguard.bindings.bound import Bound
+from agentguard.calls.authorize import in_a_line, ledger_refusal, log_refusal
 from agentguard.calls.claim import Claim, Replay, claimed
-from agentguard.calls.outputs import Collected, clean, private_left_out
+from agentguard.calls.outputs import Collected, clean, private_left_out, require_taken
 from agentguard.calls.request import Call, Refused, freeze
+from agentguard.content.text.loggable import loggable
+from agentguard.content.text.sanitize import MAX_KEPT
 from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.results import MESSAGES, are_messages, own_part, said, storable
+from agentguard.langgraph.detached import detached, quiet_arguments
+from agentguard.langgraph.results import (
+    MESSAGES,
+    are_messages,
+    cleaned,
+    cleaned_command,
+    own_part,
+    said,
+    storable,
+)
 from agentguard.langgraph.runtime import Agents, Gate, agent_for, make_call
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,22 +174,54 @@ class Seat:
         except Refused as refusal:
             if call is not None:
                 self.guard.gate.record_refusal(call, refusal)
+            else:
+                self._log_refusal(incoming, "", refusal, refusal.reason)
             return refusal.reason
-        except LedgerError:
-            return "the ledger is unavailable, so nothing was done; try again later"
+        except LedgerError as error:  # a tamper alarm was logged as an error where it was found
+            told = ledger_refusal(error)
+            self._log_refusal(incoming, call.job.id if call is not None else "", told, str(error))
+            return told.reason
+
+    def _log_refusal(self, incoming: Incoming, job: str, refusal: Refused, why: str) -> None:
+        thread = str(incoming.configurable.get("thread_id", ""))
+        log_refusal(self.tool.name, self.agent, job, thread, (refusal.policy,), why)
 
     def arguments(
         self, claim: Claim, incoming: Incoming, kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the original tool runs with: its own schema over the filled arguments."""
+        if self.media:
+            pauses = self.bound.binding.interrupts
+            quiet = functools.partial(quiet_arguments, configs=self._filled, pauses=pauses)
+            incoming = dataclasses.replace(incoming, injected=quiet(incoming.injected))
+            kwargs = quiet(kwargs)
         given = {**claim.arguments, **incoming.injected}
         args, parsed = _upstream.to_arguments(self.tool, given, incoming.call_id)
         parsed.update(self._read_once(claim, incoming, parsed))
+        self._require_decided(claim, args, parsed)
         passed = {k: v for k, v in kwargs.items() if k not in self.bound.args_names}
         passed = {k: v for k, v in passed.items() if k not in incoming.injected}
         filled = {k: kwargs[k] for k in self._filled if k in kwargs}
         claim.started = True  # from here on the body may have had its effect
         return args, {**passed, **parsed, **filled}
+
+    def _require_decided(
+        self, claim: Claim, args: tuple[Any, ...], parsed: Mapping[str, Any]
+    ) -> None:
+        """What runs is what was decided on, whatever the tool's validators make of it (I7).
+
+        Raises:
+            ToolException: naming what they change; the body was not entered.
+        """
+        if not self.media:
+            return
+        runs = dict(zip(claim.arguments, args, strict=False)) | dict(parsed)
+        changed = self.bound.changed(claim.arguments, runs)
+        if changed:
+            raise ToolException(
+                f"its own schema makes something else of {', '.join(changed)} than what was"
+                " decided on, so it did not run; give the value as the schema leaves it"
+            )
 
     def _read_once(
         self, claim: Claim, incoming: Incoming, twice: Mapping[str, Any]
@@ -214,14 +263,14 @@ class Seat:
             # The body ran; with an effect outside, it may have happened.
             claim.unknown = self.bound.releases
             return self.fail(claim, str(error))
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             # A hostile result may be of any shape; what the body did is done.
             claim.unknown = self.bound.releases
-            return self.fail(claim, "its result has a shape that can't be taken in")
+            return self.fail(claim, "its result has a shape that can't be taken in", error)
         try:
             text = self.guard.execution.executed(claim, taken.collected, updates=taken.updates)
-        except LedgerError:
-            return self._unrecorded(claim)
+        except LedgerError as error:
+            return self._unrecorded(claim, error)
         return taken.told(text)
 
     def _take_in(self, claim: Claim, result: Any) -> _Taken:
@@ -236,13 +285,19 @@ class Seat:
             collected, None, lambda text: self._content(text, made) if self.media else result
         )
 
-    def fail(self, claim: Claim, reason: str) -> Any:
-        """Record a failure and return it as an error message."""
+    def fail(self, claim: Claim, reason: str, error: Exception | None = None) -> Any:
+        """Record a failure and return it as an error message.
+
+        Args:
+            reason: what the model may read.
+            error: what was raised; the developer's log gets it with its traceback.
+        """
         text = f"{self.tool.name} failed: {reason}"
+        self._log_failure(claim, reason, error)
         try:
             text = self.guard.execution.failed(claim, text)
-        except LedgerError:
-            return self._unrecorded(claim)
+        except LedgerError as unrecorded:
+            return self._unrecorded(claim, unrecorded)
         return self.refusal(text, claim.call.call_id)
 
     def refusal(self, text: str, call_id: str | None) -> Any:
@@ -274,6 +329,8 @@ class Seat:
         answer: list[Any] = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(claimed(claim))
+            if self.media:  # others touch none, and may need the caller's run, as `task` does
+                stack.enter_context(detached(pauses=self.bound.binding.interrupts))
             try:
                 yield answer
             except GraphBubbleUp as error:
@@ -287,6 +344,12 @@ class Seat:
                     claim.unknown = True
                     answer.append(self.fail(claim, _PAUSED))
                     return
+                try:
+                    self._clean_bubble(claim, error)
+                except AssetError as refusal:
+                    claim.unknown = True
+                    answer.append(self.fail(claim, str(refusal), error))
+                    return
                 self._paused(claim)
                 raise
             except Exception as error:  # GraphBubbleUp, an Exception too, was re-raised above
@@ -294,17 +357,35 @@ class Seat:
                     self._paused(claim)
                     raise
                 # A vendor that failed made nothing that could be released: it failed.
-                claim.unknown = (
-                    claim.started and self.bound.releases and not _is_known_not_done(error)
-                )
+                known = claim.is_known_not_done(error)
+                claim.unknown = claim.started and self.bound.releases and not known
                 text = self._error_text(claim, error)
-                answer.append(self.fail(claim, text))
+                answer.append(self.fail(claim, text, error))
                 if not self.media:
                     raise
             except BaseException:  # cancelled or interrupted after the claim: never `failed` (I8)
                 claim.unknown = True
                 self._stopped(claim, "was stopped while it ran")
                 raise
+
+    def _clean_bubble(self, claim: Claim, error: GraphBubbleUp) -> None:
+        """What a media tool asks, or routes with, goes into streams and checkpoints: cleaned.
+
+        Raises:
+            AssetError: it holds something that can't be cleaned.
+        """
+        if not self.media or not error.args:
+            return
+        words = functools.partial(_kept, claim)
+        if isinstance(error, ParentCommand):
+            error.args = (cleaned_command(error.args[0], words, messages=True),)
+        elif isinstance(error, GraphInterrupt):
+            error.args = (
+                tuple(
+                    dataclasses.replace(one, value=cleaned(one.value, words))
+                    for one in error.args[0]
+                ),
+            )
 
     def _paused(self, claim: Claim) -> None:
         """The tool paused itself (or routes): the Grant goes back if nothing happened."""
@@ -332,11 +413,13 @@ class Seat:
 
     def _take_in_command(self, claim: Claim, result: Any) -> _Taken:
         call_id = claim.call.call_id
-        own = own_part(result, self.bound.binding, call_id)
+        words = functools.partial(_kept, claim) if self.media else None
+        own = own_part(result, self.bound.binding, call_id, words=words)
         items = list(own.items)
         collected = Collected(text=clean(_text_of(own.content)), made=(), findings=())
         if self.media:  # what it says is cleaned, and its media taken in, as of any other tool
             collected = self.guard.execution.collect(claim, own.content)
+            require_taken(own.beside, collected.made, claim.scratch)
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
 
@@ -363,7 +446,23 @@ class Seat:
             return content, None
         return content
 
-    def _unrecorded(self, claim: Claim) -> Any:
+    def _log_failure(self, claim: Claim, reason: str, error: Exception | None) -> None:
+        place = (self.tool.name, claim.prepared.request.agent, claim.call.job.id)
+        if error is None:
+            _log.warning("%s as %s in job %s failed: %s", *place, in_a_line(reason))
+        elif not claim.started:  # of the tool's schema: its error quotes the arguments
+            _log.error("%s as %s in job %s was not run: %s", *place, type(error).__name__)
+        else:
+            _log.error("%s as %s in job %s raised an exception", *place, exc_info=loggable(error))
+
+    def _unrecorded(self, claim: Claim, error: LedgerError) -> Any:
+        _log.error(
+            "%s ran in job %s, and its outcome could not be recorded: %s; `agentguard reconcile`"
+            " finds out what came of it",
+            self.tool.name,
+            claim.call.job.id,
+            in_a_line(str(error)),
+        )
         return self.refusal(
             f"{self.tool.name} ran, but its outcome could not be recorded; it will be reconciled,"
             " do not repeat it",
@@ -371,18 +470,16 @@ class Seat:
         )
 
 
-def _is_known_not_done(error: Exception) -> bool:
-    """Whether the broker or the destination said that nothing was sent."""
-    if isinstance(error, DestinationError):
-        return not error.outcome_unknown
-    return isinstance(error, AssetError)
-
-
 def _is_decided(value: Any, decided: Any) -> bool:
     try:
         return bool(jsonable(value) == decided)
     except ValueError:  # it has no JSON form
         return False
+
+
+def _kept(claim: Claim, text: str) -> str:
+    """A text of a media tool as the state may hold it: no path of the call, no secret."""
+    return clean(claim.scratch.conceal(text, lambda name: "[file]"), limit=MAX_KEPT)
 
 
 def _text_of(content: list[Any]) -> str:

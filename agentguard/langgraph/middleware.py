@@ -1,8 +1,8 @@
 """`GuardMiddleware`: the same gate for `create_agent` and deep agents.
 
 It adds no graph node: `wrap_tool_call` is the gate (one call per task there, so interrupts are per
-call), `wrap_model_call` shows the model guarded tools only. List it last, so that it judges final
-arguments; over guarded tools it is safe anywhere, since the tool itself claims the Grant.
+call), `wrap_model_call` shows the model guarded tools only. List it last: then it judges final
+arguments, and nothing stands between it and the tool. Behind another wrapper it refuses every call.
 """
 
 from __future__ import annotations
@@ -10,13 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import zip_longest
 from typing import Any
 
-from langchain.agents.middleware import AgentMiddleware, ModelResponse
-from langchain_core.messages import AIMessage, ToolMessage
+try:
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+except ImportError as error:
+    raise ModuleNotFoundError(
+        f'GuardMiddleware needs langchain ({error}): pip install "agentguard[langchain]"',
+        name="langchain",
+    ) from error
+from langchain_core.messages import AIMessage, RemoveMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
+from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from agentguard.calls.request import Call, Refused, sayable
@@ -27,12 +36,24 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.message_media import take_in_media
+from agentguard.langgraph.provider_tools import (
+    require_choice,
+    require_front_end_tool,
+    require_no_provider_tools,
+    require_plain_extras,
+    require_plain_model,
+)
+from agentguard.langgraph.refusal_marks import marked
+from agentguard.langgraph.repair import Repair, Repaired
+from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import (
     agent_for,
     authorize_inline,
     known_agents,
     make_call,
+    refuse,
     refuse_unknown,
+    require_stage,
 )
 from agentguard.model import Stage
 
@@ -62,25 +83,31 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self.tools = []
         self._guard = guard
         self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
-        self._copies: dict[int, tuple[BaseTool, BaseTool]] = {}
+        self._repair = Repair(guard)
+        self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
+        self._request_class = _checked_request(self._checked)
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
         """Authorize one call, wait for people if they are asked, then run the guarded tool."""
         request = _with_own_state(request)
-        tool = self._gate(request)
+        tool = self._gate(request, handler)
         if isinstance(tool, ToolMessage):
-            return tool
-        return handler(request.override(tool=tool))
+            return self._marked(tool, request)
+        return self._marked(handler(request.override(tool=tool)), request)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[..., Awaitable[Any]]
     ) -> Any:
         """See `wrap_tool_call`; both are set, or a synchronous run would skip the gate."""
         request = _with_own_state(request)
-        tool = await asyncio.to_thread(self._gate, request)
+        tool = await asyncio.to_thread(self._gate, request, handler)
         if isinstance(tool, ToolMessage):
-            return tool
-        return await handler(request.override(tool=tool))
+            return self._marked(tool, request)
+        return self._marked(await handler(request.override(tool=tool)), request)
+
+    def _marked(self, result: Any, request: ToolCallRequest) -> Any:
+        thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
+        return marked(result, key=self._guard.message_key, thread=thread)
 
     def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
         """Show the model guarded tools only, and asset ids in place of media in messages.
@@ -98,8 +125,44 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return await asyncio.to_thread(self._response, response)
 
     def _request(self, request: Any) -> Any:
-        messages = self._taken_in(request.messages)
-        return request.override(tools=self._shown(request.tools), messages=messages)
+        messages = self._repaired(request)
+        given = {field.name: getattr(request, field.name) for field in fields(request)}
+        return self._request_class(**{**given, "messages": messages})
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """One field of a request as the model may get it.
+
+        Raises:
+            BindingError: it holds a tool that is not bound, or that the provider runs.
+        """
+        bound = self._guard.bound
+        if name == "tools":
+            return self._shown(value)
+        if name == "tool_choice":
+            require_choice(value, where="tool_choice")
+        elif name == "model_settings":
+            require_no_provider_tools(value, bound, where="model_settings")
+        elif name == "model":
+            require_plain_model(value, bound, get_config().get("configurable", {}))
+        return value
+
+    def _repaired(self, request: Any) -> list[Any]:
+        """What the model may read of a conversation; the state is repaired on the way."""
+        config = get_config()
+        state = _messages(request.state)
+        repaired = self._repair.repaired(state, config, moment="model")
+        if repaired is not None and repaired.lasts:
+            self._write(repaired, config)
+        messages = list(request.messages)
+        if any(one is not other for one, other in zip_longest(messages, state)):
+            # another middleware shortened or redacted what the model reads
+            repaired = self._repair.repaired(messages, config, moment="model")
+        return messages if repaired is None else repaired.messages
+
+    def _write(self, repaired: Repaired, config: RunnableConfig) -> None:
+        """Write the repaired conversation, before the model's answer is added to it."""
+        whole = [RemoveMessage(id=REMOVE_ALL_MESSAGES), *repaired.messages]
+        _upstream.write_channels(config, [*repaired.updates.items(), (MESSAGES, whole)])
 
     def _response(self, response: Any) -> Any:
         if isinstance(response, AIMessage):
@@ -109,8 +172,6 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return response
 
     def _taken_in(self, messages: Sequence[Any]) -> list[Any]:
-        if all(isinstance(message.content, str) for message in messages):
-            return list(messages)
         job: Job | None = None
         configurable = get_config().get("configurable", {})
         with contextlib.suppress(JobError):
@@ -120,8 +181,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         thread = str(configurable.get("thread_id", ""))
         return take_in_media(self._guard, job, messages, owner=agents[name].owner, thread=thread)
 
-    def _shown(self, tools: list[Any]) -> list[BaseTool]:
-        shown = []
+    def _shown(self, tools: Sequence[Any]) -> list[Any]:
+        """The tools as the model may see them: guarded copies, and what a front end runs."""
         names = sorted(tool.name for tool in tools if isinstance(tool, BaseTool))
         unbound = [name for name in names if name not in self._guard.bound]
         if len(unbound) > 1:
@@ -129,42 +190,66 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
                 f"{', '.join(unbound)} are not bound; add a Binding for each (stage=None for tools"
                 " without media or effect), or take them out of this agent"
             )
+        shown: list[Any] = []
         for tool in tools:
-            if not isinstance(tool, BaseTool):
-                kind = tool.get("type") if isinstance(tool, Mapping) else type(tool).__name__
-                raise BindingError(
-                    f"a tool that the model's provider runs ({kind}) never passes the guard;"
-                    " remove it, or bind a tool that does the same"
-                )
-            shown.append(self._copy(tool))
+            if isinstance(tool, BaseTool):
+                require_plain_extras(tool, self._guard.bound)
+                copy, seat = self._copy(tool), seat_of(tool)
+                own = seat is not None and seat.guard is self._guard and seat.agents is self._agents
+                tool = tool if own else copy  # what a middleware changed of ours is for the model
+            else:
+                require_front_end_tool(tool, self._guard.bound)
+            shown.append(tool)
         return shown
 
     def _copy(self, tool: BaseTool) -> BaseTool:
-        """This agent's guarded copy of a tool object; a guarded copy of another seat is redone."""
-        known = self._copies.get(id(tool))
-        if known is None or known[0] is not tool:
-            known = (tool, guarded(self._guard, tool, agents=self._agents))
-            if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
-                self._copies.pop(next(iter(self._copies)), None)
-            self._copies[id(tool)] = known
-        return known[1]
+        """This agent's guarded copy of a tool object; a guarded copy of another seat is redone.
 
-    def _gate(self, request: ToolCallRequest) -> BaseTool | ToolMessage:
+        Raises:
+            BindingError: the tool is not bound, or not what was bound, or of another stage.
+        """
+        fields = dict(vars(tool))
+        known = self._copies.get(id(tool))
+        if known is not None and known[0] is tool and _same(known[1], fields):
+            seat = seat_of(known[2])
+            if seat is not None:  # what the Binding pins may have changed within a field
+                self._guard.bound_for(seat.tool)
+                return known[2]
+        copy = guarded(self._guard, tool, agents=self._agents)
+        seat = seat_of(copy)
+        if seat is not None:
+            require_stage(self._guard, "GuardMiddleware(agent=...)", seat.bound, self._agents)
+        if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
+            self._copies.pop(next(iter(self._copies)), None)
+        self._copies[id(tool)] = (tool, fields, copy)
+        return copy
+
+    def _gate(self, request: ToolCallRequest, handler: Any) -> BaseTool | ToolMessage:
         call = request.tool_call
+        inside = _upstream.inside_of(handler)
+        if inside is None or inside:
+            return self._refusal(request, Refused(_not_innermost(inside), policy="not-innermost"))
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
             configurable = request.runtime.config.get("configurable", {})
             refuse_unknown(self._guard, call["name"], configurable)
-            return _refusal(call, f"there is no tool {sayable(call['name'])} in this agent")
+            return _error(call, f"there is no tool {sayable(call['name'])} in this agent")
         try:
             copy = self._copy(tool)
         except BindingError as error:
-            return _refusal(call, str(error))
+            return self._refusal(request, Refused(str(error), policy="not-bound"))
         seat = seat_of(copy)
         if seat is None:
-            return _refusal(call, f"{tool.name} is not guarded")
+            reason = f"{tool.name} is not guarded"
+            return self._refusal(request, Refused(reason, policy="not-bound"))
         authorize_inline(self._guard, lambda: self._call(seat, request))
         return copy
+
+    def _refusal(self, request: ToolCallRequest, refusal: Refused) -> ToolMessage:
+        agent = self._agents if isinstance(self._agents, str) else None
+        configurable = request.runtime.config.get("configurable", {})
+        refuse(self._guard, request.tool_call["name"], agent, configurable, refusal)
+        return _error(request.tool_call, refusal.reason)
 
     def _call(self, seat: Seat, request: ToolCallRequest) -> Call:
         configurable = request.runtime.config.get("configurable", {})
@@ -181,6 +266,19 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             source=_source(request.state, call_id),
             messages=_messages(request.state),
         )
+
+
+def _checked_request(check: Callable[[str, Any], Any]) -> type[ModelRequest[Any]]:
+    """A class of requests whose fields are checked wherever they are read.
+
+    Whatever a middleware inside the guard makes of one, the model is bound to what is read here.
+    """
+
+    class CheckedRequest(ModelRequest[Any]):
+        def __getattribute__(self, name: str) -> Any:
+            return check(name, super().__getattribute__(name))
+
+    return CheckedRequest
 
 
 def _with_own_state(request: ToolCallRequest) -> ToolCallRequest:
@@ -204,7 +302,24 @@ def _source(state: Any, call_id: str) -> str | None:
     return None
 
 
-def _refusal(call: Mapping[str, Any], text: str) -> ToolMessage:
+def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
     return ToolMessage(
-        content=text, tool_call_id=call["id"] or "", name=call["name"], status="error"
+        content=reason, tool_call_id=call["id"] or "", name=call["name"], status="error"
+    )
+
+
+def _same(fields: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return fields.keys() == now.keys() and all(fields[name] is now[name] for name in fields)
+
+
+def _not_innermost(inside: list[str] | None) -> str:
+    if inside is None:
+        return (
+            "refused: GuardMiddleware doesn't know what it would call, so it can't say what would"
+            " run; give it to create_agent(middleware=[...]), as the last in the list"
+        )
+    names = ", ".join(inside)
+    return (
+        f"refused: list GuardMiddleware last: {names} runs inside it and could change what was"
+        f" decided on. Move {names} in front of it, in create_agent(middleware=[...])"
     )

@@ -1,101 +1,628 @@
-"""Agents inside a tool or a graph: what they run must be guarded as well (I5).
+"""What a node or a tool can reach: unguarded tools are refused when the graph is built (I5).
 
-The `task` tool of a deep agent runs whole agents, each with a ToolNode of its own: a gate in front
-of `task` is none in front of those. What can be reached from a tool's function is looked through;
-an agent that it finds elsewhere (a global, the network) is ordinary code, as README says.
+The walk keeps no list of shapes. `gc.get_referents` knows what any object holds; functions are the
+exception, since it would lead through their `__globals__` to the whole process: of a function the
+closure, the defaults and the globals and imports *named in its code* are followed. The belt
+(`unguarded_runs`) stops at run time what no walk can see, such as a name that is computed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import dis
 import functools
-import inspect
+import gc
+import importlib
+import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+import sysconfig
+import threading
+import types
+import weakref
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.runnables import RunnableLambda, RunnableSequence
-from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
+from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
-from agentguard.langgraph import upstream as _upstream
+from agentguard.errors import BindingError
+from agentguard.langgraph import upstream
 
-_MOST = 10_000
+if TYPE_CHECKING:
+    from agentguard.bindings.bound import Bound
+    from agentguard.guard import Guard
+
+MOST_OBJECTS = 200_000
+"""A node that reaches more objects than this can't be searched, and is refused."""
+
+LIBRARIES = sys.stdlib_module_names | {
+    "agentguard", "annotated_types", "anyio", "attr", "attrs", "cedarpy", "certifi", "cffi",
+    "charset_normalizer", "click", "cryptography", "detect_secrets", "fsspec", "h11", "httpcore",
+    "httpx", "idna", "jsonpatch", "jsonpointer", "jsonschema", "jsonschema_specifications",
+    "langchain", "langchain_core", "langchain_protocol", "langgraph", "langgraph_sdk", "langsmith",
+    "markdown_it", "mdurl", "orjson", "ormsgpack", "packaging", "psycopg", "psycopg_binary",
+    "psycopg_pool", "pydantic", "pydantic_core", "pygments", "referencing", "requests",
+    "requests_toolbelt", "rfc8785", "rich", "rpds", "shellingham", "sniffio", "tenacity", "typer",
+    "typing_extensions", "typing_inspection", "urllib3", "uuid_utils", "websockets", "xxhash",
+    "yaml", "zstandard",
+}  # fmt: skip
+"""The packages that agentguard itself depends on. Any other one, installed or not, is the user's:
+their classes, globals and modules are looked into."""
+
+# A coroutine leads, through its task and the event loop, to the locals of the whole process.
+_PLAIN = frozenset({
+    str, bytes, bytearray, int, float, complex, bool, type(None), type(...), range, slice,
+    types.CodeType, types.CoroutineType, types.FrameType, types.TracebackType,
+    types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+})  # fmt: skip
+_SCHEMAS = frozenset({
+    "__pydantic_core_schema__", "__pydantic_serializer__", "__pydantic_validator__",
+    "__pydantic_parent_namespace__", "__signature__", "__annotations__",
+})  # fmt: skip
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
+_MAKERS = frozenset({"__init__", "__new__", "__post_init__"})
+_LANGCHAIN = ("langchain", "langchain_core", "langgraph")
+_LOOKS_UP = frozenset({"globals", "vars", "getattr", "locals", "__dict__", "import_module"})
 
 
-def unguarded_inside(tool: BaseTool, is_guarded: Any) -> list[str]:
-    """The tools that agents inside a tool run past the guard, as `agent: tool, tool`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unguarded:
+    """Tools that would run past the guard.
 
     Args:
-        is_guarded: says of a tool object whether it is a guarded copy.
+        path: how they are reached, as `global tool_node → ToolNode`.
+        names: their names, sorted.
+        agent: whether it is an agent or graph that runs them.
     """
-    found: dict[int, str] = {}
-    for start in (getattr(tool, "func", None), getattr(tool, "coroutine", None)):
-        for path, node in tool_nodes(start, ""):
-            plain = unguarded(node, is_guarded)
-            if plain and id(node) not in found:
-                found[id(node)] = f"{path.removesuffix('.tools')}: {', '.join(plain)}"
-    return list(found.values())
+
+    path: str
+    names: tuple[str, ...]
+    agent: bool
 
 
-def tool_nodes(runnable: Any, path: str) -> list[tuple[str, ToolNode]]:
-    """Every ToolNode that a node or function holds, in graphs within graphs too, with its path."""
-    found: list[tuple[str, ToolNode]] = []
-    for item in _reached((runnable,), (Pregel, ToolNode)):
-        if isinstance(item, ToolNode):
-            found.append((path or item.get_name(), item))
-            continue
-        nodes = getattr(getattr(item, "builder", None), "nodes", {})
-        own_first = sorted(
-            nodes.items(), key=lambda each: not isinstance(each[1].runnable, ToolNode)
+class _Item(NamedTuple):
+    """An object to look at.
+
+    Args:
+        thing: the object.
+        parent: the item that led to it.
+        label: how it is held there, where only that moment knows, as `global tool_node`.
+        excused: ids of the tools and functions that a guard stands in front of, in this graph.
+    """
+
+    thing: Any
+    parent: _Item | None
+    label: str
+    excused: frozenset[int]
+
+
+def require_guarded(guard: Guard, root: Any, name: str) -> None:
+    """Refuse a node of a graph that reaches unguarded tools.
+
+    Args:
+        root: the node's runnable, the path of a branch, or whatever else runs there.
+        name: what it is called in the message, as `node tools`.
+
+    Raises:
+        BindingError: saying the path, and what to change.
+    """
+    found = unguarded_from(guard, root, name)
+    if not found:
+        return
+    first = found[0]
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    if first.agent:
+        remedy = (
+            "protect() the builder of that graph first, give that agent GuardMiddleware, or use"
+            " guarded tools: guard.tools([...])"
         )
-        for name, spec in own_first:  # an agent's model node holds its ToolNode, too
-            found.extend(tool_nodes(spec.runnable, f"{path or item.get_name()}.{name}"))
-    return found
+    else:
+        remedy = (
+            "add a ToolNode of its own to the graph and name it in agents={...}, or use"
+            " guard.tools([...]); a tool without media or effect is bound with stage=None"
+        )
+    raise BindingError(
+        f"{name} → {first.path} with unguarded tools ({', '.join(first.names)}){others}, which"
+        f" would run past the guard; {remedy}"
+    )
 
 
-def unguarded(node: ToolNode, is_guarded: Any) -> list[str]:
-    """The tools of a ToolNode that would run unguarded, sorted."""
-    module = sys.modules.get("agentguard.langgraph.middleware")
-    if module is not None and all(  # trap 8: a run of either kind must pass it
-        any(_reached((wrapper,), module.GuardMiddleware)) for wrapper in _upstream.wrappers_of(node)
-    ):
-        return []
-    return sorted(name for name, tool in node.tools_by_name.items() if not is_guarded(tool))
+def unguarded_inside(guard: Guard, tool: BaseTool) -> list[str]:
+    """The tools that a bound tool's own code could run past the guard, as `path: tool, tool`.
+
+    A single tool in an attribute of an object of the user's is left to the belt: tools are often
+    methods of the object that holds them all. Agents and ToolNodes are found there, too.
+
+    Raises:
+        BindingError: it holds too much to be searched.
+    """
+    own = frozenset({id(tool), *_functions_of(tool)})
+    walk = _Walk(guard, tool.name, in_attributes=False)
+    found = sorted(walk.run(tool, own), key=lambda each: not each.agent)
+    return [f"{each.path}: {', '.join(each.names)}" for each in found]
 
 
-def _reached(start: tuple[Any, ...], kind: type[Any] | tuple[type[Any], ...]) -> Iterator[Any]:
-    """The objects of a kind that a runnable or function holds: in its closure, or bound to it."""
-    pending, seen = list(start), set[int]()
-    while pending and len(seen) < _MOST:
-        item = pending.pop()
-        if item is None or id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, kind):
-            yield item
-        elif isinstance(item, RunnableBindingBase):
-            pending.append(item.bound)
-        elif isinstance(item, RunnableSequence):
-            pending += item.steps
-        elif isinstance(item, (RunnableLambda, _upstream.RunnableCallable)):
-            pending += [getattr(item, "func", None), getattr(item, "afunc", None)]
-        elif isinstance(item, functools.partial):
-            pending += [item.func, *item.args, *item.keywords.values()]
-        elif inspect.ismethod(item):
-            pending += [item.__self__, item.__func__]
-        elif inspect.isfunction(item):
-            pending += [getattr(item, "__wrapped__", None), *_held(item)]
-        elif isinstance(item, Mapping):
-            pending += item.values()
-        elif isinstance(item, (list, tuple)):
-            pending += item
+def unguarded_from(guard: Guard, root: Any, name: str) -> list[Unguarded]:
+    """The unguarded tools that an object can reach, nearest first.
+
+    A tool that is bound with `stage=None` and no destination is none; any other one that is no
+    guarded copy is, bound or not. So is the plain function of a bound tool.
+
+    Raises:
+        BindingError: more than `MOST_OBJECTS` are reached.
+    """
+    return list(_Walk(guard, name).run(root, frozenset()))
 
 
-def _held(function: Any) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
+@dataclass(slots=True)
+class _Walk:
+    """One search.
+
+    Args:
+        in_attributes: report single tools that an object of the user's own classes holds.
+    """
+
+    guard: Guard
+    name: str
+    in_attributes: bool = True
+    seen: dict[tuple[int, frozenset[int] | None], _Item] = field(default_factory=dict)
+    todo: deque[_Item] = field(default_factory=deque)
+    modules: dict[str, tuple[types.ModuleType, _Item]] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+    functions: dict[int, str] = field(default_factory=dict)
+
+    def run(self, root: Any, excused: frozenset[int]) -> Iterator[Unguarded]:
+        for bound in self.guard.bound.values():
+            if not _is_harmless(bound):
+                self.functions |= dict.fromkeys(_functions_of(bound.binding.tool), bound.name)
+        self.todo.append(_Item(root, None, "", excused))
+        while self.todo or self._enter_modules():
+            item = self.todo.popleft()
+            key = _key(item)
+            if key in self.seen:
+                continue
+            self.seen[key] = item  # kept, so that no id is used twice
+            if len(self.seen) > MOST_OBJECTS:
+                raise BindingError(
+                    f"{self.name} → {_path(item)} reaches more than {MOST_OBJECTS:,} objects, so it"
+                    " can't be searched for unguarded tools; hand it what it needs only, or load"
+                    " large data where it is used (a node that you know well can be named in"
+                    " protect(..., unsafe_unsearched=[...]))"
+                )
+            yield from self._look(item)
+
+    def _look(self, item: _Item) -> Iterator[Unguarded]:
+        thing, excused = item.thing, item.excused
+        if self._is_guard(thing):
+            return
+        if isinstance(thing, ToolNode):
+            if is_guarded_node(thing):
+                excused |= _excuses(thing.tools_by_name.values())
+            else:
+                names = [
+                    name
+                    for name, tool in thing.tools_by_name.items()
+                    if id(tool) not in excused and not self._is_fine(tool)
+                ]
+                if names:
+                    yield self._unguarded(item, names, agent=_in_graph(item))
+                    return
+            self._require_memory(item, thing)
+        elif isinstance(thing, BaseTool):
+            reported = id(thing) not in excused and self._is_reported(item)
+            if reported and not self._is_fine(thing):
+                yield self._unguarded(item, [thing.name], agent=_in_graph(item))
+                return
+        elif isinstance(thing, Pregel):
+            for node in _tool_nodes(thing):
+                if is_guarded_node(node):
+                    excused |= _excuses(node.tools_by_name.values())
+        elif self._is_bound_function(item):
+            yield self._unguarded(item, [self.functions[id(thing)]], agent=False)
+            return
+        self._follow(item, excused)
+
+    def _require_memory(self, item: _Item, node: ToolNode) -> None:
+        """Refuse a graph that starts over after each pause, and would repeat what its tools did.
+
+        Raises:
+            BindingError: saying which graph, and what to change.
+        """
+        bound = self.guard.bound
+        staged = sorted(
+            name for name in node.tools_by_name if name in bound and not _is_harmless(bound[name])
+        )
+        holder: _Item | None = item if staged else None
+        while holder is not None:
+            if isinstance(holder.thing, Pregel) and holder.thing.checkpointer is False:
+                raise BindingError(
+                    f"{self.name} → {_path(holder)} runs {', '.join(staged)} and is compiled with"
+                    " checkpointer=False, so it starts over after each pause of the graph around it"
+                    " and would run them again; leave checkpointer out: it keeps what the graph"
+                    " around it keeps"
+                )
+            holder = holder.parent
+
+    def _is_bound_function(self, item: _Item) -> bool:
+        """Whether code names the plain function of a bound tool; the tool itself holds it, too."""
+        known = id(item.thing) in self.functions and id(item.thing) not in item.excused
+        return known and bool(item.label) and self._is_reported(item)
+
+    def _unguarded(self, item: _Item, names: Iterable[str], *, agent: bool) -> Unguarded:
+        return Unguarded(path=_path(item), names=tuple(sorted(names)), agent=agent)
+
+    def _is_reported(self, item: _Item) -> bool:
+        if self.in_attributes or _in_graph(item):
+            return True
+        holder = item.parent
+        while holder is not None and holder.parent is not None:
+            thing = holder.thing
+            code = isinstance(thing, type | types.FunctionType | types.ModuleType | BaseTool)
+            if not code and not is_library(type(thing).__module__):
+                return False
+            holder = holder.parent
+        return True
+
+    def _is_guard(self, thing: Any) -> bool:
+        """Whether the walk ends here: a guarded copy leads to its original, a Guard to all."""
+        kind = type(thing)
+        if any(_top(base.__module__) == "agentguard" for base in kind.__mro__):
+            return True
+        return getattr(kind, GUARDS, False) is True
+
+    def _is_fine(self, tool: BaseTool) -> bool:
+        if self._is_guard(tool):
+            return True
+        bound = self.guard.bound.get(tool.name)
+        if bound is None or not _is_harmless(bound):
+            return False
         try:
-            yield cell.cell_contents
-        except ValueError:  # not filled in yet
+            return self.guard.bound_for(tool) is bound
+        except BindingError:
+            return False
+
+    def _follow(self, item: _Item, excused: frozenset[int]) -> None:
+        thing = item.thing
+        if isinstance(thing, types.FunctionType):
+            self._follow_function(item, excused)
+        elif isinstance(thing, types.ModuleType):
+            self._reach(thing, item)
+        elif isinstance(thing, type):
+            if not is_library(thing.__module__):
+                made = item.parent is not None and type(item.parent.thing) is thing
+                left_out = _SCHEMAS | _MAKERS if made else _SCHEMAS  # its object is made already
+                held = [value for name, value in vars(thing).items() if name not in left_out]
+                self._push(item, excused, (*held, *thing.__bases__, type(thing)))
+        else:
+            self._push(item, excused, _held_by(thing))
+
+    def _follow_function(self, item: _Item, excused: frozenset[int]) -> None:
+        function: types.FunctionType = item.thing
+        names = function.__code__.co_freevars
+        for name, cell in zip(names, function.__closure__ or (), strict=True):
+            try:
+                held = cell.cell_contents
+            except ValueError:  # not filled in yet
+                continue
+            self._add(item, held, f"closure {name}", excused)
+        for value in function.__defaults__ or ():
+            self._add(item, value, "default", excused)
+        for name, value in (function.__kwdefaults__ or {}).items():
+            self._add(item, value, f"default of {name}", excused)
+        self._push(item, excused, vars(function).values())
+        module = str(function.__globals__.get("__name__", ""))
+        if is_library(module):
+            return
+        own = not _is_installed(function.__code__.co_filename)
+        said = _names(function.__code__) if own else _names_at_once(function.__code__)
+        self.said |= said.attributes
+        for name in said.globals & function.__globals__.keys():
+            value = function.__globals__[name]
+            if isinstance(value, types.ModuleType):
+                self._enter(value, said.attributes, item, f"global {name}", excused)
+            else:
+                self._add(item, value, f"global {name}", excused)
+        package = str(function.__globals__.get("__package__") or "")
+        for name, level in said.imports:
+            imported = _imported(name, level, package, load=own)
+            if imported is not None:
+                names_ = said.attributes | {name.rpartition(".")[2]}
+                self._enter(imported, names_, item, f"import {name}", excused)
+
+    def _enter(
+        self,
+        module: types.ModuleType,
+        names: Collection[str],
+        item: _Item,
+        label: str,
+        excused: frozenset[int],
+    ) -> None:
+        """Follow what a function names in a module, and in modules that it names there."""
+        pending, entered = [(module, label)], set[str]()
+        while pending:
+            module, label = pending.pop()
+            if module.__name__ in entered or is_library(module.__name__):
+                continue
+            entered.add(module.__name__)
+            held = vars(module)
+            for name in {*names, "__getattr__"} & held.keys():
+                if isinstance(held[name], types.ModuleType):
+                    pending.append((held[name], f"{label}.{name}"))
+                else:
+                    self._add(item, held[name], f"{label}.{name}", excused)
+
+    def _reach(self, module: types.ModuleType, item: _Item) -> None:
+        """A module that some data holds: which of its names are used, only the code can say."""
+        if not is_library(module.__name__):
+            self.modules.setdefault(module.__name__, (module, item))
+
+    def _enter_modules(self) -> bool:
+        """Once nothing else is left: the names in modules that any function reached names."""
+        for module, item in list(self.modules.values()):
+            self._enter(module, self.said, item, module.__name__, item.excused)
+        return any(_key(item) not in self.seen for item in self.todo)
+
+    def _push(self, item: _Item, excused: frozenset[int], things: Iterable[Any]) -> None:
+        for thing in things:
+            self._add(item, thing, "", excused)
+
+    def _add(self, item: _Item, thing: Any, label: str, excused: frozenset[int]) -> None:
+        if type(thing) not in _PLAIN:
+            self.todo.append(_Item(thing, item, label, excused))
+
+
+GUARDS = "_agentguard_guards"
+"""The class attribute that marks the class of a guarded copy."""
+
+
+def is_guarded_node(node: ToolNode) -> bool:
+    """Whether a GuardMiddleware stands in front of a ToolNode's calls, of either kind (trap 8)."""
+    module = sys.modules.get("agentguard.langgraph.middleware")
+    if module is None:
+        return False
+    return all(_holds(wrapper, module.GuardMiddleware) for wrapper in upstream.wrappers_of(node))
+
+
+def _holds(wrapper: Any, kind: type[Any]) -> bool:
+    """Whether a composed wrapper leads to a middleware: through closures and bound methods."""
+    pending, seen = [wrapper], set[int]()
+    while pending:
+        thing = pending.pop()
+        if thing is None or id(thing) in seen:
             continue
+        seen.add(id(thing))
+        if isinstance(thing, kind):
+            return True
+        if isinstance(thing, types.MethodType):
+            pending += [thing.__self__, thing.__func__]
+        elif isinstance(thing, types.FunctionType):
+            pending += [*(thing.__closure__ or ()), *vars(thing).values()]
+        elif isinstance(thing, (types.CellType, functools.partial, list, tuple)):
+            pending += gc.get_referents(thing)
+    return False
+
+
+def _tool_nodes(graph: Pregel[Any, Any, Any, Any]) -> Iterator[ToolNode]:
+    built = getattr(getattr(graph, "builder", None), "nodes", {})
+    for held in (
+        *(spec.runnable for spec in built.values()),
+        *(n.bound for n in graph.nodes.values()),
+    ):
+        if isinstance(held, ToolNode):
+            yield held
+
+
+def _key(item: _Item) -> tuple[int, frozenset[int] | None]:
+    """What an item is remembered by: by whom it is excused, unless it is code of a library's."""
+    thing = item.thing
+    if isinstance(thing, type):
+        file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+        shared = file is not None and _is_installed(file)
+    else:
+        shared = isinstance(thing, types.FunctionType) and not thing.__closure__
+        shared = shared and _is_installed(thing.__code__.co_filename)
+    return id(thing), None if shared else item.excused
+
+
+def _is_harmless(bound: Bound) -> bool:
+    """Whether a bound tool may run without a gate: it has no stage, and nothing leaves."""
+    return bound.binding.stage is None and bound.binding.destination is None
+
+
+def _functions_of(tool: BaseTool) -> frozenset[int]:
+    functions = (getattr(tool, "func", None), getattr(tool, "coroutine", None))
+    return frozenset(id(each) for each in functions if each is not None)
+
+
+def _excuses(tools: Iterable[BaseTool]) -> frozenset[int]:
+    return frozenset(id(tool) for tool in tools)
+
+
+def _held_by(thing: Any) -> Iterator[Any]:
+    """What an object holds, as the garbage collector knows it, and what it does not know."""
+    yield from gc.get_referents(thing)
+    if isinstance(thing, types.BuiltinMethodType):
+        yield thing.__self__
+    elif isinstance(thing, weakref.ReferenceType):
+        yield thing()
+    elif type(thing) in (weakref.ProxyType, weakref.CallableProxyType):
+        with contextlib.suppress(ReferenceError):
+            yield thing.__repr__.__self__
+    elif isinstance(thing, contextvars.ContextVar):
+        yield thing.get(None)
+    elif isinstance(thing, threading.local):
+        yield vars(thing)
+    elif isinstance(thing, types.GeneratorType) and thing.gi_frame is not None:
+        yield from thing.gi_frame.f_locals.values()
+    elif getattr(getattr(thing, "dtype", None), "hasobject", False) is True:
+        yield thing.tolist()  # an array of objects
+
+
+def _in_graph(item: _Item | None) -> bool:
+    while item is not None:
+        if isinstance(item.thing, Pregel):
+            return True
+        item = item.parent
+    return False
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def is_library(module: str) -> bool:
+    """Whether a module is no place of the user's tools.
+
+    It belongs to what agentguard depends on; or it is installed, and no module of its package
+    that is loaded knows LangChain, so that none can make or hold a tool by itself (a vendor's SDK).
+    """
+    top = _top(module)
+    if module == "__main__":
+        return False
+    if top in LIBRARIES:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and _is_installed(file) and not _knows_langchain(top, len(sys.modules))
+
+
+@functools.lru_cache(maxsize=1024)
+def _knows_langchain(package: str, loaded: int) -> bool:
+    """Whether any loaded module of a package names something of LangChain's."""
+    for name, module in list(sys.modules.items()):
+        if _top(name) != package or not isinstance(module, types.ModuleType):
+            continue
+        for value in list(vars(module).values()):
+            if isinstance(value, types.ModuleType):
+                source = value.__name__
+            elif isinstance(value, types.FunctionType | type):
+                source = str(value.__module__)
+            else:
+                continue
+            if _top(source) in _LANGCHAIN:
+                return True
+    return False
+
+
+class _Names(NamedTuple):
+    globals: frozenset[str]
+    attributes: frozenset[str]
+    imports: frozenset[tuple[str, int]]
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> _Names:
+    """What a function's code names, nested code included."""
+    named, attributes, imports = set[str](), set[str](), set[tuple[str, int]]()
+    texts = {each for each in code.co_consts if isinstance(each, str)}
+    before: tuple[Any, Any] = (0, None)  # an import's level and names stand in front of it
+    for step in dis.get_instructions(code):
+        if step.opcode in dis.hasname:
+            name = str(step.argval)
+            if step.opname == "IMPORT_NAME":
+                level, chosen = before
+                level = level if isinstance(level, int) else 0
+                chosen = chosen if isinstance(chosen, tuple) else ()
+                imports |= {
+                    (name, level),
+                    *((f"{name}.{each}".strip("."), level) for each in chosen),
+                }
+            elif "GLOBAL" in step.opname or step.opname == "LOAD_NAME":
+                named.add(name)
+            else:
+                attributes.add(name)
+        before = (before[1], step.argval)
+    if (named | attributes) & _LOOKS_UP:  # `globals()["tool_node"]` names it as well
+        words = {text for text in texts if text.isidentifier()}
+        named, attributes = named | words, attributes | words
+        imports |= {(text, 0) for text in texts if text in sys.modules}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            inner = _names(constant)
+            named |= inner.globals
+            attributes |= inner.attributes
+            imports |= inner.imports
+    return _Names(frozenset(named), frozenset(attributes), frozenset(imports))
+
+
+@functools.lru_cache(maxsize=4096)
+def _names_at_once(code: types.CodeType) -> _Names:
+    """The same for code of an installed package, where one name may stand for all three uses."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names_at_once(constant).globals
+    every = frozenset(names)
+    return _Names(every, every, frozenset((name, level) for name in every for level in (0, 1)))
+
+
+def _imported(name: str, level: int, package: str, *, load: bool) -> types.ModuleType | None:
+    """The module that an import in a function's body means.
+
+    Args:
+        load: import it now where nobody did yet; the function would.
+    """
+    try:
+        full = importlib.util.resolve_name("." * level + name, package) if level else name
+    except ImportError:
+        return None
+    if not full or is_library(full):
+        return None
+    known = sys.modules.get(full)
+    if known is None and load:
+        try:
+            known = importlib.import_module(full)
+        except (Exception, SystemExit):  # the function can't get it either
+            return None
+    return known
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_installed(file: str) -> bool:
+    """Whether a source file lies where packages are installed."""
+    path = Path(file).resolve()
+    return not _INSTALLED.isdisjoint(path.parts) or path.is_relative_to(_STDLIB)
+
+
+def _path(item: _Item) -> str:
+    """How an object is reached, as people would say it."""
+    steps: list[str] = []
+    step: _Item | None = item
+    while step is not None and step.parent is not None:
+        steps.append(_label(step, step.parent))
+        step = step.parent
+    kind = type(item.thing).__name__
+    words = [each for each in reversed(steps) if each not in ("", ".nodes")]
+    if not words or not words[-1].startswith(kind):
+        words.append(kind if not isinstance(item.thing, BaseTool) else f"tool {item.thing.name}")
+    return " → ".join(words[-_LONGEST_PATH:])
+
+
+def _label(item: _Item, parent: _Item) -> str:
+    if item.label:
+        return item.label
+    thing, holder = item.thing, parent.thing
+    if isinstance(thing, Pregel):
+        return f"graph {thing.get_name()}"
+    above = parent.parent
+    if above is not None and isinstance(above.thing, Pregel | StateGraph):
+        for name in [name for name, spec in above.thing.nodes.items() if spec is thing]:
+            return f"node {name}"
+    if isinstance(thing, ToolNode):
+        return "ToolNode"
+    held = holder if type(holder) is dict else getattr(holder, "__dict__", None)
+    if isinstance(held, dict | types.MappingProxyType):
+        for key, value in held.items():
+            if value is thing and isinstance(key, str):
+                return f".{key}" if key.isidentifier() else f"[{key!r}]"
+    return ""
+
+
+_LONGEST_PATH = 8

@@ -5,6 +5,8 @@ nodes stand behind it (DESIGN section 4):
 
     model ──▶ tools ──PERMIT, DENY──▶ tools.execute ──▶ whatever followed tools
                   └──ASK────────────▶ tools.ask ──────▶
+
+Behind START stands `tools.repair`, named after the first ToolNode; see repair_node.py.
 """
 
 from __future__ import annotations
@@ -13,31 +15,35 @@ import asyncio
 import copy
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import fields, replace
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
-from langgraph.graph import StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
-from agentguard.calls.request import Call, Refused
+from agentguard.calls.authorize import ledger_refusal, log_refusal
+from agentguard.calls.request import Call, Refused, sayable
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
-from agentguard.langgraph.nested_agents import tool_nodes, unguarded
+from agentguard.langgraph.nested_agents import require_guarded
+from agentguard.langgraph.refusal_marks import marked
+from agentguard.langgraph.repair_node import add_repair
 from agentguard.langgraph.runtime import (
     Agents,
-    agent_for,
     await_people,
     known_agents,
     make_call,
+    refuse,
     refuse_unknown,
+    require_stage,
 )
 from agentguard.model import Effect, Stage
 
@@ -52,6 +58,7 @@ def protect(
     *,
     agents: Mapping[str, str | Mapping[Stage | str, str]],
     unsafe_shared_driver: bool = False,
+    unsafe_unsearched: Collection[str] = (),
 ) -> Graph:
     """A sealed copy of a graph builder with an authorization node in front of every ToolNode.
 
@@ -66,17 +73,24 @@ def protect(
             several stages.
         unsafe_shared_driver: say that one model drives several stages; each still has its own
             credential, but a hijacked model reaches all of them.
+        unsafe_unsearched: nodes that are not searched for unguarded tools, and their conditional
+            edges, since they hold more objects than can be looked at. What they run past the
+            guard is stopped inside a job only where LangChain says that a tool starts.
 
     Raises:
-        BindingError: a ToolNode that nobody named (also in a subgraph), a name that is no
-            ToolNode, an unbound tool, an unknown agent, or an agent that lacks a tool's stage.
+        BindingError: `builder` is no StateGraph, a ToolNode that nobody named, an unguarded tool
+            that another node, a branch or a subgraph can reach (the message says by which path), a
+            name that is no ToolNode, an unbound tool, an unknown agent, or an agent that lacks a
+            tool's stage.
     """
+    _require_builder(builder)
     nodes = {
         name: spec.runnable
         for name, spec in builder.nodes.items()
         if isinstance(spec.runnable, ToolNode)
     }
-    _require_named(builder, nodes, agents)
+    _require_named(nodes, agents)
+    _require_guarded(builder, guard, nodes, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
     for name, given in agents.items():
@@ -89,15 +103,47 @@ def protect(
     sealed.waiting_edges = set(builder.waiting_edges)
     for name in agents:
         _rewrite(sealed, guard, name, nodes[name])
+    if agents:
+        repair = f"{next(iter(agents))}.repair"
+        if repair in sealed.nodes:
+            raise BindingError(f"the graph already has a node {repair}; rename it")
+        gates = {f"{name}{end}" for name in agents for end in ("", ".execute", ".ask", ".joined")}
+        keys = [_upstream.messages_key(nodes[name]) for name in agents]
+        add_repair(sealed, guard, name=repair, keys=keys, gates=gates)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
     return sealed
 
 
-def _require_named(
-    builder: StateGraph[Any, Any, Any, Any],
-    nodes: Mapping[str, ToolNode],
-    agents: Mapping[str, Any],
-) -> None:
+def _require_builder(builder: object) -> None:
+    if not isinstance(builder, StateGraph):
+        raise BindingError(
+            f"protect() got {_described(builder)}, expected a StateGraph before compile(): pass the"
+            " builder, and compile what protect() returns; an agent is guarded as"
+            " create_agent(..., middleware=[GuardMiddleware(guard, agent=...)]), in place of"
+            " create_react_agent(...)"
+        )
+
+
+def _described(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+
+
+def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) -> None:
+    """Refuse to compile a graph that starts over after each pause, and would repeat its effects."""
+    if checkpointer is not False:
+        return
+    for name, spec in builder.nodes.items():
+        gate = getattr(getattr(spec.runnable, "func", None), "__self__", None)
+        staged = gate.staged if isinstance(gate, _Gate) else []
+        if staged:
+            raise BindingError(
+                f"{name} runs {', '.join(staged)}, and compile(checkpointer=False) makes this graph"
+                " start over after each pause of a graph around it, so that they would run again;"
+                " leave checkpointer out: it keeps what the graph around it keeps"
+            )
+
+
+def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> None:
     unnamed = sorted(set(nodes) - set(agents))
     if unnamed:
         raise BindingError(
@@ -109,32 +155,50 @@ def _require_named(
             f"{', '.join(unknown)} is no ToolNode of this graph; its ToolNodes are"
             f" {', '.join(sorted(nodes)) or 'none'}"
         )
-    for name, spec in builder.nodes.items():
-        for path, node in tool_nodes(spec.runnable, name) if name not in nodes else ():
-            plain = unguarded(node, seat_of)
-            if plain:
-                raise BindingError(
-                    f"{path} is a ToolNode with unguarded tools ({', '.join(plain)}); protect() the"
-                    " builder of that subgraph first, or give its agent GuardMiddleware"
-                )
+
+
+def _require_guarded(
+    builder: StateGraph[Any, Any, Any, Any],
+    guard: Guard,
+    named: Mapping[str, ToolNode],
+    unsearched: Set[str],
+) -> None:
+    """I5: nothing in the graph but the ToolNodes that are guarded reaches an unguarded tool."""
+    unknown = sorted(unsearched - set(builder.nodes))
+    if unknown:
+        raise BindingError(
+            f"unsafe_unsearched names no node {unknown[0]!r}; there are"
+            f" {', '.join(sorted(builder.nodes))}"
+        )
+    for name in sorted(builder.nodes.keys() - unsearched):
+        spec = builder.nodes[name]
+        held: Any = spec
+        if name in named:  # what its wrappers hand to the tool's run is judged there
+            held = [getattr(spec, each.name) for each in fields(spec) if each.name != "runnable"]
+        require_guarded(guard, held, f"node {name}")
+        for branch in builder.branches.get(name, {}).values():
+            require_guarded(guard, branch, f"the conditional edge behind {name}")
+    for branch in builder.branches.get(START, {}).values():
+        require_guarded(guard, branch, "the conditional entry point")
+    require_guarded(guard, builder.channels, "the state's reducers")
 
 
 def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:
+    changed = _upstream.overridden(node)
+    if changed:
+        raise BindingError(
+            f"{name}: {type(node).__name__} changes {', '.join(changed)} of ToolNode, so nobody"
+            " knows what it runs; use ToolNode itself, with wrap_tool_call=... and"
+            " awrap_tool_call=... around its calls"
+        )
     copies: dict[str, BaseTool] = {}
     for key, tool in node.tools_by_name.items():
         if key != tool.name:
             raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
         copy_ = guarded(guard, tool, agents=agents)
         seat = seat_of(copy_)
-        stage = seat.bound.binding.stage if seat is not None else None
-        if stage is not None:
-            agent = agent_for(agents, stage)
-            known = guard.workspace.agents.get(agent or "")
-            if known is None or stage not in known.stages:
-                raise BindingError(
-                    f"{name}: {tool.name} belongs to the {stage} stage, which"
-                    f" {agent or 'no named agent'} does not take"
-                )
+        if seat is not None:
+            require_stage(guard, name, seat.bound, agents)
         copies[key] = copy_
     node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
 
@@ -147,7 +211,7 @@ def _rewrite(
         if taken in builder.nodes:
             raise BindingError(f"the graph already has a node {taken}; rename it")
     spec = builder.nodes[name]
-    gate = _Gate(guard, node, execute=execute, ask=ask)
+    gate = _Gate(guard, node, name=name, execute=execute, ask=ask)
     builder.nodes[name] = replace(
         spec,
         runnable=_upstream.RunnableCallable(gate.authorize, gate.aauthorize, name=name),
@@ -197,12 +261,69 @@ def _nothing(state: Any) -> dict[str, Any]:
 class _Gate:
     """The bodies of one ToolNode's authorize and ask nodes."""
 
-    def __init__(self, guard: Guard, node: ToolNode, *, execute: str, ask: str) -> None:
+    def __init__(self, guard: Guard, node: ToolNode, *, name: str, execute: str, ask: str) -> None:
         self._guard = guard
         self._node = node
+        self._name = name
         self._tools = dict(node.tools_by_name)
         self._execute = execute
         self._ask = ask
+        self._unwrapped = _upstream.unwrapped(node)
+        self._wrappers = self._innermost(_upstream.wrappers_of(node))
+        _upstream.set_wrappers(node, *self._wrappers)
+
+    @property
+    def staged(self) -> list[str]:
+        """The names of its tools that have a stage, and so an effect or media."""
+        seats = {name: seat_of(tool) for name, tool in self._tools.items()}
+        return sorted(n for n, s in seats.items() if s is not None and s.media)
+
+    def _innermost(self, wrappers: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The developer's wrappers around ours: whatever they hand on is looked at again (I5)."""
+        sync, asynchronous = (getattr(each, "around", each) for each in wrappers)
+
+        def wrap(request: Any, execute: Any) -> Any:
+            given = copy.deepcopy(request.tool_call)
+
+            def ours(inner: Any) -> Any:
+                refusal = self._changed(sync, given, inner)
+                return execute(inner) if refusal is None else refusal
+
+            return sync(request, ours)
+
+        async def awrap(request: Any, execute: Any) -> Any:
+            given = copy.deepcopy(request.tool_call)
+
+            async def ours(inner: Any) -> Any:
+                refusal = self._changed(asynchronous, given, inner)
+                return await execute(inner) if refusal is None else refusal
+
+            return await asynchronous(request, ours)
+
+        wrap.__dict__["around"] = sync
+        awrap.__dict__["around"] = asynchronous
+        return (wrap if sync is not None else None, awrap if asynchronous is not None else None)
+
+    def _changed(self, wrapper: Any, given: Mapping[str, Any], inner: Any) -> ToolMessage | None:
+        """The refusal of a call that a wrapper changed after it was decided on, else None."""
+        tool, call = inner.tool, inner.tool_call
+        name = given["name"]
+        if tool is None or seat_of(tool) is None or self._node.tools_by_name.get(name) is not tool:
+            what = f"hands {sayable(name)} to a tool that is not the guarded one"
+        elif call != given:
+            what = f"changes the call of {sayable(name)} after it was decided on"
+        else:
+            return None
+        who = getattr(wrapper, "__qualname__", type(wrapper).__qualname__)
+        reason = (
+            f"refused: the wrapper {who} of {self._name} {what}; do that in a node before"
+            f" {self._name}, and let the wrapper pass on what it was given"
+        )
+        seat = seat_of(self._node.tools_by_name.get(name))
+        agent = seat.agent if seat is not None else None
+        configurable = inner.runtime.config.get("configurable", {})
+        refuse(self._guard, name, agent, configurable, Refused(reason, policy="not-innermost"))
+        return _error(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         self._keep_guarded()
@@ -220,7 +341,7 @@ class _Gate:
         for call, effect in zip(calls, effects, strict=True):
             if effect is Effect.ASK:
                 alone.append(Send(self._ask, [_plain_call(call)]))
-            elif self._pauses_itself(call):
+            elif effect is Effect.PERMIT and self._pauses_itself(call):
                 alone.append(Send(self._execute, [_plain_call(call)]))
             else:
                 together.append(_plain_call(call))
@@ -231,12 +352,80 @@ class _Gate:
         return await asyncio.to_thread(self.authorize, input, config)
 
     def execute(self, input: Any, config: RunnableConfig) -> Any:
+        """Answer what may not run, and hand the rest to the developer's ToolNode."""
         self._keep_guarded()
-        return self._node.invoke(self._calls_only(input), config)
+        sorted_ = self._sorted(input, config)
+        if not sorted_.calls:  # upstream adds no message
+            return self._node.invoke(input, config)
+        outputs: list[Any] = [sorted_.refusals]
+        if sorted_.off_schema:
+            outputs.append(self._unwrapped.invoke(sorted_.off_schema, config))
+        if sorted_.permitted:
+            outputs.append(self._node.invoke(sorted_.permitted, config))
+        return self._answered(outputs, sorted_.calls, config)
 
     async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
+        """See `execute`."""
         self._keep_guarded()
-        return await self._node.ainvoke(self._calls_only(input), config)
+        sorted_ = await asyncio.to_thread(self._sorted, input, config)
+        if not sorted_.calls:
+            return await self._node.ainvoke(input, config)
+        outputs: list[Any] = [sorted_.refusals]
+        if sorted_.off_schema:
+            outputs.append(await self._unwrapped.ainvoke(sorted_.off_schema, config))
+        if sorted_.permitted:
+            outputs.append(await self._node.ainvoke(sorted_.permitted, config))
+        return self._answered(outputs, sorted_.calls, config)
+
+    def _answered(
+        self, outputs: list[Any], calls: Sequence[Mapping[str, Any]], config: RunnableConfig
+    ) -> Any:
+        """All answers as one output, with the guard's mark on each refusal."""
+        output = _together(outputs, calls, key=_upstream.messages_key(self._node))
+        thread = str(config.get("configurable", {}).get("thread_id", ""))
+        return marked(output, key=self._guard.message_key, thread=thread)
+
+    def _sorted(self, input: Any, config: RunnableConfig) -> _Sorted:
+        """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
+
+        The gate sends calls that it decided on; whoever else sends, the ledger knows nothing of it.
+        """
+        calls, _ = _upstream.parse_calls(self._node, input)
+        sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
+        for call in sorted_.calls:
+            seat = self._seated(call)
+            refusal = self._refusal(seat, call, config)
+            if refusal is None:
+                sorted_.permitted.append(call)
+            elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
+                sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
+            else:
+                sorted_.refusals.append(_error(call, refusal.reason))
+        return sorted_
+
+    def _refusal(
+        self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig
+    ) -> Refused | None:
+        """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
+        if seat is None:
+            return Refused(self._unknown(call), policy="unknown-tool")
+        try:
+            made = self._made(seat, call, config.get("configurable", {}), None)
+            return self._guard.execution.refusal(made)
+        except Refused as refusal:
+            return refusal
+        except LedgerError as error:
+            told = ledger_refusal(error)
+            thread = str(config.get("configurable", {}).get("thread_id", ""))
+            log_refusal(seat.tool.name, seat.agent, "", thread, (told.policy,), str(error))
+            return told
+
+    def _unknown(self, call: Mapping[str, Any]) -> str:
+        name = call.get("name")
+        if not isinstance(name, str) or name not in self._node.tools_by_name:
+            there = ", ".join(self._node.tools_by_name)
+            return f"there is no tool {sayable(name)} here; there is {there or 'none'}"
+        return "the call can't be read: it needs an id, and its arguments in a mapping"
 
     def _keep_guarded(self) -> None:
         """Put back what was guarded if somebody changed the ToolNode since (I5, trap 10)."""
@@ -247,25 +436,16 @@ class _Gate:
                 table[name] = self._tools[name]
             else:
                 del table[name]
-
-    def _calls_only(self, input: Any) -> Any:
-        """The calls of a payload without the state it may have brought (trap 9).
-
-        The gate sends calls only; whoever else sends, its state is not the graph's.
-        """
-        calls, _ = _upstream.parse_calls(self._node, input)
-        return [_plain_call(call) for call in calls] or input
+        if _upstream.wrappers_of(self._node) != self._wrappers:
+            _log.error("%s: its wrappers were changed since protect(); put back", self._execute)
+            _upstream.set_wrappers(self._node, *self._wrappers)
 
     def wait(self, input: Any, config: RunnableConfig) -> Any:
         self._await_people(input, config)
-        if self._any_pauses_itself(input):
-            return self._elsewhere(input)
         return self.execute(input, config)
 
     async def await_(self, input: Any, config: RunnableConfig) -> Any:
         await asyncio.to_thread(self._await_people, input, config)
-        if self._any_pauses_itself(input):
-            return self._elsewhere(input)
         return await self.aexecute(input, config)
 
     def _seated(self, call: Mapping[str, Any]) -> Seat | None:
@@ -295,18 +475,9 @@ class _Gate:
             messages=messages,
         )
 
-    def _any_pauses_itself(self, input: Any) -> bool:
-        calls, _ = _upstream.parse_calls(self._node, input)
-        return any(self._pauses_itself(call) for call in calls)
-
     def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
         seat = self._seated(call)
         return seat is not None and seat.bound.binding.interrupts
-
-    def _elsewhere(self, input: Any) -> Command[Any]:
-        """Run it in a task of its own: the resume that woke this one must not answer the tool."""
-        calls, _ = _upstream.parse_calls(self._node, input)
-        return Command(goto=[Send(self._execute, [_plain_call(call)]) for call in calls])
 
     def _await_people(self, input: Any, config: RunnableConfig) -> None:
         calls, _ = _upstream.parse_calls(self._node, input)
@@ -359,10 +530,52 @@ class _Gate:
         try:
             return self._made(seat, call, configurable, source, messages)
         except Refused as refusal:
-            self._guard.ledger.refuse(
-                {"tool": name, "policy": refusal.policy, "reason": refusal.reason}
-            )
+            refuse(self._guard, name, seat.agent, configurable, refusal)
             return None
+
+
+_OFF_SCHEMA = "agentguard.arguments"
+
+
+class _Sorted(NamedTuple):
+    """The calls of a payload, by who answers them."""
+
+    calls: list[dict[str, Any]]
+    permitted: list[dict[str, Any]]
+    off_schema: list[dict[str, Any]]
+    refusals: list[ToolMessage]
+
+
+def _together(outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]], *, key: str) -> Any:
+    """What a ToolNode would have returned for all calls: their messages in the calls' order.
+
+    Args:
+        outputs: messages, and what ToolNodes returned for some of the calls each.
+    """
+    order = {call["id"]: number for number, call in enumerate(calls)}
+    messages: list[Any] = []
+    others: list[Any] = []  # Commands, as ToolNode lists them
+    for output in outputs:
+        if isinstance(output, Mapping):
+            messages += output[key]
+        elif output and isinstance(output[0], ToolMessage):
+            messages += output
+        else:
+            others += output
+    messages.sort(key=lambda m: order.get(getattr(m, "tool_call_id", None), len(order)))
+    if not others:
+        return {key: messages}
+    return [{key: messages}, *others] if messages else others
+
+
+def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
+    name, id = call.get("name"), call.get("id")
+    return ToolMessage(
+        content=reason,
+        name=name if isinstance(name, str) else None,
+        tool_call_id=id if isinstance(id, str) else "",
+        status="error",
+    )
 
 
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
@@ -390,4 +603,9 @@ _CHANGES = (
 
 
 def _sealed_class(base: type[Any]) -> type[Any]:
-    return type(f"Sealed{base.__name__}", (base,), dict.fromkeys(_CHANGES, _refuse_change))
+    def compile(self: Any, checkpointer: Any = None, **kwargs: Any) -> Any:
+        _require_memory(self, checkpointer)
+        return base.compile(self, checkpointer, **kwargs)
+
+    namespace = {**dict.fromkeys(_CHANGES, _refuse_change), "compile": compile}
+    return type(f"Sealed{base.__name__}", (base,), namespace)

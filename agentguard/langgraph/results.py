@@ -2,22 +2,28 @@
 
 A guarded tool's Command keeps its own ToolMessage and the state keys that its Binding declares;
 `goto`, `Send` and `graph` are refused unless declared.
+Of a media tool, what goes on is cleaned (I4).
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import ToolMessage
-from langgraph.types import Command
+from langgraph.types import Command, Send
+from pydantic import BaseModel
 
 from agentguard.bindings.bound import Binding
 from agentguard.canonical import canonical
 from agentguard.content.text.scan import MAX_TEXT, scan
-from agentguard.errors import CanonicalError
+from agentguard.content.undeclared import SCALARS
+from agentguard.errors import AssetError, CanonicalError
 
 MESSAGES = "messages"
 
@@ -31,12 +37,14 @@ class OwnPart:
         content: what its own ToolMessages say: texts and content blocks.
         updates: the declared state keys that it writes.
         routed: it tried to route the graph.
+        beside: artifacts, and what it writes into the state, as the tool wrote it.
     """
 
     items: tuple[Any, ...]
     content: list[Any]
     updates: Mapping[str, Any]
     routed: bool
+    beside: list[Any]
 
 
 def are_messages(result: Any) -> bool:
@@ -48,15 +56,22 @@ def are_messages(result: Any) -> bool:
     )
 
 
-def own_part(result: Any, binding: Binding, call_id: str) -> OwnPart:
+def own_part(
+    result: Any, binding: Binding, call_id: str, *, words: Callable[[str], str] | None = None
+) -> OwnPart:
     """Split off what a Binding does not declare.
 
     Args:
         result: a Command, or a list of Commands and ToolMessages.
+        words: what the state may hold of a text; None: as it is.
+
+    Raises:
+        AssetError: a state key holds something that can't be cleaned.
     """
     items: list[Any] = []
     content: list[Any] = []
     updates: dict[str, Any] = {}
+    beside: list[Any] = []
     routed = False
     for item in result if isinstance(result, list) else [result]:
         messages, command = (([item], None) if isinstance(item, ToolMessage)
@@ -66,16 +81,23 @@ def own_part(result: Any, binding: Binding, call_id: str) -> OwnPart:
             own = own if command is not None else messages
         for message in own:
             content.extend(_blocks(message.content))
+            beside.append(message.artifact)
         if command is None:
             items.extend(own)
         elif binding.unsafe_routes:
-            items.append(command)
+            beside.append(_without_messages(command))
+            items.append(command if words is None else cleaned_command(command, words))
         else:
             routed = routed or bool(command.goto) or command.graph is not None
             stated = _stated(command, binding)
+            beside.append(stated)
+            if words is not None:
+                stated = {key: cleaned(value, words) for key, value in stated.items()}
             updates.update(stated)
             items.append(_command(command, stated, own))
-    return OwnPart(items=tuple(items), content=content, updates=updates, routed=routed)
+    return OwnPart(
+        items=tuple(items), content=content, updates=updates, routed=routed, beside=beside
+    )
 
 
 def said(items: Sequence[Any], text: str, artifact: Any, *, tool: str, call_id: str) -> list[Any]:
@@ -98,6 +120,71 @@ def said(items: Sequence[Any], text: str, artifact: Any, *, tool: str, call_id: 
         content=text, artifact=artifact, status=status, name=tool, tool_call_id=call_id
     )
     return [*commands, message]
+
+
+def cleaned(value: Any, words: Callable[[str], str]) -> Any:
+    """A value with each of its texts as the state, or whoever is asked, may hold it.
+
+    Args:
+        words: what becomes of a text.
+
+    Raises:
+        AssetError: it holds something that can't be looked into.
+    """
+    if isinstance(value, str):
+        said = words(str(value))
+        return value if said == value else said
+    if isinstance(value, os.PathLike):
+        return words(os.fsdecode(os.fspath(value)))
+    if isinstance(value, SCALARS):
+        return value
+    if isinstance(value, Mapping):
+        return {cleaned(key, words): cleaned(item, words) for key, item in value.items()}
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(cleaned(item, words) for item in value)
+    if isinstance(value, BaseModel):
+        held = {**vars(value), **(value.model_extra or {})}
+        return value.model_copy(update=cleaned(held, words))
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        return dataclasses.replace(
+            value,  # type: ignore[type-var]
+            **{name: cleaned(getattr(value, name), words) for name in names},
+        )
+    raise AssetError(
+        f"what it writes into the state, or asks, holds a {type(value).__name__}, which can't be"
+        " looked into; write text or JSON data"
+    )
+
+
+def cleaned_command(
+    command: Command[Any], words: Callable[[str], str], *, messages: bool = False
+) -> Command[Any]:
+    """A Command that routes, with what it carries cleaned.
+
+    Args:
+        messages: its messages as well; else what they say is taken in elsewhere.
+    """
+    update = command.update
+    if isinstance(update, Mapping):
+        update = {
+            key: value if key == MESSAGES and not messages else cleaned(value, words)
+            for key, value in update.items()
+        }
+    elif messages:
+        update = cleaned(update, words)
+    goto = command.goto
+    if isinstance(goto, Send):
+        goto = _sent(goto, words)
+    elif isinstance(goto, Sequence) and not isinstance(goto, str):
+        goto = [_sent(one, words) if isinstance(one, Send) else one for one in goto]
+    return dataclasses.replace(command, update=update, goto=goto)
+
+
+def _sent(send: Send, words: Callable[[str], str]) -> Send:
+    made = copy.copy(send)
+    made.arg = cleaned(send.arg, words)
+    return made
 
 
 def storable(updates: Mapping[str, Any]) -> dict[str, Any]:

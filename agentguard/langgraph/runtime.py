@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,8 +10,8 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.types import interrupt
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.authorize import Waiting
-from agentguard.calls.request import Call, Refused, call_key, call_name, freeze
+from agentguard.calls.authorize import Waiting, log_refusal
+from agentguard.calls.request import Call, Refused, call_key, call_name, freeze, sayable
 from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
@@ -20,8 +19,6 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.model import Decision, Effect, Stage
 from agentguard.people.approvals import Approval
-
-_log = logging.getLogger(__name__)
 
 Agents = str | Mapping[Stage, str]
 Gate = Literal["graph", "inline"]
@@ -31,6 +28,12 @@ _LONGEST_ID = 256
 _AGAIN = (
     "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
     " approve`, under their own key; then resume this thread."
+)
+
+_STARTS_OVER = (
+    "nothing was done: the graph in node {0} was compiled with checkpointer=False, so it starts"
+    " over after each pause and would repeat what it did. Leave that out, as in builder.compile():"
+    " then it keeps what the graph around it keeps"
 )
 
 _ELSEWHERE = (
@@ -90,6 +93,50 @@ def known_agents(
     return by_stage
 
 
+def require_stage(guard: Guard, where: str, bound: Bound, agents: Agents) -> None:
+    """Require that a tool's stage is one that its agent takes.
+
+    Args:
+        where: the ToolNode or middleware that would run it, for the error.
+
+    Raises:
+        BindingError: naming tool, stage and agent.
+    """
+    stage = bound.binding.stage
+    if stage is None:
+        return
+    agent = agent_for(agents, stage)
+    known = guard.workspace.agents.get(agent or "")
+    if known is None or stage not in known.stages:
+        raise BindingError(
+            f"{where}: {bound.name} belongs to the {stage} stage, which"
+            f" {agent or 'no named agent'} does not take; take {bound.name} out of this loop, or"
+            f' name an agent of that stage: {{"{stage}": ...}}'
+        )
+
+
+def refuse(
+    guard: Guard,
+    name: object,
+    agent: str | None,
+    configurable: Mapping[str, Any],
+    refusal: Refused,
+) -> None:
+    """Record and log that a call was refused before anything could be decided about it."""
+    job = _job_of(guard, configurable)
+    held = job.id if job is not None else ""
+    thread = str(configurable.get("thread_id", ""))
+    log_refusal(sayable(name), agent, held, thread, (refusal.policy,), refusal.reason)
+    body = {
+        "tool": sayable(name),
+        "job": held,
+        "policy": refusal.policy,
+        "reason": refusal.reason[:500],
+    }
+    with contextlib.suppress(LedgerError):  # nothing runs either way
+        guard.ledger.refuse(body)
+
+
 class _NoJob(Refused):
     """A run belongs to no job that this process holds; its call may wait in one that was left."""
 
@@ -122,7 +169,7 @@ def make_call(
         messages: the conversation, where it is known.
 
     Raises:
-        Refused: the run belongs to no job that this process holds.
+        Refused: the run belongs to no job that this process holds, or starts over after each pause.
     """
     thread = str(configurable.get("thread_id", ""))
     for name in (call_id, thread, source or ""):
@@ -131,7 +178,6 @@ def make_call(
     try:
         job = guard.jobs.find(configurable)
     except JobError as error:
-        _log.warning("%s is refused in thread %r: %s", bound.name, thread, error)
         asks = _upstream.has_checkpointer(configurable)
         raise _NoJob(
             str(error),
@@ -140,6 +186,8 @@ def make_call(
             thread=thread if asks else "",
             call_id=call_id,
         ) from None
+    if bound.binding.stage is not None and _upstream.starts_over(configurable):
+        raise Refused(_STARTS_OVER.format(_upstream.graph_path(configurable)), policy="starts-over")
     key = None
     if source is not None:
         key = call_key(job=job.id, thread=thread, source=source, call_id=call_id)
@@ -158,10 +206,14 @@ def make_call(
 
 def refuse_unknown(guard: Guard, name: str, configurable: Mapping[str, Any]) -> None:
     """Record that a model called a tool which is not there, in the job that the run was in."""
-    job: Job | None = None
-    with contextlib.suppress(JobError):
-        job = guard.jobs.find(configurable)
+    job = _job_of(guard, configurable)
     guard.gate.refuse_unknown(name, job.id if job is not None else None)
+
+
+def _job_of(guard: Guard, configurable: Mapping[str, Any]) -> Job | None:
+    with contextlib.suppress(JobError):
+        return guard.jobs.find(configurable)
+    return None
 
 
 def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
@@ -193,7 +245,7 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
             return  # the tool finds no grant, and says why
         if waiting.decision.effect is not Effect.ASK:
             return
-        interrupt(approval_payload(waiting, call_id=call.call_id, note=note))
+        interrupt(approval_payload(waiting, call_id=call.call_id, note=note, store=guard.store))
         note = _AGAIN
 
 
@@ -204,10 +256,7 @@ def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
         decided = guard.gate.authorize([call])
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
-    # A resume that wakes the gate would answer the tool's own question too: such a tool waits in a
-    # graph, where it runs in a task of its own.
-    pauses = call.bound.binding.interrupts
-    if decided[0].decision.effect is Effect.ASK and not pauses:
+    if decided[0].decision.effect is Effect.ASK:
         await_people(guard, find)
 
 
@@ -228,8 +277,9 @@ def _find(guard: Guard, find: Callable[[], Call]) -> Call:
             if question is None:
                 raise
             note = _NOT_ENTERED if guard.jobs.holds(question.job) else _ELSEWHERE
-            note = note.format(question.job)
-            interrupt(approval_payload(_asked(question), call_id=refusal.call_id, note=note))
+            note, asked = note.format(question.job), _asked(question)
+            call_id = refusal.call_id
+            interrupt(approval_payload(asked, call_id=call_id, note=note, store=guard.store))
 
 
 def _question(guard: Guard, call: _NoJob) -> Approval | None:

@@ -6,8 +6,13 @@ moves it; langgraph-prebuilt is capped below its next minor version for the same
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from types import CodeType, FunctionType
 from typing import Any, Literal
 
 import langgraph.errors
@@ -15,24 +20,51 @@ from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _get_runnable_config_param
+from langchain_core.tracers.context import _configure_hooks
 from langgraph._internal._constants import (
+    CONFIG_KEY_CALL,
+    CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
+    CONFIG_KEY_RUNTIME,
+    CONFIG_KEY_SCRATCHPAD,
+    CONFIG_KEY_SEND,
+    CONFIG_KEY_STREAM,
+    CONFIG_KEY_TASK_ID,
+    NS_END,
+    NS_SEP,
 )
-from langgraph._internal._runnable import RunnableCallable
+from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.prebuilt import ToolNode
+from langgraph.pregel._tools import _tool_call_writer
 
 __all__ = [
     "RunnableCallable",
+    "RunnableSeq",
+    "channel_value",
+    "configure_hooks",
     "filled_by_run",
+    "graph_path",
     "has_checkpointer",
+    "inside_of",
     "is_invalid_resume",
+    "is_nested",
     "messages_key",
     "messages_of",
+    "overridden",
     "parse_calls",
+    "quiet_configurable",
+    "set_wrappers",
+    "starts_over",
     "to_arguments",
+    "tool_call_writer",
+    "unwrapped",
     "wrappers_of",
+    "write_channels",
 ]
+
+
+_METHOD_KINDS = (FunctionType, property, classmethod, staticmethod)
 
 
 def is_invalid_resume(error: BaseException) -> bool:
@@ -46,7 +78,30 @@ def is_invalid_resume(error: BaseException) -> bool:
 
 def has_checkpointer(configurable: Mapping[str, Any]) -> bool:
     """Whether an interrupt of this run can be resumed."""
-    return bool(configurable.get(CONFIG_KEY_CHECKPOINTER))
+    return bool(configurable.get(CONFIG_KEY_CHECKPOINTER)) and all(_keeps(configurable))
+
+
+def starts_over(configurable: Mapping[str, Any]) -> bool:
+    """Whether this run is in a graph that forgets, inside one that can be resumed.
+
+    Compiled with `checkpointer=False`, a subgraph begins anew after each pause of the outer graph.
+    """
+    keeps = list(_keeps(configurable))
+    return False in keeps and True in keeps[keeps.index(False) :]
+
+
+def graph_path(configurable: Mapping[str, Any]) -> str:
+    """The nodes that hold the graph of a run, from the outermost; empty for the outermost graph."""
+    parts = str(configurable.get(CONFIG_KEY_CHECKPOINT_NS, "")).split(NS_SEP)[:-1]
+    return ".".join(part.split(NS_END)[0] for part in parts)
+
+
+def _keeps(configurable: Mapping[str, Any]) -> Iterator[bool]:
+    """Of each graph around a task, the innermost first, whether it keeps checkpoints."""
+    while (call := configurable.get(CONFIG_KEY_CALL)) is not None:
+        loop = getattr(call.keywords.get("schedule_task"), "__self__", None)
+        yield getattr(loop, "checkpointer", None) is not None
+        configurable = getattr(loop, "config", {}).get("configurable", {})
 
 
 def state_of(config: RunnableConfig) -> dict[str, Any] | None:
@@ -58,9 +113,131 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
     return values
 
 
+def is_nested(configurable: Mapping[str, Any]) -> bool:
+    """Whether a task runs in a graph that runs inside another one."""
+    return NS_SEP in str(configurable.get(CONFIG_KEY_CHECKPOINT_NS, ""))
+
+
+def channel_value(config: RunnableConfig, key: str, *, fresh: bool) -> Any:
+    """What a channel holds for the running task; None if it is empty, or outside a graph.
+
+    Args:
+        fresh: with what the task itself wrote.
+    """
+    read = config.get("configurable", {}).get(CONFIG_KEY_READ)
+    return None if read is None else read(key, fresh)
+
+
+def write_channels(config: RunnableConfig, values: Sequence[tuple[str, Any]]) -> bool:
+    """Write channels before the running task's own result is written; False outside a graph."""
+    send = config.get("configurable", {}).get(CONFIG_KEY_SEND)
+    if send is None:
+        return False
+    send(list(values))
+    return True
+
+
 def wrappers_of(node: ToolNode) -> tuple[Any, Any]:
     """The wrappers that a ToolNode was given for its calls: synchronous, asynchronous."""
     return node._wrap_tool_call, node._awrap_tool_call
+
+
+def set_wrappers(node: ToolNode, sync: Any, asynchronous: Any) -> None:
+    """Give a ToolNode other wrappers for its calls; None: it runs them without one."""
+    node._wrap_tool_call, node._awrap_tool_call = sync, asynchronous
+
+
+def unwrapped(node: ToolNode) -> ToolNode:
+    """A ToolNode with the same tools, messages and error handling, whose calls nothing wraps."""
+    return ToolNode(
+        list(node.tools_by_name.values()),
+        name=node.get_name(),
+        handle_tool_errors=node._handle_tool_errors,
+        messages_key=node._messages_key,
+    )
+
+
+def overridden(node: ToolNode) -> list[str]:
+    """The methods in which a node is not langgraph's own ToolNode: nobody knows what these run."""
+    changed = set(_overridden_by(type(node))) | _METHODS & set(vars(node))
+    for name, body in (("func", ToolNode._func), ("afunc", ToolNode._afunc)):
+        given = getattr(node, name)
+        if getattr(given, "__self__", None) is not node or given.__func__ is not body:
+            changed.add(name)
+    return sorted(changed)
+
+
+_METHODS = frozenset(
+    name
+    for name in dir(ToolNode)
+    if isinstance(inspect.getattr_static(ToolNode, name), _METHOD_KINDS) and name not in dir(object)
+)
+
+
+@functools.lru_cache(maxsize=64)
+def _overridden_by(kind: type[ToolNode]) -> frozenset[str]:
+    static = inspect.getattr_static
+    names = _METHODS | {"__getattribute__"}
+    return frozenset(name for name in names if static(kind, name) is not static(ToolNode, name))
+
+
+def _nested(function: Any, *names: str) -> frozenset[CodeType]:
+    """The bodies of functions that a function of the library defines inside itself."""
+    return frozenset(
+        code
+        for code in inspect.unwrap(function).__code__.co_consts
+        if isinstance(code, CodeType) and code.co_name in names
+    )
+
+
+_EXECUTE = _nested(ToolNode._run_one, "execute") | _nested(
+    ToolNode._arun_one, "execute", "_sync_execute"
+)
+
+
+def inside_of(handler: Any) -> list[str] | None:
+    """What a wrapper's handler would run before the tool: names of wrappers, outermost first.
+
+    Empty for the ToolNode's own execution. None for a handler of unknown shape.
+    """
+    code = getattr(handler, "__code__", None)
+    if code in _EXECUTE:  # by its body: a name can be copied, as functools.wraps does
+        node = _closure(handler).get("self")
+        return [] if isinstance(node, ToolNode) and not overridden(node) else None
+    if getattr(handler, "__module__", None) != "langchain.agents.factory":
+        return None
+    names = list(dict.fromkeys(_wrapper_names(handler, seen=set())))
+    return names or None
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    """What a function holds of the functions around it; a cell that is not filled is left out."""
+    held: dict[str, Any] = {}
+    if inspect.isfunction(function):
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            with contextlib.suppress(ValueError):
+                held[name] = cell.cell_contents
+    return held
+
+
+def _wrapper_names(function: Any, *, seen: set[int]) -> Iterator[str]:
+    """The middleware whose bound methods a chain of langchain's composed wrappers holds."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    if inspect.ismethod(function):
+        yield type(function.__self__).__name__
+        return
+    if getattr(function, "__code__", None) in _EXECUTE:
+        return
+    held = _closure(function)
+    for name in sorted(held, reverse=True):  # `outer` before `inner`
+        if callable(held[name]):
+            yield from _wrapper_names(held[name], seen=seen)
 
 
 def messages_key(node: ToolNode) -> str:
@@ -108,3 +285,32 @@ def filled_by_run(tool: BaseTool) -> frozenset[str]:
         config = _get_runnable_config_param(method)
         names |= {config} if config else set()
     return frozenset(names)
+
+
+tool_call_writer = _tool_call_writer
+"""Where the running tool's `emit_output_delta` goes."""
+
+
+def configure_hooks() -> list[tuple[ContextVar[Any], bool]]:
+    """The variables whose handlers LangChain adds to every run, and which the environment fills."""
+    return [(variable, environment is not None) for variable, _, _, environment in _configure_hooks]
+
+
+def quiet_configurable(configurable: Mapping[str, Any], *, pauses: bool) -> dict[str, Any]:
+    """What a body may hold of its run's `configurable`; see `detached.quiet`."""
+    if pauses:
+        return {key: value for key, value in configurable.items() if key != CONFIG_KEY_STREAM}
+    kept = {
+        key: value
+        for key, value in configurable.items()
+        if not key.startswith(_PRIVATE) or key in (CONFIG_KEY_RUNTIME, CONFIG_KEY_TASK_ID)
+    }
+    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    if pad is not None:  # a question that nobody declared is raised, and takes no other's answer
+        kept[CONFIG_KEY_SCRATCHPAD] = dataclasses.replace(
+            pad, resume=[], get_null_resume=lambda consume=False: None
+        )
+    return kept
+
+
+_PRIVATE = "__pregel_"

@@ -9,18 +9,26 @@ rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from agentguard.errors import JobError
+from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
+from agentguard.ledger.alarms import AlarmFile
+from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
-from agentguard.ledger.transitions import grants, requests
-from agentguard.ledger.transitions.assets import Made, lock_made, mark, register, strictest
+from agentguard.ledger.transitions import grants, requests, unguarded
+from agentguard.ledger.transitions.assets import (
+    Made,
+    lock_import,
+    mark,
+    register,
+    strictest,
+)
 from agentguard.ledger.transitions.grants import Outcome, Relied
 from agentguard.ledger.transitions.jobs import (
-    SWEPT,
     end_job,
     leave,
     of_job,
@@ -29,13 +37,41 @@ from agentguard.ledger.transitions.jobs import (
     sweep,
 )
 from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
-from agentguard.ledger.transitions.requests import TOO_LATE, Judged, Reads
+from agentguard.ledger.transitions.questions import Room, close_like, has_room
+from agentguard.ledger.transitions.requests import (
+    ASKED_ANEW,
+    SAID_NO,
+    TOO_LATE,
+    Judged,
+    RefusedCall,
+    question_of,
+    withdraw,
+)
 from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
 
 __all__ = [
-    "TOO_LATE", "Judged", "Ledger", "Made", "Memory", "Outcome", "Reads", "Relied", "Started",
-    "operations_named", "sent", "strictest", "to_json",
+    "ASKED_ANEW",
+    "SAID_NO",
+    "TOO_LATE",
+    "Judged",
+    "Ledger",
+    "Made",
+    "Memory",
+    "Outcome",
+    "Reads",
+    "RefusedCall",
+    "Relied",
+    "Room",
+    "Started",
+    "answers_in",
+    "operations_named",
+    "question_of",
+    "sent",
+    "strictest",
+    "to_json",
 ]  # fmt: skip
+
+_log = logging.getLogger(__name__)
 
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
 
@@ -43,14 +79,63 @@ _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no mo
 class Ledger:
     """Jobs, credentials, requests, answers, grants and assets, in one `Storage`.
 
+    A tamper alarm (LedgerCorrupt, IllegalTransition) is logged as an error, counted, and kept
+    beside the checkpoints for `agentguard doctor`. From then on this Ledger lets nothing begin:
+    what already runs can be recorded, and rights can be taken away, until it is opened anew (I10).
+
     Args:
         storage: where the rows are.
         clock: the ledger's time in ms; every deadline is judged by it.
+        alarm_file: where alarms are kept for whoever looks after this process; None: nowhere.
+
+    Attributes:
+        alarm: what the first tamper alarm said; None: there was none.
+        alarms: how many there were.
     """
 
-    def __init__(self, storage: Storage, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, storage: Storage, *, clock: Callable[[], int], alarm_file: AlarmFile | None = None
+    ) -> None:
         self.storage = storage
         self.clock = clock
+        self.alarm: str | None = None
+        self.alarms = 0
+        self._alarm_file = alarm_file
+
+    # --- tamper alarms ------------------------------------------------------------------------
+
+    def raise_alarm(self, error: LedgerError) -> None:
+        """Note that the ledger is not what it should be, or was asked what it never allows."""
+        self.alarms += 1
+        what = f"{type(error).__name__}: {error}"
+        _log.error(
+            "tamper alarm on the ledger %s: %s. This process refuses calls until it opens the"
+            " ledger anew; run `agentguard audit verify` first",
+            self.storage.name,
+            what,
+        )
+        if self.alarm is None:
+            self.alarm = what
+            if self._alarm_file is not None:
+                self._alarm_file.append(what, at=self.clock())
+
+    def require_sound(self) -> None:
+        """Raise LedgerCorrupt if this Ledger raised a tamper alarm since it was opened."""
+        if self.alarm is not None:
+            raise LedgerCorrupt(
+                f"the ledger raised a tamper alarm ({self.alarm}); nothing begins in it before"
+                " this process opens it anew. Run `agentguard audit verify` first"
+            )
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except (LedgerCorrupt, IllegalTransition) as error:
+            if not error.noted:  # an outer look at the same error
+                error.noted = True
+                self.raise_alarm(error)
+            raise
 
     # --- jobs and credentials ---------------------------------------------------------------
 
@@ -101,7 +186,7 @@ class Ledger:
     def renew_lease(self, job: str, *, epoch: int, lease: int) -> bool:
         """Extend a lease; False if the job ended or another holder has it."""
         renewal = lambda tx: renew(tx, job, epoch=epoch, lease=lease)  # noqa: E731
-        return bool(self._run(renewal, plan=_of_job(job)))
+        return bool(self._run(renewal, plan=_of_job(job), ends=True))  # what runs must end, too
 
     def renew_leases(self, held: Mapping[str, int], *, lease: int) -> frozenset[str]:
         """Extend many leases, sharing commits; see `renew_lease`.
@@ -123,7 +208,8 @@ class Ledger:
                 (job, self.storage.submit(renewal(job, epoch), plan=_of_job(job)))
                 for job, epoch in some
             ]
-            renewed.update(job for job, future in futures if future.result())
+            with self._watched():
+                renewed.update(job for job, future in futures if future.result())
         return frozenset(renewed)
 
     def take_credential(
@@ -181,14 +267,17 @@ class Ledger:
 
         def transition(tx: Tx) -> None:
             row = tx.one("SELECT job FROM credentials WHERE id = ?", credential)
-            tx.lock_job(row["job"] if row is not None else None)
+            job = row["job"] if row is not None else None
+            tx.lock_job(job)
             where = "id = ? AND state = 'live'"
             tx.update("credentials", "state = 'revoked'", where, credential)
-            tx.update("grants", "state = 'revoked', ended_at = ?",
-                      "credential = ? AND state = 'issued'", tx.now, credential)  # fmt: skip
+            tx.update(
+                "grants", "state = 'revoked', ended_at = ?",
+                "job = ? AND credential = ? AND state = 'issued'", tx.now, job, credential,
+            )  # fmt: skip
             tx.record("credential.revoked", {"credential": credential, "reason": reason})
 
-        self._run(transition, durable=True)
+        self._run(transition, durable=True, ends=True)
 
     def leave_job(self, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
         """Leave a job: `waiting` if it left cleanly with approvals pending, else `ended` (I9)."""
@@ -197,7 +286,7 @@ class Ledger:
             tx.lock_job(job)
             return leave(tx, job, epoch=epoch, clean=clean, reason=reason)
 
-        return JobState(self._run(transition, durable=True))
+        return JobState(self._run(transition, durable=True, ends=True))
 
     def end_job(self, job: str, *, reason: str) -> bool:
         """End a job whoever holds it; False if it had ended."""
@@ -212,7 +301,7 @@ class Ledger:
             end_job(tx, job, reason=reason)
             return True
 
-        return bool(self._run(transition, durable=True))
+        return bool(self._run(transition, durable=True, ends=True))
 
     def sweep(self) -> Mapping[str, int]:
         """End what is over: crashed jobs, closed review windows, lapsed grants and credentials.
@@ -221,41 +310,87 @@ class Ledger:
             How many of each were ended: `jobs`, `approvals`, `grants`, `credentials`.
         """
         swept: Counter[str] = Counter()
-        while True:
-            done: Mapping[str, int] = self._run(sweep)
+        more = True
+        while more:
+            done, more = self._run(sweep, ends=True)
             swept.update(done)
-            if sum(done.values()) < SWEPT:
-                return dict(swept)
+            more = more and any(done.values())
+        return dict(swept)
 
     # --- requests, answers, grants -----------------------------------------------------------
 
     def record_decisions(
-        self, judged: Sequence[Judged], *, epoch: int, refused: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
+        self,
+        judged: Sequence[Judged],
+        *,
+        epoch: int,
+        refused: Sequence[RefusedCall] = (),
+        room: Room | None = None,
+    ) -> bool:
         """Record the decisions of one message: a Grant each for PERMIT, an approval for ASK.
 
         A Request that is already recorded keeps its first decision.
 
         Args:
-            refused: calls of the message that never became a Request, as `refuse` takes them.
+            refused: calls of the message that never became a Request.
+            room: what other messages of the job may have used up since it was judged.
+
+        Returns:
+            False if there is no room for them any more: nothing was recorded, judge again.
 
         Raises:
             JobError: the job is not open under this epoch; nothing was recorded.
         """
 
-        def transition(tx: Tx) -> None:
+        def transition(tx: Tx) -> bool:
             tx.lock_job(*{item.request.job for item in judged})
+            if room is not None and not has_room(tx, judged, room):
+                return False
             requests.record_decisions(tx, judged, epoch=epoch)
-            for body in refused:
-                tx.record("refused", body)
+            requests.record_refused(tx, refused)
+            return True
 
         jobs = frozenset(item.request.job for item in judged)
         reads = tuple(requests.of_decision(item) for item in judged)
-        self._run(transition, plan=Plan(jobs=jobs, reads=reads))
+        return bool(self._run(transition, plan=Plan(jobs=jobs, reads=reads)))
+
+    def ask_anew(self, item: Judged, *, instead_of: str, epoch: int) -> bool:
+        """Close an open question and ask another about the same call, which shows more (I7).
+
+        No answer to the old one is taken or counted from then on.
+
+        Args:
+            item: the next revision of its Request, with an ASK.
+            instead_of: digest of the Request that was asked about.
+
+        Returns:
+            False if the old question can't be replaced: the call was begun, somebody said no,
+            its window closed, or it was withdrawn.
+
+        Raises:
+            JobError: the job is not open under this epoch; nothing was changed.
+        """
+        asked = self._run(
+            lambda tx: requests.ask_anew(tx, item, instead_of=instead_of, epoch=epoch)
+        )
+        return bool(asked)
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
-        self._run(lambda tx: tx.record("refused", body))
+        self._run(lambda tx: tx.record("refused", body), ends=True)
+
+    def stop_unguarded(self, job: str | None, *, tool: str) -> None:
+        """Record that a tool was started past the guard and stopped, and mark the job (I5)."""
+        self._run(lambda tx: unguarded.stop(tx, job, tool=tool))
+
+    def allow_unguarded(self, job: str | None, *, tool: str, why: str) -> None:
+        """Record that a tool runs past the guard as the program itself declared.
+
+        Raises:
+            LedgerUnavailable: it is not recorded, so it must not run (I10).
+        """
+        body = {"job": job or "", "tool": tool, "why": why}
+        self._run(lambda tx: tx.record("unguarded.allowed", body))
 
     def answer(self, answer: Answer) -> None:
         """Record a verified Answer, and what the approval request comes to with it.
@@ -263,7 +398,13 @@ class Ledger:
         Raises:
             ApprovalError: it is not pending, its window closed, or the person answered before.
         """
-        self._run(lambda tx: requests.answer(tx, answer), durable=True)
+
+        def transition(tx: Tx) -> None:
+            requests.answer(tx, answer)
+            if answer.verdict is Verdict.DENY:
+                close_like(tx, answer.request)
+
+        self._run(transition, durable=True)
 
     def expire_approval(self, request: str, *, reason: str) -> None:
         """Close a pending approval request whose window ended."""
@@ -275,7 +416,18 @@ class Ledger:
                 body = {"request": request, "as": "expired", "reason": reason}
                 tx.record("approval.settled", body)
 
-        self._run(transition)
+        self._run(transition, ends=True)
+
+    def withdraw(self, requests: Sequence[str]) -> None:
+        """Close what waits of these Requests, since their conversation went on without them.
+
+        Questions and unused approvals close, and unclaimed Grants are revoked; a later answer is
+        refused with that reason. Whatever was claimed meanwhile stays as it is.
+
+        Args:
+            requests: their digests.
+        """
+        self._run(lambda tx: withdraw(tx, requests), ends=True)
 
     def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
         """Take the one use of a Request's Grant; the point of no return (I8).
@@ -312,6 +464,7 @@ class Ledger:
             lambda tx: grants.finish(tx, request, outcome, credential=credential),
             # Which locks new assets need is known only once it was looked whether they are new.
             plan=None if outcome.made else plan,
+            ends=True,
         )
         return bool(finished)
 
@@ -338,7 +491,7 @@ class Ledger:
         """
 
         def transition(tx: Tx) -> None:
-            lock_made(tx, [made])
+            lock_import(tx, made)
             register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
             tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
 
@@ -367,12 +520,12 @@ class Ledger:
 
     def one(self, sql: str, *parameters: Any) -> Row | None:
         """The first committed row of a query, or None."""
-        with self.storage.read() as connection:
+        with self._watched(), self.storage.read() as connection:
             return _Snapshot(connection).one(sql, *parameters)
 
     def all(self, sql: str, *parameters: Any) -> list[Row]:
         """All committed rows of a query."""
-        with self.storage.read() as connection:
+        with self._watched(), self.storage.read() as connection:
             return _Snapshot(connection).all(sql, *parameters)
 
     @contextlib.contextmanager
@@ -380,30 +533,53 @@ class Ledger:
         """Reads that all see one and the same committed state.
 
         What is written meanwhile is not seen: mint credentials first.
+
+        Raises:
+            LedgerUnavailable: the ledger can't be read.
+            LedgerCorrupt: it raised a tamper alarm, now or before.
         """
-        with self.storage.snapshot() as connection:
+        self.require_sound()
+        with self._watched(), self.storage.snapshot() as connection:
             yield _Snapshot(connection)
 
     def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
         """Every recorded Answer to a Request; whoever uses them verifies the signatures."""
         rows = (reads or self).all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
-        return tuple(
-            Answer(
-                request=row["request"],
-                person=row["person"],
-                verdict=Verdict(row["verdict"]),
-                group=row["answered_as"],
-                at=row["at"],
-                key_id=row["key_id"],
-                signature=row["signature"],
-            )
-            for row in rows
-        )
+        return answers_in(rows)
 
     def _run(
-        self, transition: Callable[[Tx], Any], *, durable: bool = False, plan: Plan | None = None
+        self,
+        transition: Callable[[Tx], Any],
+        *,
+        durable: bool = False,
+        plan: Plan | None = None,
+        ends: bool = False,
     ) -> Any:
-        return self.storage.submit(transition, durable=durable, plan=plan).result()
+        """Run a transition.
+
+        Args:
+            ends: it only takes rights away, or says what happened; so it runs after an alarm, too.
+        """
+        if not ends:
+            self.require_sound()
+        with self._watched():
+            return self.storage.submit(transition, durable=durable, plan=plan).result()
+
+
+def answers_in(rows: Sequence[Row]) -> tuple[Answer, ...]:
+    """The Answers that rows of `answers` hold."""
+    return tuple(
+        Answer(
+            request=row["request"],
+            person=row["person"],
+            verdict=Verdict(row["verdict"]),
+            group=row["answered_as"],
+            at=row["at"],
+            key_id=row["key_id"],
+            signature=row["signature"],
+        )
+        for row in rows
+    )
 
 
 def _of_job(job: str) -> Plan:

@@ -1,7 +1,8 @@
 """The log: replay against the checkpoints kept outside the database, and proofs.
 
-RFC 9162 hashing (merkle.py), C2SP signed checkpoints (note.py). Whoever owns log key, database and
-checkpoint file can rewrite history; until a witness holds checkpoints elsewhere, that stays so.
+RFC 9162 hashing (merkle.py), C2SP signed checkpoints (signed_note.py). Whoever owns log key,
+database and checkpoint file can rewrite history, and old copies of both files put back together
+verify, without any key; until a witness holds checkpoints elsewhere, that stays so.
 """
 
 from __future__ import annotations
@@ -10,37 +11,49 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any
 
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
-from agentguard.ledger.storage.open import KEYS, Storage, at_once, tree_size
+from agentguard.ledger.storage.open import KEYS, Reader, Storage, at_once, tree_size
 from agentguard.ledger.storage.rollback_detection import compare, keep, newest_of
 from agentguard.ledger.verify_records import (
+    ACCEPTED,
     Progress,
     Tree,
     compare_rows,
+    look_again,
     note_rows,
     text_of,
     verify_records,
 )
-from agentguard.ledger.verify_rows import Logged
+from agentguard.ledger.verify_rows import Acceptance, Logged
 from agentguard.transparency import merkle
 from agentguard.transparency import signed_note as note
 from agentguard.transparency.checkpoints import Checkpoints
 
 _AT_ONCE = 500  # checkpoints
+_RECORDS_AT_ONCE = 1000
 
-__all__ = ["Checkpoints", "Progress", "Report", "prove", "verify", "verify_proof", "verify_tail"]
+__all__ = [
+    "ACCEPTED", "Acceptance", "Checkpoints", "Progress", "Report", "prove", "verify",
+    "verify_proof", "verify_tail",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What `verify` found: how many records, rows and checkpoints agree, and the root."""
+    """What `verify` found: how many records, rows and checkpoints agree, and the root.
+
+    Args:
+        accepted: where a person went on with a ledger that may lack its end.
+    """
 
     records: int
     rows: int
     checkpoints: int
     root: bytes
+    accepted: tuple[Acceptance, ...] = ()
 
 
 def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
@@ -62,7 +75,11 @@ def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
     if newest is None:
         if before:
             name = checkpoints.path.name
-            raise LedgerCorrupt(f"{name} holds no checkpoint of this ledger; bring it back")
+            raise LedgerCorrupt(
+                f"{name} holds no checkpoint of this ledger, which has {before} records; bring it"
+                " back. If it is lost, `agentguard audit accept-unverified` goes on without it, and"
+                " the log says so (docs/backup.md)"
+            )
         keep(checkpoints, 0, merkle.EMPTY_ROOT)
         return
     with storage.snapshot() as reader:
@@ -77,7 +94,9 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
     """Replay the whole log and compare schema, rows, tree and checkpoints with it (I10).
 
     The tables `leases` and `meta` have no records, and are not compared; PostgreSQL's `outbox` and
-    `checkpoints` are part of the log, and are read as such.
+    `checkpoints` are part of the log, and are read as such. What it compares is one moment: what
+    others write meanwhile is read as well. In SQLite it reads in steps, so that the WAL does not
+    grow for as long as it takes.
 
     Args:
         progress: told how far it is, many times a second.
@@ -94,32 +113,68 @@ def verify(storage: Storage, checkpoints: Checkpoints, *, progress: Progress = _
             if counted % _AT_ONCE == 0:
                 progress("checkpoints", counted)
         storage.wait_for_log()
-        with storage.snapshot() as connection:
-            try:
+        try:
+            with storage.snapshot() as connection:
                 storage.verify_schema(connection)
-                storage.verify_indexes(connection)
-                kept = [checkpoints.verified(signed) for signed in storage.notes(connection)]
+            storage.verify_indexes()
+        except LedgerCorrupt as error:
+            raise VerificationFailed(str(error)) from error
+        with storage.long_read() as reader:
+            try:
+                with storage.latest(reader) as now:
+                    kept = [checkpoints.verified(signed) for signed in storage.notes(now)]
+                    size = tree_size(now)
             except LedgerCorrupt as error:
                 raise VerificationFailed(str(error)) from error
             for checkpoint in kept:
                 _note_root(logged, checkpoint)
-            tree = Tree(connection)
+            tree = Tree(reader)
             with (
-                contextlib.closing(storage.records(connection)) as records,
+                contextlib.closing(storage.records(reader)) as records,
                 contextlib.closing(logged.signed()) as signed,
             ):
-                root = verify_records(records, tree, logged, signed, progress)
+                first = takewhile(lambda record: record[0] < size, records)
+                verify_records(first, tree, logged, signed, progress)
             if tree.size and not counted:
                 raise VerificationFailed(
                     f"{checkpoints.path.name} holds no checkpoint of this ledger: it was removed"
                 )
-            tree.require_nothing_else()
-            for index, body in enumerate(storage.pending(connection), tree.size):
-                note_rows(logged, index, body)
             for table, keys in KEYS.items():
-                with contextlib.closing(storage.rows(connection, table)) as found:
+                with contextlib.closing(storage.rows(reader, table)) as found:
                     compare_rows(found, table, keys, logged, progress)
-            return Report(records=tree.size, rows=logged.compare(), checkpoints=counted, root=root)
+            root = _catch_up(storage, reader, tree, logged, progress)
+            return Report(
+                records=tree.size,
+                rows=logged.compare(),
+                checkpoints=counted,
+                root=root,
+                accepted=tuple(logged.accepted),
+            )
+
+
+def _catch_up(
+    storage: Storage, reader: Reader, tree: Tree, logged: Logged, progress: Progress
+) -> bytes:
+    """Verify what was written since, until nothing is left at one moment; the root then.
+
+    A row that was touched since it was read is read again, at the moment of the record. So every
+    row is compared as it is at the last of these moments, and none of them lasts long.
+    """
+    logged.touched = {}
+    while True:
+        with storage.latest(reader) as now:
+            size = tree_size(now)
+            with contextlib.closing(storage.records(now, tree.size)) as records:
+                some = islice(records, _RECORDS_AT_ONCE)
+                root = verify_records(some, tree, logged, iter(()), _silent)
+            look_again(now, storage, logged)
+            logged.touched.clear()
+            if tree.size >= size:
+                tree.require_nothing_else(now)
+                for index, body in enumerate(storage.pending(now), tree.size):
+                    note_rows(logged, index, body)
+                return root
+        progress("records", tree.size)
 
 
 def prove(storage: Storage, checkpoints: Checkpoints, index: int) -> dict[str, Any]:

@@ -12,14 +12,17 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 
 from agentguard.errors import VerificationFailed
-from agentguard.ledger.storage.open import Reader, Row, row_digest, stretch
-from agentguard.ledger.verify_rows import Logged
+from agentguard.ledger.storage.open import KEYS, Reader, Row, Storage, digests_of, stretch
+from agentguard.ledger.verify_rows import Acceptance, Logged
 from agentguard.transparency import merkle
 
 _AT_ONCE = 1000  # rows, records
 
 _encode = json.JSONEncoder().encode
 _decode = json.JSONDecoder().raw_decode
+
+ACCEPTED = "log.accepted"
+"""The kind of record by which a person goes on with a ledger that may lack its end."""
 
 Progress = Callable[[str, int], None]
 """Told now and then what is counted (checkpoints, records, rows), and how many were seen."""
@@ -42,14 +45,13 @@ class Tree:
     """Builds the tree again from the records and compares every stored hash with it.
 
     Args:
-        reader: sees one moment.
+        reader: what it reads never changes once it is there.
     """
 
     def __init__(self, reader: Reader) -> None:
         self.size = 0
         self._reader = reader
         self._edge: dict[int, tuple[int, list[bytes]]] = {}  # level → first index, hashes
-        self._count = 0
 
     def append(self, bodies: Sequence[bytes]) -> Wrong | None:
         """Add records. Afterwards `root` answers for each size from the one before to this one."""
@@ -57,12 +59,14 @@ class Tree:
         leaves = [merkle.leaf_hash(body) for body in bodies]
         for level, first, row in merkle.completed(self, self.size, leaves):
             stored = stretch(self._reader, level, first, len(row))
+            extra = stored.keys() - set(range(first, first + len(row)))
+            if extra:
+                raise _not_of_these(level, extra.pop(), self.size)
             wrong += [
                 _wrong(level, index)
                 for index, digest in enumerate(row, first)
                 if stored.get(index) != digest
             ][:1]
-            self._count += len(row)
             # The sibling of a right child stands in the roots until that one is complete.
             before = [self.get(level, first - 1)] if first & 1 else []
             self._edge[level] = first - len(before), before + row
@@ -79,18 +83,35 @@ class Tree:
             raise LookupError(f"{level}/{index} is before the last batch")
         return row[index - first]
 
-    def require_nothing_else(self) -> None:
-        """The database holds no hash but those of these records.
+    def require_nothing_else(self, reader: Reader) -> None:
+        """The database holds no hash but those of these records; `append` saw those between.
+
+        Args:
+            reader: sees a moment at which the log has no more records.
 
         Raises:
             VerificationFailed: it does.
         """
-        (stored,) = self._reader.execute("SELECT count(*) FROM nodes").fetchone()
-        if stored != self._count:
-            raise VerificationFailed(
-                f"the log's tree has {stored} nodes, its {self.size} records make {self._count}:"
-                " records were cut off, or nodes added by hand"
-            )
+        (level,) = reader.execute("SELECT min(level) FROM nodes").fetchone()
+        while level is not None:
+            width = self.size >> level if isinstance(level, int) and level >= 0 else 0
+            for beyond in ("idx >= ?", "idx < ?"):
+                row = reader.execute(
+                    f"SELECT idx FROM nodes WHERE level = ? AND {beyond} LIMIT 1",
+                    (level, width if beyond == "idx >= ?" else 0),
+                ).fetchone()
+                if row is not None:
+                    raise _not_of_these(level, row[0], self.size)
+            (level,) = reader.execute(
+                "SELECT min(level) FROM nodes WHERE level > ?", (level,)
+            ).fetchone()
+
+
+def _not_of_these(level: object, index: object, size: int) -> VerificationFailed:
+    return VerificationFailed(
+        f"the log's tree has node {level!r}/{index!r:.40}, which its {size} records do not make:"
+        " records were cut off, or nodes added by hand"
+    )
 
 
 def _wrong(level: int, index: int) -> Wrong:
@@ -156,6 +177,7 @@ def note_rows(logged: Logged, index: int, body: bytes) -> None:
         VerificationFailed: it is not a record.
     """
     said: list[tuple[str, str]] = []
+    places: dict[str, tuple[str, Sequence[str]]] = {}
     try:
         record, end = _decode(text := text_of(index, body))
         if end != len(text):
@@ -163,11 +185,23 @@ def note_rows(logged: Logged, index: int, body: bytes) -> None:
         for table, key, digest in record["rows"]:
             if not (isinstance(digest, str) and f"{table}{digest}".isascii()):
                 raise ValueError("a row has no table or no digest")
-            said.append((f"{table} {_written(key)}", digest))
+            said.append((name := f"{table} {_written(key)}", digest))
+            places[name] = (table, key)
+        if record.get("kind") == ACCEPTED:
+            logged.accepted.append(
+                Acceptance(
+                    index=index,
+                    person=str(record["person"]),
+                    reason=str(record["reason"]),
+                    because=str(record["because"]),
+                )
+            )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VerificationFailed(f"record {index} is not a record") from error
     for name, digest in said:
         logged.row(name, digest, index)
+    if logged.touched is not None:
+        logged.touched.update(places)
 
 
 def text_of(index: int, body: bytes) -> str:
@@ -192,7 +226,7 @@ def compare_rows(
     """
 
     def named(row: Row) -> tuple[str, str]:
-        return f"{table} {_written([row[key] for key in keys])}", row_digest(row)
+        return f"{table} {_written([row[key] for key in keys])}", "\n".join(digests_of(table, row))
 
     while True:
         try:
@@ -202,6 +236,30 @@ def compare_rows(
         if not some:
             return
         progress("rows", logged.meet(some))
+
+
+def look_again(reader: Reader, storage: Storage, logged: Logged) -> None:
+    """Put the rows that records touched since beside these records, in place of what was met.
+
+    Args:
+        reader: sees one moment.
+
+    Raises:
+        VerificationFailed: one holds what was never written there.
+    """
+    found: list[tuple[str, str | None]] = []
+    for name, (table, key) in (logged.touched or {}).items():
+        keys = KEYS.get(table)  # what names no row of ours is not met, and missing
+        if keys is None or not (isinstance(key, list) and len(key) == len(keys)):
+            continue
+        if not all(isinstance(part, str) for part in key):
+            continue
+        try:
+            row = storage.row(reader, table, key)
+            found.append((name, None if row is None else "\n".join(digests_of(table, row))))
+        except TypeError as error:
+            raise VerificationFailed(f"{table} holds what was never written there") from error
+    logged.meet_again(found)
 
 
 def _written(key: object) -> str:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +21,7 @@ from agentguard.errors import LedgerUnavailable, VerificationFailed
 _RECENT = 20_000  # rows of one call lie close together in the log, so most are written once
 
 _MOST = 2**62  # what a file can hold; no log is as long
-_MET = _MOST  # in place of a record's index: the row itself, behind all that is said of it
+_MET = _MOST  # from here on, in place of a record's index: the row itself, the last look counts
 
 # Both are only appended to, and sorted once: a long log has no page in memory twice.
 _TABLES = """
@@ -27,6 +30,21 @@ CREATE TABLE said (name TEXT, idx INTEGER, digest TEXT);
 CREATE TABLE roots (size INTEGER PRIMARY KEY, root BLOB);
 BEGIN;
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """A person went on with a ledger that may lack its end.
+
+    Args:
+        index: of the record that says so.
+        because: why the ledger was refused, if it was.
+    """
+
+    index: int
+    person: str
+    reason: str
+    because: str
 
 
 class Logged:
@@ -39,6 +57,10 @@ class Logged:
     def __init__(self) -> None:
         self._recent: dict[str, tuple[int, str]] = {}
         self._met = 0
+        self._looks = _MET
+        self.accepted: list[Acceptance] = []
+        self.touched: dict[str, tuple[str, Sequence[str]]] | None = None
+        """Table and key of the rows that records tell of, by name; None: nobody needs them."""
         with _room():
             self._file = sqlite3.connect("", isolation_level=None)
             self._file.executescript(_TABLES)
@@ -61,10 +83,19 @@ class Logged:
             self._write()
 
     def meet(self, rows: Sequence[tuple[str, str]]) -> int:
-        """These rows exist, each with this digest; returns how many were met in all."""
+        """These rows exist, each with these digests; returns how many were met in all.
+
+        Args:
+            rows: name and digests, one a line: a record may say either.
+        """
         self._append((name, _MET, digest) for name, digest in rows)
         self._met += len(rows)
         return self._met
+
+    def meet_again(self, rows: Sequence[tuple[str, str | None]]) -> None:
+        """These rows are now so (None: not there); how they were met before no longer counts."""
+        self._looks += 1
+        self._append((name, self._looks, digest) for name, digest in rows)
 
     def compare(self) -> int:
         """Compare what was met with what the log says last of it; returns how many rows it is.
@@ -104,7 +135,7 @@ class Logged:
         self._append((name, *last) for name, last in self._recent.items())
         self._recent.clear()
 
-    def _append(self, rows: Iterable[tuple[str, int, str]]) -> None:
+    def _append(self, rows: Iterable[tuple[str, int, str | None]]) -> None:
         with _room():
             self._file.executemany("INSERT INTO said VALUES (?, ?, ?)", rows)
 
@@ -113,7 +144,7 @@ _Told = tuple[int, str]  # record, row
 
 
 def _differences(
-    found: Iterable[tuple[str, int, str]],
+    found: Iterable[tuple[str, int, str | None]],
 ) -> tuple[int, str | None, _Told | None, _Told | None]:
     """How many rows were said; one that was added; the first that was edited; that is missing.
 
@@ -121,22 +152,25 @@ def _differences(
         found: (name, index, digest), in order.
     """
     count, added, edited, missing = 0, None, None, None
-    name, last, digest, met = "", -1, "", True  # the last that was said
-    for this, index, says in found:
-        if index != _MET:
-            if this != name:
-                count += 1
-                if not met:
-                    missing = _first(missing, (last, name))
-            name, last, digest, met = this, index, says, False
-        elif this != name:
-            added = added or this
-        else:
-            met = True
-            if says != digest:
-                edited = _first(edited, (last, name))
-    if not met:
-        missing = _first(missing, (last, name))
+    for name, group in groupby(found, key=itemgetter(0)):
+        last, digest, look = -1, None, _MET
+        met: set[str | None] = set()
+        for _, index, says in group:
+            if index < _MET:
+                last, digest = index, says
+                continue
+            if index > look:
+                look, met = index, set()
+            met.add(says)
+        met.discard(None)
+        if last < 0:
+            added = added or (name if met else None)
+            continue
+        count += 1
+        if not met:
+            missing = _first(missing, (last, name))
+        elif not all(digest in says.split("\n") for says in met if says is not None):
+            edited = _first(edited, (last, name))
     return count, added, edited, missing
 
 

@@ -14,13 +14,28 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard.canonical import canonical
 from agentguard.config.workspace import Workspace
-from agentguard.errors import ApprovalError, CanonicalError, ConfigError
-from agentguard.ledger.ledger import TOO_LATE, Ledger, Reads
+from agentguard.errors import ApprovalError, CanonicalError, ConfigError, LedgerCorrupt
+from agentguard.ledger.ledger import (
+    ASKED_ANEW,
+    TOO_LATE,
+    Ledger,
+    Reads,
+    answers_in,
+    question_of,
+)
+from agentguard.ledger.open import checkpoints_of
+from agentguard.ledger.queries import pages
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import UNUSED
-from agentguard.ledger.transitions.requests import is_open_question
-from agentguard.model import Answer, Needs, Verdict, request_digest
+from agentguard.ledger.transitions.requests import (
+    closed_because,
+    is_open_question,
+    nothing_to_answer,
+)
+from agentguard.ledger.verify import verify_tail
+from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
+from agentguard.policy.decide import why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000
@@ -135,6 +150,10 @@ class Approval:
         arguments: the call's arguments word for word, as the Request's digest covers them (I7).
         requested_by: who asked for the job; they can't answer.
         answers: the answers so far.
+        reasons: what an approval covers: nothing that comes up later is lifted by it (I7).
+        replaced_by: digest of the newest question about the same call, if it was asked anew.
+        closed: why it takes no answer any more, in a few words; None while it may, or if its
+            approvals were used.
     """
 
     request: str
@@ -150,6 +169,9 @@ class Approval:
     asked_at: int
     expires_at: int
     answers: tuple[Answer, ...]
+    reasons: frozenset[Reason] = frozenset()
+    replaced_by: str | None = None
+    closed: str | None = None
 
 
 class Approvals:
@@ -164,14 +186,18 @@ class Approvals:
         self._workspace = workspace
         self._ledger = ledger
 
-    def list(self, *, state: str | None = "pending") -> tuple[Approval, ...]:
-        """The approval requests in a state (None: in any), newest first."""
-        rows = self._ledger.all(
-            f"{_SELECT} WHERE CAST(?1 AS TEXT) IS NULL OR approvals.state = ?1"
-            " ORDER BY asked_at DESC",
-            state,
-        )
-        return tuple(self._approval(row, self._ledger) for row in rows)
+    def list(
+        self, *, state: str | None = "pending", limit: int | None = None
+    ) -> tuple[Approval, ...]:
+        """The approval requests in a state (None: in any), newest first.
+
+        Args:
+            limit: how many at most; None: all of them.
+        """
+        with self._ledger.snapshot() as reads:
+            rows = pages.approvals_in(reads, state, pages.ALL if limit is None else limit)
+            answers = pages.answers_to(reads, [row["request"] for row in rows])
+        return tuple(self._read(row, answers_in(answers[row["request"]])) for row in rows)
 
     def show(self, request: str) -> Approval:
         """One approval request, by its Request's digest or the first 12 or more digits of it.
@@ -185,12 +211,11 @@ class Approvals:
     def _show(self, request: str, reads: Reads) -> Approval:
         if len(request) < 12:
             raise ApprovalError(f"{request!r:.20} is too short; give 12 or more digits")
-        rows = reads.all(
-            f"{_SELECT} WHERE substr(approvals.request, 1, ?) = ?", len(request), request
-        )
+        rows = pages.approvals_called(reads, request)
         if len(rows) != 1:
+            count = len(rows) if len(rows) < 3 else "several"
             raise ApprovalError(
-                f"{len(rows)} approval requests begin with {request:.64}; `agentguard approvals"
+                f"{count} approval requests begin with {request:.64}; `agentguard approvals"
                 " list --all` shows them"
             )
         return self._approval(rows[0], reads)
@@ -208,26 +233,41 @@ class Approvals:
         Raises:
             ApprovalError: its row was edited.
         """
-        rows = self._ledger.all(
-            f"{_SELECT} WHERE requests.thread = ? AND requests.call_id = ?"
-            f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
-            thread,
-            call,
-            self._ledger.clock(),
-        )
-        return self._approval(rows[0], self._ledger) if thread and rows else None
+        if not thread:
+            return None
+        rows = pages.unused_approvals(self._ledger, thread, call, UNUSED, self._ledger.clock())
+        return self._approval(rows[0], self._ledger) if rows else None
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
-        return self._eligible(approval, self._involved(approval, self._ledger))
+        return self.eligible_for([approval])[approval.request]
+
+    def eligible_for(self, approvals: Sequence[Approval]) -> Mapping[str, tuple[str, ...]]:
+        """As `eligible`, for many at once, by their Requests' digests."""
+        contributors = pages.contributors_to(
+            self._ledger, (use["sha256"] for one in approvals for use in one.shown["assets"])
+        )
+        return {
+            one.request: self._eligible(one, self._involved(one, contributors)) for one in approvals
+        }
 
     def answer(self, answer: Answer) -> Approval:
         """Record a person's signed Answer; returns the approval request as it then stands.
 
+        The log is compared with its newest checkpoint first, as it is on opening. Whether every row
+        is what its record says, `agentguard audit verify` finds out.
+
         Raises:
-            ApprovalError: not this person's signature, not pending, too late, or the person may
-                not answer it; nothing is recorded.
+            ApprovalError: not this person's signature, not pending, too late, the person may not
+                answer it, or an approval could not count as it is: the person must name another
+                group, or what is missing must come from others. Nothing is recorded.
+            LedgerCorrupt: the log is not what was signed, or an old copy was restored.
         """
+        try:
+            verify_tail(self._ledger.storage, checkpoints_of(self._workspace))
+        except LedgerCorrupt as error:
+            self._ledger.raise_alarm(error)
+            raise
         with self._ledger.snapshot() as reads:
             approval = self._show(answer.request, reads)
             self._require_answerable(answer, approval, reads)
@@ -240,15 +280,20 @@ class Approvals:
         if person is None:
             raise ApprovalError(f"{answer.person:.80} is no configured person")
         verify_answer(answer, Signers.load(self._workspace.signers))
+        if approval.replaced_by is not None:
+            raise ApprovalError(
+                f"{ASKED_ANEW}: agentguard approvals show {approval.replaced_by[:16]}"
+            )
         if approval.state != "pending" and not is_open_question(reads, approval.request):
-            raise ApprovalError(f"this approval request is {approval.state}; nothing to answer")
+            raise ApprovalError(nothing_to_answer(approval.state, approval.closed))
         if now >= approval.expires_at:
             raise ApprovalError(TOO_LATE)
         if not approval.asked_at - _SKEW <= answer.at <= now + _SKEW:
             raise ApprovalError("the answer is not dated within the review window; sign it again")
         if answer.group is not None and answer.group not in person.groups:
             raise ApprovalError(f"{answer.person} is not in {answer.group}")
-        involved = self._involved(approval, reads)
+        media = [use["sha256"] for use in approval.shown["assets"]]
+        involved = self._involved(approval, pages.contributors_to(reads, media))
         if answer.person in involved | {approval.requested_by}:
             why = "asked for this job and can't answer"
             if answer.person != approval.requested_by:
@@ -257,6 +302,16 @@ class Approvals:
             raise ApprovalError(f"{answer.person} {why}; who can: {may}")
         if any(answer.person == earlier.person for earlier in approval.answers):
             raise ApprovalError(f"{answer.person} answered this before; an answer stands")
+        others = [
+            self._workspace.people[name]
+            for name in self._eligible(approval, involved)
+            if name != answer.person
+        ]
+        why_not = why_not_counted(
+            approval.needs, approval.answers, answer, person=person, others=others
+        )
+        if why_not is not None:
+            raise ApprovalError(why_not)
 
     def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Those of recorded Answers whose signatures hold with the keys known now."""
@@ -278,6 +333,12 @@ class Approvals:
         return tuple(found)
 
     def _approval(self, row: Row, reads: Reads) -> Approval:
+        return self._read(row, self._ledger.answers(row["request"], reads))
+
+    def _read(self, row: Row, answers: tuple[Answer, ...]) -> Approval:
+        shown = json.loads(row["body"])
+        for why in ("reasons", "reasons_before"):  # of the question, not of the call
+            shown.pop(why, None)
         return Approval(
             request=row["request"],
             job=row["job"],
@@ -286,44 +347,42 @@ class Approvals:
             needs=Needs(approvals=row["count"], groups=frozenset(json.loads(row["groups"]))),
             reason=row["reason"],
             policies=tuple(json.loads(row["policies"])),
-            shown=json.loads(row["body"]),
-            arguments=_arguments(row),
+            shown=shown,
+            arguments=self._arguments(row),
             requested_by=row["requested_by"],
             asked_at=row["asked_at"],
             expires_at=row["expires_at"],
-            answers=self._ledger.answers(row["request"], reads),
+            answers=answers,
+            reasons=question_of(row["body"]).reasons,
+            replaced_by=row["replaced_by"],
+            closed=closed_because(
+                row["state"],
+                job_state=row["job_state"],
+                replaced=row["replaced_by"] is not None,
+                said_no=bool(row["said_no"]),
+            ),
         )
+
+    def _arguments(self, row: Row) -> Mapping[str, Any]:
+        """What a person is shown must be what they sign: the question re-digests to the Request."""
+        if request_digest(row["question"]) != row["request"]:
+            why = "what this approval request shows is not what it asks for: its row was edited"
+            self._ledger.raise_alarm(LedgerCorrupt(why))
+            raise ApprovalError(f"{why}; run `agentguard audit verify`")
+        arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
+        return arguments
 
     def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
         out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
         return tuple(sorted(person for person in self._workspace.people if person not in out))
 
-    def _involved(self, approval: Approval, reads: Reads) -> set[str]:
-        """Contributors of the media, and the owner of the agent that asks (I1, S3)."""
+    def _involved(self, approval: Approval, contributors: Mapping[str, Set[str]]) -> set[str]:
+        """Contributors of the media, and the owner of the agent that asks (I1, S3).
+
+        Args:
+            contributors: of each asset of the call, by SHA-256.
+        """
         agent = self._workspace.agents.get(str(approval.shown["agent"]))
         carried = set(approval.shown.get("contributors", ()))
-        return {agent.owner if agent is not None else "", *carried} | {
-            row["person"]
-            for asset in approval.shown["assets"]
-            for row in reads.all(
-                "SELECT person FROM contributors WHERE sha256 = ?", asset["sha256"]
-            )
-        }
-
-
-_SELECT = (
-    "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
-    " jobs.requested_by FROM approvals JOIN requests ON requests.digest = approvals.request"
-    " JOIN jobs ON jobs.id = approvals.job"
-)
-
-
-def _arguments(row: Row) -> Mapping[str, Any]:
-    """What a person is shown must be what they sign: the question re-digests to the Request."""
-    if request_digest(row["question"]) != row["request"]:
-        raise ApprovalError(
-            "what this approval request shows is not what it asks for: its row was edited; run"
-            " `agentguard audit verify`"
-        )
-    arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
-    return arguments
+        media = (contributors.get(use["sha256"], set()) for use in approval.shown["assets"])
+        return {agent.owner if agent is not None else "", *carried}.union(*media)

@@ -22,11 +22,16 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
+from agentguard.durable_files import flush, flush_folder, make_folders
 from agentguard.errors import ApprovalError, ConfigError
 from agentguard.transparency.key_file import create_key_file, parse_private_key, read_key_file
 
 _MIN_PASSPHRASE = 8  # characters
 _MAX_PASSPHRASE = 1000  # bytes; OpenSSL takes no more than 1023
+_PRIME = 2**255 - 19  # of the field that an Ed25519 point's y is in
+_Y_OF_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+# The eight points of small order have these y, two points to most of them (RFC 8032, 5.1).
+_WEAK = frozenset({0, 1, _PRIME - 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8})
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -90,6 +95,20 @@ class Signers:
         """The person's public key of this key id, None if the person has no such key."""
         return self.keys.get(person, {}).get(key_id)
 
+    def require_no_key(self, person: str) -> None:
+        """Returns if nobody can answer as the person yet.
+
+        Raises:
+            ConfigError: a key speaks for the person; says which, and what to do.
+        """
+        held = self.keys.get(person)
+        if held:
+            raise ConfigError(
+                f"{person} has key {', '.join(held)} in {self.file} already, and whoever holds a"
+                f" second one answers as {person} too; if {person} lost the first, remove its"
+                " line, and if both are theirs, add --second-key"
+            )
+
 
 @functools.lru_cache(maxsize=8)  # by its bytes: a key that is taken out counts no more
 def _parsed(data: bytes, file: Path) -> Signers:
@@ -100,14 +119,26 @@ def _parsed(data: bytes, file: Path) -> Signers:
         raise ConfigError(f"{file}:{line}: not UTF-8") from None
 
 
-def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str = "") -> str:
+def append_signer(
+    file: Path,
+    person: str,
+    key: Ed25519PublicKey,
+    comment: str = "",
+    *,
+    second_key: bool = False,
+) -> str:
     """Adds one line to a signers file, which is made if it isn't there.
+
+    Args:
+        second_key: the person may have a key already. Whoever holds one more key of a person
+            answers as that person (I1), so it is never added unasked.
 
     Returns:
         The line, without its line end.
 
     Raises:
-        ConfigError: the file or the line is wrong, or the key is there already.
+        ConfigError: the file or the line is wrong, the key is there already, or the person has
+            another one.
     """
     encoded = base64.b64encode(key.public_bytes_raw()).decode()
     line = f"{person} ed25519 {encoded}" + (f"  # {comment}" if comment else "")
@@ -117,14 +148,18 @@ def append_signer(file: Path, person: str, key: Ed25519PublicKey, comment: str =
         raise ConfigError(f"{file}: {error}") from None
     if entry is None or entry[0] != person:
         raise ConfigError(f"{file}: {person!r} can't stand in a signers file; choose another id")
-    Signers.load(file)  # a broken file is not appended to
+    if not second_key:
+        Signers.load(file).require_no_key(person)
     text = file.read_bytes().decode() if file.exists() else ""
     addition = ("\n" if text and not text.endswith("\n") else "") + line + "\n"
     Signers.parse(text + addition, file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(file.parent)
         with file.open("ab") as out:
             out.write(addition.encode())
+            out.flush()
+            flush(out.fileno())
+        flush_folder(file.parent)
     except OSError as error:
         raise ConfigError(f"{file}: can't be written: {error.strerror}") from error
     return line
@@ -140,6 +175,8 @@ def _entry(line: str) -> tuple[str, Ed25519PublicKey] | None:
     if len(parts) != 3:
         raise ValueError(f"got {len(parts)} fields, expected: person ed25519 BASE64 # comment")
     person, algorithm, encoded = parts
+    if not person.isascii():  # a Cyrillic o beside a Latin one would make two people of one
+        raise ValueError(f"got {person[:80]!r}, expected ASCII letters only: others look alike")
     if algorithm != "ed25519":
         raise ValueError(f"got key type {algorithm[:40]!r}, expected ed25519")
     try:
@@ -149,6 +186,12 @@ def _entry(line: str) -> tuple[str, Ed25519PublicKey] | None:
     # The same key has one spelling: base64 can carry stray bits in its last digit.
     if len(raw) != 32 or base64.b64encode(raw).decode() != encoded:
         raise ValueError("the key is not the base64 of 32 bytes; `agentguard people add` writes it")
+    y = int.from_bytes(raw, "little") & (2**255 - 1)  # the top bit is the sign of x
+    if y >= _PRIME or y in _WEAK:
+        raise ValueError(
+            "the key is a point that lets anybody sign, or another spelling of a key; expected"
+            " one that `agentguard people add` made"
+        )
     return person, Ed25519PublicKey.from_public_bytes(raw)
 
 

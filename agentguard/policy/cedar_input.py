@@ -60,11 +60,11 @@ def call_of(request: Request, facts: Facts, reads: frozenset[str] | None) -> dic
         "reveals": facts.reveals,
         "rejected": facts.rejected,
         "hasText": facts.text,
+        "unguarded": facts.unguarded,
+        "chatCeiling": sorted(facts.chat_ceiling | facts.open_labels),
     }
     if facts.tool_stage is not None:
         call["toolStage"] = facts.tool_stage
-    if facts.chat_ceiling is not None:
-        call["chatCeiling"] = sorted(facts.chat_ceiling | facts.open_labels)
     if facts.destination is not None:
         call["destination"] = {"__entity": {"type": "Destination", "id": facts.destination.id}}
     return call if reads is None else {key: call[key] for key in call if key in reads}

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, islice
 
 from agentguard.errors import CanonicalError
 from agentguard.model import (
     Answer,
+    AskedQuestion,
     Decision,
     Effect,
     Facts,
     Needs,
     Person,
+    Reason,
     Request,
     Verdict,
 )
 from agentguard.policy.evaluate import Ruling
 from agentguard.policy.policy_set import Policy, time_is_sayable
+from agentguard.policy.reasons import NO_PERMIT, reasons_of
 
 MOST_APPROVALS = 8
 """No call waits for more people than this; a policy that wants more is a no."""
@@ -34,9 +38,17 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 def decide(
-    policy: Policy, request: Request, facts: Facts, answers: Sequence[Answer], now: int
+    policy: Policy,
+    request: Request,
+    facts: Facts,
+    answers: Sequence[Answer],
+    now: int,
+    question: AskedQuestion | None = None,
 ) -> Decision:
     """Judge one Request. Never raises, never reads a clock, changes nothing.
+
+    An Approval lifts the reasons that its question showed. As soon as anything else forbids the
+    Request, none of them counts, and the ASK says first what is new (I7).
 
     Args:
         policy: what to judge by.
@@ -44,6 +56,7 @@ def decide(
         facts: what is true now, gathered for this Request.
         answers: signed answers, each verified and unexpired; those that don't count are ignored.
         now: ms since the Unix epoch, by the ledger's clock.
+        question: why people were asked; None: nobody was, so no approval counts.
 
     Returns:
         PERMIT with the permits that said so; ASK with the forbids that a person could lift and
@@ -61,10 +74,18 @@ def decide(
     for answer in counted:
         if answer.verdict is Verdict.DENY:
             return _deny("agentguard.rejected", f"{_name(answer.person)} rejected this call")
-    approved = {answer.person: answer.group for answer in counted}
-    groups = frozenset(group for group in approved.values() if group is not None)
 
     given = policy.asking(request, facts, now)
+    first = given(0, frozenset())
+    if first.errors:
+        return _erred(policy, first)
+    try:
+        reasons = reasons_of(policy, request, facts, first)
+    except CanonicalError:
+        return _deny("agentguard.request", "the facts hold values that have no canonical form")
+    covered = question is not None and reasons <= question.reasons
+    approved = {answer.person: answer.group for answer in counted if covered}
+    groups = frozenset(group for group in approved.values() if group is not None)
 
     def ask(more: int, among: frozenset[str]) -> Ruling:
         return given(len(approved) + more, groups | among)
@@ -77,16 +98,17 @@ def decide(
         return Decision(effect=Effect.PERMIT, policies=ruling.reasons, reason=sentence)
 
     waiting = [person for person in eligible.values() if person.id not in approved]
-    first = given(0, frozenset())
     needs = _smallest(ask, policy.groups, waiting)
     if needs is None:
         return _unanswerable(policy, request, facts, ask, first, waiting)
-    why = _sentence(policy, request, facts, first)
+    why = _why(policy, request, facts, first, reasons, question)
     if not facts.can_ask:
         reason = f"{why}; this graph has no checkpointer, so nobody can be asked"
         return Decision(effect=Effect.DENY, policies=_ids(first), reason=reason)
     reason = f"{why}; waiting for {_people(needs)}"
-    return Decision(effect=Effect.ASK, policies=_ids(first), reason=reason, needs=needs)
+    return Decision(
+        effect=Effect.ASK, policies=_ids(first), reason=reason, needs=needs, reasons=reasons
+    )
 
 
 def _fault(request: Request, facts: Facts, now: int) -> tuple[str, str] | None:
@@ -212,6 +234,55 @@ def _seated(groups: frozenset[str], people: Sequence[Person]) -> bool:
     return all(seat(group, set()) for group in groups)
 
 
+def still_needed(needs: Needs, answers: Sequence[Answer]) -> Needs:
+    """What is still missing of what was asked for; each approval counts in one group."""
+    given = [answer for answer in answers if answer.verdict is Verdict.APPROVE]
+    groups = needs.groups - {answer.group for answer in given}
+    return Needs(approvals=max(needs.approvals - len(given), len(groups)), groups=groups)
+
+
+def why_not_counted(
+    needs: Needs,
+    answers: Sequence[Answer],
+    answer: Answer,
+    *,
+    person: Person,
+    others: Sequence[Person],
+) -> str | None:
+    """Why an answer could not count for an approval request, None if it can. A denial always can.
+
+    Args:
+        needs: what was asked for.
+        answers: those given before.
+        answer: the new one.
+        person: who gives it, and may.
+        others: who else may still answer.
+    """
+    if answer.verdict is Verdict.DENY:
+        return None
+    before = still_needed(needs, answers)
+    after = still_needed(needs, [*answers, answer])
+    name = _name(person.id)
+    said = f"as {_name(answer.group)}" if answer.group is not None else "without a group"
+    if after == before:
+        return f"an approval of {name} {said} would not count; missing: {before}"
+    if _can_come(after, others) or not _can_come(before, [*others, person]):
+        return None
+    fitting = [
+        group
+        for group in sorted(before.groups & person.groups)
+        if _can_come(still_needed(needs, [*answers, replace(answer, group=group)]), others)
+    ]
+    return (
+        f"if {name} answers {said}, nobody is left who can for {' or '.join(sorted(after.groups))};"
+        f" answer as {' or '.join(map(_name, fitting))}"
+    )
+
+
+def _can_come(needs: Needs, people: Sequence[Person]) -> bool:
+    return len(people) >= needs.approvals and _seated(needs.groups, people)
+
+
 def _people(needs: Needs) -> str:
     return f"{needs}, to approve" if needs.groups else f"{needs} to approve"
 
@@ -236,7 +307,7 @@ def _refused(policy: Policy, request: Request, facts: Facts, ruling: Ruling) -> 
 
 
 def _ids(ruling: Ruling) -> tuple[str, ...]:
-    return ruling.reasons + (("agentguard.no-permit",) if ruling.unpermitted else ())
+    return ruling.reasons + ((NO_PERMIT,) if ruling.unpermitted else ())
 
 
 def _erred(policy: Policy, ruling: Ruling) -> Decision:
@@ -251,6 +322,41 @@ def _erred(policy: Policy, ruling: Ruling) -> Decision:
 
 def _deny(policy_id: str, reason: str) -> Decision:
     return Decision(effect=Effect.DENY, policies=(policy_id,), reason=reason)
+
+
+def _why(
+    policy: Policy,
+    request: Request,
+    facts: Facts,
+    ruling: Ruling,
+    reasons: frozenset[Reason],
+    question: AskedQuestion | None,
+) -> str:
+    """Why people are asked: first what is new since they were asked before, if they were (I7)."""
+    known = None
+    if question is not None:
+        known = question.earlier if reasons <= question.reasons else question.reasons
+    new = reasons - known if known is not None else frozenset()
+    if not new:
+        return _sentence(policy, request, facts, ruling)
+    pairs = {(reason.policy, reason.asset) for reason in new}
+    fresh = _part(ruling, lambda policy_id, asset: (policy_id, asset) in pairs)
+    rest = _part(ruling, lambda policy_id, asset: (policy_id, asset) not in pairs)
+    why = f"new since people were asked: {_sentence(policy, request, facts, fresh)}"
+    if rest.where or rest.without_permit:
+        why += f"; asked before: {_sentence(policy, request, facts, rest)}"
+    return why
+
+
+def _part(ruling: Ruling, belongs: Callable[[str, str], bool]) -> Ruling:
+    """A ruling with some of its reasons only."""
+    where = tuple(pair for pair in ruling.where if belongs(*pair))
+    return replace(
+        ruling,
+        reasons=tuple(sorted({policy_id for policy_id, _ in where})),
+        where=where,
+        without_permit=tuple(a for a in ruling.without_permit if belongs(NO_PERMIT, a)),
+    )
 
 
 def _sentence(policy: Policy, request: Request, facts: Facts, ruling: Ruling) -> str:

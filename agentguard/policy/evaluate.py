@@ -45,14 +45,19 @@ class Ruling:
             and, for an asset that nothing permitted, no id.
         errors: what went wrong while evaluating; not empty means not allowed (I11).
         where: (policy id, asset id) for each reason; the asset id is empty without assets.
-        unpermitted: an asset was refused by default, because no permit applied.
+        without_permit: assets that were refused by default, because no permit applied.
     """
 
     allowed: bool
     reasons: tuple[str, ...]
     errors: tuple[str, ...]
     where: tuple[tuple[str, str], ...]
-    unpermitted: bool
+    without_permit: tuple[str, ...]
+
+    @property
+    def unpermitted(self) -> bool:
+        """Whether an asset was refused by default."""
+        return bool(self.without_permit)
 
 
 class Shard:
@@ -205,7 +210,7 @@ class Question:
 
 def erred(why: str) -> Ruling:
     """The no to a question that could not be asked (I11)."""
-    return Ruling(allowed=False, reasons=(), errors=(why,), where=(), unpermitted=False)
+    return Ruling(allowed=False, reasons=(), errors=(why,), where=(), without_permit=())
 
 
 def _joined(first: str, second: str) -> str:
@@ -250,20 +255,20 @@ def _join(assets: tuple[str, ...], said: tuple[_Said, ...]) -> Ruling:
     errors: list[str] = []
     permits: list[tuple[str, str]] = []
     forbids: list[tuple[str, str]] = []
-    unpermitted = False
+    without_permit: list[str] = []
     for asset, answer in zip(assets, said, strict=True):
         # I11: Cedar skips a forbid that errs and says Allow, so an error is a no.
         errors.extend(answer.errors)
         (permits if answer.allowed else forbids).extend((rule, asset) for rule in answer.ids)
-        unpermitted = unpermitted or not (answer.allowed or answer.ids)
-    allowed = bool(said) and not errors and not forbids and not unpermitted
+        without_permit += [] if answer.allowed or answer.ids else [asset]
+    allowed = bool(said) and not errors and not forbids and not without_permit
     where = permits if allowed else forbids
     return Ruling(
         allowed=allowed,
         reasons=tuple(sorted({rule for rule, _ in where})),
         errors=tuple(errors),
         where=tuple(where),
-        unpermitted=unpermitted,
+        without_permit=tuple(without_permit),
     )
 
 

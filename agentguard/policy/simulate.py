@@ -12,6 +12,7 @@ from agentguard.errors import ApprovalError
 from agentguard.model import (
     Agent,
     Answer,
+    AskedQuestion,
     AssetFacts,
     AssetUse,
     Audience,
@@ -29,6 +30,7 @@ from agentguard.model import (
 )
 from agentguard.policy.decide import MOST_APPROVALS, decide
 from agentguard.policy.policy_set import Policy
+from agentguard.policy.reasons import reasons_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,8 @@ def judge(
     """What `decide` says of a trial.
 
     Args:
-        approvals: how many configured people are supposed to have approved.
+        approvals: how many configured people are supposed to have approved, after they were
+            shown everything that stands against it.
         groups: what some of them answered as.
 
     Raises:
@@ -126,7 +129,9 @@ def judge(
     request, facts = posed(trial, workspace)
     now = time.time_ns() // 1_000_000
     answers = _answers(request, facts, approvals, groups, now)
-    return decide(policy, request, facts, answers, now)
+    against = policy.evaluate(request, facts, now, 0, frozenset())
+    question = AskedQuestion(reasons=reasons_of(policy, request, facts, against))
+    return decide(policy, request, facts, answers, now, question)
 
 
 def judge_among_strangers(trial: Trial, workspace: Workspace, policy: Policy) -> Decision:
@@ -225,6 +230,8 @@ def _answers(
             f" {len(seated) + len(left)} may approve this: who asked for the job and who owns the"
             " agent don't count"
         )
+    # Whoever could answer for a group stays free to do so, as people are told to (I1).
+    left.sort(key=lambda person: len(person.groups))
     seated += [(person, None) for person in left[:more]]
     return [
         Answer(

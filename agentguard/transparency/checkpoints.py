@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agentguard.durable_files import flush, flush_folder
 from agentguard.errors import LedgerCorrupt, LedgerUnavailable, VerificationFailed
 from agentguard.transparency import signed_note as note
 
@@ -27,7 +28,9 @@ _OTHER_KEY = (
 class Checkpoints:
     """The file of signed checkpoints beside the ledger: one JSON string per line.
 
-    It begins with a checkpoint of the empty log, so that a log without a file lost it.
+    It begins with a checkpoint of the empty log, so that a log without a file lost it. Every line
+    is on the disk before anything relies on it. A power cut or a full disk may cut off what was
+    being written: such a line is passed over, and the one before it counts.
 
     Args:
         path: the file; it is appended to, by several processes at once.
@@ -39,14 +42,15 @@ class Checkpoints:
         self.path = path
         self.origin = origin
         self._key = key
+        self._named = False  # the file's entry in its folder is on the disk
         self.verifier_key = note.encode_verifier_key(origin, key.public_key())
 
-    def committed(self, size: int, root: bytes) -> None:
-        """Called by the writer after each durable commit."""
-        self.sign(size, root)
-
     def sign(self, size: int, root: bytes) -> str:
-        """Sign a checkpoint of what is on the disk, append it to the file, return the note."""
+        """Sign a checkpoint of what is on the disk, append it to the file, return the note.
+
+        Raises:
+            OSError: it may not be in the file.
+        """
         signed = self.signed(size, root)
         self._append(signed)
         return signed
@@ -92,6 +96,11 @@ class Checkpoints:
                 file.seek(-1, os.SEEK_END)
                 torn = b"" if file.read(1) == b"\n" else b"\n"  # a crash cut the last line short
             file.write(torn + json.dumps(signed).encode("ascii") + b"\n")
+            file.flush()
+            flush(file.fileno())
+        if not self._named:
+            flush_folder(self.path.parent)
+            self._named = True
 
     def read(self) -> Iterator[tuple[note.Checkpoint, str]]:
         """Every checkpoint in the file, verified, with its note.
@@ -113,8 +122,17 @@ class Checkpoints:
             VerificationFailed: it is not signed by the log key, or a line near it is damaged.
             LedgerUnavailable: as `read`.
         """
-        found = max(self._lines(_TAIL), key=lambda line: _claimed_size(line[1]), default=None)
+        tail, found = _TAIL, None
+        while found is None and tail:  # a power cut may leave more zeros than that
+            found = max(self._lines(tail), key=lambda line: _claimed_size(line[1]), default=None)
+            tail = 0 if tail >= self._size() else tail * 16
         return None if found is None else self._verified(*found)
+
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
     def _lines(self, tail: int) -> Iterator[tuple[str, Any]]:
         """Each line of the file, or of its last `tail` bytes: where it is, and what it holds."""
@@ -130,10 +148,13 @@ class Checkpoints:
             file.seek(max(0, size - tail) if tail else 0)
             if file.tell():
                 file.readline()  # most likely half a line
-            for number, line in enumerate(file, 1):
+            number = 0
+            # What others append meanwhile is not waited for.
+            while file.tell() < size and (line := file.readline()):
+                number += 1
                 text = line.rstrip(b"\n")
-                if text[:1] in (b"", b'"') and (len(text) < 2 or not text.endswith(b'"')):
-                    continue  # a crash or a full disk cut it short
+                if _torn(text):
+                    continue
                 where = f"line {number}{of}"
                 try:
                     found, end = _decode(signed := text.decode("utf-8"))
@@ -156,6 +177,17 @@ class Checkpoints:
 
     def _changed(self, where: str, error: Exception) -> VerificationFailed:
         return VerificationFailed(f"{self.path.name} {where}: {error}; the file was changed")
+
+
+def _torn(line: bytes) -> bool:
+    """Whether a crash, a power cut or a full disk cut a line short.
+
+    Of what was never flushed a file system may keep the length and not the bytes: then zeros stand
+    for some of them (ext4, xfs). No checkpoint holds one.
+    """
+    if b"\0" in line or not line:
+        return True
+    return line.startswith(b'"') and (len(line) < 2 or not line.endswith(b'"'))
 
 
 def _claimed_size(signed: Any) -> float:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from agentguard.durable_files import flush, flush_folder, make_folders
 from agentguard.errors import AgentGuardError
 
 _MAX_KEY_FILE = 16 * 1024  # bytes
@@ -31,7 +32,7 @@ def create_key_file(
     key = Ed25519PrivateKey.generate()
     data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(path.parent, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise error(f"{path}: exists; a key is never overwritten, move it away first") from None
@@ -41,7 +42,8 @@ def create_key_file(
         with os.fdopen(descriptor, "wb") as out:
             out.write(data)
             out.flush()
-            os.fsync(out.fileno())
+            flush(out.fileno())
+        flush_folder(path.parent)
     except OSError as reason:
         path.unlink(missing_ok=True)  # half a key is none
         raise error(f"{path}: can't be written: {reason.strerror}") from reason

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import NoEncryption
 
 from agentguard.errors import ConfigError
@@ -33,3 +35,13 @@ def load_log_key(path: Path) -> Ed25519PrivateKey:
     """
     data = read_key_file(path, ConfigError, _NO_LOG_KEY)
     return parse_private_key(path, data, None, ConfigError, "not a plain PKCS#8 PEM key")
+
+
+def derived_key(key: Ed25519PrivateKey, purpose: str) -> bytes:
+    """A symmetric key of 32 bytes for one purpose (HKDF-SHA-256, RFC 5869).
+
+    Args:
+        purpose: names it; each has a key of its own, and none tells of the log key.
+    """
+    info = f"agentguard/{purpose}".encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key.private_bytes_raw())

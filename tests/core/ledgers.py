@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,10 +231,13 @@ class Bench:
             expires_at=self.ledger.clock() + lasts,
         )
 
-    def permit(self, *, outside: OutsideEffect = OutsideEffect.NONE, **changes: Any) -> Request:
+    def permit(
+        self, *, outside: OutsideEffect = OutsideEffect.NONE, bits: int = 0, **changes: Any
+    ) -> Request:
         """A recorded Request with an issued Grant."""
         asked = request(self.job, agent=self.agent, stage=self.stage, **changes)
-        self.ledger.record_decisions([self.judged(asked, outside=outside)], epoch=self.epoch)
+        item = replace(self.judged(asked, outside=outside), bits=bits)
+        self.ledger.record_decisions([item], epoch=self.epoch)
         return asked
 
     def ask(self, *, needs: Needs | None = None, **changes: Any) -> Request:

@@ -110,6 +110,7 @@ FILM_MEANING: dict[str, Any] = {
         ({"assets": {"source": "bytes"}}, "takes text"),
         ({"stage": "approve"}, "approve"),
         ({"stage": None}, "name its stage"),
+        ({"destination": "images", "interrupts": True}, "must not pause"),
     ],
 )
 def test_a_contradiction_is_found_when_the_tool_is_bound(change: Any, said: str) -> None:
@@ -287,9 +288,9 @@ def test_a_binding_can_not_be_changed_after_the_fact() -> None:
 # --- freezing -------------------------------------------------------------------------------------
 
 
-def test_freeze_leaves_out_what_was_not_given_and_coerces_the_rest() -> None:
+def test_freeze_fills_in_defaults_and_coerces_the_rest() -> None:
     frozen = bound(crop, **CROP).freeze({"source": ONE, "width": "12"})
-    assert frozen == {"source": ONE, "width": 12}
+    assert frozen == {"source": ONE, "width": 12, "mode": "fit", "ratio": "1:1"}
 
 
 @pytest.mark.parametrize(
@@ -498,7 +499,8 @@ def test_unions_nullables_enums_and_list_types_are_understood() -> None:
     it = bound(made(Mixed), plain=["a", "b", "c[]", "d.size", "e"])
     raw = {"a": "x", "b": "red", "c": ["red"], "d": {"size": 3}, "e": 4}
     assert it.freeze(raw) == raw
-    assert it.freeze({"a": None, "c": None, "d": None}) == {"a": None, "c": None, "d": None}
+    nothing = {"a": None, "c": None, "d": None}
+    assert it.freeze(nothing) == {**nothing, "b": "red", "e": "auto"}
     with pytest.raises(ValueError, match="URL"):
         it.freeze({"a": "https://evil.example"})
     mcp = bound(made(properties(a={"type": ["string", "null"]})), plain=["a"])
@@ -543,7 +545,8 @@ def test_trap_17_a_default_factory_is_no_part_of_what_is_frozen() -> None:
         name: str = "x"
 
     it = bound(made(Seeded), plain=["seed", "name"])
-    assert it.freeze({}) == it.freeze({}) == {}
+    assert it.freeze({}) == it.freeze({}) == {"name": "x"}
+    assert it.made_when_run({"name": "x"}) == ("seed",)
     assert it.digest == bound(made(Seeded), plain=["seed", "name"]).digest
 
 
@@ -596,9 +599,13 @@ def test_nested_and_optional_assets_are_found_and_replaced() -> None:
     assert [list(values_at(frozen, path)) for path in it.binding.assets] == [[ONE, TWO], [], [ONE]]
     filled = it.fill(frozen, lambda path, value: f"/scratch/{value}", {"file": "/scratch/out"})
     assert filled == {
-        "clips": [{"source": f"/scratch/{ONE}"}, {"source": f"/scratch/{TWO}", "start": 2.0}],
+        "clips": [
+            {"source": f"/scratch/{ONE}", "start": 0.0},
+            {"source": f"/scratch/{TWO}", "start": 2.0},
+        ],
         "logo": None,
         "stills": [f"/scratch/{ONE}"],
+        "title": "",
         "file": "/scratch/out",
     }
     assert frozen["stills"] == [ONE]

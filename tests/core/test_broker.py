@@ -237,10 +237,10 @@ def test_a_folder_that_is_none_is_a_refusal(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Any, path: str, **_: Any) -> None:
+    def refuse(path: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(LocalFileSystem, "makedirs", refuse)
+    monkeypatch.setattr(destinations, "make_folders", refuse)
     with pytest.raises(DestinationError, match="EACCES") as caught:
         Folder(destination(f"file://{tmp_path}/out")).put(parcel())
     assert not caught.value.outcome_unknown

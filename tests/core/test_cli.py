@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -17,10 +18,10 @@ import pytest
 import typer.main
 
 from agentguard.cli.app import app
-from agentguard.people.signers import Signers
+from agentguard.people.signers import Signers, create_person_key
 from agentguard.transparency.log_key import create_log_key
 from tests.core import command_line
-from tests.core.command_line import Shell
+from tests.core.command_line import Shell, studio_in
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 
@@ -104,6 +105,39 @@ def test_init_writes_a_workspace_and_keeps_its_secrets_off_git(shell: Shell) -> 
     assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
 
 
+def test_init_of_two_people_says_what_they_can_not_approve(shell: Shell) -> None:
+    text = shell("init", "--person", KIM, "--person", OMAR)
+    assert f"With two people, {OMAR} approves what {KIM} asks for." in text
+    assert "Add a third" in text
+
+
+def test_workspace_of_three_people_starts_without_warnings_about_approvers(shell: Shell) -> None:
+    lee = ["--person", "lee@acme.example"]
+    assert "two people" not in shell("init", "--person", KIM, "--person", OMAR, *lee)
+    assert "look approvers" not in findings(shell)
+
+
+def test_examples_of_explain_answer_in_a_new_workspace(workspace: Shell) -> None:
+    text = workspace("explain", "--help")
+    examples = [line.split()[2:] for line in text.splitlines() if "$ agentguard explain --" in line]
+    assert len(examples) == 2
+    assert "ASK" in workspace(*examples[0], code=4)
+    assert "PERMIT" in workspace(*examples[1])
+
+
+def test_audit_counts_one_checkpoint_as_one(workspace: Shell) -> None:
+    with studio_in(workspace.folder, keys={}) as studio:
+        studio.guard.import_asset(studio.picture(), ["brand"], by=KIM)
+    said = workspace("audit", "verify").splitlines()[0]
+    assert not re.search(r"\b1 (records|rows|checkpoints)\b", said)
+
+
+def test_help_of_show_says_that_texts_are_shown_word_for_word(workspace: Shell) -> None:
+    text = " ".join(workspace("approvals", "show", "--help").split())
+    assert "word for word" in text
+    assert "taken out" not in text
+
+
 def test_init_without_a_terminal_writes_examples_that_the_doctor_points_at(shell: Shell) -> None:
     shell("init")
     assert "you@example.com" in (shell.folder / "agentguard.toml").read_text()
@@ -172,6 +206,32 @@ def test_a_person_uses_one_key_in_two_workspaces(
         Signers.load(folder / "agentguard.signers").keys for folder in (workspace.folder, other)
     )
     assert set(first[OMAR]) == set(second[OMAR])
+
+
+@pytest.mark.parametrize("has_key_file", [False, True], ids=["new", "from another workspace"])
+def test_second_key_of_a_person_is_refused_unless_asked_for(
+    workspace: Shell, tmp_path: Path, has_key_file: bool
+) -> None:
+    workspace("people", "add", OMAR)
+    mine = tmp_path / "mallory"
+    path = mine / f"{OMAR}.pem"
+    if has_key_file:
+        create_person_key(path, command_line.PASSPHRASE)
+    signers = workspace.folder / "agentguard.signers"
+    before = signers.read_bytes()
+    said = workspace.error("people", "add", OMAR, "--key-folder", mine)
+    assert f"{OMAR} has key" in said
+    assert "add --second-key" in said
+    assert signers.read_bytes() == before
+    assert path.exists() == has_key_file
+    assert "look signers" in findings(workspace)
+
+    workspace("people", "add", OMAR, "--key-folder", mine, "--second-key")
+    held = list(Signers.load(signers).keys[OMAR])
+    assert len(held) == 2
+    assert any(f"{OMAR} has 2 keys ({', '.join(held)})" in text
+               for text in findings(workspace)["look signers"])  # fmt: skip
+    assert "2 keys: " in workspace("people", "list")
 
 
 def test_no_key_stays_if_its_public_half_can_not_be_noted(workspace: Shell) -> None:
@@ -385,6 +445,40 @@ def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
     assert [one["state"] for one in found] == ["ok", "bad", "bad"]
     assert "nobody declared text" in found[1]["text"]
     assert "expected Bindings" in found[2]["text"]
+
+
+CLIENT_TOOL = """
+import http.client
+from langchain_core.tools import tool
+from agentguard import Binding
+there = http.client.HTTPConnection("127.0.0.1", 9)
+@tool
+def size_it(prompt: str) -> str:
+    'Size it.'
+    return str(there)
+"""
+
+
+def test_a_tool_that_holds_a_client_is_drafted_and_looked_at(workspace: Shell) -> None:
+    (workspace.folder / "clitools_client.py").write_text(CLIENT_TOOL, "utf-8")
+    out, _ = workspace.both("bind", "clitools_client:size_it")
+    assert 'Binding(size_it, stage="edit", texts=[\'prompt\'], local="?")' in out
+    for word, module, code in (('"?"', "clitools_asks", 1), ("True", "clitools_says", 0)):
+        (workspace.folder / f"{module}.py").write_text(
+            f'{CLIENT_TOOL}B = [Binding(size_it, stage="edit", texts=["prompt"], local={word})]\n',
+            "utf-8",
+        )
+        said = findings(workspace, "--bindings", f"{module}:B", code=code)
+        if code:
+            assert any(
+                "size_it: got local='?', expected True" in one for one in said["bad bindings"]
+            )
+        else:
+            assert any(
+                "size_it is bound with local=True, and has an object of http.client.HTTPConnection"
+                in one
+                for one in said["look bindings"]
+            )
 
 
 def test_a_drafted_operation_that_nobody_decided_on_is_red(workspace: Shell) -> None:

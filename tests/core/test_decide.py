@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from agentguard.model import (
     Agent,
     Answer,
+    AskedQuestion,
     AssetFacts,
     AssetUse,
     Audience,
+    Decision,
     Destination,
     Effect,
     Environment,
@@ -38,6 +40,7 @@ from agentguard.model import (
 )
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
+from agentguard.policy.reasons import reasons_of
 
 CORPUS = tomllib.loads(Path(__file__).with_name("decisions.toml").read_text("utf-8"))
 CASES: list[dict[str, Any]] = CORPUS["case"]
@@ -100,6 +103,7 @@ def asset_of(said: Mapping[str, Any]) -> AssetFacts:
             consent=said.get("consent", True),
         ),
         contributors=frozenset(said.get("contributors", [])),
+        findings=frozenset(said.get("findings", [])),
     )
 
 
@@ -174,6 +178,19 @@ def answer(request: Request, text: str, at: int = 0) -> Answer:
     )
 
 
+def asked(policy: Policy, request: Request, facts: Facts, now: int = NOW) -> AskedQuestion:
+    """The question that shows everything which stands against a Request on these facts."""
+    against = policy.evaluate(request, facts, now, 0, frozenset())
+    return AskedQuestion(reasons=reasons_of(policy, request, facts, against))
+
+
+def answered(
+    policy: Policy, request: Request, facts: Facts, given: list[Answer], now: int = NOW
+) -> Decision:
+    """What `decide` says where people were shown all that stands against it."""
+    return decide(policy, request, facts, given, now, asked(policy, request, facts, now))
+
+
 def answers_of(said: Mapping[str, Any], request: Request) -> list[Answer]:
     return [answer(request, text, at) for at, text in enumerate(said.get("answers", []))]
 
@@ -186,8 +203,8 @@ def test_the_corpus_has_no_two_cases_of_one_name() -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_corpus(case: dict[str, Any]) -> None:
     request, facts = question(case)
-    decision = decide(
-        policy_with(case.get("policy", "")), request, facts, answers_of(case, request), NOW
+    decision = answered(
+        policy_with(case.get("policy", "")), request, facts, answers_of(case, request)
     )
     needs = case.get("needs")
     assert (decision.effect, list(decision.policies), decision.needs) == (
@@ -254,7 +271,7 @@ def test_s28_no_stage_but_export_sends_anywhere(stage: Stage, destination: str) 
     said = {"stage": stage, "destination": destination}
     request, facts = question(said)
     everybody = [answer(request, f"{person} approve") for person in ("lena", "omar", "noor")]
-    decision = decide(policy_with(), request, facts, everybody, NOW)
+    decision = answered(policy_with(), request, facts, everybody)
     if stage is Stage.QUEUE:  # it names the destination and sends nothing
         assert decision.policies == ("workspace.queue",)
     else:
@@ -281,11 +298,154 @@ def test_s20_answering_what_is_needed_turns_every_ask_of_the_corpus_into_a_permi
                 if p.id not in barred and (wanted is None or wanted in p.groups)
             )
             given.append(answer(request, f"{person} approve {wanted or '-'}", len(given)))
-            after = decide(policy, request, facts, given, NOW)
+            after = answered(policy, request, facts, given)
             left = after.needs.approvals if after.needs else 0
             assert left == decision.needs.approvals - 1, case["id"]
             decision = after
         assert decision.effect is Effect.PERMIT, case["id"]
+
+
+# --- what an approval covers (I7) -------------------------------------------------------------
+
+LABELLED: dict[str, Any] = {"assets": [{"labels": ["likeness"]}]}
+SEES_FINDING: dict[str, Any] = {"assets": [{"labels": ["likeness"], "reviewed": False}]}
+
+
+def given_on(said: Mapping[str, Any], policy: Policy) -> AskedQuestion:
+    """The question that was asked about a case, in the words of the policy of then."""
+    return asked(policy, *question(said))
+
+
+def test_approval_does_not_lift_a_reason_that_came_later() -> None:
+    policy = policy_with()
+    before = given_on(LABELLED, policy)
+    request, facts = question(SEES_FINDING)
+    yes = [answer(request, f"{person} approve", at) for at, person in enumerate(["lena", "omar"])]
+    decision = decide(policy, request, facts, yes, NOW, before)
+    assert (decision.effect, decision.needs) == (Effect.ASK, Needs(approvals=1))
+    assert decision.reason.startswith("new since people were asked: asset-1 has no clean review")
+    assert "; asked before: asset-1 is labelled likeness" in decision.reason
+    assert decide(policy, request, facts, yes, NOW, asked(policy, request, facts)).effect is (
+        Effect.PERMIT
+    )
+
+
+def test_approval_lifts_what_is_left_of_its_reasons() -> None:
+    policy = policy_with()
+    before = given_on(SEES_FINDING, policy)
+    request, facts = question(LABELLED)
+    yes = [answer(request, "lena approve")]
+    assert decide(policy, request, facts, yes, NOW, before).effect is Effect.PERMIT
+
+
+def test_no_approval_counts_where_nobody_was_asked() -> None:
+    request, facts = question(LABELLED)
+    yes = [answer(request, f"{person} approve", at) for at, person in enumerate(["lena", "omar"])]
+    for nothing in (None, AskedQuestion(reasons=frozenset())):
+        assert decide(policy_with(), request, facts, yes, NOW, nothing).effect is Effect.ASK
+
+
+def test_a_no_counts_whatever_the_question_showed() -> None:
+    request, facts = question(SEES_FINDING)
+    no = [answer(request, "lena deny")]
+    before = given_on(LABELLED, policy_with())
+    assert decide(policy_with(), request, facts, no, NOW, before).policies == (
+        "agentguard.rejected",
+    )
+
+
+def test_the_same_policy_about_another_asset_is_another_reason() -> None:
+    policy = policy_with()
+    one = {"labels": ["brand"], "provenance": "unknown"}
+    other = {**one, "id": "asset-2"}
+    clean = {**other, "provenance": "verified"}
+    before = given_on({"assets": [one, clean]}, policy)
+    request, facts = question({"assets": [one, other]})
+    decision = decide(policy, request, facts, [answer(request, "lena approve")], NOW, before)
+    assert decision.effect is Effect.ASK
+    assert decision.reason.startswith("new since people were asked: the history of asset-2 is not")
+    assert {(reason.policy, reason.asset) for reason in decision.reasons} == {
+        ("export.provenance", "asset-1"),
+        ("export.provenance", "asset-2"),
+    }
+
+
+def test_a_policy_that_was_rewritten_under_its_id_is_another_reason() -> None:
+    rule = """@id("case.stars") @advice("{{asset}} shows {word}")
+    forbid (principal, action == Action::"export", resource)
+    when {{ resource.labels.contains("{label}") }} unless {{ context.approvals >= 1 }};"""
+    before = given_on(LABELLED, policy_with(rule.format(word="a face", label="likeness")))
+    after = policy_with(rule.format(word="a star", label="likeness"))
+    request, facts = question(LABELLED)
+    decision = decide(after, request, facts, [answer(request, "lena approve")], NOW, before)
+    assert decision.effect is Effect.ASK
+    assert decision.reason.startswith("new since people were asked: asset-1 shows a star")
+
+
+@pytest.mark.parametrize(
+    ("policy", "before", "after"),
+    [
+        ("", {"reviewed": False}, {"reviewed": False, "findings": ["grant-1"]}),
+        (
+            "",
+            {"reviewed": False, "findings": ["grant-1"]},
+            {"reviewed": False, "findings": ["grant-1", "grant-2"]},
+        ),
+        (
+            '@id("case.terms") forbid (principal, action == Action::"export", resource)'
+            " when { resource.terms has channels || resource.terms has until }"
+            " unless { context.approvals >= 1 };",
+            {"until": datetime(2999, 1, 1, tzinfo=UTC)},
+            {"until": datetime(2999, 1, 1, tzinfo=UTC), "channels": ["site"]},
+        ),
+        (
+            '@id("case.any") forbid (principal, action == Action::"export", resource)'
+            " when { resource.held || !resource.reviewed } unless { context.approvals >= 1 };",
+            {"reviewed": False},
+            {"reviewed": False, "held": True},
+        ),
+    ],
+    ids=["a finding where nothing was reviewed", "a second finding", "terms", "a hold"],
+)
+def test_other_grounds_of_the_same_policy_are_another_reason(
+    policy: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    rules = policy_with(policy)
+    if "held" in after:  # without the default one, which no approval lifts
+        folder = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
+        rules = Policy({"export.cedar": (folder / "export.cedar").read_text(), "case": policy})
+    shown = given_on({"assets": [before]}, rules)
+    request, facts = question({"assets": [before]})
+    yes = [answer(request, f"{person} approve", at) for at, person in enumerate(["lena", "omar"])]
+    assert decide(rules, request, facts, yes, NOW, shown).effect is Effect.PERMIT
+    request, facts = question({"assets": [after]})
+    yes = [answer(request, f"{person} approve", at) for at, person in enumerate(["lena", "omar"])]
+    assert decide(rules, request, facts, yes, NOW, shown).effect is Effect.ASK
+
+
+def test_time_alone_is_no_new_reason() -> None:
+    policy = policy_with()
+    shown = given_on(LABELLED, policy)
+    request, facts = question(LABELLED)
+    yes = [answer(request, "lena approve")]
+    assert decide(policy, request, facts, yes, NOW + 60_000, shown).effect is Effect.PERMIT
+
+
+def test_what_is_permitted_by_approvals_alone_covers_its_assets() -> None:
+    """Without any forbid: what no policy permits until somebody approves is a reason as well."""
+    policy = Policy(
+        {"case.cedar": '@id("case.only") permit (principal, action == Action::"export", resource)'
+                       " when { context.approvals >= 1 };"}
+    )  # fmt: skip
+    one, other = {"id": "asset-1"}, {"id": "asset-2"}
+    shown = given_on({"assets": [one]}, policy)
+    assert {reason.policy for reason in shown.reasons} == {"agentguard.no-permit"}
+    request, facts = question({"assets": [one]})
+    yes = [answer(request, "lena approve")]
+    assert decide(policy, request, facts, yes, NOW, shown).effect is Effect.PERMIT
+    request, facts = question({"assets": [one, other]})
+    yes = [answer(request, "lena approve")]
+    assert decide(policy, request, facts, yes, NOW, shown).effect is Effect.ASK
 
 
 def test_order_of_answers_does_not_matter() -> None:
@@ -294,8 +454,8 @@ def test_order_of_answers_does_not_matter() -> None:
         answer(request, text, at)
         for at, text in enumerate(["noor approve marketing", "noor approve legal", "lena approve"])
     ]
-    assert decide(policy_with(), request, facts, given, NOW) == decide(
-        policy_with(), request, facts, given[::-1], NOW
+    assert answered(policy_with(), request, facts, given) == answered(
+        policy_with(), request, facts, given[::-1]
     )
 
 
@@ -317,7 +477,7 @@ def test_no_sentence_of_the_corpus_holds_a_digest_or_an_open_placeholder() -> No
     for case in CASES:
         request, facts = question(case)
         policy = policy_with(case.get("policy", ""))
-        reason = decide(policy, request, facts, answers_of(case, request), NOW).reason
+        reason = answered(policy, request, facts, answers_of(case, request)).reason
         assert "ab" * 8 not in reason
         assert "{" not in reason
         assert "\n" not in reason
@@ -492,5 +652,5 @@ def test_i2_more_labels_never_loosen_a_decision(
         case = {"stage": stage, "destination": destination, "assets": [{"labels": sorted(said)}]}
         request, facts = question(case)
         given = [answer(request, f"{person} approve", at) for at, person in enumerate(signed)]
-        effects.append(order[decide(policy_with(), request, facts, given, NOW).effect])
+        effects.append(order[answered(policy_with(), request, facts, given).effect])
     assert all(less <= stricter for less, stricter in pairwise(effects))

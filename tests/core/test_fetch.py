@@ -328,3 +328,19 @@ def test_https_needs_a_certificate_that_is_trusted(
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert get(f"https://{place}/", place) == b"bytes"
         monkeypatch.delenv("SSL_CERT_FILE")
+
+
+def test_a_look_up_that_nobody_answers_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(30) and [])
+    try:
+        with pytest.raises(AssetError, match=r"cdn\.example: it was too slow"):
+            fetch(
+                "https://cdn.example/x",
+                hosts=frozenset({"cdn.example"}),
+                target=io.BytesIO(),
+                max_bytes=10,
+                idle_s=0.01,
+            )
+    finally:
+        answered.set()

@@ -10,24 +10,19 @@ import itertools
 import os
 import re
 import struct
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
+from tests.core.media_files import HEIGHT, WIDTH, animation, box, chunk, media, picture
 
 _LIMITS = Limits(max_bytes=10_000_000)
-_WIDTH, _HEIGHT = 64, 48
 
 
 def _inspect(data: bytes, limits: Limits = _LIMITS) -> Format:
@@ -44,148 +39,99 @@ def _survives(data: bytes) -> None:
     assert re.fullmatch(r"[ -~]*", said)
 
 
-def _picture(form: str, mode: str = "RGB", **options: object) -> bytes:
-    noise = np.random.default_rng(1).integers(0, 255, (_HEIGHT, _WIDTH, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noise).convert(mode).save(file, form, **options)
-    return file.getvalue()
-
-
-def _animation(form: str, count: int = 5, **options: object) -> bytes:
-    frames = [Image.new("RGB", (_WIDTH, _HEIGHT), (20 * i % 256, i % 256, 0)) for i in range(count)]
-    file = io.BytesIO()
-    frames[0].save(file, form, save_all=True, append_images=frames[1:], **options)
-    return file.getvalue()
-
-
-_DTYPES = {"s16": "i2", "s16p": "i2", "s32": "i4", "s32p": "i4", "flt": "f4", "fltp": "f4"}
-
-
-def _media(
-    form: str, video: str | None = None, audio: str | None = None, hertz: int = 48_000, **flags: str
-) -> bytes:
-    """A second of picture or sound; through a real path, which `faststart` reads again."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "media")
-        with av.open(str(path), "w", format=form, options=flags) as container:
-            if video:
-                stream = container.add_stream(video, rate=24)
-                stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
-            if audio:
-                sound = container.add_stream(audio, rate=hertz)
-            if video:
-                for shade in range(0, 240, 10):
-                    pixels = np.full((_HEIGHT, _WIDTH, 3), shade, dtype=np.uint8)
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-                container.mux(stream.encode())
-            if audio:
-                channels, packed = sound.layout.nb_channels, sound.format.is_packed
-                shape = (1, hertz * channels) if packed else (channels, hertz)
-                silence = np.zeros(shape, dtype=_DTYPES[sound.format.name])
-                frame = av.AudioFrame.from_ndarray(
-                    silence, format=sound.format.name, layout=sound.layout.name
-                )
-                frame.rate = hertz
-                container.mux(sound.encode(frame))
-                container.mux(sound.encode())
-        return path.read_bytes()
-
-
-_SIZED = {"width": _WIDTH, "height": _HEIGHT}
+_SIZED = {"width": WIDTH, "height": HEIGHT}
 _FILES: dict[str, tuple[Callable[[], bytes], Format]] = {}
 for _names, _format in (
     (
         {
-            "png": lambda: _picture("PNG"),
-            "png palette": lambda: _picture("PNG", "P"),
-            "png grey": lambda: _picture("PNG", "L", dpi=(300, 300)),
-            "apng": lambda: _animation("PNG"),
+            "png": lambda: picture("PNG"),
+            "png palette": lambda: picture("PNG", "P"),
+            "png grey": lambda: picture("PNG", "L", dpi=(300, 300)),
+            "apng": lambda: animation("PNG"),
         },
         Format(media_type="image/png", extension=".png", **_SIZED),
     ),
     (
         {
-            "jpeg": lambda: _picture("JPEG"),
-            "jpeg progressive": lambda: _picture("JPEG", progressive=True, quality=95),
-            "jpeg grey": lambda: _picture("JPEG", "L", comment=b"spring"),
-            "jpeg cmyk": lambda: _picture("JPEG", "CMYK"),
-            "jpeg restarts": lambda: _picture("JPEG", restart_marker_blocks=1),
+            "jpeg": lambda: picture("JPEG"),
+            "jpeg progressive": lambda: picture("JPEG", progressive=True, quality=95),
+            "jpeg grey": lambda: picture("JPEG", "L", comment=b"spring"),
+            "jpeg cmyk": lambda: picture("JPEG", "CMYK"),
+            "jpeg restarts": lambda: picture("JPEG", restart_marker_blocks=1),
         },
         Format(media_type="image/jpeg", extension=".jpg", **_SIZED),
     ),
     (
-        {"gif": lambda: _picture("GIF"), "gif animated": lambda: _animation("GIF", loop=0)},
+        {"gif": lambda: picture("GIF"), "gif animated": lambda: animation("GIF", loop=0)},
         Format(media_type="image/gif", extension=".gif", **_SIZED),
     ),
     (
         {
-            "webp": lambda: _picture("WEBP"),
-            "webp lossless": lambda: _picture("WEBP", lossless=True),
-            "webp alpha": lambda: _picture("WEBP", "RGBA", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
-            "webp animated": lambda: _animation("WEBP"),
-            "webp animated lossless": lambda: _animation("WEBP", lossless=True),
+            "webp": lambda: picture("WEBP"),
+            "webp lossless": lambda: picture("WEBP", lossless=True),
+            "webp alpha": lambda: picture("WEBP", "RGBA", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
+            "webp animated": lambda: animation("WEBP"),
+            "webp animated lossless": lambda: animation("WEBP", lossless=True),
         },
         Format(media_type="image/webp", extension=".webp", **_SIZED),
     ),
     (
         {
-            "mp4": lambda: _media("mp4", "libx264", "aac"),
-            "mp4 faststart": lambda: _media("mp4", "libx264", movflags="faststart"),
-            "mp4 fragmented": lambda: _media(
+            "mp4": lambda: media("mp4", "libx264", "aac"),
+            "mp4 faststart": lambda: media("mp4", "libx264", movflags="faststart"),
+            "mp4 fragmented": lambda: media(
                 "mp4", "libx264", "aac", movflags="frag_keyframe+empty_moov"
             ),
         },
         Format(media_type="video/mp4", extension=".mp4", **_SIZED),
     ),
     (
-        {"mov": lambda: _media("mov", "mpeg4", "aac")},
+        {"mov": lambda: media("mov", "mpeg4", "aac")},
         Format(media_type="video/quicktime", extension=".mov", **_SIZED),
     ),
     (
-        {"m4a": lambda: _media("ipod", None, "aac")},
+        {"m4a": lambda: media("ipod", None, "aac")},
         Format(media_type="audio/mp4", extension=".m4a"),
     ),
     (
-        {"webm": lambda: _media("webm", "libvpx", "libopus")},
+        {"webm": lambda: media("webm", "libvpx", "libopus")},
         Format(media_type="video/webm", extension=".webm", **_SIZED),
     ),
     (
-        {"webm sound": lambda: _media("webm", None, "libopus")},
+        {"webm sound": lambda: media("webm", None, "libopus")},
         Format(media_type="audio/webm", extension=".webm"),
     ),
     (
-        {"mkv": lambda: _media("matroska", "libx264", "aac")},
+        {"mkv": lambda: media("matroska", "libx264", "aac")},
         Format(media_type="video/x-matroska", extension=".mkv", **_SIZED),
     ),
     (
-        {"mka": lambda: _media("matroska", None, "libopus")},
+        {"mka": lambda: media("matroska", None, "libopus")},
         Format(media_type="audio/x-matroska", extension=".mka"),
     ),
     (
         {
-            "wav": lambda: _media("wav", None, "pcm_s16le"),
-            "wav 24 bit": lambda: _media("wav", None, "pcm_s24le"),
+            "wav": lambda: media("wav", None, "pcm_s16le"),
+            "wav 24 bit": lambda: media("wav", None, "pcm_s24le"),
         },
         Format(media_type="audio/wav", extension=".wav"),
     ),
     (
         {
-            "mp3": lambda: _media("mp3", None, "libmp3lame"),
-            "mp3 mpeg 2": lambda: _media("mp3", None, "libmp3lame", 22_050),
-            "mp3 mpeg 2.5": lambda: _media("mp3", None, "libmp3lame", 8_000),
-            "mp3 without tag": lambda: _media("mp3", None, "libmp3lame", id3v2_version="0"),
-            "mp3 with old tag": lambda: (
-                _media("mp3", None, "libmp3lame") + b"TAG".ljust(128, b"\0")
-            ),
+            "mp3": lambda: media("mp3", None, "libmp3lame"),
+            "mp3 mpeg 2": lambda: media("mp3", None, "libmp3lame", 22_050),
+            "mp3 mpeg 2.5": lambda: media("mp3", None, "libmp3lame", 8_000),
+            "mp3 without tag": lambda: media("mp3", None, "libmp3lame", id3v2_version="0"),
+            "mp3 with old tag": lambda: media("mp3", None, "libmp3lame") + b"TAG".ljust(128, b"\0"),
         },
         Format(media_type="audio/mpeg", extension=".mp3"),
     ),
     (
-        {"flac": lambda: _media("flac", None, "flac")},
+        {"flac": lambda: media("flac", None, "flac")},
         Format(media_type="audio/flac", extension=".flac"),
     ),
     (
-        {"ogg": lambda: _media("ogg", None, "libopus")},
+        {"ogg": lambda: media("ogg", None, "libopus")},
         Format(media_type="audio/ogg", extension=".ogg"),
     ),
 ):
@@ -250,19 +196,11 @@ def _zip() -> bytes:
     return file.getvalue()
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _box(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body) + 8) + kind + body
-
-
-_IEND = _chunk(b"IEND", b"")
+_IEND = chunk(b"IEND", b"")
 _ZIP_PLACES: dict[str, Callable[[bytes], bytes]] = {
-    "in a PNG chunk": lambda archive: _file("png")[:-12] + _chunk(b"prVt", archive) + _IEND,
-    "in a JPEG segment": lambda archive: _picture("JPEG", comment=archive),
-    "in an MP4 box": lambda archive: _file("mp4") + _box(b"free", archive),
+    "in a PNG chunk": lambda archive: _file("png")[:-12] + chunk(b"prVt", archive) + _IEND,
+    "in a JPEG segment": lambda archive: picture("JPEG", comment=archive),
+    "in an MP4 box": lambda archive: _file("mp4") + box(b"free", archive),
     "alone": lambda archive: archive,
 }
 
@@ -277,9 +215,9 @@ def test_a_zip_archive_inside_a_picture_is_refused(place: str) -> None:
 
 def test_a_pdf_alone_or_behind_a_picture_s_header_is_refused() -> None:
     with pytest.raises(MediaRefused, match="PDF"):
-        _inspect(_picture("PDF"))
+        _inspect(picture("PDF"))
     with pytest.raises(MediaRefused, match="PDF"):
-        _inspect(_picture("JPEG", comment=b"%PDF-1.7 ..."))
+        _inspect(picture("JPEG", comment=b"%PDF-1.7 ..."))
 
 
 @pytest.mark.parametrize(
@@ -360,7 +298,7 @@ def test_a_file_larger_than_the_limit_is_refused_unread() -> None:
 
 @pytest.mark.parametrize("case", [case for case, (_, form) in _FILES.items() if form.width])
 def test_a_canvas_beyond_the_limit_is_refused(case: str) -> None:
-    pixels = _WIDTH * _HEIGHT
+    pixels = WIDTH * HEIGHT
     assert _inspect(_file(case), Limits(max_bytes=10_000_000, max_pixels=pixels))
     with pytest.raises(MediaRefused, match="64 x 48 pixels, expected at most 3071"):
         _inspect(_file(case), Limits(max_bytes=10_000_000, max_pixels=pixels - 1))
@@ -368,14 +306,14 @@ def test_a_canvas_beyond_the_limit_is_refused(case: str) -> None:
 
 def test_a_decompression_bomb_is_refused_by_default() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"") + _IEND
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + _IEND
     with pytest.raises(MediaRefused, match="60000 x 60000"):
         _inspect(bomb)
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
 def test_an_animation_of_too_many_pictures_is_refused(form: str) -> None:
-    data = _animation(form, count=9)
+    data = animation(form, count=9)
     assert _inspect(data, Limits(max_bytes=10_000_000, max_frames=9))
     with pytest.raises(MediaRefused, match="more than 8 pictures"):
         _inspect(data, Limits(max_bytes=10_000_000, max_frames=8))
@@ -401,13 +339,13 @@ def test_a_png_chunk_that_fails_its_crc_is_refused() -> None:
 def test_png_chunks_out_of_order_are_refused(chunks: list[bytes]) -> None:
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
     body = {b"IHDR": header, b"IEND": b""}
-    data = b"".join(_chunk(kind, body.get(kind, b"x")) for kind in chunks)
+    data = b"".join(chunk(kind, body.get(kind, b"x")) for kind in chunks)
     with pytest.raises(MediaRefused):
         _inspect(b"\x89PNG\r\n\x1a\n" + data)
 
 
 def test_a_progressive_jpeg_of_hundreds_of_scans_is_refused() -> None:
-    data = _picture("JPEG", "L", progressive=True)
+    data = picture("JPEG", "L", progressive=True)
     start = data.rindex(b"\xff\xda")
     with pytest.raises(MediaRefused, match="100 scans"):
         _inspect(data[:start] + data[start:-2] * 200 + data[-2:])
@@ -422,12 +360,12 @@ def test_a_webp_whose_canvas_hides_a_larger_picture_is_refused() -> None:
     for body in (canvas + picture, canvas + chunk(b"ANMF", b"\0" * 16 + picture)):
         data = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
         with pytest.raises(MediaRefused, match=r"size|64 x 48"):
-            _inspect(data, Limits(max_bytes=10_000, max_pixels=_WIDTH * _HEIGHT - 1))
+            _inspect(data, Limits(max_bytes=10_000, max_pixels=WIDTH * HEIGHT - 1))
 
 
 def test_an_mp4_box_that_no_player_knows_is_refused() -> None:
     with pytest.raises(MediaRefused, match="no player knows"):
-        _inspect(_file("mp4") + _box(b"evil", b"customers"))
+        _inspect(_file("mp4") + box(b"evil", b"customers"))
 
 
 def test_an_mp4_whose_samples_are_in_another_file_is_refused() -> None:
@@ -442,7 +380,7 @@ def test_an_mp4_whose_samples_are_in_another_file_is_refused() -> None:
 
 def test_an_mp4_that_declares_a_huge_picture_is_refused() -> None:
     data = _file("mp4")
-    size = data.index(struct.pack(">HH", _WIDTH, _HEIGHT), data.index(b"stsd"))
+    size = data.index(struct.pack(">HH", WIDTH, HEIGHT), data.index(b"stsd"))
     with pytest.raises(MediaRefused, match="65535 x 65535"):
         _inspect(data[:size] + b"\xff" * 4 + data[size + 4 :])
 
@@ -450,15 +388,15 @@ def test_an_mp4_that_declares_a_huge_picture_is_refused() -> None:
 def test_mp4_boxes_nested_without_end_are_refused() -> None:
     data = b""
     for kind in itertools.islice(itertools.cycle([b"minf", b"mdia", b"trak", b"moov"]), 2_000):
-        data = _box(kind, data)
+        data = box(kind, data)
     with pytest.raises(MediaRefused):
-        _inspect(_box(b"ftyp", b"isom\0\0\0\0isom") + data)
+        _inspect(box(b"ftyp", b"isom\0\0\0\0isom") + data)
 
 
 @pytest.mark.parametrize("brand", [b"avif", b"heic", b"mif1", b"crx "])
 def test_pictures_in_an_mp4_container_are_refused_with_advice(brand: bytes) -> None:
     with pytest.raises(MediaRefused, match="convert it to JPEG"):
-        _inspect(_box(b"ftyp", brand + b"\0\0\0\0" + brand))
+        _inspect(box(b"ftyp", brand + b"\0\0\0\0" + brand))
 
 
 def test_a_matroska_file_with_attachments_is_refused() -> None:
@@ -469,7 +407,7 @@ def test_a_matroska_file_with_attachments_is_refused() -> None:
 
 
 def test_a_live_stream_of_unknown_length_is_refused_with_advice() -> None:
-    data = _media("matroska", None, "libopus", live="1")
+    data = media("matroska", None, "libopus", live="1")
     with pytest.raises(MediaRefused, match="remux"):
         _inspect(data)
 
@@ -480,7 +418,7 @@ def test_a_live_stream_of_unknown_length_is_refused_with_advice() -> None:
         b"GIF89a\1\0\1\0\0\0\0!\xfe" + b"\1x" * 501_000,
         b"\xff\xd8" + b"\xff" * 501_000,
         b"\xff\xd8" + b"\xff\xfe\0\2" * 501_000,
-        _box(b"ftyp", b"isom\0\0\0\0isom") + _box(b"free", b"") * 501_000,
+        box(b"ftyp", b"isom\0\0\0\0isom") + box(b"free", b"") * 501_000,
         b"\x1a\x45\xdf\xa3\x10\x0f\xff\xff" + b"\xec\x80" * 600_000,
         b"RIFF" + struct.pack("<I", 4 + 501_000 * 8) + b"WAVE" + b"JUNK\0\0\0\0" * 501_000,
         b"fLaC" + b"\0\0\0\x22" + b"\0" * 34 + b"\1\0\0\0" * 501_000,

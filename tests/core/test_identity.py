@@ -88,6 +88,8 @@ def stray(key: Ed25519PublicKey) -> str:
         (f"ki\u200bm ed25519 {encoded(ONE)}", "can't be seen"),
         (f"kim\u00a0ed25519 {encoded(ONE)}", "can't be seen"),
         (f"kim ed25519 {encoded(ONE)} # \x1b[2J", "can't be seen"),
+        (f"\u043emar ed25519 {encoded(ONE)}", "ASCII letters only"),
+        (f"\uff4f\uff4d\uff41\uff52 ed25519 {encoded(ONE)}", "ASCII letters only"),
         (f"jo ed25519 {encoded(TWO)}", "stands above already, for 'jo'"),
     ],
 )
@@ -103,6 +105,39 @@ def test_a_wrong_signers_line_is_named(tmp_path: Path, line: str, says: str) -> 
 def test_S20_one_key_does_not_count_as_two_people() -> None:
     with pytest.raises(ConfigError, match=r":2: .*for 'kim'"):
         Signers.parse(f"{KIM}\nomar ed25519 {encoded(ONE)}\n", FILE)
+
+
+SMALL_ORDER = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+]
+# Other spellings: the sign of an x that is 0, and every y from the prime up.
+OTHER_SPELLINGS = [
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    *(f"{low:02x}{'ff' * 30}{top}" for low in range(0xED, 0x100) for top in ("7f", "ff")),
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER + OTHER_SPELLINGS)
+def test_weak_or_non_canonical_key_is_refused(point: str) -> None:
+    key = base64.b64encode(bytes.fromhex(point)).decode()
+    with pytest.raises(ConfigError, match=r":2: .*lets anybody sign"):
+        Signers.parse(f"{KIM}\nomar ed25519 {key}\n", FILE)
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_weak_key_is_not_appended(tmp_path: Path, point: str) -> None:
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(point))
+    with pytest.raises(ConfigError, match="lets anybody sign"):
+        append_signer(tmp_path / "signers", "omar", key)
+    assert not (tmp_path / "signers").exists()
 
 
 def test_a_signers_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -149,6 +184,17 @@ def test_what_would_not_read_back_is_not_appended(
     with pytest.raises(ConfigError, match="already"):
         append_signer(file, "other", ONE)
     assert file.read_bytes() == before
+
+
+def test_second_key_is_appended_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "signers"
+    append_signer(file, "kim", ONE)
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match=f"kim has key {key_id(ONE)} .*add --second-key"):
+        append_signer(file, "kim", TWO)
+    assert file.read_bytes() == before
+    append_signer(file, "kim", TWO, second_key=True)
+    assert list(Signers.load(file).keys["kim"]) == [key_id(ONE), key_id(TWO)]
 
 
 def test_nothing_is_appended_to_a_broken_file(tmp_path: Path) -> None:

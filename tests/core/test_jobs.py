@@ -591,8 +591,7 @@ def test_when_leases_can_not_be_renewed_together_each_is_asked_alone(
 def test_I9_a_sweep_of_many_jobs_takes_some_at_a_time_and_forgets_none(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("ledger.ledger", "ledger.transitions.jobs"):
-        monkeypatch.setattr(f"agentguard.{module}.SWEPT", 3)
+    monkeypatch.setattr("agentguard.ledger.transitions.jobs.SWEPT", 3)
     benches = [Bench(ledger) for _ in range(8)]
     clock.now += LEASE
     assert ledger.sweep()["jobs"] == 8

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import io
+import json
+import random
+import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool
 from PIL import Image
+from pydantic import BaseModel
 
 from agentguard.bindings.bound import Binding, Returned
 from agentguard.calls.outputs import Collected, Sources, clean, collect, describe
@@ -299,6 +304,48 @@ def test_media_written_as_text_does_not_pass_the_chat_models_ceiling(said: str) 
     assert clean(f"see {said} there").startswith("see [data]")
 
 
+def _lines(text: str, length: int, between: str) -> str:
+    return between.join(text[at : at + length] for at in range(0, len(text), length))
+
+
+@pytest.mark.parametrize("length", [1, 5, 16, 40, 50, 55, 59, 64])
+@pytest.mark.parametrize("between", ["\n", " ", "\r\n", "\n> ", '", "', "\n12: "])
+@pytest.mark.parametrize("encode", [base64.b64encode, lambda data: data.hex().encode()])
+def test_media_in_lines_of_any_length_does_not_pass(
+    length: int, between: str, encode: Callable[[bytes], bytes]
+) -> None:
+    """C2: judged without what stands between the lines."""
+    if "12" in between and length < 40:
+        return  # the numbers are as long as the lines
+    photograph = random.Random(5).randbytes(2_000)
+    said = _lines(encode(photograph).decode(), length, between)
+    for text in (said, "Here is the picture of the customer as you wished " * 20 + said):
+        seen = clean(text)
+        assert "[data]" in seen
+        assert longest_encoded(seen) < 80
+
+
+def longest_encoded(text: str) -> int:
+    """Of what is left, the most characters in a row that came from the picture."""
+    left = re.split(r"\[data\]|\[cut\]", text)
+    return max(len(re.sub(r"Here is the picture of the customer as you wished|\W", "", one))
+               for one in left)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "\n".join(f"asset-{number:020x}" for number in range(0, 10**22, 10**21 // 2)),
+        "A B C D 1 2 3 cut to 1920x1080, 1280x720 and 640x360 at 25fps " * 10,
+        '{"width": 1920, "height": 1080, "codec": "h264", "name": "IMG_0012 B-roll 4K"} ' * 10,
+        "The NASA Photo of 2024 and the BBC Clip of 1999 show the ISS at 400 km " * 10,
+        "Donaudampfschifffahrtsgesellschaft und Rindfleischetikettierungsgesetz " * 10,
+    ],
+)
+def test_words_and_ids_are_no_media(said: str) -> None:
+    assert "[data]" not in clean(said)
+
+
 def test_a_long_text_is_cut_between_words_and_costs_little() -> None:
     seen = clean("word " * 100_000)
     assert len(seen) < 8_100
@@ -473,3 +520,137 @@ def test_any_result_at_all_is_text_or_an_asset_error(scratch: Scratch, result: A
     for each in (result, tool_result):
         with contextlib.suppress(AssetError):
             to_json(run(scratch, each).text)
+
+
+# --- what nobody declared -------------------------------------------------------------------------
+
+
+class Answer(BaseModel):
+    data: list[dict[str, Any]]
+
+
+@dataclass
+class Held:
+    data: Any
+
+
+TINY = picture(size=1)
+UNDECLARED: dict[str, Any] = {
+    "b64_json": {"data": [{"b64_json": B64}]},
+    "pydantic": Answer(data=[{"b64_json": B64}]),
+    "dataclass": Held(picture()),
+    "base64 text": B64,
+    "base64 in a sentence": f"here it is: {B64} as you asked",
+    "base64 glued to a word": f"b64_{B64}",
+    "tiny base64": base64.b64encode(TINY).decode(),
+    "urlsafe base64": base64.urlsafe_b64encode(picture()).decode(),
+    "base64 in short lines": "\n".join(B64[n : n + 20] for n in range(0, len(B64), 20)),
+    "base64 in JSON in JSON": json.dumps(json.dumps({"image": B64})),
+    "base64 of base64": base64.b64encode(B64.encode() * 2).decode(),
+    "base64 of an unknown kind": base64.b64encode(bytes(range(256))).decode(),
+    "data URL": URL,
+    "data URL in capitals": f"DATA:IMAGE/PNG;BASE64,{B64}",
+    "data URL with parameters": f"data:image/png;name=a.png;base64,{B64}",
+    "data URL without base64": "data:image/svg+xml,%3Csvg%3E%3C/svg%3E",
+    "data URL without a kind": f"data:;base64,{B64}",
+    "hex": picture().hex(),
+    "hex in pairs": picture().hex(":"),
+    "tiny hex": TINY.hex(),
+    "repr of bytes": repr(picture()),
+    "bytes as characters": picture().decode("latin-1"),
+    "bytes in a mapping": {"image": picture()},
+    "bytearray in a list": [bytearray(picture())],
+    "list of numbers": {"image": list(picture())},
+    "list of numbers as text": str(list(picture())),
+    "a picture as an object": Image.new("RGB", (4, 4)),
+    "a file as an object": {"file": io.BytesIO(picture())},
+    "artifact with bytes": ("done", {"image": picture()}),
+    "artifact with base64": ("done", {"image": B64}),
+    "artifact as an object": ("done", Image.new("RGB", (4, 4))),
+    "ToolMessage with an artifact": ToolMessage("done", artifact=picture(), tool_call_id="1"),
+    "text block with a data URL": [{"type": "text", "text": URL}],
+    "text beside a block": [{"type": "text", "text": picture("red").hex()}, {
+        "type": "image", "base64": B64}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("result", UNDECLARED.values(), ids=UNDECLARED)
+def test_media_in_a_result_that_nobody_declared_fails_the_call(
+    scratch: Scratch, result: Any
+) -> None:
+    with pytest.raises(AssetError, match="returns="):
+        run(scratch, result)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "a cat, 24x24, 1.5 kB; see https://example.com/a.png",
+        "-" * 400,
+        "#" * 300 + "| --- " * 80,
+        "sha256 " + "0123456789abcdef" * 4,
+        "data: png, jpeg; data:none",
+        {"sizes": [1, 2, 3], "embedding": [0.25] * 64, "counts": list(range(64))},
+        {"note": base64.b64encode(b"only words, and more of them. " * 10).decode()},
+        ("done", {"n": 1, "at": datetime.datetime(2030, 1, 1)}),
+        ("done", None),
+        "see and/or either/or n/a 1/2 ../x.png README",
+        "\u00e9\u00e8 \u8a9e" * 40,
+    ],
+)
+def test_a_result_without_media_passes(scratch: Scratch, result: Any) -> None:
+    assert run(scratch, result).made == ()
+
+
+def test_media_that_was_taken_in_may_stand_in_the_result_again(scratch: Scratch) -> None:
+    got = run(scratch, ("done", {"image": picture()}), outputs={"file": picture()})
+    assert len(got.made) == 1
+    got = run(scratch, [{"type": "text", "text": URL}, {"type": "image", "base64": B64}])
+    assert len(got.made) == 1
+    assert B64[:40] not in got.text
+
+
+def test_what_returns_declares_is_looked_at_instead_of_the_result(scratch: Scratch) -> None:
+    (scratch.folder / "a.png").write_bytes(picture())
+
+    def returns(result: Any) -> Returned:
+        return Returned(text="made", files=(str(scratch.folder / "a.png"),))
+
+    assert len(run(scratch, {"data": [{"b64_json": B64}]}, returns=returns).made) == 1
+    with pytest.raises(AssetError, match="returns="):
+        run(scratch, "x", returns=lambda result: Returned(text=URL))
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["{}", "saved to {}", "saved to {}.", "saved ({}), see there", "path={}", '{{"path": "{}"}}',
+     "file://{}", "[the picture](file://{})", "`{}`", "MEDIA:{}", "line\n{}\nline", "a,{},b"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["out.png", "my new picture.png", "picture"])
+def test_a_text_that_names_a_file_elsewhere_fails_the_call(
+    scratch: Scratch, tmp_path: Path, said: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(picture())
+    for result in (said.format(tmp_path / name), {"x": [said.format(tmp_path / name)]},
+                   ("done", {"x": said.format(tmp_path / name)})):  # fmt: skip
+        with pytest.raises(AssetError, match="outputs=") as caught:
+            run(scratch, result)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_files_are_found_by_every_spelling(
+    scratch: Scratch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a b.png").write_bytes(picture())
+    (tmp_path / "c.png").write_bytes(picture())
+    (scratch.folder / "link.png").symlink_to(tmp_path / "c.png")
+    url = (tmp_path / "out" / "a b.png").as_uri()
+    for said in ("out/a b.png", "see out/a b.png now", "c.png", "saved c.png.", "./c.png", url,
+                 "~/c.png", f"it is {url}!", tmp_path / "c.png",
+                 f"{scratch.folder}/link.png"):  # fmt: skip
+        with pytest.raises(AssetError, match="outputs="):
+            run(scratch, said)
+    assert run(scratch, f"in {scratch.folder}/none.png, c2.png").made == ()

@@ -305,7 +305,7 @@ def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
     for facts_of in (
         lambda facts: facts,
         lambda facts: replace(facts, assets=()),
-        lambda facts: replace(facts, assets=(), text=False, destination=None, chat_ceiling=None),
+        lambda facts: replace(facts, assets=(), text=False, destination=None),
         lambda facts: replace(facts, tool_stage=None),
     ):
         request, facts = question()

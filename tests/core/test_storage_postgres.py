@@ -605,6 +605,75 @@ def test_a_killed_leader_leaves_nothing_unlogged(ledger: Ledger, place: Place) -
     audit.verify(ledger.storage, place.checkpoints)
 
 
+STANDING = """
+import os, signal, sys
+from pathlib import Path
+from tests.core.ledgers import Place, open_ledger
+
+ledger = open_ledger(Place(url=sys.argv[1], folder=Path(sys.argv[2])))
+while not ledger.storage._sequencer.leads:
+    pass
+print("leads", flush=True)
+signal.alarm(120)
+sys.stdin.readline()
+ledger.storage.close()
+"""
+
+
+def test_leader_that_stands_still_is_replaced_and_may_go_on(
+    ledger: Ledger, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_postgres_sequencer, "_STALLED_S", 0.5)
+    storage_of(ledger)._sequencer.close()  # type: ignore[union-attr]
+    away = tmp_path / "away"
+    away.mkdir()
+    leader = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", STANDING, place.url, str(away)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == "leads\n"
+        os.kill(leader.pid, signal.SIGSTOP)
+        storage_of(ledger)._sequencer = None
+        storage_of(ledger)._start()
+        ledger.storage.submit(noted("while it stands still"), durable=True).result(20)
+        wait_for(lambda: leads(ledger))
+        ledger.storage.sign()
+        assert kinds(ledger) == ["noted"]
+        os.kill(leader.pid, signal.SIGCONT)
+        ledger.storage.submit(noted("when it goes on"), durable=True).result(20)
+        leader.communicate("\n", timeout=60)
+        assert leader.returncode == 0
+        assert kinds(ledger) == ["noted"] * 2
+        audit.verify(ledger.storage, place.checkpoints)
+    finally:
+        leader.kill()
+        leader.wait()
+    with ledger_at(Place(url=place.url, folder=away)) as there:
+        audit.verify(there.storage, Place(url=place.url, folder=away).checkpoints)
+
+
+def test_leader_whose_file_can_not_be_written_yields(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Place(url=place.url, folder=tmp_path / "away")
+    away.folder.mkdir()
+    with ledger_at(place) as full, ledger_at(away) as other:
+        wait_for(lambda: leads(full) or leads(other))
+        checkpoints = storage_of(full)._checkpoints
+
+        def no_room(signed: str) -> None:
+            raise OSError(28, os.strerror(28))
+
+        monkeypatch.setattr(checkpoints, "_append", no_room)
+        for number in range(3):
+            full.storage.submit(noted(f"n{number}"), durable=True).result(20)
+            other.storage.sign()
+        wait_for(lambda: leads(other))
+        audit.verify(other.storage, away.checkpoints)
+
+
 @pytest.mark.parametrize("when", ["after", "between reading and deleting"])
 def test_I10_a_record_that_is_committed_late_is_not_passed_over(
     ledger: Ledger, place: Place, when: str, monkeypatch: pytest.MonkeyPatch
@@ -893,7 +962,7 @@ def test_without_the_driver_the_error_says_what_to_install(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "agentguard.ledger.storage.postgres.storage", None)
-    with pytest.raises(ConfigError, match=r"pip install -e .*\[postgres\]"):
+    with pytest.raises(ConfigError, match=r"pip install \"agentguard\[postgres\]\""):
         open_storage(place.url, clock=None, checkpoints=place.checkpoints)
 
 

@@ -21,7 +21,8 @@ from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage import open as storage
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.storage.sqlite.connections import Connections
-from tests.core.ledgers import Bench, Clock, checkpoints_beside, ledger_at, raw
+from agentguard.transparency.checkpoints import Checkpoints
+from tests.core.ledgers import KEY, Bench, Clock, checkpoints_beside, ledger_at, raw
 from tests.core.test_storage import Stopper, in_child, names, noted
 
 ROOT = Path(__file__).parents[2]
@@ -67,10 +68,12 @@ def test_what_queues_up_is_committed_together(path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_writer_survives_a_checkpoint_that_can_not_be_written(path: Path) -> None:
-    def committed(size: int, root: bytes) -> None:
-        raise ValueError("no disk, no key, no luck")
+    class Unlucky(Checkpoints):
+        def sign(self, size: int, root: bytes) -> str:
+            raise OSError("no disk, no luck")
 
-    opened = storage.SqliteStorage(path, clock=Clock(), committed=committed)
+    checkpoints = Unlucky(path=path.with_name("c"), origin="t/log", key=KEY)
+    opened = storage.SqliteStorage(path, clock=Clock(), checkpoints=checkpoints)
     try:
         for name in ("a", "b"):
             assert opened.submit(noted(name), durable=True).result(20) == name
@@ -78,10 +81,19 @@ def test_the_writer_survives_a_checkpoint_that_can_not_be_written(path: Path) ->
         opened.close()
 
 
-def test_only_what_is_on_the_disk_is_signed(path: Path) -> None:
+def test_only_what_is_on_the_disk_is_signed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a power cut leaves a checkpoint ahead of the ledger, which looks like an old copy."""
+    wal = f"{path}-wal"
     modes: list[int] = []
     signed: list[int] = []
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
 
     def spy(tx: Tx) -> None:
         noted(f"n{len(modes)}")(tx)
@@ -89,15 +101,22 @@ def test_only_what_is_on_the_disk_is_signed(path: Path) -> None:
         assert row is not None
         modes.append(row[0])
 
-    def committed(size: int, root: bytes) -> None:
-        assert modes[-1] == 2  # FULL
-        signed.append(size)
+    class Spied(Checkpoints):
+        def sign(self, size: int, root: bytes) -> str:
+            if size == len(modes):  # of this commit
+                assert modes[-1] == 2  # FULL
+            else:  # of those before
+                assert size == len(modes) - 1
+                assert flushed[-1] == wal
+            signed.append(size)
+            return super().sign(size, root)
 
-    opened = storage.SqliteStorage(path, clock=Clock(), committed=committed)
+    checkpoints = Spied(path=path.with_name("c"), origin="t/log", key=KEY)
+    opened = storage.SqliteStorage(path, clock=Clock(), checkpoints=checkpoints)
     try:
         for _ in range(200):
             opened.submit(spy).result(20)
-        assert signed == [65, 130, 195]  # the 65th commit is made durable, so that it can be
+        assert signed == [64, 128, 192]  # the 65th is not written before those before it are signed
         opened.submit(spy, durable=True).result(20)
         assert signed[-1] == 201
     finally:
@@ -176,9 +195,11 @@ def test_a_path_that_is_a_folder_a_missing_folder_and_no_database_are_refused(
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("this is not a database, but it is long enough " * 40)
-    for bad in (tmp_path / "folder", tmp_path / "missing" / "ledger.db", tmp_path / "text"):
+    for bad in (tmp_path / "folder", tmp_path / "missing" / "ledger.db"):
         with pytest.raises(LedgerUnavailable), ledger_at(bad):
             pass
+    with pytest.raises(LedgerCorrupt, match="not a database"), ledger_at(tmp_path / "text"):
+        pass
     assert not (tmp_path / "missing").exists()
     assert (tmp_path / "text").read_text().startswith("this is not")
 

@@ -79,7 +79,7 @@ def test_a_batch_knows_the_roots_of_all_sizes_that_it_passes(nodes: Statements, 
         assert tree.append(BODIES[first : first + batch]) is None
         for size in range(first, tree.size + 1):
             assert tree.root(size) == expected[size], size
-    tree.require_nothing_else()
+    tree.require_nothing_else(nodes)
     assert tree.size == SIZE
 
 

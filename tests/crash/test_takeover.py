@@ -83,7 +83,7 @@ def test_a_waiting_job_is_re_entered_by_another_process_and_finishes(
     monkeypatch.chdir(tmp_path)
     shell = Shell(tmp_path)
     workspace(tmp_path)
-    shell("people", "add", OMAR)
+    shell("people", "add", OMAR, "--second-key")
     assert processes.run(roles.ask_and_leave, tmp_path, durability) == 0
     assert seen(tmp_path)["state"] == "waiting"
     assert processes.run(roles.rejoin, tmp_path, durability, None) == 0  # nobody answered yet
@@ -111,7 +111,7 @@ def test_I9_a_re_entered_job_that_dies_is_over_and_its_approval_with_it(
     monkeypatch.chdir(tmp_path)
     shell = Shell(tmp_path)
     workspace(tmp_path, SHORT)
-    shell("people", "add", OMAR)
+    shell("people", "add", OMAR, "--second-key")
     assert processes.run(roles.ask_and_leave, tmp_path, "sync") == 0
     (asked,) = shell.json("approvals", "list")
     shell("approvals", "approve", asked["request"][:16], "--as", OMAR, "--yes")

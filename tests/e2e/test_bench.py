@@ -21,6 +21,7 @@ EXPECTED = {
     "workers": {"SQLite, 2 workers: permitted calls", "PostgreSQL, 2 workers: CPU of a call"},
     "log": {"root of 1,000 records, p50", "audit verify, 1,000 records"},
     "jobs": {"threads that renew leases"},
+    "history": {"open_job, 1,000 ÷ 100 old calls"},
     "importing": {"import agentguard"},
     "profile": {
         "deciding (Cedar)",

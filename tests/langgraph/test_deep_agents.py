@@ -229,7 +229,7 @@ def test_I5_a_sub_agent_with_unguarded_tools_is_refused(studio: Studio) -> None:
         if tool.name in OWN:
             studio.guard.bind(Binding(tool, stage=None, **OWN[tool.name]))
     task = node.tools_by_name["task"]
-    with pytest.raises(BindingError, match=r"general-purpose: .*publish.*GuardMiddleware"):
+    with pytest.raises(BindingError, match=r"general-purpose → .*publish.*GuardMiddleware"):
         studio.guard.tools([task])
 
 
@@ -273,7 +273,7 @@ def test_an_agent_as_a_subgraph_must_be_guarded(studio: Studio, guarded: bool) -
                          middleware=middleware)  # fmt: skip
     builder = StateGraph(State).add_node("inner", inner).add_edge(START, "inner")
     if not guarded:
-        with pytest.raises(BindingError, match=r"inner\.tools is a ToolNode .*\(paint\)"):
+        with pytest.raises(BindingError, match=r"inner → .*node tools → ToolNode .*\(paint\)"):
             protect(builder, studio.guard, agents={})
         return
     graph = protect(builder, studio.guard, agents={}).compile(checkpointer=InMemorySaver())

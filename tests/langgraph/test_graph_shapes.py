@@ -543,40 +543,6 @@ async def test_a_question_inside_a_subgraph_is_answered_from_the_top(
     assert state["log"].count("after") == 1
 
 
-@pytest.mark.parametrize("again", [True, False], ids=["says the same", "says it anew"])
-def test_a_subgraph_that_keeps_nothing_starts_over_and_is_asked_for_what_it_says_then(
-    studio: Studio, again: bool
-) -> None:
-    """Upstream runs `checkpointer=False` subgraphs from their start: an approval is for one call,
-    so a model that says it under a new id is asked again, and nothing runs on the old answer."""
-    with studio.guard.open_job("poster", requested_by=KIM) as job:
-        asset = job.import_asset(studio.picture(), ["likeness"])
-        given = {"source": asset, "to": "team"}
-        said: list[AIMessage] = []
-
-        def model(state: Any) -> dict[str, Any]:
-            if any(isinstance(m, ToolMessage) for m in state["messages"]):
-                return {"messages": [AIMessage("done", id="end")]}
-            turn = "" if again else str(len(said))
-            said.append(says(call("publish", given, id=f"c{turn}"), id=f"m{turn}"))
-            return {"messages": [said[-1]]}
-
-        inner = loop([], [studio.tools["publish"]])
-        inner.nodes.pop("model")
-        inner.add_node("model", model)
-        sealed = protect(inner, studio.guard, agents={"tools": "publisher"})
-        outer = protect(_outer(sealed.compile(checkpointer=False)), studio.guard, agents={})
-        graph = outer.compile(InMemorySaver())
-        config = job.config(thread_id="t")
-        state = graph.invoke({"messages": [("user", "go")], "log": []}, config)
-        assert state["__interrupt__"]
-        studio.answer(studio.pending().request, OMAR)
-        state = graph.invoke(None, config)
-        assert len(said) == 2
-    assert ("__interrupt__" in state) == (not again)
-    assert studio.world.count("publish") == int(again)
-
-
 @pytest.mark.parametrize("guarded", [True, False])
 @pytest.mark.parametrize("held", ["a graph in a closure", "a ToolNode in a closure", "with_retry"])
 def test_I5_an_unguarded_toolnode_in_a_nodes_hands_is_refused(

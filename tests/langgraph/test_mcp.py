@@ -18,6 +18,7 @@ import uvicorn
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import tool as make_tool
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.interceptors import MCPToolCallRequest
 from langchain_mcp_adapters.tools import load_mcp_tools
@@ -361,6 +362,79 @@ async def test_a_servers_tool_must_be_pinned_and_a_remote_one_must_say_where_it_
             Binding(nameless, mcp=pin(tool), **meaning)
 
 
+async def test_a_session_does_not_say_how_it_is_connected_so_its_binding_does(
+    studio: Studio, served: Served
+) -> None:
+    """A2: media and a card number went out through a session over HTTP."""
+    async with served.client().session("images") as session:
+        tools = {t.name: t for t in await load_mcp_tools(session, server_name="images")}
+        with pytest.raises(BindingError, match=r"does not say how it is connected.*local=True"):
+            bind(studio, tools["frame"])
+        bind(studio, tools["frame"], destination="images")
+        answer = await ask(studio, tools["frame"], "editor", {"image_base64": "ASSET", "width": 1})
+    assert answer.status == "success", answer.content
+
+
+async def test_local_contradicts_a_connection_over_http(studio: Studio, served: Served) -> None:
+    tool = (await listed(served.client()))["sketch"]
+    meaning: dict[str, Any] = {"stage": "generate", "texts": ["prompt"], "plain": ["colour"]}
+    with pytest.raises(BindingError, match="which local=True contradicts"):
+        Binding(tool, mcp=pin(tool), local=True, **meaning)
+    with pytest.raises(BindingError, match="keep the one that is true"):
+        Binding(tool, mcp=pin(tool), local=True, destination="images", **meaning)
+
+
+async def test_a_server_elsewhere_with_the_same_name_and_words_is_refused(
+    studio: Studio, served: Served
+) -> None:
+    bind(studio, (await listed(served.client()))["sketch"])
+    with Served("first") as other:
+        evil = (await listed(other.client()))["sketch"]
+    assert pin(evil) == studio.guard.bound["sketch"].binding.mcp
+    with pytest.raises(BindingError, match=f"connects to {other.url}, expected {served.url}"):
+        studio.guard.tools([evil])
+
+
+@pytest.mark.parametrize("way", ["http", "session"])
+async def test_a_tool_that_was_bound_over_stdio_does_not_go_out_later(
+    studio: Studio, served: Served, way: str
+) -> None:
+    bind(studio, (await listed(MultiServerMCPClient({"images": STDIO})))["sketch"])
+    if way == "http":
+        came = (await listed(served.client()))["sketch"]
+        with pytest.raises(BindingError, match=r"connects to http.*expected stdio:"):
+            studio.guard.tools([came])
+        return
+    async with served.client().session("images") as session:
+        came, *_ = await load_mcp_tools(session, server_name="images")
+        assert came.name == "sketch"
+        with pytest.raises(BindingError, match="does not say how it is connected"):
+            studio.guard.tools([came])
+
+
+async def test_what_is_wrapped_around_a_servers_tool_says_where_it_sends(
+    studio: Studio, served: Served
+) -> None:
+    inner = (await listed(served.client()))["sketch"]
+
+    @make_tool
+    async def draw(prompt: str) -> str:
+        """Draw a picture."""
+        return str(await inner.ainvoke({"prompt": prompt}))
+
+    class Sketch(StructuredTool):
+        """A class of its own around the adapter's coroutine."""
+
+    around = Sketch(**{name: getattr(inner, name) for name in (
+        "name", "description", "args_schema", "coroutine", "response_format")})  # fmt: skip
+    meaning: dict[str, Any] = {"stage": "generate", "texts": ["prompt"]}
+    with pytest.raises(BindingError, match=r"code of langchain_mcp_adapters\.tools.*may leave"):
+        studio.guard.bind(Binding(draw, **meaning))
+    with pytest.raises(BindingError, match=r"got a .*Sketch around a tool of an MCP"):
+        Binding(around, plain=["colour"], mcp=pin(inner), destination="images", **meaning)
+    studio.guard.bind(Binding(draw, destination="images", **meaning))
+
+
 async def test_what_goes_to_a_remote_server_is_held_to_its_ceiling(
     studio: Studio, served: Served
 ) -> None:
@@ -397,7 +471,7 @@ def test_canary_the_adapter_still_says_which_server_a_tool_calls() -> None:
             return origin(tool), tool
 
     known, tool = asyncio.run(found())
-    assert (known.server, known.name, known.remote) == ("images", "sketch", False)
+    assert (known.server, known.name, known.remote) == ("images", "sketch", None)
     # I11: an adapter that hides it is refused, not taken for a plain tool.
     odd = tool.model_copy(update={"coroutine": _hidden(tool.coroutine)})
     with pytest.raises(BindingError, match="does not say which server"):
@@ -477,7 +551,7 @@ async def test_inline_in_the_functional_api(studio: Studio, served: Served) -> N
 async def test_one_session_for_many_calls(studio: Studio) -> None:
     async with connected(mcp_images.make()._mcp_server) as session:
         tools = {t.name: t for t in await load_mcp_tools(session, server_name="images")}
-        bind(studio, tools["sketch"])
+        bind(studio, tools["sketch"], local=True)
         calls = [call("sketch", {"prompt": f"wave {n}"}) for n in range(3)]
         async with studio.guard.open_job("poster", requested_by=KIM) as job:
             graph = graph_of(studio, [tools["sketch"]], "painter", [says(*calls)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,22 @@ def test_a_job_that_was_left_does_not_stand_in_the_way_of_the_next(place: Studio
         with place.guard.open_job("poster", requested_by="kim@acme.example") as job:
             assert publish(place, job, "t").startswith("success")
         assert place.world.count("publish") == count
+
+
+def test_jobs_without_a_thread_id_are_no_earlier_runs_of_each_other(place: Studio) -> None:
+    """Two jobs at once, each in a graph without a checkpointer: neither is the other's past."""
+
+    def begin() -> tuple[Any, str]:
+        job = place.guard.open_job("poster", requested_by="kim@acme.example")
+        asset = job.import_asset(place.folder / "in.png", ["brand"])
+        script = [says(call("publish", {"source": asset, "to": "team"}))]
+        graph = build(place, script, checkpointer=False)
+        state = graph.invoke({"messages": [("user", "go")]}, job.config(thread_id=""))
+        return job, results(state)[-1].status
+
+    begun = [contextvars.copy_context().run(begin) for _ in range(2)]  # neither has ended
+    assert [status for _, status in begun] == ["success", "success"]
+    assert place.world.count("publish") == 2
 
 
 def test_I8_a_question_that_waits_is_closed_by_what_became_unknown_meanwhile(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import tool
+from pydantic import BaseModel
 
 from agentguard import Arg, Binding
 from agentguard.errors import BindingError
@@ -228,6 +229,67 @@ def test_S7_a_secret_in_any_argument_is_refused_and_written_nowhere(studio: Stud
     for file in studio.folder.rglob("*"):
         if file.is_file():
             assert canary.encode() not in file.read_bytes(), file
+
+
+class Shot(BaseModel):
+    a: str
+    b: str
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"first": "AKIA", "second": "IOSFODNN7EXAMPLQ"},
+        {"first": "use AKIAIOSF", "second": "ODNN7EXAMPLQ please"},
+        {"second": "ODNN7EXAMPLQ", "first": "AKIAIOSF"},  # put together in the tool's own order
+        {"items": ["AKIA", "IOSF", "ODNN", "7EXA", "MPLQ"]},
+        {"items": list("AKIAIOSFODNN7EXAMPLQ")},
+        {"first": "use AKIAIOSF", "items": ["ODNN7EXA", "MPLQ"]},
+        {"shots": [{"a": "AKIA", "b": "IOSF"}, {"a": "ODNN7EXA", "b": "MPLQ"}]},
+        {"first": "c2stYW50LWFwaTAzLUFiM2RFZjdoSTJr", "second": "TG05cFEwclM0dFU2dlcxeFo1eUI4YzJE"},
+    ],
+)
+def test_secret_over_several_arguments_is_refused(studio: Studio, notes: dict[str, Any]) -> None:
+    """C1: in pieces too short to be one, of one call."""
+
+    @tool
+    def write(
+        first: str = "",
+        second: str = "",
+        items: list[str] | None = None,
+        shots: list[Shot] | None = None,
+    ) -> str:
+        """Write something down."""
+        studio.world.effects.append(("write", first + second))
+        return "ok"
+
+    bind = Binding(
+        write, stage="edit", texts=["first", "second", "items[]", "shots[].a", "shots[].b"]
+    )
+    studio.guard.bind(bind)
+    studio.tools["write"] = write
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        (answer,) = run(
+            studio, job, says(call("write", notes)), nodes={"edit_tools": ("editor", ["write"])}
+        )
+    assert answer.status == "error"
+    assert "secret" in answer.content
+    assert studio.world.effects == []
+
+
+def test_prose_in_several_arguments_is_no_secret(studio: Studio) -> None:
+    from agentguard.content.text.scan import secrets_across
+
+    texts = [
+        "site",
+        "ASIA TOUR 12 JUNE",
+        "14 JULY 2025, 16:9",
+        "asia",
+        "sk",
+        "4K B-roll",
+        "key-visual",
+    ]
+    assert secrets_across(texts) == ()
 
 
 def test_S32_nobody_but_configured_people_asks_for_work(studio: Studio) -> None:

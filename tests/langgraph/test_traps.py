@@ -105,6 +105,7 @@ def test_trap_2_a_forged_call_of_another_asset_after_an_approval(paused: Paused)
     assert not any(name.startswith(paused.other.removeprefix("asset-")) for name in names)
 
 
+@pytest.mark.unsound_wakes("update_state leads from the gate to the model without an answer")
 def test_trap_3_update_state_as_the_gate_exports_nothing(paused: Paused) -> None:
     for node in ("export_tools", "export_tools.ask", "export_tools.execute"):
         with contextlib.suppress(InvalidUpdateError):  # upstream refusing it is as good
@@ -263,7 +264,7 @@ def test_trap_7_a_middleware_inside_the_gate_cannot_change_arguments(
         else:
             state = agent.invoke(first, config)
     assert studio.world.count("publish") == 0
-    assert "not what was decided on" in results(state)[-1].content
+    assert "Rewriter runs inside it" in results(state)[-1].content
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -514,7 +515,7 @@ def test_unnamed_toolnodes_are_refused_at_build_time(studio: Studio) -> None:
     outer = StateGraph(State)
     outer.add_node("inner", inner)
     outer.add_edge(START, "inner")
-    with pytest.raises(BindingError, match=r"inner\.tools"):
+    with pytest.raises(BindingError, match=r"inner → .*node tools → ToolNode"):
         protect(outer, studio.guard, agents={})
 
 

@@ -6,6 +6,8 @@ graph twice, plain and behind the gate, and expect the same messages and the sam
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import importlib
 import inspect
 import operator
@@ -15,6 +17,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForToolRun
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
@@ -40,6 +43,7 @@ from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import seat_of
+from tests.langgraph.models import Scripted
 from tests.support import Studio, call, says
 
 KIM = "kim@acme.example"
@@ -48,11 +52,26 @@ KIM = "kim@acme.example"
 # --- canaries ---------------------------------------------------------------------------------
 
 PRIVATE = [
+    ("langchain.agents.factory", "_chain_tool_call_wrappers"),
+    ("langgraph._internal._constants", "CONFIG_KEY_CALL"),
+    ("langgraph._internal._constants", "CONFIG_KEY_CHECKPOINT_NS"),
     ("langgraph._internal._constants", "CONFIG_KEY_CHECKPOINTER"),
+    ("langgraph._internal._constants", "CONFIG_KEY_RUNTIME"),
+    ("langgraph._internal._constants", "CONFIG_KEY_SCRATCHPAD"),
+    ("langgraph._internal._constants", "CONFIG_KEY_STREAM"),
+    ("langgraph._internal._constants", "CONFIG_KEY_TASK_ID"),
+    ("langgraph.pregel._tools", "_tool_call_writer"),
+    ("langchain_core.tracers.context", "_configure_hooks"),
+    ("langgraph._internal._constants", "NS_END"),
+    ("langgraph._internal._constants", "NS_SEP"),
     ("langgraph._internal._constants", "CONFIG_KEY_TASK_ID"),
     ("langgraph._internal._runnable", "RunnableCallable"),
     ("langgraph.errors", "is_invalid_resume"),
+    ("langgraph.prebuilt", "ToolNode._afunc"),
+    ("langgraph.prebuilt", "ToolNode._arun_one"),
+    ("langgraph.prebuilt", "ToolNode._func"),
     ("langgraph.prebuilt", "ToolNode._parse_input"),
+    ("langgraph.prebuilt", "ToolNode._run_one"),
     ("langchain_core.tools", "BaseTool._to_args_and_kwargs"),
     ("langchain_core.tools", "BaseTool._run"),
     ("langchain_core.tools", "BaseTool._arun"),
@@ -99,6 +118,98 @@ def test_toolnode_keeps_both_wrappers_of_its_calls() -> None:
     assert _upstream.wrappers_of(node) == (wrap, awrap)
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("sides", ["both", "sync", "async"])
+def test_toolnode_hands_its_own_execution_to_its_wrapper(mode: str, sides: str) -> None:
+    seen: list[Any] = []
+
+    def wrap(request: Any, execute: Any) -> Any:
+        seen.append(_upstream.inside_of(execute))
+        return execute(request)
+
+    async def awrap(request: Any, execute: Any) -> Any:
+        seen.append(_upstream.inside_of(execute))
+        return await execute(request)
+
+    node = ToolNode([plain_tool])
+    _upstream.set_wrappers(
+        node, None if sides == "async" else wrap, None if sides == "sync" else awrap
+    )
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+    given: Any = {"messages": [says(call("plain_tool", {"n": 1}))]}
+    if mode == "async":
+        asyncio.run(graph.ainvoke(given))
+    else:
+        graph.invoke(given)
+    assert seen == ([] if (sides, mode) == ("async", "sync") else [[]])
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("traced", [False, True])
+def test_create_agent_hands_over_who_stands_inside(
+    mode: str, traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if traced:  # its wrappers then run inside spans
+        monkeypatch.setenv("LANGSMITH_TRACING", "true")
+        monkeypatch.setenv("LANGSMITH_TEST_TRACKING", "false")
+        monkeypatch.setenv("LANGSMITH_ENDPOINT", "http://127.0.0.1:9")
+    seen: dict[str, Any] = {}
+
+    class Around(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            seen[self.name] = _upstream.inside_of(handler)
+            return handler(request)
+
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            seen[self.name] = _upstream.inside_of(handler)
+            return await handler(request)
+
+    class A(Around): ...
+
+    class B(Around): ...
+
+    class C(Around): ...
+
+    model = Scripted(messages=iter([says(call("plain_tool", {"n": 1})), AIMessage("done")]))
+    agent = create_agent(model, [plain_tool], middleware=[A(), B(), C()])
+    given = {"messages": [("user", "go")]}
+    if mode == "async":
+        asyncio.run(agent.ainvoke(given))
+    else:
+        agent.invoke(given)
+    assert seen == {"A": ["B", "C"], "B": ["C"], "C": []}
+
+
+def test_plain_toolnode_overrides_nothing() -> None:
+    assert _upstream.overridden(ToolNode([plain_tool])) == []
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("checkpointer", [None, True, False])
+def test_a_run_knows_whether_its_graphs_keep_checkpoints(checkpointer: Any, mode: str) -> None:
+    seen: dict[str, Any] = {}
+
+    def node(state: State, config: RunnableConfig) -> dict[str, Any]:
+        held = config["configurable"]
+        seen.update(can_ask=_upstream.has_checkpointer(held), over=_upstream.starts_over(held))
+        seen["path"] = _upstream.graph_path(held)
+        return {}
+
+    inner = StateGraph(State).add_node("node", node).add_edge(START, "node")
+    middle = StateGraph(State).add_node("in", inner.compile(checkpointer=checkpointer))
+    middle.add_edge(START, "in")
+    outer = StateGraph(State).add_node("mid", middle.compile()).add_edge(START, "mid")
+    graph = outer.compile(checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    given: Any = {"note": ""}
+    if mode == "async":
+        asyncio.run(graph.ainvoke(given, config))
+    else:
+        graph.invoke(given, config)
+    forgets = checkpointer is False
+    assert seen == {"can_ask": not forgets, "over": forgets, "path": "mid.in"}
+
+
 def test_toolnode_tools_by_name_is_the_dictionary_that_it_runs_from() -> None:
     node = ToolNode([plain_tool])
     node.tools_by_name["plain_tool"] = swapped = plain_tool.model_copy()
@@ -131,6 +242,38 @@ def test_configurable_keys_inside_a_run(saver: Any) -> None:
     builder = StateGraph(State).add_node("node", node).add_edge(START, "node")
     builder.compile(checkpointer=saver).invoke({"note": ""}, {"configurable": {"thread_id": "1"}})
     assert _upstream.has_checkpointer(seen) is (saver is not None)
+
+
+def test_a_task_reads_and_writes_channels_and_says_whether_it_is_nested() -> None:
+    nested: list[bool] = []
+
+    def node(state: State, config: RunnableConfig) -> dict[str, Any]:
+        nested.append(_upstream.is_nested(config["configurable"]))
+        assert _upstream.write_channels(config, [("notes", ["first"])])
+        assert _upstream.channel_value(config, "notes", fresh=False) == ["given"]
+        assert _upstream.channel_value(config, "notes", fresh=True) == ["given", "first"]
+        return {"notes": ["last"]}
+
+    inner = StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+    outer = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
+    assert inner.invoke({"notes": ["given"]})["notes"] == ["given", "first", "last"]
+    assert outer.invoke({"notes": ["given"]})["notes"][1:] == ["given", "first", "last"]
+    assert nested == [False, True]
+    assert not _upstream.write_channels({}, [])
+    assert _upstream.channel_value({}, "notes", fresh=True) is None
+
+
+def test_a_sequence_in_a_node_is_one_step_of_its_graph() -> None:
+    def body(state: State) -> dict[str, Any]:
+        return {"note": state["note"] + "!"}
+
+    first = _upstream.RunnableCallable(lambda input: {"note": "seen"}, name="n", trace=False)
+    builder = StateGraph(State).add_node("node", body).add_edge(START, "node")
+    spec = builder.nodes["node"]
+    sequence = _upstream.RunnableSeq(first, spec.runnable)
+    builder.nodes["node"] = dataclasses.replace(spec, runnable=sequence)
+    parts = list(builder.compile().stream({"note": "given"}, stream_mode="updates"))
+    assert parts == [{"node": {"note": "seen!"}}]
 
 
 def test_stategraph_keeps_nodes_edges_and_branches_where_protect_moves_them() -> None:

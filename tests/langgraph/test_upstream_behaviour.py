@@ -77,9 +77,10 @@ def test_a_schema_that_rewrites_an_argument_reads_it_once(
     assert message.content == "hello <bob>"
 
 
+@pytest.mark.parametrize("kind", ["plain", "texts"])
 @pytest.mark.parametrize("schema", [OfType, OfModel])
 def test_so_it_is_with_a_media_tool_whose_schema_is_made_anew(
-    studio: Studio, schema: type[BaseModel]
+    studio: Studio, schema: type[BaseModel], kind: str
 ) -> None:
     class Schema(schema):  # type: ignore[valid-type,misc]
         file: str = "o.png"
@@ -93,8 +94,14 @@ def test_so_it_is_with_a_media_tool_whose_schema_is_made_anew(
         Image.new("RGB", (8, 8)).save(file)
         return "painted"
 
-    studio.guard.bind(Binding(paint_for, stage="generate", texts=["to"], outputs=["file"]))
+    studio.guard.bind(Binding(paint_for, stage="generate", **{kind: ["to"]}, outputs=["file"]))
     (message,) = results(run(studio, paint_for, {"to": "bob"}, agent="painter"))
+    if kind == "texts" or schema is OfModel:  # C13: what runs is what people read and sign
+        assert "its own schema makes something else" in message.content or (
+            "the tool's own schema turns what was written" in message.content
+        )
+        assert got == []
+        return
     assert message.status == "success", message.content
     assert got == ["<bob>"]
 

@@ -116,12 +116,24 @@ def test_S20_S31_regulated_media_needs_two_people_one_of_legal(studio: Studio) -
         asked = state["__interrupt__"][0].value["agentguard"]
         assert (asked["approvals_needed"], asked["groups_needed"]) == (2, ["legal"])
         studio.answer(studio.pending().request, INES)
-        studio.answer(studio.pending().request, LEE)
-        assert "__interrupt__" in graph.invoke(None, config)  # two, none of them legal
+        with pytest.raises(ApprovalError, match=r"would not count; missing: 1 .* legal"):
+            studio.answer(studio.pending().request, LEE)
+        assert "__interrupt__" in graph.invoke(None, config)  # nobody of legal yet
         studio.answer(studio.pending().request, OMAR, group="legal")
         state = graph.invoke(None, config)
     assert results(state)[-1].status == "success"
     assert len(studio.exported()) == 1
+
+
+def test_only_member_of_needed_group_is_refused_without_it(studio: Studio) -> None:
+    """Omar's answer stands, so without his group the question could never be completed (R6)."""
+    leave_waiting(studio, InMemorySaver(), ["regulated"])
+    request = studio.pending().request
+    with pytest.raises(ApprovalError, match="answer as legal"):
+        studio.answer(request, OMAR)
+    assert studio.guard.ledger.answers(request) == ()
+    studio.answer(request, OMAR, group="legal")
+    assert studio.answer(request, LEE).state == "approved"
 
 
 def test_redelivered_answers_count_a_person_once(studio: Studio) -> None:

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from deepagents import FilesystemMiddleware, SubAgentMiddleware, create_deep_agent
-from deepagents.backends import StateBackend
+from deepagents import create_deep_agent
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
@@ -28,7 +27,7 @@ from mcp.shared.memory import create_connected_server_and_client_session as conn
 
 from agentguard import Binding, McpTool
 from agentguard.bindings.mcp import origin
-from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph import GuardMiddleware, known, protect
 from tests.langgraph import mcp_images
 from tests.langgraph.models import Scripted
 from tests.support import Studio, build, call, results, says, scripted
@@ -42,7 +41,6 @@ PAINT = call("paint", {"prompt": "the sea", "colour": "navy"})
 GIVEN = {  # what the page's imports would give
     "Binding": Binding,
     "END": END,
-    "FilesystemMiddleware": FilesystemMiddleware,
     "Any": Any,
     "GuardMiddleware": GuardMiddleware,
     "McpTool": McpTool,
@@ -51,13 +49,12 @@ GIVEN = {  # what the page's imports would give
     "RunnableConfig": RunnableConfig,
     "START": START,
     "ServerRuntime": ServerRuntime,
-    "StateBackend": StateBackend,
     "StateGraph": StateGraph,
-    "SubAgentMiddleware": SubAgentMiddleware,
     "ThreadPoolExecutor": ThreadPoolExecutor,
     "ToolNode": ToolNode,
     "create_agent": create_agent,
     "create_deep_agent": create_deep_agent,
+    "known": known,
     "entrypoint": entrypoint,
     "protect": protect,
     "sys": sys,

@@ -30,10 +30,15 @@ class What(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One recorded Request: what it says, and the end of its review window if people are asked."""
+    """One recorded Request: what it says, and the end of its review window if people are asked.
+
+    Args:
+        reasons: what people were shown of why they are asked.
+    """
 
     what: What
     until: int | None
+    reasons: frozenset[str] = frozenset()
 
 
 class Credential(NamedTuple):
@@ -58,6 +63,7 @@ class History:
     Args:
         asked: by Request digest.
         granted: end of the grant, by Request digest.
+        replaced: digests that were asked about, and are asked about under another one now.
         answers: (digest, person, verdict) that the guard accepted.
         claims: how often a claim succeeded, by digest.
         arrived: (destination, key, SHA-256) of what a destination holds.
@@ -70,6 +76,7 @@ class History:
 
     asked: dict[str, Asked] = field(default_factory=dict)
     granted: dict[str, int] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
     answers: frozenset[tuple[str, str, str]] = frozenset()
     claims: dict[str, int] = field(default_factory=dict)
     arrived: frozenset[tuple[str, str, str]] = frozenset()
@@ -129,6 +136,14 @@ class History:
             count, groups = 2, frozenset({"legal"})
         return max(count, 2 if self.strict else 1), groups
 
+    def reasons(self, what: What) -> frozenset[str]:
+        """I7: what a person is told of why a call needs them, in a word each."""
+        count, groups = self.needs(what)
+        found = {"what it is"} if count else set()
+        found |= {"it is regulated"} if groups else set()
+        found |= {"two people look at it"} if self.strict and what.to == "site" else set()
+        return frozenset(found)
+
     def eligible(self, person: str, what: What) -> bool:
         """I1, S3: not who asked, nobody who had a hand in it, not the agent's owner."""
         agent = next(a for a, stage in STAGES.items() if stage == STAGE_OF[what.tool])
@@ -147,6 +162,11 @@ class History:
         count, groups = self.needs(what)
         if asked.until is not None and now >= asked.until:
             yield "I1: the review window has closed"
+        new = self.reasons(what) - asked.reasons
+        if asked.until is not None and new:
+            yield f"I7: nobody approved it knowing that {', '.join(sorted(new))}"
+        if digest in self.replaced:
+            yield "I7: the question about it was replaced by another one"
         yes = {p for d, p, verdict in self.answers if (d, verdict) == (digest, "approve")}
         counted = {person for person in yes if self.eligible(person, what)}
         if len(counted) < count:
@@ -180,7 +200,7 @@ class History:
             digest
             for digest, asked in self.asked.items()
             if asked.what.job == job and asked.until is not None and asked.until > now
-            and not self.claims.get(digest) and digest not in denied
+            and not self.claims.get(digest) and digest not in denied | self.replaced
         ]  # fmt: skip
 
     def end(self, job: str) -> None:

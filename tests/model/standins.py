@@ -51,6 +51,7 @@ class MemoryStorage:
         migrate(self.connection)
         for trigger in dropped:
             self.connection.execute(f"DROP TRIGGER {trigger}")
+        self.name = "memory"
         self.records: list[dict[str, Any]] = []
         self.wrote = False
         self._clock = clock
@@ -149,9 +150,13 @@ class RacedLedger(Ledger):
         self._minted(credential)
         return credential
 
-    def record_decisions(self, *args: Any, **named: Any) -> None:
+    def record_decisions(self, *args: Any, **named: Any) -> bool:
         self._meanwhile()
-        super().record_decisions(*args, **named)
+        return super().record_decisions(*args, **named)
+
+    def ask_anew(self, *args: Any, **named: Any) -> bool:
+        self._meanwhile()
+        return super().ask_anew(*args, **named)
 
     def claim(self, *args: Any, **named: Any) -> str | None:
         self._meanwhile()
@@ -176,6 +181,9 @@ class Drawer:
 
     def close(self) -> None:
         pass
+
+    def holds(self, *_: Any) -> bool:
+        return True
 
     def input(self, sha256: str, extension: str) -> str:
         self._taken = sha256
@@ -264,10 +272,12 @@ def fast_and_repeatable() -> Iterator[None]:
     real_decide, real_verify = gate.decide, approvals.verify_answer
     numbers = itertools.count(1)
 
-    def decide(policy: Any, request: Any, facts: Any, answers: Any, now: int) -> Any:
-        key = (policy.digest, request.digest, facts, tuple(answers), now)
+    def decide(
+        policy: Any, request: Any, facts: Any, answers: Any, now: int, question: Any = None
+    ) -> Any:
+        key = (policy.digest, request.digest, facts, tuple(answers), now, question)
         if key not in said:
-            said[key] = real_decide(policy, request, facts, answers, now)
+            said[key] = real_decide(policy, request, facts, answers, now, question)
         return said[key]
 
     sound: dict[Any, str] = {}

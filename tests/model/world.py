@@ -216,6 +216,7 @@ class World:
     def reset(self, saved: Saved) -> None:
         """Restore all but the ledger, after a move that wrote nothing there."""
         self.now = saved.now
+        self.ledger.alarm = None  # each state is a process that just opened its ledger
         self.history = saved.history.copy()
         self.processes = tuple(one.copy() for one in saved.processes)
 
@@ -299,7 +300,8 @@ class World:
         asks = result.decision.effect is Effect.ASK
         if result.decision.effect is not Effect.DENY:
             self._require_holder(process)
-        history.asked[digest] = Asked(what, until if asks else None)
+        reasons = self._judged.reasons(what)
+        history.asked[digest] = Asked(what, until if asks else None, reasons)
         if result.decision.effect is Effect.PERMIT:
             self._require_permitted(digest)
             history.granted[digest] = self.now + self._base.lifetimes.grant
@@ -310,9 +312,28 @@ class World:
         waiting = self.guard.gate.waiting(self._call(process, call, variant, gate=True))
         digest, history = waiting.request, self.history
         self._require_same(self._judged, process, call, variant, digest)
+        if digest not in history.asked:
+            self._note_asked_anew(process, call, variant, digest)
         if waiting.decision.effect is Effect.PERMIT and digest not in history.granted:
             self._require_permitted(digest)
         return waiting.decision.effect.value
+
+    def _note_asked_anew(self, process: Process, call: str, variant: Variant, digest: str) -> None:
+        """I7: a call gets another question only for a reason that the last one did not show."""
+        history = self.history
+        what = history.what(process.job, call, *variant[:3])
+        open_ = [d for d, asked in history.asked.items()
+                 if asked.what == what and asked.until and d not in history.replaced]  # fmt: skip
+        if len(open_) != 1:
+            self.faults.append(f"I7: asked anew, and {len(open_)} questions about it were open")
+            return
+        (old,) = open_
+        reasons = history.reasons(what)
+        if reasons <= history.asked[old].reasons:
+            self.faults.append("I7: asked anew without a new reason")
+        history.replaced |= {old}
+        until = self.now + self._base.lifetimes.review
+        history.asked[digest] = Asked(what, until, reasons)
 
     def _do_execute(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
@@ -463,6 +484,8 @@ class World:
             self.faults.append(f"I1: {person} answered twice")
         if history.claims.get(digest):
             self.faults.append("I8: an answer was taken for a call that ran")
+        if digest in history.replaced:
+            self.faults.append("I7: an answer was taken to a question that was replaced")
         history.answers |= {(digest, person, verdict)}
         return "taken"
 

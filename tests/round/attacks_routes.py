@@ -105,9 +105,10 @@ def a_tool_calls_another_tool_itself(way: Way) -> None:
     if way.guarded:
         tool = way.ground.guard.tools([tool])[0]
 
-    def answer(call_id: str) -> str:
-        one = way.publish(mine, id=call_id)
-        return f"{tool.invoke(one)} {tool.invoke(one['args'])}"
+    wanted = way.publish(mine)
+
+    def answer(call_id: str) -> str:  # its closure holds no ground, or it would be refused for that
+        return f"{tool.invoke({**wanted, 'id': call_id})} {tool.invoke(wanted['args'])}"
 
     way.scene.plugin = answer
     way.start(call("plugin", {"note": "hi"}))

@@ -34,6 +34,10 @@ def with_args(request: Any, **args: Any) -> Any:
 def the_arguments_rewritten_behind_the_gate(way: Way) -> None:
     mine, other = way.face(), way.face()
     way.inside = lambda request: with_args(request, source=other)
+    if way.guarded and way.column.gate == "middleware":  # refused before anybody is asked
+        way.start(way.publish(mine, id="x1"), id="m1", right=False)
+        assert not way.pending
+        return
     paused(way, mine)
     way.approve()
     way.resume()

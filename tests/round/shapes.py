@@ -77,6 +77,8 @@ def _protect(way: Way) -> Any:
             builder,
             way.ground.guard,
             agents=way.agents or {f"{home}_tools": agent for home, agent in AGENTS.items()},
+            # Hooks and model hold the whole ground, the plain tools of its attacks with it.
+            unsafe_unsearched=set(builder.nodes),
         )
     way.built = builder
     return builder.compile(checkpointer=way.saver, **way.compile_with)

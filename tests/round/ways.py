@@ -125,7 +125,8 @@ class Way:
     def between(self, hook: Callable[[], None]) -> None:
         """Call something each time when the gate has decided and the tool has not claimed yet."""
         self.hook = hook
-        if self.column.gate in ("protect", "middleware"):
+        # The middleware's gate is the innermost wrapper: nothing of others stands behind it.
+        if self.column.gate == "protect" or (self.column.gate == "middleware" and not self.guarded):
             self.inside = lambda request: (self.hook(), request)[1]
         elif self.guarded:
             gate = self.ground.guard.gate
@@ -392,10 +393,10 @@ class Way:
 
     def require_usable(self) -> None:
         """The thread goes on: a good call runs, once, and the model is told so."""
-        self.scene.driver, self.inside, self.extra_configurable = "after", None, {}
+        self.scene.driver, self.extra_configurable = "after", {}
         self.scene.after_effect = lambda: None
-        if self.outer or self.inner:
-            self.outer, self.inner = [], []
+        if self.outer or self.inner or self.inside is not None:
+            self.outer, self.inner, self.inside = [], [], None
             self.rebuild()
         good = self.asset("brand")
         state = self.start(self.publish(good))

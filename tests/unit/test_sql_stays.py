@@ -18,17 +18,15 @@ ELSEWHERE = {
     "calls/inherited_labels.py": 1,
     "calls/reconcile.py": 3,
     "calls/request.py": 5,
-    "cli/commands/assets.py": 10,
+    "cli/commands/assets.py": 8,
     "cli/commands/jobs.py": 6,
     "cli/commands/lineage.py": 1,
     "cli/commands/reconcile.py": 2,
-    "cli/context.py": 3,
     "cli/views/approval.py": 4,
     "cli/views/call.py": 4,
     "guard.py": 4,
     "jobs/job.py": 2,
     "langgraph/message_media.py": 1,
-    "people/approvals.py": 2,
 }
 
 

@@ -18,13 +18,21 @@ from agentguard.cli.output import (
     passphrase,
     print_json,
     say,
+    say_more,
     short,
     span,
     table,
     visible,
 )
-from agentguard.cli.views.approval import asked_data, missing, save_media, state_of, summary
-from agentguard.cli.views.call import who
+from agentguard.cli.views.approval import (
+    asked_data,
+    missing,
+    save_media,
+    state_of,
+    summary,
+    words_of,
+)
+from agentguard.cli.views.call import answer_rows, who
 from agentguard.errors import ApprovalError
 
 if TYPE_CHECKING:
@@ -54,9 +62,10 @@ app = typer.Typer(
 def list_approvals(
     ctx: typer.Context,
     all_: Annotated[bool, typer.Option("--all", help="Also what was answered or is over.")] = False,
+    count: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many at most.")] = 200,
     json_: Json = False,
 ) -> None:
-    """List the calls that wait for a person.
+    """List the calls that wait for a person, newest first.
 
     \b
     Example:
@@ -68,11 +77,15 @@ def list_approvals(
     with ledger_of(workspace) as ledger:
         service = _service(workspace, ledger)
         now = ledger.clock()
-        found = service.list(state=None if all_ else "pending")
+        found = service.list(state=None if all_ else "pending", limit=count + 1)
+        more, found = len(found) > count, found[:count]
         if not all_:  # over, but nobody has swept yet
             found = tuple(one for one in found if one.expires_at > now)
         if json_:
-            print_json([asked_data(workspace, service, one, now) for one in found])
+            may = service.eligible_for(found)
+            print_json(
+                [asked_data(workspace, service, one, now, may[one.request]) for one in found]
+            )
             return
     if not found:
         say("Nothing waits for a person." if not all_ else "Nobody was ever asked.")
@@ -94,6 +107,12 @@ def list_approvals(
             ]
         )
     table(columns, rows, tight=["id"])
+    for one in found:
+        # Of the answers, only what a person must not overlook; `show` has them all.
+        for _, text in answer_rows(workspace, one.answers):
+            if not isinstance(text, str):
+                say(f"{short(one.request)}: {text[0]}", text[1])
+    say_more(more, count)
     say("Next: agentguard approvals show ID --save FOLDER")
 
 
@@ -110,9 +129,9 @@ def show(
     """Show one call that waits, and its media.
 
     What is asked, where to, why, of which class, and who may answer. Captions and prompts are
-    shown as text of unknown origin: what can't be seen in them is written out, like \\u202e, and
-    personal data is taken out. With --save the media itself is copied out of the store, so that
-    you can look at it; delete the copies afterwards.
+    shown word for word, with personal data in them, since that is what you sign. They are text of
+    unknown origin: what can't be seen in them is written out, like \\u202e. With --save the media
+    itself is copied out of the store, so that you can look at it; delete the copies afterwards.
 
     \b
     Example:
@@ -128,7 +147,11 @@ def show(
         now = ledger.clock()
         if json_:
             data = asked_data(workspace, service, approval, now)
-            print_json({**data, "saved": [str(path) for path in saved]})
+            words = {}
+            for use in approval.shown["assets"]:
+                text, more = words_of(workspace, use["sha256"])
+                words[use["asset"]] = {"text": text, "cut": bool(more)}
+            print_json({**data, "also_in_files": words, "saved": [str(path) for path in saved]})
             return
         summary(workspace, ledger, service, approval)
     for path in saved:
@@ -200,7 +223,6 @@ def _answer(
     key_folder: Path | None,
     json_: bool,
 ) -> None:
-    from agentguard.ledger import verify as audit
     from agentguard.people import signers as identity
     from agentguard.people.approvals import sign_answer
 
@@ -210,11 +232,7 @@ def _answer(
         service = _service(workspace, ledger)
         approval = service.show(request)
         _require_answerable(workspace, service, approval, person, ledger.clock())
-        # I7: what is shown must be what was decided on, so the log must stand by its rows.
-        from agentguard.ledger.open import checkpoints_of
-
-        audit.verify(ledger.storage, checkpoints_of(workspace))
-        as_group = _group(workspace, approval, person, group)
+        as_group = _group(workspace, approval, person, group, verdict, ask=not yes)
         summary(workspace, ledger, service, approval, err=json_)
         said = f"as {person}" + (f" for {as_group}" if as_group else "")
         say(f"You {verdict} this {visible(said)}.", "bold", err=json_)
@@ -257,7 +275,8 @@ def _require_answerable(
     """Says what `Approvals.answer` would refuse before a passphrase is asked for."""
     state = state_of(approval, now)
     if state != "pending":
-        raise ApprovalError(f"this approval request is {state}; there is nothing to answer")
+        why = f" ({approval.closed})" if approval.closed else ""
+        raise ApprovalError(f"this approval request is {state}{why}; there is nothing to answer")
     eligible = service.eligible(approval)
     if person not in eligible:
         why = "had a hand in this media"
@@ -270,14 +289,38 @@ def _require_answerable(
         )
 
 
-def _group(workspace: Workspace, approval: Approval, person: str, group: str | None) -> str | None:
+def _group(
+    workspace: Workspace,
+    approval: Approval,
+    person: str,
+    group: str | None,
+    verdict: Verdict,
+    *,
+    ask: bool,
+) -> str | None:
     held = workspace.people[person].groups
     if group is not None and group not in held:
         known = ", ".join(sorted(held)) or "no group"
         raise ApprovalError(f"{person} is not in {group:.80}, but in {known}")
     # A person counts in one group. If only one that is missing fits, it is meant; it is shown.
     fitting = sorted(missing(approval).groups & held)
-    return group if group is not None or len(fitting) != 1 else fitting[0]
+    if group is not None or not fitting:
+        return group
+    if len(fitting) == 1:
+        return fitting[0]
+    if verdict == "deny":
+        return None  # one no is enough, whatever group it is of
+    which = f"{person} can answer as {' or '.join(fitting)}, and counts in one of them"
+    if not ask:
+        raise ApprovalError(f"{which}; name it with --group")
+    say(f"{visible(which)}.", err=True)
+    try:
+        chosen = str(typer.prompt("For which group?", err=True)).strip()
+    except typer.Abort:
+        raise ApprovalError(f"{which}; with no terminal, name it with --group") from None
+    if chosen not in fitting:
+        raise ApprovalError(f"{chosen:.80} is none of {', '.join(fitting)}; nothing was signed")
+    return chosen
 
 
 def _service(workspace: Workspace, ledger: Ledger) -> Approvals:

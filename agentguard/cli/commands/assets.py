@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentguard.cli.context import find_asset, find_job, ledger_of, require_person, workspace_of
-from agentguard.cli.output import Json, Say, fields, print_json, say, table, visible, when
+from agentguard.cli.output import (
+    Json,
+    Say,
+    fields,
+    print_json,
+    say,
+    say_more,
+    table,
+    visible,
+    when,
+)
 from agentguard.errors import JobError
 
 if TYPE_CHECKING:
@@ -80,6 +90,7 @@ def list_assets(
     job: Annotated[
         str | None, typer.Option(metavar="JOB", help="Only what this job may see.")
     ] = None,
+    count: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many at most.")] = 50,
     json_: Json = False,
 ) -> None:
     """List assets, newest first.
@@ -90,19 +101,15 @@ def list_assets(
 
     Next: `agentguard assets show ID`, or `lineage ID` for where it came from.
     """
+    from agentguard.ledger.queries.pages import assets_of, newest_assets
+
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
         if job is None:
-            rows = ledger.all(
-                "SELECT assets.*, (SELECT name FROM origins WHERE origins.sha256 = assets.sha256"
-                " ORDER BY at LIMIT 1) AS called FROM assets ORDER BY created_at DESC, id"
-            )
+            rows = newest_assets(ledger, count + 1)
         else:
-            rows = ledger.all(
-                "SELECT assets.*, asset_jobs.name AS called FROM assets JOIN asset_jobs"
-                " USING (sha256) WHERE job = ? ORDER BY asset_jobs.at DESC, id",
-                find_job(ledger, job)["id"],
-            )
+            rows = assets_of(ledger, find_job(ledger, job)["id"], count + 1)
+    more, rows = len(rows) > count, rows[:count]
     if json_:
         print_json([{**_as_data(row), "name": row["called"]} for row in rows])
         return
@@ -114,6 +121,7 @@ def list_assets(
         [[row["id"], kind_of(row), _marked(row), visible(row["called"], 60)] for row in rows],
         tight=["asset"],
     )
+    say_more(more, count)
 
 
 @app.command("show")

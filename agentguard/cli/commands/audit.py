@@ -7,12 +7,14 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard.cli.context import ledger_of, workspace_of
+from agentguard.cli.context import ledger_of, require_person, workspace_of
 from agentguard.cli.output import (
     Json,
     as_json,
@@ -117,17 +119,58 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
                 "rows": report.rows,
                 "checkpoints": report.checkpoints,
                 "root": report.root.hex(),
+                "accepted": [asdict(one) for one in report.accepted],
                 "verifier_key": checkpoints.verifier_key,
             }
         )
         return
     say(
-        f"audit verified: {report.records} records, {report.rows} rows,"
-        f" {report.checkpoints} checkpoints",
+        f"audit verified: {_counted(report.records, 'record')}, {_counted(report.rows, 'row')},"
+        f" {_counted(report.checkpoints, 'checkpoint')}",
         "green",
     )
+    for one in report.accepted:
+        say(
+            f"record {one.index}: {visible(one.person)} went on with a ledger that may lack its end"
+            f" ({visible(one.reason)}); how it was opened before: {visible(one.because, 1000)}",
+            "yellow",
+        )
     say(f"root          {report.root.hex()}")
     say(f"verifier key  {visible(checkpoints.verifier_key)}")
+
+
+@app.command("accept-unverified")
+def accept_unverified(
+    ctx: typer.Context,
+    by: Annotated[str, typer.Option(metavar="PERSON", help="Who answers for it.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it stays in the log.")],
+    json_: Json = False,
+) -> None:
+    """Go on with a restored ledger.
+
+    After every restore, and where the ledger does not open: its file of checkpoints is lost or
+    damaged, or it is an old copy and there is no newer one. Needs the log key. The log says for
+    good who went on and why, and `verify` repeats it. Every job ends, with its questions and
+    approvals; what was reclassified, held or recalled since the copy was made is lost: do it
+    again.
+
+    \b
+    Example:
+      $ agentguard audit accept-unverified --by PERSON --reason "disk died"
+
+    Next: `agentguard audit verify`; docs/backup.md says what to look at.
+    """
+    from agentguard.ledger.open import accept_unverified as accept
+
+    workspace = workspace_of(ctx)
+    done = accept(workspace, by=require_person(workspace, by), reason=reason)
+    if json_:
+        aside = None if done.set_aside is None else str(done.set_aside)
+        print_json({"records": done.records, "jobs": done.jobs, "set_aside": aside})
+        return
+    say(f"accepted {done.records} records without proof; ended {done.jobs} jobs", "yellow")
+    if done.set_aside is not None:
+        say(f"the old checkpoints are in {visible(done.set_aside)}")
 
 
 @app.command("prove")
@@ -234,11 +277,14 @@ def export(ctx: typer.Context, out: Out = None) -> None:
 
 
 def _records(ledger: Ledger, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    from agentguard.ledger.storage.open import tree_size
+
     with (
-        ledger.storage.snapshot() as reader,
+        ledger.storage.long_read() as reader,
         contextlib.closing(ledger.storage.records(reader, first)) as found,
     ):
-        for index, body in found:
+        size = tree_size(reader)  # what others add meanwhile is not waited for
+        for index, body in takewhile(lambda one: one[0] < size, found):
             try:
                 record = json.loads(body)
             except ValueError:
@@ -265,3 +311,7 @@ def _about(record: dict[str, Any], most: int = 200) -> str:
             value = ", ".join(map(str, value))
         said.append(f"{name} {_DIGEST.sub(lambda found: found[0][:16], str(value))}")
     return visible("; ".join(said), most)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentguard.cli.context import import_object, ledger_of, policy_of, workspace_of
-from agentguard.cli.output import ERROR, Json, Say, fields, print_json, say, visible
+from agentguard.cli.output import ERROR, Json, Say, fields, print_json, say, visible, when
 from agentguard.cli.views.report import Finding, destinations, look, ok, writable
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
 from agentguard.model import OutsideEffect
@@ -112,6 +112,7 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
         yield from _unanswerable(workspace, policy)
     if sound_key:
         yield _ledger(workspace)
+        yield from _alarms(workspace)
     yield writable("store", workspace.store)
     yield from destinations(workspace)
     if bindings is not None:
@@ -186,6 +187,14 @@ def _people(workspace: Workspace) -> Iterator[Finding]:
         )
     else:
         yield ok("signers", f"everybody has a key in {workspace.signers}")
+    for name, held in signers.keys.items():
+        if len(held) > 1:
+            yield look(
+                "signers",
+                f"{name} has {len(held)} keys ({', '.join(held)}): whoever holds one of them"
+                f" answers as {name}",
+                f"if not all of them are {name}'s, remove their lines from {workspace.signers}",
+            )
     strangers = sorted(set(signers.keys) - set(workspace.people))
     if strangers:
         yield look(
@@ -234,9 +243,29 @@ def _ledger(workspace: Workspace) -> Finding:
         return Finding(state="bad", what="ledger", text=str(error))
 
 
+def _alarms(workspace: Workspace) -> Iterator[Finding]:
+    """Tamper alarms that some process raised; one that refuses calls says so nowhere else."""
+    from agentguard.ledger.open import alarms_of, checkpoints_of
+
+    kept = alarms_of(checkpoints_of(workspace))
+    alarms = kept.read()
+    if alarms:
+        last = alarms[-1]
+        yield Finding(
+            state="bad",
+            what="alarms",
+            text=f"{len(alarms)} tamper alarm{'s' * (len(alarms) > 1)}, the last one"
+            f" {when(last.at)} in process {last.process}: {last.what}",
+            todo="run `agentguard audit verify`; when you know why, restart that process, which"
+            f" refuses calls until then, and remove {kept.path}",
+        )
+
+
 def _bindings(
     workspace: Workspace, policy: Policy | None, named: str, sound_key: bool
 ) -> Iterator[Finding]:
+    from agentguard.bindings.reach import reach_of
+
     try:
         _, found = import_object(named)
     except BindingError as error:
@@ -261,6 +290,13 @@ def _bindings(
                     continue
                 stages.add(bound.binding.stage)
                 yield ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
+                reached = reach_of(bound.binding.tool) if bound.binding.local else None
+                if reached is not None:
+                    yield look(
+                        "bindings",
+                        f"{bound.name} is bound with local=True, and has {reached}",
+                        "if what it is given leaves this machine, say destination= instead",
+                    )
                 if bound.binding.effect in _PROBED and bound.binding.probe is None:
                     yield look(
                         "bindings",

@@ -56,7 +56,7 @@ def explain(
     \b
     Examples:
       $ agentguard explain --to site --class brand --queued --reviewed
-      $ agentguard explain --to site --class regulated --queued --approvals 1
+      $ agentguard explain --to team --class regulated --approvals 1
       $ agentguard explain 3f9a1c0be2d47705
 
     Next: `agentguard matrix` shows all classes and destinations at once.

@@ -29,6 +29,8 @@ _HEADER = """\
 # - effect: idempotent, probeable or opaque, for whatever has an effect outside; with the first two
 #   probe=function says after a crash whether it is there (docs/crashes.md), else a person looks
 # - mcp: pins what an MCP server says of its tool, which the chat model will read: read it first
+# - local: the tool holds a client, or is of a library that the guard doesn't know: True if nothing
+#   that it is given leaves this machine; else take it out and say destination=
 """
 
 
@@ -100,6 +102,12 @@ def init(
     say("     (drafts what the arguments of your tools mean)")
     say("  3. agentguard doctor")
     say("     (says what is still missing)")
+    if len(people) == 2:
+        say()
+        say(f"With two people, {visible(people[1])} approves what {visible(people[0])} asks for.")
+        say("Add a third to [people] for jobs that the other one asks for, and for media that needs"
+            " two approvals;")  # fmt: skip
+        say("until then doctor names both, and such exports are denied.")
 
 
 def _refuse_known(folder: Path, target: Path) -> None:

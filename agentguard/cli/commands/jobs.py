@@ -16,6 +16,7 @@ from agentguard.cli.output import (
     fields,
     print_json,
     say,
+    say_more,
     short,
     table,
     visible,
@@ -63,8 +64,9 @@ def list_jobs(
             " state = 'pending' AND expires_at > ?) AS asked FROM jobs LEFT JOIN leases"
             " ON leases.job = id ORDER BY opened_at DESC, id LIMIT ?",
             now,
-            count,
+            count + 1,
         )
+    more, rows = len(rows) > count, rows[:count]
     if json_:
         print_json([_as_data(row) for row in rows])
         return
@@ -85,6 +87,7 @@ def list_jobs(
         ],
         tight=["job", "asked by"],
     )
+    say_more(more, count)
 
 
 @app.command("show")

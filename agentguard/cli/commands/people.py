@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ from agentguard.cli.output import Json, Say, passphrase, print_json, say, table,
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from agentguard.people.signers import Signers
 
 KeyFolder = Annotated[
     Path | None,
@@ -29,6 +32,10 @@ def add(
     ctx: typer.Context,
     person: Annotated[str, typer.Argument(metavar="PERSON", help="An id of [people].")],
     key_folder: KeyFolder = None,
+    second_key: Annotated[
+        bool,
+        typer.Option("--second-key", help="Add this key beside one that the person has already."),
+    ] = False,
 ) -> None:
     """Make a person's own key.
 
@@ -36,6 +43,9 @@ def add(
     picks a passphrase (or sets AGENTGUARD_PASSPHRASE). The private half stays in their key folder;
     the signers file is shared with the workspace: commit it. A person who has a key already, from
     another workspace, is asked for its passphrase and uses it here too.
+
+    Whoever holds a key of a person answers as that person. So a person who has a key here gets
+    another one with --second-key only; `agentguard doctor` and each answer show that there are two.
 
     \b
     Example:
@@ -48,16 +58,22 @@ def add(
     workspace = workspace_of(ctx)
     require_person(workspace, person)
     path = identity.person_key_path(key_folder or identity.key_folder(), person)
-    identity.Signers.load(workspace.signers)  # a broken file is found before a key is made
+    signers = identity.Signers.load(workspace.signers)  # broken: found before a key is made
     comment = f"added {datetime.now(UTC).date().isoformat()}"
     if path.exists():
-        key = _known_key(path, person, workspace.signers)
-        identity.append_signer(workspace.signers, person, key, comment=comment)
+        key = _known_key(path, person, signers)
+        identity.append_signer(
+            workspace.signers, person, key, comment=comment, second_key=second_key
+        )
         say(f"{visible(person)} uses key {identity.key_id(key)} here too")
     else:
+        if not second_key:
+            signers.require_no_key(person)
         key = identity.create_person_key(path, passphrase(new=True))
         try:
-            identity.append_signer(workspace.signers, person, key, comment=comment)
+            identity.append_signer(
+                workspace.signers, person, key, comment=comment, second_key=second_key
+            )
         except BaseException:
             path.unlink()  # a key that speaks for nobody
             raise
@@ -67,7 +83,7 @@ def add(
     say("Next: agentguard approvals list")
 
 
-def _known_key(path: Path, person: str, signers: Path) -> Ed25519PublicKey:
+def _known_key(path: Path, person: str, signers: Signers) -> Ed25519PublicKey:
     """The public half of a key that is there already, if it does not speak for the person yet."""
     from agentguard.errors import ApprovalError
     from agentguard.people import signers as identity
@@ -78,13 +94,13 @@ def _known_key(path: Path, person: str, signers: Path) -> Ed25519PublicKey:
     except ApprovalError as error:
         raise ApprovalError(
             f"{error}. This key was there already; to use it here without its passphrase, copy"
-            f" {person}'s line from the other workspace's {signers.name}"
+            f" {person}'s line from the other workspace's {signers.file.name}"
         ) from None
     name = identity.key_id(key)
-    if identity.Signers.load(signers).lookup(person, name) is not None:
+    if signers.lookup(person, name) is not None:
         raise ApprovalError(
             f"{person} has key {name} here already ({path}); nothing was changed. A key is never"
-            " overwritten: for a second one, name another --key-folder"
+            " overwritten: for a second one, name another --key-folder and add --second-key"
         )
     return key
 
@@ -115,17 +131,22 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
     if json_:
         print_json(rows)
         return
-    no_key: Say = ("no key", "yellow")
     table(
         ["person", "groups", "key", "owns agents"],
         [
             [
                 visible(row["person"]),
                 visible(", ".join(row["groups"])) or "-",
-                ", ".join(row["keys"]) or no_key,
+                _keys(row["keys"]),
                 visible(", ".join(row["owns"])) or "-",
             ]
             for row in rows
         ],
     )
     say("Nobody approves in a job they asked for, or media that their agents worked on.")
+
+
+def _keys(held: Sequence[str]) -> str | Say:
+    if not held:
+        return ("no key", "yellow")
+    return held[0] if len(held) == 1 else (f"{len(held)} keys: {', '.join(held)}", "yellow")

@@ -6,20 +6,35 @@ import hashlib
 import json
 import os
 import re
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentguard.cli.commands.assets import finding_text, kind_of, origin_text
 from agentguard.cli.context import places_of
-from agentguard.cli.output import STATE_STYLES, Say, fields, span, visible, when
-from agentguard.cli.views.call import call_rows, media_row, policy_rows, who
+from agentguard.cli.output import STATE_STYLES, Say, fields, short, span, visible, when
+from agentguard.cli.views.call import (
+    answer_rows,
+    answers_data,
+    call_rows,
+    media_row,
+    policy_rows,
+    who,
+)
 from agentguard.errors import AssetError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.ledger import Ledger
     from agentguard.model import Needs
     from agentguard.people.approvals import Approval, Approvals
+
+
+_MOST_WORDS = 4_000
+"""Characters of what is written in a file that are shown; `--save` gives all of it."""
 
 
 def state_of(approval: Approval, now: int) -> str:
@@ -30,12 +45,9 @@ def state_of(approval: Approval, now: int) -> str:
 
 def missing(approval: Approval) -> Needs:
     """What is still missing of what was asked for."""
-    from agentguard.model import Needs, Verdict
+    from agentguard.policy.decide import still_needed
 
-    given = [one for one in approval.answers if one.verdict is Verdict.APPROVE]
-    groups = approval.needs.groups - {one.group for one in given}
-    count = max(approval.needs.approvals - len(given), len(groups))
-    return Needs(approvals=count, groups=frozenset(groups))
+    return still_needed(approval.needs, approval.answers)
 
 
 def summary(
@@ -66,17 +78,18 @@ def summary(
     rows += call_rows({**shown, "args": approval.arguments}, whole=True)
     for use in shown["assets"]:
         rows.append(media_row(use))
-        rows += _media_rows(ledger, approval.job, use["sha256"])
+        rows += _media_rows(ledger, approval.job, use)
+        rows += _word_rows(workspace, use["sha256"])
     rows += [
         ("why", visible(approval.reason, 2000)),
         *policy_rows("asked by", approval.policies, places_of(workspace)),
+        *_reason_rows(approval),
         ("job", f"{visible(approval.job)}: {visible(approval.purpose)}"),
         ("", f"asked for by {visible(approval.requested_by)}"),
     ]
-    for one in approval.answers:
-        as_group = f" as {one.group}" if one.group else ""
-        text = visible(f"{one.person} said {one.verdict}{as_group}")
-        rows.append(("answer", f"{text}, {when(one.at)}"))
+    rows += answer_rows(workspace, approval.answers)
+    if approval.closed is not None:
+        rows.append(("closed", visible(approval.closed)))
     if state == "pending":
         rows += [
             ("needs", f"{missing(approval)}, to approve"),
@@ -86,8 +99,25 @@ def summary(
     fields(rows, err=err)
 
 
-def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | Say]]:
+def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
+    """What an approval covers, and the question to look at instead if this one was replaced."""
+    pairs = sorted({(reason.policy, reason.asset) for reason in approval.reasons})
+    rows: list[tuple[str, str | Say]] = [
+        ("covers" if index == 0 else "", visible(f"{policy}{f' for {asset}' if asset else ''}"))
+        for index, (policy, asset) in enumerate(pairs)
+    ]
+    if approval.replaced_by is not None:
+        new = short(approval.replaced_by)
+        rows.append(("asked anew", (f"agentguard approvals show {new}", "yellow")))
+    return rows
+
+
+def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
     """What helps a person who has not opened the file: its kind, its makers, its reviews."""
+    from agentguard.content.store import asset_id
+    from agentguard.ledger.queries.call_history import findings_of, words_of
+
+    sha256 = use["sha256"]
     rows: list[tuple[str, str | Say]] = []
     row = ledger.one("SELECT * FROM assets WHERE sha256 = ?", sha256)
     if row is None:
@@ -108,32 +138,85 @@ def _media_rows(ledger: Ledger, job: str, sha256: str) -> list[tuple[str, str | 
     for review in reviews:
         rows.append(("", "clean review" if review["clean"] else ("review with findings", "yellow")))
         rows += [("", finding_text(one)) for one in json.loads(review["findings"])]
+    findings, _ = findings_of(ledger, {sha256}, job=job)
+    shown = {review["grant_id"] for review in reviews}
+    for finding in sorted(findings.get(sha256, ()), key=lambda each: (each.tool, each.grant)):
+        if finding.reviewed == sha256 and finding.grant in shown:
+            continue
+        about = (
+            "it, in another job"
+            if finding.reviewed == sha256
+            else (f"{asset_id(finding.reviewed)}, which it was made from")
+        )
+        rows.append(("", (visible(f"{finding.tool} found something wrong with {about}"), "yellow")))
+        rows += [("", finding_text(each)) for each in words_of(ledger, finding)]
     return rows
 
 
+def _word_rows(workspace: Workspace, sha256: str) -> list[tuple[str, str | Say]]:
+    """What is written in a file, word for word; a bar stands before each line of it."""
+    try:
+        shown, more = words_of(workspace, sha256)
+    except AssetError as error:
+        return [("", (visible(error), "red"))]
+    if not shown:
+        return []
+    rows: list[tuple[str, str | Say]] = [("", "also in this file:")]
+    for line in shown.split("\n"):
+        rows += [("", f"| {part}") for part in textwrap.wrap(visible(line, _MOST_WORDS), 60)]
+    if more:
+        rows.append(("", (f"{more} of it; look at the file itself (--save FOLDER)", "yellow")))
+    return rows
+
+
+def words_of(workspace: Workspace, sha256: str) -> tuple[str, str]:
+    """What is written in an asset, as far as it is shown, and what is said of the rest.
+
+    Raises:
+        AssetError: its bytes are gone or were changed.
+    """
+    from agentguard.content.store import Store
+    from agentguard.content.text.scan import without_data
+
+    found = Store(workspace.store).words(sha256)
+    text = without_data(found.text)
+    left = len(text) - _MOST_WORDS
+    at_least = "" if found.whole else "at least "
+    more = f"{at_least}{max(left, 0)} more characters" if left > 0 or not found.whole else ""
+    return text[:_MOST_WORDS], more
+
+
 def asked_data(
-    workspace: Workspace, service: Approvals, approval: Approval, now: int
+    workspace: Workspace,
+    service: Approvals,
+    approval: Approval,
+    now: int,
+    who_may: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """An approval request as JSON data."""
+    """An approval request as JSON data.
+
+    Args:
+        who_may: who may answer, if that is known already.
+    """
     left = missing(approval)
     return {
         "request": approval.request,
         "state": state_of(approval, now),
+        "closed": approval.closed,
         "job": approval.job,
         "purpose": approval.purpose,
         "requested_by": approval.requested_by,
         "call": {**approval.shown, "args": approval.arguments},
         "reason": approval.reason,
         "policies": list(approval.policies),
+        "covers": [reason._asdict() for reason in sorted(approval.reasons)],
+        "asked_anew": approval.replaced_by,
         "asked": {"approvals": approval.needs.approvals, "groups": approval.needs.groups},
         "missing": {"approvals": left.approvals, "groups": left.groups},
-        "who_may": list(service.eligible(approval)),
+        "who_may": list(service.eligible(approval) if who_may is None else who_may),
         "asked_at": approval.asked_at,
         "expires_at": approval.expires_at,
-        "answers": [
-            {"person": one.person, "verdict": one.verdict, "group": one.group, "at": one.at}
-            for one in approval.answers
-        ],
+        "answers": answers_data(workspace, approval.answers),
     }
 
 

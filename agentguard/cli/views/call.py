@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -25,8 +25,11 @@ from agentguard.cli.output import (
 from agentguard.model import Effect
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.storage.open import Row
+    from agentguard.model import Answer
 
 CODES = {"permit": 0, "ask": PENDING, "deny": DENIED}
 """Exit codes by effect."""
@@ -42,6 +45,46 @@ def who(workspace: Workspace, people: set[str]) -> str:
         about = sorted(workspace.people[name].groups) + ([] if keys.get(name) else ["no key yet"])
         said.append(visible(name) + (f" ({visible(', '.join(about))})" if about else ""))
     return ", ".join(said) or "nobody"
+
+
+def answers_data(workspace: Workspace, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Answers as JSON data; `keys` is how many keys the person has now."""
+    keys = _keys_of(workspace, answers)
+    return [
+        {
+            "person": one.person,
+            "verdict": one.verdict,
+            "group": one.group,
+            "at": one.at,
+            "key_id": one.key_id,
+            "keys": len(keys.get(one.person, ())),
+        }
+        for one in answers
+    ]
+
+
+def answer_rows(workspace: Workspace, answers: Sequence[Answer]) -> list[tuple[str, str | Say]]:
+    """One line per Answer: who said what, when, and with which key where there is more than one."""
+    keys = _keys_of(workspace, answers)
+    rows: list[tuple[str, str | Say]] = []
+    for one in answers:
+        as_group = f" as {one.group}" if one.group else ""
+        text = visible(f"{one.person} said {one.verdict}{as_group}") + f", {when(one.at)}"
+        held = keys.get(one.person, {})
+        if len(held) == 1 and one.key_id in held:
+            rows.append(("answer", text))
+        else:
+            which = f"one of {len(held)} of theirs" if one.key_id in held else "not theirs now"
+            rows.append(("answer", (f"{text}, with key {visible(one.key_id)}, {which}", "yellow")))
+    return rows
+
+
+def _keys_of(
+    workspace: Workspace, answers: Sequence[Answer]
+) -> Mapping[str, Mapping[str, Ed25519PublicKey]]:
+    from agentguard.people.signers import Signers
+
+    return Signers.load(workspace.signers).keys if answers else {}
 
 
 def policy_rows(
@@ -92,15 +135,7 @@ def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
                     "groups": json.loads(approval["groups"]),
                     "expires_at": approval["expires_at"],
                 },
-                "answers": [
-                    {
-                        "person": one.person,
-                        "verdict": one.verdict,
-                        "group": one.group,
-                        "at": one.at,
-                    }
-                    for one in answers
-                ],
+                "answers": answers_data(workspace, answers),
                 "grant": grant and {"id": grant["id"], "state": grant["state"]},
                 "outcome": outcome
                 and {
@@ -125,10 +160,7 @@ def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
     ]
     if approval is not None:
         rows.append(("approval", _style(approval["state"])))
-    for one in answers:
-        as_group = f" as {one.group}" if one.group else ""
-        text = visible(f"{one.person} said {one.verdict}{as_group}")
-        rows.append(("answer", f"{text}, {when(one.at)}"))
+    rows += answer_rows(workspace, answers)
     rows.append(("grant", visible(grant["state"]) if grant is not None else "none"))
     if outcome is not None:
         rows.append(("outcome", visible(f"{outcome['status']}: {outcome['text']}", 1000)))
@@ -154,6 +186,7 @@ def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[tuple[st
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         rows.append((visible(path, 12), visible(text, 400_000 if whole else 5000)))
+    rows += [(visible(path, 12), "made when it runs") for path in shown.get("made_when_run", ())]
     if shown.get("text_labels"):
         hidden = "; what is in [brackets] is hidden here, but sent"
         cut = not whole and any("[" in text for _, text in rows if isinstance(text, str))

@@ -41,6 +41,9 @@ def destinations(workspace: Workspace) -> Iterator[Finding]:
     for name, target in workspace.destinations.items():
         if target.audience is Audience.VENDOR:
             continue
+        if not target.url:
+            yield ok(name, "has no url: your own tool sends there, export_asset does not")
+            continue
         yield writable(name, target.url)
         other = seen.setdefault(target.url, name)
         if other != name:

@@ -43,6 +43,9 @@ _PHONES = (
     ),
 )
 _THOUSANDS = re.compile(r"\+\d{1,3}(?:[ .]\d{3})*[ .]000")
+_COORDINATES = re.compile(  # ISO 6709, as cameras write where a film was made
+    r"[+-](?:[0-8]\d|90)\.\d{2,8}[+-](?:0\d\d|1[0-7]\d|180)\.\d{2,8}(?:[+-]\d{1,5}(?:\.\d{1,6})?)?/"
+)
 _ISBN = re.compile(r"(?:isbn|issn|ean|gtin)\S{0,4} ?$", re.IGNORECASE)
 
 _DIGITS = re.compile(r"\d(?:[\s._/*|-]{0,3}\d){13,}", re.ASCII)
@@ -96,6 +99,8 @@ def _is_phone(match: re.Match[str]) -> bool:
     if match[0].startswith("+"):
         if _THOUSANDS.fullmatch(match[0]):
             return False  # "+250 000 000 views"
+        if _COORDINATES.match(match.string, match.start()):
+            return False
         return digits[1] > "1" and len(digits) > 10 if digits[0] == "1" else len(digits) > 8
     before = match.string[max(0, match.start() - 12) : match.start()]
     return len(digits) > 8 and not _ISBN.search(before)

@@ -10,7 +10,7 @@ reach a Destination is kept away by that Destination's ceiling.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -24,6 +24,12 @@ from agentguard.errors import AgentGuardError
 
 MAX_TEXT = 32_768
 """Characters in one text argument; what is longer is refused, so that scanning stays bounded."""
+
+
+MAX_ACROSS = 4 * MAX_TEXT
+"""Characters of all texts of a call."""
+
+_MOST_NUMBERS = 4096
 
 
 class TextTooLong(AgentGuardError, ValueError):
@@ -68,6 +74,104 @@ def scan(text: str) -> Scan:
     if secrets and any(rest.secret for rest in _examine(Reading.of(redacted), depth=2)):
         redacted = "[redacted]"
     return Scan(labels=labels, secrets=secrets, redacted=redacted)
+
+
+def texts_in_numbers(numbers: Iterable[int | float]) -> Iterator[str]:
+    """The texts that a run of numbers spells: as character codes, and as the bytes of each.
+
+    Numbers that are no character are left out, so that one between two hides nothing. Give them in
+    the order in which they stand; what is spelled is for `scan`.
+    """
+    whole = [int(number) for number in numbers if number == int(number)][:_MOST_NUMBERS]
+    codes = "".join(chr(n) for n in whole if 0 < n < 0x110000 and not 0xD800 <= n < 0xE000)
+    spelled = "".join(character for character in codes if character.isprintable())
+    yield spelled
+    orders: tuple[Literal["big", "little"], ...] = ("big", "little")
+    for order in orders:
+        packed = b"".join(abs(n).to_bytes((abs(n).bit_length() + 7) // 8, order) for n in whole)
+        text = packed.decode("latin-1")
+        text = "".join(character for character in text if character.isprintable())
+        if text != spelled:
+            yield text
+
+
+def secrets_across(texts: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of secrets that several texts hold together, one behind the other.
+
+    Each text by itself is for `scan`. Only what was cut in pieces is looked for here.
+    """
+    text = Reading.of("".join(texts)[:MAX_ACROSS]).folded()
+    joined, bare = text.joined(), text.bare()
+    found = [*_secrets(joined, _net("joined")), *_secrets(bare, _net("bare"))]
+    for inner in chain(joined.from_base64(), bare.from_hex()):
+        found += (finding for finding in _examine(inner, depth=0) if finding.secret)
+    return tuple(sorted({finding.name for finding in found}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongScan:
+    """What a text of any length holds; see `Scan`.
+
+    Attributes:
+        line: the first line that holds a secret by itself, counted from 1; None: none does.
+    """
+
+    labels: frozenset[str]
+    secrets: tuple[str, ...]
+    line: int | None
+
+
+def scan_long(text: str) -> LongScan:
+    """Like `scan`, for what stands in a file: in windows that overlap.
+
+    Long runs of base64 or hex are encoded data, such as notes of a camera's maker: they are read
+    decoded, and as they are only for the kinds of secrets that such data hold by no accident.
+    """
+    labels: set[str] = set()
+    secrets: set[str] = set()
+    plain: list[str] = []
+    done = 0
+    for run in _DATA.finditer(text):
+        if mixing(run[0]) < _MIXED_DATA:
+            continue
+        data = Reading.of("".join(unquote(run[0].replace("&#xA;", "")).split()))
+        secrets |= {finding.name for finding in _secrets(data, _net("data"))}
+        decoded = (inner.text for inner in chain(data.from_base64(), data.from_hex()))
+        plain += text[done : run.start()], "\n", *decoded
+        done = run.end()
+    rest = "".join((*plain, text[done:]))
+    start = 0
+    while start < len(rest):
+        found = scan(rest[start : start + MAX_TEXT])
+        labels |= found.labels
+        secrets |= set(found.secrets)
+        if start + MAX_TEXT >= len(rest):
+            break
+        start += MAX_TEXT - _OVERLAP
+        space = rest.find(" ", start, start + _OVERLAP // 2)
+        start = space if space >= 0 else start  # a number cut in two may look like another one
+    lines = enumerate(text.split("\n"), start=1) if secrets else ()
+    line = next((number for number, one in lines if scan(one[:MAX_TEXT]).secrets), None)
+    return LongScan(labels=frozenset(labels), secrets=tuple(sorted(secrets)), line=line)
+
+
+def without_data(text: str) -> str:
+    """A text for people: long runs of encoded data, which push words out of sight, are cut."""
+
+    def cut(run: re.Match[str]) -> str:
+        if mixing(run[0]) < _MIXED_DATA:
+            return run[0]
+        return f"{run[0][:40]}[and {len(run[0]) - 40} more characters of encoded data]"
+
+    return _DATA.sub(cut, text)
+
+
+_OVERLAP = 4_096
+_DATA = re.compile(
+    r"[A-Za-z0-9+/=_%-]{512,}|(?:[A-Za-z0-9+/=_%-]{60,}(?:\s{1,3}|&#xA;)){6,}[A-Za-z0-9+/=_%-]*"
+)
+_MIXED_DATA = 0.3
+_LIKELY = 4  # characters that a kind's matches begin with; data hold shorter ones by accident
 
 
 class _Finding(NamedTuple):
@@ -134,7 +238,7 @@ class _Net(NamedTuple):
 
 
 @cache
-def _net(reading: Literal["whole", "reversed", "joined", "bare"]) -> _Net:
+def _net(reading: Literal["whole", "reversed", "joined", "bare", "data"]) -> _Net:
     kinds: list[tuple[Kind, float]]
     match reading:
         case "whole":
@@ -143,6 +247,10 @@ def _net(reading: Literal["whole", "reversed", "joined", "bare"]) -> _Net:
             kinds = [(kind, kind.always) for kind in OWN_KINDS]
         case "joined":
             kinds = [(kind, kind.split) for kind in OWN_KINDS if kind.split is not None]
+        case "data":
+            loose = ("AWS secret key", "named secret")
+            exact = (kind for kind in OWN_KINDS if kind.name not in loose)
+            kinds = [(kind, kind.always) for kind in exact if len(kind.hint) >= _LIKELY]
         case "bare":
             kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]
     hints = "|".join(sorted({re.escape(kind.hint) for kind, _ in kinds}))
@@ -155,6 +263,8 @@ def _secrets(text: Reading, net: _Net) -> Iterator[_Finding]:
         return
     for kind, least in net.kinds:
         if kind.hint not in lowered:
+            continue
+        if kind.words and not any(word in lowered for word in kind.words):
             continue
         for match in kind.pattern.finditer(text.text):
             if not least or mixing(match[1]) >= least:

@@ -30,6 +30,7 @@ class Kind(NamedTuple):
         hint: a lower-case string that every match holds; spares the search where it is absent.
         always: least `mixing` of group 1; 0 asks nothing.
         split: the same where the key was pieced together from a text; None: isn't looked for there.
+        words: lower-case strings of which every match holds one; they spare the search as well.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Kind(NamedTuple):
     pattern: re.Pattern[str]
     always: float = 0.0
     split: float | None = None
+    words: tuple[str, ...] = ()
 
 
 def mixing(text: str) -> float:
@@ -82,6 +84,8 @@ _NAMED = (
     r"(?i:passw(?:or)?d|passphrase|pwd|(?:api|secret|private|account)[ _-]?key|client[ _-]?secret|"
     r"(?:access|auth|bearer|refresh|api)[ _-]?token)[\"'`]?\s?(?::=|=>|[:=]|\bis\b)\s?[\"'`]?"
 )
+
+_NAMES = ("key", "pw", "pass", "secret", "token")
 
 _SHAPES = (
     Kind("OpenAI API key", "t3blbkfj", re.compile(r"([\w-]{10,200}T3BlbkFJ[\w-]{10,200})"), 0, 0.3),
@@ -135,7 +139,7 @@ _SHAPES = (
     Kind("password in a URL", "://", re.compile(r"://[^\s:/@?#]{0,128}+:[^\s/]{1,256}@")),
     Kind("Mailgun API key", "-", re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}")),
     Kind("bearer token", "bearer", re.compile(r"(?i:bearer)\s([A-Za-z0-9._~+/=-]{20,})"), 0.2),
-    Kind("named secret", "", re.compile(_NAMED + r"([^\s\"'`,;]{8,200})"), 0.01),
+    Kind("named secret", "", re.compile(_NAMED + r"([^\s\"'`,;]{8,200})"), 0.01, None, _NAMES),
 )
 
 
@@ -184,15 +188,19 @@ def other_kinds() -> tuple[Kind, ...]:
     )
 
     plugins = (
-        ("Cloudant credential", cloudant.CloudantDetector),
-        ("Discord bot token", discord.DiscordBotTokenDetector),
-        ("GitLab token", gitlab_token.GitLabTokenDetector),
-        ("IBM Cloud key", ibm_cloud_iam.IbmCloudIamDetector),
-        ("IBM Cloud key", ibm_cos_hmac.IbmCosHmacDetector),
-        ("Mailchimp API key", mailchimp.MailchimpDetector),
-        ("private key", private_key.PrivateKeyDetector),
-        ("SoftLayer credential", softlayer.SoftlayerDetector),
-        ("Square OAuth secret", square_oauth.SquareOAuthDetector),
-        ("Telegram bot token", telegram_token.TelegramBotTokenDetector),
+        ("Cloudant credential", cloudant.CloudantDetector, (*_NAMES, "cloudant.com")),
+        ("Discord bot token", discord.DiscordBotTokenDetector, (".",)),
+        ("GitLab token", gitlab_token.GitLabTokenDetector, ("gl", "gr1348941")),
+        ("IBM Cloud key", ibm_cloud_iam.IbmCloudIamDetector, _NAMES),
+        ("IBM Cloud key", ibm_cos_hmac.IbmCosHmacDetector, ("key",)),
+        ("Mailchimp API key", mailchimp.MailchimpDetector, ("-us",)),
+        ("private key", private_key.PrivateKeyDetector, ("private key", "putty-user-key-file-2")),
+        ("SoftLayer credential", softlayer.SoftlayerDetector, (*_NAMES, "softlayer")),
+        ("Square OAuth secret", square_oauth.SquareOAuthDetector, ("sq0csp-",)),
+        ("Telegram bot token", telegram_token.TelegramBotTokenDetector, (":",)),
     )
-    return tuple(Kind(name, "", regex) for name, plugin in plugins for regex in plugin.denylist)
+    return tuple(
+        Kind(name, "", regex, words=words)
+        for name, plugin, words in plugins
+        for regex in plugin.denylist
+    )

@@ -11,14 +11,14 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agentguard.errors import LedgerUnavailable
-from agentguard.ledger.storage.transaction import Row, Tx
+from agentguard.ledger.storage.transaction import KEYS, Row, Tx
 
 _BATCH = 64
 _QUEUE = 4096
@@ -142,6 +142,26 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def long_read(self) -> AbstractContextManager[Reader]:
+        """A reader for as long as it takes, which keeps nobody from anything.
+
+        SQLite reads each of its statements by itself, since one long snapshot would stop the
+        checkpoints of the WAL, which then grows with every commit: read so only what does not
+        change, or look again at what did. PostgreSQL lends one snapshot.
+
+        Raises:
+            LedgerUnavailable: the ledger is closed or can't be read.
+        """
+
+    @abstractmethod
+    def latest(self, reader: Reader) -> AbstractContextManager[Reader]:
+        """One moment, the latest that a long read can see. Keep it for a bounded time only.
+
+        Args:
+            reader: of `long_read`.
+        """
+
+    @abstractmethod
     def verify_schema(self, reader: Reader) -> None:
         """Compare what is in the database with what this version's migrations create.
 
@@ -149,25 +169,39 @@ class Storage(ABC):
             LedgerCorrupt: naming the first object that is missing, added or different.
         """
 
-    def verify_indexes(self, reader: Reader) -> None:
-        """Compare the indexes that the one use of a Grant rests on with their tables (I8).
+    @abstractmethod
+    def verify_indexes(self) -> None:
+        """Compare every index with its table, and look for keys that two rows have (I8, I10).
 
         Raises:
-            LedgerCorrupt: one leaves out a row, which nobody would find any more.
+            LedgerCorrupt: naming an index that leaves out a row, which nobody would find any more,
+                or a page that is damaged.
+            LedgerUnavailable: the ledger can't be read.
         """
-        return
 
     @abstractmethod
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         """The log from one record on: (index, body)."""
 
+    @abstractmethod
     def rows(self, reader: Reader, table: str) -> Generator[Row, None, None]:
         """Every row of a table.
 
         Raises:
             TypeError: one holds what was never written there.
         """
-        yield from reader.execute(f"SELECT * FROM {table}")
+
+    def row(self, reader: Reader, table: str, key: Sequence[str]) -> Row | None:
+        """The row of a key; None: there is none.
+
+        Raises:
+            TypeError: it holds what was never written there.
+        """
+        where = " AND ".join(f"{column} = ?" for column in KEYS[table])
+        found = reader.execute(f"SELECT * FROM {table} WHERE {where}", tuple(key)).fetchall()
+        if len(found) > 1:
+            raise TypeError(f"{len(found)} rows of one key")
+        return found[0] if found else None
 
     def pending(self, reader: Reader) -> list[bytes]:
         """Records that are committed and not in the log yet, in the order of their rows."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
 from agentguard.errors import LedgerCorrupt
@@ -13,6 +14,14 @@ def migrations_of(database: str) -> list[tuple[int, str]]:
     folder = resources.files("agentguard.ledger.storage.sql") / database
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
     return [(int(file.name.split("_")[0]), file.read_text("utf-8")) for file in files]
+
+
+def grouped(objects: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Objects by name; what several objects of one name are, as one text."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name, text in objects:
+        found[name].append(text)
+    return {name: "\n".join(sorted(texts)) for name, texts in found.items()}
 
 
 def require_same(expected: Mapping[str, str], actual: Mapping[str, str]) -> None:

@@ -10,17 +10,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agentguard.config.ledger_url import SQLITE, LedgerUrl
-from agentguard.errors import ConfigError
+from agentguard.errors import ConfigError, LedgerCorrupt, LedgerError
 from agentguard.ledger.storage.base import Plan, Reader, Storage, Transition, tree_size, wall_clock
+from agentguard.ledger.storage.sqlite.connections import locate
 from agentguard.ledger.storage.sqlite.storage import SqliteStorage
-from agentguard.ledger.storage.transaction import KEYS, Row, Tx, new_id, row_digest, to_json
+from agentguard.ledger.storage.transaction import (
+    KEYS,
+    Row,
+    Tx,
+    digests_of,
+    new_id,
+    row_digest,
+    to_json,
+)
 from agentguard.ledger.storage.tree_nodes import at_once, stretch
 from agentguard.transparency.checkpoints import Checkpoints
 
 __all__ = [
-    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx", "at_once",
-    "new_id", "open_storage", "row_digest", "stretch", "to_json", "tree_size", "wall_clock",
+    "KEYS", "Plan", "Reader", "Row", "SqliteStorage", "Storage", "Transition", "Tx",
+    "at_once", "digests_of", "locate_damage", "new_id", "open_storage", "row_digest", "stretch",
+    "to_json", "tree_size", "wall_clock",
 ]  # fmt: skip
+
+
+def locate_damage(url: str, error: LedgerCorrupt) -> LedgerError:
+    """An error of opening; of a damaged SQLite file it says where. That reads all of the file."""
+    return locate(Path(url.removeprefix(SQLITE)), error) if url.startswith(SQLITE) else error
 
 
 def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Checkpoints) -> Storage:
@@ -38,7 +53,7 @@ def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Chec
     """
     if url.startswith(SQLITE):
         path = Path(url.removeprefix(SQLITE))
-        return SqliteStorage(path, clock=clock or wall_clock, committed=checkpoints.committed)
+        return SqliteStorage(path, clock=clock or wall_clock, checkpoints=checkpoints)
     try:
         place = LedgerUrl.parse(url)
     except ValueError as error:
@@ -47,7 +62,7 @@ def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Chec
         from agentguard.ledger.storage.postgres.storage import PostgresStorage
     except ImportError as error:
         raise ConfigError(
-            f"a postgresql:// ledger needs psycopg ({error}); install it: pip install -e"
-            ' "PATH_OF_THIS_CLONE[postgres]"'
+            f"a postgresql:// ledger needs psycopg ({error}); install it:"
+            ' pip install "agentguard[postgres]"'
         ) from error
     return PostgresStorage(place, clock=clock, checkpoints=checkpoints)

@@ -31,6 +31,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "revealed": ("job", "label"),
     "receipts": ("grant_id", "sha256"),
     "operations": ("job", "name", "grant_id"),
+    "unguarded_runs": ("job", "tool"),
+    "numbers": ("request",),
+    "refusals": ("call_key",),
 }
 """Primary key of every table that the log accounts for."""
 
@@ -60,14 +63,53 @@ def to_json(value: object) -> str:
     return canonical(value).decode("utf-8")
 
 
+ROWS = 500
+"""How many rows one record lists at most (DESIGN section 10): each is a leaf to be published."""
+
+_NULLS_UNTIL_3: Mapping[str, tuple[str, ...]] = {
+    "jobs": ("ended_at", "reason"),
+    "requests": ("stage", "destination", "credential"),
+    "approvals": ("ended_at",),
+    "answers": ("answered_as",),
+    "grants": ("credential", "claimed_at", "epoch", "ended_at"),
+    "assets": ("width", "height"),
+    "origins": ("tool", "agent", "credential", "person"),
+    "operations": ("destination",),
+}
+"""Columns that could be NULL until schema 3, when the digest of a row had them as null."""
+
+
 def row_digest(row: Row) -> str:
     """Names a table row's content, the same on every database.
+
+    Columns that are NULL are left out, so that a column which a migration adds changes no row.
 
     Raises:
         TypeError: a column holds a BLOB; the ledger writes only text, integers and NULL there.
     """
-    text = _ENCODER.encode(dict(zip(row.keys(), row, strict=True)))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return _digest({name: value for name, value in _columns(row) if value is not None})
+
+
+def digests_of(table: str, row: Row) -> tuple[str, ...]:
+    """Every digest under which a record may tell of a row as it is: docs/adr/0011.
+
+    The first is `row_digest`. Records of versions until 3 wrote NULL columns out. No other row has
+    either of them: both name each column that holds something, and NULL is written one way only.
+
+    Raises:
+        TypeError: see `row_digest`.
+    """
+    held = {name: value for name, value in _columns(row) if value is not None}
+    nulls = {name: None for name in _NULLS_UNTIL_3.get(table, ()) if name not in held}
+    return (_digest(held), _digest(held | nulls)) if nulls else (_digest(held),)
+
+
+def _columns(row: Row) -> Iterator[tuple[str, Any]]:
+    return zip(row.keys(), row, strict=True)
+
+
+def _digest(columns: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_ENCODER.encode(columns).encode("ascii")).hexdigest()
 
 
 Written = Callable[[], Sequence[Row]]
@@ -171,7 +213,11 @@ class Tx(ABC):
         )
 
     def record(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Append a record that accounts for every row touched since the last one."""
+        """Append a record that accounts for every row touched since the last one.
+
+        They are rows of one job, or of none. One that lists more than ROWS goes on in further
+        records, of the kind `continued`.
+        """
         said = {**body, "kind": kind, "at": self.now}
         self._records.append((said, self._touched))
         self._touched = []
@@ -183,10 +229,10 @@ class Tx(ABC):
             IllegalTransition: something was written that no record accounts for (I10), or a row
                 that had to be there was not.
         """
-        made = [Canonical(said).written(rows=_digests(rows)) for said, rows in self._records]
-        unaccounted = _digests(self._touched)
+        made = [part for said, touched in self._records for part in _parts(said, _last(touched))]
+        unaccounted = _last(self._touched)
         if unaccounted:
-            raise IllegalTransition(f"written without a record: {unaccounted[0][0]}")
+            raise IllegalTransition(f"written without a record: {next(iter(unaccounted))[0]}")
         return made
 
     def _insert(self, table: str, columns: Mapping[str, Any], conflict: str) -> Written:
@@ -209,9 +255,13 @@ def _insert(table: str, columns: tuple[str, ...], conflict: str) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {conflict} RETURNING *"
 
 
-def _digests(touched: Sequence[_Touched]) -> list[list[Any]]:
-    """Table, key and digest of every row, in the order in which they were first touched."""
-    last: dict[tuple[str, tuple[Any, ...]], Row] = {}
+_Rows = dict[tuple[str, tuple[Any, ...]], Row]
+"""Rows by table and key."""
+
+
+def _last(touched: Sequence[_Touched]) -> _Rows:
+    """The last state of every row, in the order in which they were first touched."""
+    last: _Rows = {}
     for table, written, one in touched:
         rows = written()
         if one and len(rows) != 1:
@@ -220,4 +270,27 @@ def _digests(touched: Sequence[_Touched]) -> list[list[Any]]:
             )
         for row in rows:
             last[table, tuple(row[key] for key in KEYS[table])] = row
-    return [[table, list(key), row_digest(row)] for (table, key), row in last.items()]
+    return last
+
+
+def _parts(said: Mapping[str, Any], rows: _Rows) -> list[bytes]:
+    """A record, and what of its rows goes on in further ones.
+
+    Raises:
+        IllegalTransition: it tells of rows of more than one job.
+    """
+    jobs = {row["id" if table == "jobs" else "job"] for (table, _), row in rows.items()
+            if table == "jobs" or "job" in row.keys()}  # fmt: skip  # noqa: SIM118
+    if said.get("job") is not None:
+        jobs.add(said["job"])
+    if len(jobs) > 1:
+        raise IllegalTransition(
+            f"a record of kind {said['kind']} tells of {len(jobs)} jobs, expected one or none"
+        )
+    listed = [[table, list(key), row_digest(row)] for (table, key), row in rows.items()]
+    made = [Canonical(said).written(rows=listed[:ROWS])]
+    for start in range(ROWS, len(listed), ROWS):
+        more = {"kind": "continued", "at": said["at"], "of": said["kind"]}
+        more |= {"job": said["job"]} if "job" in said else {}
+        made.append(Canonical(more).written(rows=listed[start : start + ROWS]))
+    return made

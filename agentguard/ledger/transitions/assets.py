@@ -46,6 +46,29 @@ def lock_made(tx: Tx, made: Sequence[Made]) -> None:
     tx.lock_assets(alone=known is not None)  # what is known may rise, and all that was made from it
 
 
+def lock_import(tx: Tx, made: Made) -> None:
+    """The same for an import, which has no parents: known bytes that say nothing new raise nothing.
+
+    Labels, terms and contributors are never taken back, so that this still holds under the lock.
+    """
+    tx.lock_bytes(made.sha256)
+    tx.lock_assets(alone=_rises(tx, made))
+
+
+def _rises(tx: Tx, made: Made) -> bool:
+    """Whether registering would raise labels, terms or contributors of a known asset."""
+    known = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", made.sha256)
+    if known is None:
+        return False
+    terms = json.loads(known["terms"])
+    if not made.labels <= set(json.loads(known["labels"])):
+        return True
+    if to_json(strictest(terms, made.terms)) != to_json(terms):
+        return True
+    people = tx.all("SELECT person FROM contributors WHERE sha256 = ?", made.sha256)
+    return not made.contributors <= {row["person"] for row in people}
+
+
 def register(
     tx: Tx,
     made: Made,
@@ -96,7 +119,7 @@ def register(
     if known is None:
         for contributor in sorted(made.contributors):
             tx.ensure("contributors", sha256=made.sha256, person=contributor)
-    else:
+    elif _rises(tx, made):
         for sha256 in (made.sha256, *_descendants(tx, made.sha256)):  # I1, I4: an ancestor counts
             _join(tx, sha256, made)
     if job is not None:

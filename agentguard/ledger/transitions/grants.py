@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentguard.ledger.queries.call_history import of_findings
 from agentguard.ledger.storage.open import Row, Tx, to_json
 from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
@@ -22,6 +23,8 @@ class Relied:
         versions: asset SHA-256 → row version.
         asked: people were asked about the Request, so their approvals must still be unexpired.
         answers: how many people had answered it then.
+        findings: how many reviews had found something wrong with its uses or their sources.
+        denied: how many questions of its job were answered with a no.
         to_grant: the Decision that an asked Request got with its approvals; the claim writes its
             Grant, so that none lies about for a call that waits. None if it has one.
     """
@@ -33,6 +36,8 @@ class Relied:
     policy_version: str
     answers: int
     to_grant: Judged | None
+    findings: int = 0
+    denied: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +108,7 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
 
 def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
     """The queries for what a claim judges: SQL and parameters, each."""
-    return (_of_claim(request, relied), *_of_versions(relied))
+    return (_of_claim(request, relied), *_of_assets(relied))
 
 
 def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
@@ -112,6 +117,8 @@ def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
         " credentials.expires_at AS lives_until,"
         " approvals.state AS approval_state, approvals.expires_at AS approved_until,"
         " (SELECT count(*) FROM answers WHERE request = ?6) AS answers,"
+        " (SELECT count(*) FROM approvals denials WHERE denials.job = ?1"
+        " AND denials.state = 'denied') AS denied,"
         " grants.id, grants.state, grants.claims, grants.effect, grants.expires_at"
         f" FROM {job_from('?1')}"
         " LEFT JOIN credentials ON credentials.id = ?2 AND credentials.job = ?1"
@@ -168,8 +175,14 @@ def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str 
         return "its credential is not live"
     if relied.asked and row["answers"] != relied.answers:
         return "moved: somebody answered since it was judged"
-    if _versions(tx, relied) != dict(relied.versions):
+    if row["denied"] != relied.denied:
+        return "moved: somebody said no to another call since it was judged"
+    queries = _of_assets(relied)
+    versions, found = [tx.all(*query) for query in queries] if queries else ([], [])
+    if {row["sha256"]: row["version"] for row in versions} != dict(relied.versions):
         return "moved: an asset changed since it was judged"
+    if len(found) != relied.findings:
+        return "moved: a review found something since it was judged"
     return None
 
 
@@ -190,17 +203,13 @@ def _grant_obstacle(row: Row | None, *, now: int) -> str | None:
     return None
 
 
-def _versions(tx: Tx, relied: Relied) -> dict[str, int]:
-    """The row version of each asset that was relied on."""
-    return {row["sha256"]: row["version"] for query in _of_versions(relied)
-            for row in tx.all(*query)}  # fmt: skip
-
-
-def _of_versions(relied: Relied) -> list[tuple[Any, ...]]:
+def _of_assets(relied: Relied) -> list[tuple[Any, ...]]:
+    """The queries for the assets that were relied on: their row versions, and their findings."""
     if not relied.versions:
         return []
     marks = ", ".join("?" * len(relied.versions))
-    return [(f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})", *relied.versions)]
+    versions = f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})"
+    return [(versions, *relied.versions), of_findings(relied.versions)]
 
 
 def _insert_effects(

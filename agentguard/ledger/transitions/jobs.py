@@ -25,12 +25,17 @@ _IDLE = (  # who enters it again within the window is still told of a no
     f" AND ({UNUSED} OR (approvals.state = 'denied' AND approvals.expires_at > ?1)))"
 )
 
+# Whatever waits, or is approved and unused, is of a job that has not ended; `+` keeps SQLite away
+# from the index of states and deadlines, where all history is.
 _OVER = (
-    f"SELECT id AS job FROM jobs WHERE state = 'open' AND {_LAPSED.replace('?', '?1')}"
-    f" UNION SELECT job FROM approvals WHERE expires_at <= ?1 AND {UNUSED}"
-    " UNION SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
-    " UNION SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
-    f" UNION SELECT id FROM jobs WHERE {_IDLE} ORDER BY job LIMIT ?2"
+    "SELECT id AS job FROM jobs WHERE id IN ("
+    f"SELECT id FROM jobs WHERE state = 'open' AND {_LAPSED.replace('?', '?1')}"
+    " UNION ALL SELECT approvals.job FROM jobs CROSS JOIN approvals"
+    " WHERE jobs.state IN ('open', 'waiting') AND approvals.job = jobs.id"
+    f" AND +approvals.expires_at <= ?1 AND {UNUSED}"
+    " UNION ALL SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
+    " UNION ALL SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
+    f" UNION ALL SELECT id FROM jobs WHERE {_IDLE}) ORDER BY id LIMIT ?2"
 )
 """Jobs in which something may be over."""
 
@@ -51,7 +56,8 @@ def job_from(job: str) -> str:
 
 
 SWEPT = 500
-"""How many jobs one transition of `sweep` takes: each is a lock, and others wait for them."""
+"""How many jobs one transition of `sweep` takes: each is a lock, and others wait for them. It stops
+after as many rows, too."""
 
 
 def require_open(tx: Tx, job: str, epoch: int) -> None:
@@ -103,7 +109,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
     if row is None or row["state"] != JobState.OPEN or row["epoch"] != epoch:
         return JobState(row["state"]) if row is not None else JobState.ENDED
     waits = tx.one(
-        f"SELECT 1 FROM approvals WHERE job = ? AND expires_at > ? AND {UNUSED}", job, tx.now
+        f"SELECT 1 FROM approvals WHERE job = ? AND +expires_at > ? AND {UNUSED}", job, tx.now
     )
     if not clean or waits is None:
         end_job(tx, job, reason=reason)
@@ -114,58 +120,80 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
     return JobState.WAITING
 
 
-def end_job(tx: Tx, job: str, *, reason: str) -> None:
-    """End a job and all that lives with it (I9); recorded."""
-    _kill_live(tx, job, paused=True)
-    tx.update("approvals", "state = 'revoked', ended_at = ?",
-              f"job = ? AND {UNUSED}", tx.now, job)  # fmt: skip
-    tx.update("jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job)
+def end_job(tx: Tx, job: str, *, reason: str) -> int:
+    """End a job and all that lives with it (I9); recorded. Returns how many rows moved."""
+    rows = _kill_live(tx, job, paused=True)
+    rows += tx.update("approvals", "state = 'revoked', ended_at = ?",
+                      f"job = ? AND {UNUSED}", tx.now, job)  # fmt: skip
+    rows += tx.update(
+        "jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job
+    )
     tx.record("job.ended", {"job": job, "reason": reason})
+    return rows
 
 
-def sweep(tx: Tx) -> dict[str, int]:
-    """End what is over in at most SWEPT jobs; recorded. See `Ledger.sweep`."""
+def sweep(tx: Tx) -> tuple[dict[str, int], bool]:
+    """End what is over in some jobs; recorded, each job by itself. See `Ledger.sweep`.
+
+    Returns:
+        How many of each were ended, and whether more may be over.
+    """
     jobs = [str(row["job"]) for row in tx.all(_OVER, tx.now, SWEPT)]
     tx.lock_job(*jobs)  # and look again: a lease may have been renewed, a grant claimed
     done = {"jobs": 0, "approvals": 0, "grants": 0, "credentials": 0}
-    for job in jobs:
-        if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND state = 'open' AND {_LAPSED}",
-                  job, tx.now):  # fmt: skip
-            end_job(tx, job, reason=DIED)
-            done["jobs"] += 1
-    for job in jobs:
-        done["approvals"] += tx.update(
+    rows = 0
+    for number, job in enumerate(jobs):
+        if number and rows >= SWEPT:
+            return done, True
+        rows += _sweep_job(tx, job, done)
+    return done, len(jobs) == SWEPT
+
+
+def _sweep_job(tx: Tx, job: str, done: dict[str, int]) -> int:
+    """End what is over in a job, counted in `done`; returns how many rows moved."""
+    if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND state = 'open' AND {_LAPSED}",
+              job, tx.now):  # fmt: skip
+        done["jobs"] += 1
+        return end_job(tx, job, reason=DIED)
+    counts = {
+        "approvals": tx.update(
             "approvals", "state = 'expired', ended_at = ?",
-            f"job = ? AND expires_at <= ? AND {UNUSED}", tx.now, job, tx.now,
-        )  # fmt: skip
-        done["grants"] += tx.update(
+            f"job = ? AND +expires_at <= ? AND {UNUSED}", tx.now, job, tx.now,
+        ),
+        "grants": tx.update(
             "grants", "state = 'expired', ended_at = ?",
             "job = ? AND state = 'issued' AND claims = 0 AND expires_at <= ?", tx.now, job, tx.now,
-        )  # fmt: skip
-        done["credentials"] += tx.update(
+        ),
+        "credentials": tx.update(
             "credentials", "state = 'expired'", "job = ? AND state = 'live' AND expires_at <= ?",
             job, tx.now,
-        )  # fmt: skip
-    if any(done[key] for key in ("approvals", "grants", "credentials")):
-        tx.record("swept", {"counts": dict(done)})
-    for job in jobs:
-        if tx.one(f"SELECT 1 FROM jobs WHERE id = ?2 AND {_IDLE}", tx.now, job):
-            end_job(tx, job, reason="nothing in it waits for an answer any more")
-            done["jobs"] += 1
-    return done
+        ),
+    }  # fmt: skip
+    rows = sum(counts.values())
+    if rows:
+        tx.record("swept", {"job": job, "counts": counts})
+        for name, count in counts.items():
+            done[name] += count
+    if tx.one(f"SELECT 1 FROM jobs WHERE id = ?2 AND {_IDLE}", tx.now, job):
+        done["jobs"] += 1
+        rows += end_job(tx, job, reason="nothing in it waits for an answer any more")
+    return rows
 
 
-def _kill_live(tx: Tx, job: str, *, paused: bool) -> None:
-    """End what lives with a job's holder.
+def _kill_live(tx: Tx, job: str, *, paused: bool) -> int:
+    """End what lives with a job's holder; returns how many rows moved.
 
     Args:
         paused: also the Grants of tools that paused themselves; they go on when the job does.
     """
-    tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
-    tx.update("grants", "state = 'revoked', ended_at = ?",
-              f"job = ? AND state = 'issued' {'' if paused else 'AND claims = 0'}",
-              tx.now, job)  # fmt: skip
+    rows = tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
+    rows += tx.update("grants", "state = 'revoked', ended_at = ?",
+                      f"job = ? AND state = 'issued' {'' if paused else 'AND claims = 0'}",
+                      tx.now, job)  # fmt: skip
     # I8: a claim without an outcome may have had its effect; `reconcile` finds out. One that is
     # still at work can say later what came of an `unknown`.
-    tx.update("grants", "state = CASE effect WHEN 'none' THEN 'failed' ELSE 'unknown' END,"
-              " ended_at = ?", "job = ? AND state = 'claimed'", tx.now, job)  # fmt: skip
+    rows += tx.update(
+        "grants", "state = CASE effect WHEN 'none' THEN 'failed' ELSE 'unknown' END, ended_at = ?",
+        "job = ? AND state = 'claimed'", tx.now, job,
+    )  # fmt: skip
+    return rows

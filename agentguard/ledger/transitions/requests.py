@@ -5,24 +5,36 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
+from agentguard.ledger.queries.call_history import Reads
+from agentguard.ledger.queries.calls import SAID_NO_WITH
 from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
 from agentguard.model import (
     Answer,
+    AskedQuestion,
     Decision,
     Effect,
     GrantState,
     OutsideEffect,
+    Reason,
     Request,
     Verdict,
 )
 
 TOO_LATE = "the review window closed; no answer is a no"
 """S22: what is said to whoever answers, or asks, after the window."""
+
+ASKED_ANEW = "a reason came up that it does not show, so it was asked anew; answer the new question"
+"""I7: what is said to whoever answers a question that another one replaced."""
+WITHDRAWN = "withdrawn: the conversation went on"
+"""Why a call that waited is not done, though no person said no and its job goes on."""
+
+SAID_NO = "a person said no to the same media for this destination; a new job may ask again"
+"""Why a question is closed that nobody answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +43,8 @@ class Judged:
 
     Args:
         shown: the Request as people and auditors read it: texts redacted, no secrets.
+        earlier: the reasons of the question that this one replaces; None: it replaces none.
+        bits: what it says in numbers without carrying what was revealed before; 0: nothing was.
         expires_at: end of the Grant (PERMIT) or of the review window (ASK), in ms.
     """
 
@@ -43,6 +57,42 @@ class Judged:
     policy_version: str
     outside: OutsideEffect
     expires_at: int
+    earlier: frozenset[Reason] | None = None
+    bits: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedCall:
+    """A call that was refused before it became a Request.
+
+    Args:
+        body: what the log says of it.
+    """
+
+    call_key: str | None
+    job: str
+    thread: str
+    call_id: str
+    tool: str
+    reason: str
+    body: Mapping[str, Any]
+
+
+def record_refused(tx: Tx, refused: Sequence[RefusedCall]) -> None:
+    """Record refusals; of each call that has a name for good the first one stands."""
+    for call in refused:
+        if call.call_key is not None:
+            tx.insert_new(
+                "refusals",
+                call_key=call.call_key,
+                job=call.job,
+                thread=call.thread,
+                call_id=call.call_id,
+                tool=call.tool,
+                reason=call.reason,
+                at=tx.now,
+            )
+        tx.record("refused", call.body)
 
 
 def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
@@ -94,8 +144,56 @@ def of_decision(item: Judged) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
+    """Close an open question and put the one that takes its place; see `Ledger.ask_anew`."""
+    tx.lock_job(item.request.job)
+    old = tx.one(
+        "SELECT approvals.state, approvals.expires_at, requests.body,"
+        " EXISTS (SELECT 1 FROM grants WHERE grants.request = digest) AS granted"
+        " FROM approvals JOIN requests ON digest = request WHERE request = ?",
+        instead_of,
+    )
+    if old is None or old["granted"] or old["expires_at"] <= tx.now:
+        return False
+    if tx.one("SELECT 1 FROM requests WHERE call_key = ? AND revision = ?",
+              item.request.call_key, item.request.revision):  # fmt: skip
+        return True  # another process was quicker
+    # Both are final, so that no answer to the old question is ever taken or counted again.
+    state = {"pending": "superseded", "approved": "revoked"}.get(old["state"])
+    if state is None:
+        return False
+    tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, instead_of)
+    tx.record(
+        "approval.settled",
+        {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
+    )
+    item = replace(item, earlier=question_of(old["body"]).reasons)
+    record_decisions(tx, [item], epoch=epoch)
+    return True
+
+
+def question_of(body: str) -> AskedQuestion:
+    """Why people were asked, of the `body` of a Request's row; a row without it shows nothing."""
+    shown = json.loads(body)
+    earlier = shown.get("reasons_before")
+    return AskedQuestion(
+        reasons=frozenset(Reason(*reason) for reason in shown.get("reasons", ())),
+        earlier=None if earlier is None else frozenset(Reason(*reason) for reason in earlier),
+    )
+
+
+def _shown(item: Judged) -> Mapping[str, Any]:
+    """What is kept of what people were shown: the call and, where they are asked, why (I7)."""
+    if item.decision.effect is not Effect.ASK:
+        return item.shown
+    shown = {**item.shown, "reasons": [list(one) for one in sorted(item.decision.reasons)]}
+    if item.earlier is not None:
+        shown["reasons_before"] = [list(one) for one in sorted(item.earlier)]
+    return shown
+
+
 def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
-    request, decision = item.request, item.decision
+    request, decision, shown = item.request, item.decision, _shown(item)
     tx.insert(
         "requests",
         digest=request.digest,
@@ -109,7 +207,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
         stage=request.stage,
         tool=request.tool,
         destination=request.destination,
-        body=to_json(item.shown),
+        body=to_json(shown),
         effect=decision.effect.value,
         policies=to_json(list(decision.policies)),
         policy_version=item.policy_version,
@@ -118,6 +216,10 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
         decided_at=tx.now,
         ordinal=ordinal,
     )
+    if item.bits:
+        tx.insert(
+            "numbers", request=request.digest, job=request.job, thread=item.thread, bits=item.bits
+        )
     if decision.effect is Effect.PERMIT:
         _insert_grant(tx, item)
     elif decision.effect is Effect.ASK and decision.needs is not None:
@@ -140,7 +242,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
             "request": request.digest,
             "effect": decision.effect,
             "policies": list(decision.policies),
-            "shown": item.shown,
+            "shown": shown,
             "credential": item.credential,
         },
     )
@@ -150,9 +252,11 @@ def answer(tx: Tx, given: Answer) -> None:
     """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
     lock_job_of(tx, given.request)
     approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
-    if approval is None or not is_open_question(tx, given.request):
-        state = "unknown" if approval is None else approval["state"]
-        raise ApprovalError(f"this approval request is {state}; nothing to answer")
+    if approval is None:
+        raise ApprovalError("this approval request is unknown; nothing to answer")
+    if not is_open_question(tx, given.request):
+        closed = why_closed(tx, given.request)
+        raise ApprovalError(nothing_to_answer(approval["state"], closed))
     if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
         raise ApprovalError(TOO_LATE)
     if tx.one("SELECT 1 FROM answers WHERE request = ? AND person = ?",
@@ -194,12 +298,79 @@ def lock_job_of(tx: Tx, request: str) -> None:
     tx.lock_job(row["job"] if row is not None else None)
 
 
-class Reads(Protocol):
-    """Rows to read: of a Ledger as it is now, of a snapshot of it, or inside a transition."""
+def withdraw(tx: Tx, requests: Sequence[str]) -> None:
+    """Close what waits of these Requests: questions, unused approvals, unclaimed Grants; recorded.
 
-    def one(self, sql: str, *parameters: Any) -> Row | None: ...
+    What was claimed meanwhile, answered with a no, or is over by now stays as it is.
+    """
+    jobs = {}
+    for request in requests:
+        row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
+        if row is not None:
+            jobs[request] = str(row["job"])
+    tx.lock_job(*sorted(set(jobs.values())))
+    for request, job in jobs.items():
+        # A Grant that its tool gave back, to ask a question of its own, was claimed before.
+        changed = tx.update("grants", "state = 'revoked', ended_at = ?",
+                            "request = ? AND state = 'issued'", tx.now, request)  # fmt: skip
+        changed += tx.update("approvals", "state = 'superseded', ended_at = ?",
+                             "request = ? AND state = 'pending'", tx.now, request)  # fmt: skip
+        changed += tx.update(
+            "approvals", "state = 'revoked', ended_at = ?",
+            "request = ? AND state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
+            " WHERE grants.request = approvals.request AND grants.state <> 'revoked')",
+            tx.now, request,
+        )  # fmt: skip
+        if changed:
+            tx.record("withdrawn", {"job": job, "request": request, "reason": WITHDRAWN})
 
-    def all(self, sql: str, *parameters: Any) -> list[Row]: ...
+
+def closed_because(state: str, *, job_state: str, replaced: bool, said_no: bool) -> str | None:
+    """Why an approval request takes no answer any more, and permits nothing; None if it may.
+
+    Args:
+        state: of the approval request.
+        job_state: of its job, whose end revokes what waits.
+        replaced: its call was asked about anew.
+        said_no: a no to the same media closed it, see `SAID_NO_WITH`.
+    """
+    if state not in ("superseded", "revoked"):
+        return {"denied": "a person said no", "expired": TOO_LATE}.get(state)
+    if replaced:
+        return ASKED_ANEW
+    if state == "revoked" and job_state == "ended":
+        return "its job ended"
+    return SAID_NO if state == "revoked" and said_no else WITHDRAWN
+
+
+def why_closed(reads: Reads, request: str) -> str | None:
+    """The same of the approval request of a Request; None without one."""
+    row = reads.one(
+        "SELECT approvals.state, jobs.state AS job_state, EXISTS (SELECT 1 FROM requests newer"
+        " WHERE newer.call_key = asked.call_key AND newer.revision > asked.revision) AS replaced,"
+        f" {SAID_NO_WITH} AS said_no"
+        " FROM approvals JOIN requests asked ON asked.digest = approvals.request"
+        " JOIN jobs ON jobs.id = approvals.job WHERE approvals.request = ?",
+        request,
+    )
+    if row is None:
+        return None
+    return closed_because(
+        row["state"],
+        job_state=row["job_state"],
+        replaced=bool(row["replaced"]),
+        said_no=bool(row["said_no"]),
+    )
+
+
+def nothing_to_answer(state: str, closed: str | None) -> str:
+    """What is said to a person who answers an approval request that is closed.
+
+    Args:
+        closed: see `closed_because`.
+    """
+    why = f" ({closed})" if closed else ""
+    return f"this approval request is {state}{why}; nothing to answer"
 
 
 def is_open_question(tx: Reads, request: str) -> bool:

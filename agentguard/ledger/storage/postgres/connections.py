@@ -19,10 +19,31 @@ import psycopg
 from psycopg.types.string import StrDumper
 
 from agentguard.config.ledger_url import LedgerUrl
-from agentguard.errors import IllegalTransition, LedgerError, LedgerUnavailable
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
 from agentguard.ledger.storage.base import Found
 from agentguard.ledger.storage.postgres.pipeline import PgRow, Sent, Wire, numbered, places_of
 from agentguard.ledger.storage.transaction import Row
+
+_SETTINGS = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "array_nulls": "on",
+    "row_security": "off",  # a policy that would hide a row is an error
+    "synchronous_commit": "on",  # what is signed is on the disk
+    "quote_all_identifiers": "off",
+}
+"""What the ledger's statements rely on, whatever a role, a database or the environment says."""
+
+_EXPECTED = {
+    "server_encoding": "UTF8",
+    "session_replication_role": "origin",  # else no trigger fires
+    "zero_damaged_pages": "off",  # else a damaged page is an empty one
+    "ignore_checksum_failure": "off",
+}
+"""What they rely on and only an administrator can change."""
 
 
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PgRow]:
@@ -57,19 +78,15 @@ class Link:
             connect_timeout=place.connect_timeout,
             **_patience(place),
         )
-        self.raw.adapters.register_dumper(str, StrDumper)  # text, not a guess
-        self.fd = self.raw.fileno()
-        self.wire = Wire(self.raw)
-        self.pid = os.getpid()
-        self.backend = self.raw.info.backend_pid
-        self.raw.execute(
-            f'SET search_path = "{place.schema}", pg_temp;'
-            f" SET statement_timeout = '{place.statement_timeout}s';"
-            f" SET lock_timeout = '{place.lock_timeout}s';"
-            # A process that stands still gives up what it holds.
-            f" SET idle_in_transaction_session_timeout = '{place.statement_timeout}s';"
-            f" SET default_transaction_read_only = {'off' if writes else 'on'}".encode()
-        )
+        try:
+            self.backend = _settle(self.raw, place, writes=writes)
+            self.raw.adapters.register_dumper(str, StrDumper)  # text, not a guess
+            self.fd = self.raw.fileno()
+            self.wire = Wire(self.raw)
+            self.pid = os.getpid()
+        except BaseException:
+            self.raw.close()
+            raise
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Found:
         """Run one statement, after all that was sent before it."""
@@ -131,6 +148,51 @@ class Link:
     def close(self) -> None:
         if self.pid == os.getpid():
             self.raw.close()
+
+
+def _settle(raw: psycopg.Connection[Any], place: LedgerUrl, *, writes: bool) -> int:
+    """Set what the ledger relies on in a session, and look at it; returns the server's process.
+
+    Raises:
+        LedgerUnavailable: a setting is not what it must be.
+    """
+    patience = {
+        "statement_timeout": place.statement_timeout,
+        "lock_timeout": place.lock_timeout,
+        # A process that stands still gives up what it holds.
+        "idle_in_transaction_session_timeout": place.statement_timeout,
+    }
+    ours = {
+        **_SETTINGS,
+        "search_path": f'"{place.schema}", pg_temp',
+        "default_transaction_read_only": "off" if writes else "on",
+        **{name: str(seconds * 1000) for name, seconds in patience.items()},
+    }
+    raw.execute(b"DISCARD ALL")  # of whoever had this session of a pooler before
+    raw.execute(
+        b"SELECT pg_catalog.set_config(name, value, false)"
+        b" FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]))"
+        b" AS ours (name, value)",
+        (list(ours), list(ours.values())),
+    )
+    expected = {**ours, **_EXPECTED}
+    rows = raw.execute(
+        b"SELECT name, setting, pg_catalog.pg_backend_pid() FROM pg_catalog.pg_settings"
+        b" WHERE name = ANY($1::text[])",
+        (list(expected),),
+    ).fetchall()
+    got = {name: value for name, value, _ in rows}
+    for name, value in expected.items():
+        if got.get(name) != value:
+            raise LedgerUnavailable(
+                f"{place.shown}: {name}: got {got.get(name)!r}, expected {value!r};"
+                f" {_REMEDIES.get(name, _RESET)}; nothing was done"
+            )
+    return int(rows[0][2])
+
+
+_RESET = "ALTER ROLE ... RESET and ALTER DATABASE ... RESET take a setting back"
+_REMEDIES = {"server_encoding": "the ledger needs a database made with ENCODING 'UTF8'"}
 
 
 def _patience(place: LedgerUrl) -> dict[str, Any]:
@@ -285,4 +347,6 @@ def as_ours(place: LedgerUrl, error: psycopg.Error) -> LedgerError:
     said = " ".join(said.split())
     if isinstance(error, psycopg.IntegrityError):
         return IllegalTransition(said)
+    if isinstance(error, (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted)):
+        return LedgerCorrupt(f"{place.shown}: {said}; it is damaged: restore a copy")
     return LedgerUnavailable(f"{place.shown}: {said}; nothing was done")

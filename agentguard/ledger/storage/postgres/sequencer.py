@@ -1,7 +1,8 @@
 """The one process that moves records from the outbox into the log, and those that follow it.
 
 Every process that has the ledger open runs this thread; who gets the advisory lock leads, and the
-lock ends with the connection that does the work, so any survivor takes over. The leader signs what
+lock ends with the connection that does the work, so any survivor takes over. A leader that can't
+write its file yields, and one that stands still loses its connection. The leader signs what
 is on the disk, and leaves the note in the database, where the others take it into their own files:
 a restored old copy is then noticed by every machine that saw more.
 """
@@ -33,6 +34,7 @@ _FOLLOW_S = 1.0
 _SIGN_S = 0.25
 _NOTES = 100
 _LEAVE_S = 2.0
+_STALLED_S = 5.0
 
 
 class Sequencer:
@@ -107,6 +109,7 @@ class Sequencer:
 
     def _serve(self, link: Link) -> None:
         seen, looked = -1, 0.0
+        oldest, since = None, 0.0
         while True:
             if not self.leads:
                 self.leads = bool(_one(
@@ -123,6 +126,12 @@ class Sequencer:
                     if newest != seen:
                         follow(link, self._checkpoints)
                     seen, looked = newest, time.monotonic()
+                    waiting = _one(link, "SELECT min(id) FROM outbox")
+                    if waiting is None or waiting != oldest:
+                        oldest, since = waiting, looked
+                    elif looked - since >= _STALLED_S:
+                        _depose(link, self._connections.place.key("log"))
+                        since = looked
                 pause = _IDLE_S
                 if self._stopping is not None:
                     waits = _one(link, "SELECT EXISTS (SELECT 1 FROM outbox)")
@@ -170,7 +179,7 @@ class _Leader:
             return 0
         bodies = [row["body"] for row in rows]
         try:
-            self._link.send("BEGIN")  # waited for at the COMMIT
+            self._link.send("BEGIN ISOLATION LEVEL READ COMMITTED")  # waited for at the COMMIT
             size = merkle.append(
                 self._nodes, self._size, [merkle.leaf_hash(body.encode("utf-8")) for body in bodies]
             )
@@ -195,9 +204,8 @@ class _Leader:
         # would look like a restored old copy.
         try:
             signed = keep(self._checkpoints, self._size, merkle.root(self._nodes, self._size))
-        except LedgerUnavailable as error:  # I10: later, and nobody proves anything until then
-            _log.error("a checkpoint could not be written: %s", error)
-            return
+        except LedgerUnavailable as error:  # I10: another process signs, whose disk has room
+            raise LedgerUnavailable(f"a checkpoint could not be written: {error}") from error
         publish(self._link, self._size, signed)
         self._signed = self._size
 
@@ -257,6 +265,22 @@ def follow(link: Link, checkpoints: Checkpoints) -> None:
             link.execute("ROLLBACK")
     if own is None or found.size > own.size:
         checkpoints.adopt(row["note"])
+
+
+def _depose(link: Link, lock: int) -> None:
+    """End the connection of a leader that stands still, and its lock with it.
+
+    Should it go on, it finds that out at its next statement. What it may sign until then is in the
+    log, which only grows.
+    """
+    _log.warning("the process that leads the log stands still; another one takes over")
+    link.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND classid::bigint = ? AND objid::bigint = ? AND objsubid = 1"
+        " AND pid <> pg_backend_pid()",
+        (lock >> 32 & 0xFFFFFFFF, lock & 0xFFFFFFFF),
+    )
 
 
 def publish(link: Link, size: int, signed: str) -> None:

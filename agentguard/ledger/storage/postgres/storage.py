@@ -19,6 +19,7 @@ from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailable
 from agentguard.ledger.storage.base import Plan, Queued, Reader, Storage, Transition, tree_size
 from agentguard.ledger.storage.postgres.connections import Connections, Link, as_ours, unavailable
+from agentguard.ledger.storage.postgres.indexes import verify_indexes
 from agentguard.ledger.storage.postgres.schema import prepare, verify_schema
 from agentguard.ledger.storage.postgres.sequencer import Sequencer, follow, publish
 from agentguard.ledger.storage.postgres.transaction import NOW, Busy, Flight, PostgresTx
@@ -32,8 +33,12 @@ _NOTHING = "nothing was done"
 _IN_LOG_S = 10.0
 
 
-_BEGAN = f"SELECT {NOW}, pg_current_xact_id()::text, set_config('synchronous_commit', ?, true)"
-"""The time, and the transaction's name, to ask later what it came to."""
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_BEGAN = (
+    f"SELECT {NOW}, pg_current_xact_id()::text, pg_backend_pid(),"
+    " set_config('synchronous_commit', ?, true)"
+)
+"""The time, the transaction's name, to ask later what it came to, and the session that runs it."""
 
 _LEAVE = (
     "INSERT INTO outbox (body) SELECT body FROM unnest(?::text[])"
@@ -111,8 +116,18 @@ class PostgresStorage(Storage):
         with self._connections.snapshot() as link:
             yield link
 
+    def long_read(self) -> contextlib.AbstractContextManager[Reader]:
+        return self.snapshot()
+
+    def latest(self, reader: Reader) -> contextlib.AbstractContextManager[Reader]:
+        return contextlib.nullcontext(reader)
+
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader, self._place, self._expected)
+
+    def verify_indexes(self) -> None:
+        with self.snapshot() as link:
+            verify_indexes(link, self._place.schema)
 
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
         sql = "SELECT idx, body FROM records WHERE idx >= ? ORDER BY idx"
@@ -272,13 +287,18 @@ class PostgresStorage(Storage):
         held: dict[int, bool] = {}
         clock = self._given_clock
         with unavailable(self._place):
-            link.send("BEGIN")
+            link.send(_BEGIN)
             began = link.send(_BEGAN, ("on" if durable else "off",))
         flight = None
         if group[0].plan is not None:
             flight = self._fly(link, group, 0, held)
         with unavailable(self._place):
-            xid = str(began.rows()[0][1])
+            _, xid, backend, _ = began.rows()[0]
+        if backend != link.backend:
+            raise LedgerUnavailable(
+                f"{self.name}: got a session of another connection, expected its own: connect to"
+                f" the server itself, not through a pooler in transaction mode; {_NOTHING}"
+            )
         now = flight.now if flight is not None else int(began.rows()[0][0])
         self._server_time = (now, time.monotonic())
         for number, one in enumerate(group):

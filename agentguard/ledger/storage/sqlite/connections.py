@@ -17,14 +17,33 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agentguard.errors import IllegalTransition, LedgerUnavailable
+from agentguard.durable_files import flush_file
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
 
 _log = logging.getLogger(__name__)
 
 _CACHE_KIB = 16_384
+_WAL_BYTES = 16 << 20
 _BUSY_TIMEOUT_S = 10.0
 _FORK_WAIT_S = 5.0
 _POOLED = 16
+
+
+_SETTINGS = {
+    "foreign_keys": 1,
+    "recursive_triggers": 1,  # a row that is replaced is deleted, and that fires
+    "ignore_check_constraints": 0,
+    "writable_schema": 0,
+    "defer_foreign_keys": 0,
+    "trusted_schema": 0,
+    "cell_size_check": 1,
+    "read_uncommitted": 0,
+    "reverse_unordered_selects": 0,
+    "synchronous": 2,  # FULL: some builds flush less in WAL mode
+    "fullfsync": 1,
+    "checkpoint_fullfsync": 1,
+}
+"""What the ledger's statements rely on, whatever this SQLite was built with."""
 
 
 class Connections:
@@ -58,6 +77,7 @@ class Connections:
 
         Raises:
             LedgerUnavailable: it can't be opened or written, or is no database.
+            LedgerCorrupt: it is damaged.
         """
         with unavailable(self.path), contextlib.closing(self._open("rwc")) as connection:
             prepare(connection)
@@ -77,7 +97,23 @@ class Connections:
                 self._writer = self._open("rw")
                 # Digests are scattered over their indexes: most of those pages come again.
                 self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                # A WAL that grew while somebody read for long shrinks when it begins anew.
+                self._writer.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             yield self._writer
+
+    def flush_wal(self) -> None:
+        """Have on the disk what was committed before, whoever did and however.
+
+        Only in a transaction of the writer: meanwhile nobody begins the WAL anew.
+
+        Raises:
+            LedgerUnavailable: it may be lost.
+        """
+        wal = self.path.with_name(self.path.name + "-wal")
+        try:
+            flush_file(wal)
+        except OSError as error:
+            raise LedgerUnavailable(f"{wal.name}: {error.strerror}; nothing was done") from error
 
     def forget_writer(self) -> None:
         """Close the write connection after an error that may have left it unusable."""
@@ -119,14 +155,38 @@ class Connections:
 
     def _open(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}",
+            f"{self.path.absolute().as_uri()}?mode={mode}&cache=private",
             uri=True,
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
         )
         connection.row_factory = sqlite3.Row
+        try:
+            self._settle(connection, new=mode == "rwc")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _settle(self, connection: sqlite3.Connection, *, new: bool) -> None:
+        """Set what the ledger relies on, and look at it.
+
+        Args:
+            new: the file need not be in WAL mode yet.
+        """
+        expected: dict[str, int | str] = {**_SETTINGS, "encoding": "UTF-8"}
+        for name, value in _SETTINGS.items():
+            connection.execute(f"PRAGMA {name} = {value}")
+        if not new:
+            expected["journal_mode"] = "wal"
+        for name, wanted in expected.items():
+            row = connection.execute(f"PRAGMA {name}").fetchone()
+            got = None if row is None else row[0]
+            if got != wanted:
+                raise LedgerUnavailable(
+                    f"{self.path}: {name}: got {got!r}, expected {wanted!r}; nothing was done"
+                )
 
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[None]:
@@ -187,10 +247,66 @@ def unavailable(path: Path) -> Iterator[None]:
         raise as_unavailable(path, error) from error
 
 
-def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerUnavailable | IllegalTransition:
-    """The ledger's error for one of SQLite's: a constraint or trigger, or something outside."""
+def find_damage(connection: sqlite3.Connection) -> str | None:
+    """The first thing that is wrong with the file: a page, a table, or an index that lacks a row.
+
+    Reads every table and compares every index with it, in one step for each, so that the WAL can be
+    taken over in between.
+    """
+    try:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = connection.execute(query).fetchall()
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        return f"the file is damaged: {error}"
+    for (name,) in tables:
+        found = _integrity(connection, name)
+        if "malformed" in found:  # a look at the whole file names the page
+            whole = _integrity(connection, "1")
+            found = whole if whole != "ok" else found
+        if found != "ok":
+            return f"table {name} is damaged or was edited: {found}"
+    return None
+
+
+def _integrity(connection: sqlite3.Connection, what: str) -> str:
+    """What SQLite finds first in a table with its indexes, or with `1` in the whole file."""
+    try:
+        found = str(connection.execute(f"PRAGMA integrity_check({what})").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        found = str(error)
+    return " ".join(found.replace("*** in database main ***", "").split())
+
+
+def locate(path: Path, error: LedgerError) -> LedgerError:
+    """The same error, saying where the file is damaged if that is what it says."""
+    cause = error.__cause__
+    if not (isinstance(cause, sqlite3.DatabaseError) and _is_damage(cause)):
+        return error
+    with contextlib.suppress(sqlite3.Error):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(connection):
+            connection.row_factory = sqlite3.Row
+            damage = find_damage(connection)
+        if damage is not None:
+            return LedgerCorrupt(f"{path}: {damage}; restore a copy")
+    return error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def as_unavailable(path: Path, error: sqlite3.Error) -> LedgerError:
+    """The ledger's error for one of SQLite's: a constraint or trigger, damage, or the outside."""
     if isinstance(error, sqlite3.IntegrityError):
         return IllegalTransition(str(error))
+    if _is_damage(error):
+        return LedgerCorrupt(f"{path}: the file is damaged ({error}); restore a copy")
     return LedgerUnavailable(f"{path}: {error}; nothing was done")
 
 

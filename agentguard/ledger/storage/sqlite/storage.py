@@ -2,7 +2,8 @@
 
 DESIGN section 10. The writer owns the only write connection of its process and commits once for
 what is queued; on an error it rolls back and runs them one by one. Nobody else writes meanwhile,
-so a transition needs no locks of its own.
+so a transition needs no locks of its own. At no time do more than 64 records wait for a signed
+checkpoint, however many processes write.
 """
 
 from __future__ import annotations
@@ -14,18 +15,29 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentguard.errors import IllegalTransition, LedgerCorrupt
-from agentguard.ledger.storage.base import UNPLANNED, Plan, Queued, Reader, Storage, tree_size
-from agentguard.ledger.storage.sqlite.connections import Connections
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError
+from agentguard.ledger.storage.base import (
+    UNPLANNED,
+    Found,
+    Plan,
+    Queued,
+    Reader,
+    Storage,
+    tree_size,
+)
+from agentguard.ledger.storage.rollback_detection import keep, newest_of
+from agentguard.ledger.storage.sqlite.connections import Connections, find_damage
 from agentguard.ledger.storage.sqlite.schema import migrate, verify_schema
-from agentguard.ledger.storage.transaction import Row, Tx, Written
+from agentguard.ledger.storage.transaction import KEYS, Row, Tx, Written
 from agentguard.ledger.storage.tree_nodes import Nodes
 from agentguard.transparency import merkle
+from agentguard.transparency.checkpoints import Checkpoints
 
 _log = logging.getLogger(__name__)
 
 _UNSIGNED = 64
-_SOUGHT = ("grants", "approvals", "answers", "jobs", "credentials")  # found by index at each claim
+_PAGE = 1000  # rows, records
+_BROKEN_TEXT = "Could not decode to UTF-8"
 
 
 class SqliteTx(Tx):
@@ -78,8 +90,8 @@ class SqliteStorage(Storage):
     Args:
         path: the database file; its folder must exist.
         clock: the ledger's time in ms.
-        committed: called by the writer after a durable commit that appended records, with (size,
-            root), to sign and keep a checkpoint outside the database.
+        checkpoints: the log key, and the file outside the database. A durable commit that appended
+            records signs a checkpoint; so does one that would leave too many without.
 
     Raises:
         LedgerUnavailable: the file can't be opened or written.
@@ -91,14 +103,15 @@ class SqliteStorage(Storage):
         path: Path,
         *,
         clock: Callable[[], int],
-        committed: Callable[[int, bytes], None],
+        checkpoints: Checkpoints,
     ) -> None:
         super().__init__()
         self.path = path
         self.name = str(path)
         self._clock = clock
-        self._committed = committed
-        self._unsigned = 0
+        self._checkpoints = checkpoints
+        self._signed = 0
+        self._signed_in: tuple[int, ...] | None = None  # the file as it was when that was so
         self._connections = Connections(path, forked=self._reset)
         self._connections.create(migrate)
 
@@ -114,38 +127,66 @@ class SqliteStorage(Storage):
             connection.execute("BEGIN")
             yield connection
 
+    @contextlib.contextmanager
+    def long_read(self) -> Iterator[Reader]:
+        yield _ShortReads(self._connections)
+
+    def latest(self, reader: Reader) -> contextlib.AbstractContextManager[Reader]:
+        return self.snapshot()
+
     def verify_schema(self, reader: Reader) -> None:
         verify_schema(reader)
 
-    def verify_indexes(self, reader: Reader) -> None:
-        for table in _SOUGHT:
-            said = reader.execute(f"PRAGMA integrity_check({table})").fetchone()[0]
-            if said != "ok":
-                raise LedgerCorrupt(f"an index of {table} was edited: {said}")
+    def verify_indexes(self) -> None:
+        with self.read() as reader:
+            damage = find_damage(reader)
+        if damage is not None:
+            raise LedgerCorrupt(f"{self.path.name}: {damage}; restore a copy")
 
     def records(self, reader: Reader, first: int = 0) -> Generator[tuple[int, bytes], None, None]:
-        yield from reader.execute(  # as bytes: what somebody put there need not be text
-            "SELECT idx, CAST(body AS BLOB) FROM records WHERE idx >= ? ORDER BY idx", (first,)
-        )
+        while True:
+            page = reader.execute(  # as bytes: what somebody put there need not be text
+                "SELECT idx, CAST(body AS BLOB) FROM records WHERE idx >= ? ORDER BY idx LIMIT ?",
+                (first, _PAGE),
+            ).fetchall()
+            yield from page
+            if len(page) < _PAGE:
+                return
+            first = page[-1][0] + 1
 
     def rows(self, reader: Reader, table: str) -> Generator[Row, None, None]:
-        try:
-            yield from super().rows(reader, table)
-        except sqlite3.OperationalError as error:  # broken text
-            raise TypeError(str(error)) from error
+        keys = ", ".join(KEYS[table])
+        sql = f"SELECT * FROM {table} {{}} ORDER BY {keys} LIMIT {_PAGE}"
+        page = _page(reader, sql.format(""), ())
+        while page:
+            yield from page
+            last = tuple(page[-1][key] for key in KEYS[table])
+            where = f"WHERE ({keys}) > ({', '.join('?' * len(last))})"
+            page = _page(reader, sql.format(where), last)
+
+    def row(self, reader: Reader, table: str, key: Sequence[str]) -> Row | None:
+        with _written_text():
+            return super().row(reader, table, key)
 
     def close(self) -> None:
         super().close()
         self._connections.close()
 
     def _commit(self, group: list[Queued]) -> None:
-        if not self._transact(group):
-            for one in group:
-                self._transact([one])
+        while group:
+            told = self._transact(group)
+            if told is None:
+                for one in group:
+                    self._transact([one])
+                return
+            group = group[told:]
 
-    def _transact(self, group: list[Queued]) -> bool:
-        """Run a group in one transaction; False if it was rolled back and nobody was told yet."""
-        durable = self._unsigned >= _UNSIGNED or any(one.durable for one in group)
+    def _transact(self, group: list[Queued]) -> int | None:
+        """Run a group, as many as fit, in one transaction.
+
+        Returns how many were told; None if it was rolled back and nobody was told yet.
+        """
+        durable = any(one.durable for one in group)
         begun = False
         try:
             with self._connections.writing() as connection:
@@ -162,45 +203,129 @@ class SqliteStorage(Storage):
             if isinstance(error.__cause__, sqlite3.OperationalError):
                 self._connections.forget_writer()
             if begun and len(group) > 1:
-                return False
+                return None
             for one in group:
                 one.future.set_exception(error)
-            return True
-        if appended is not None:
-            self._sign(*appended, durable=durable)
-        for one, result in zip(group, results, strict=True):
+            return len(group)
+        if appended is not None and (durable or appended[2] > _UNSIGNED):
+            size, root, _ = appended
+            try:
+                if not durable:
+                    self._connections.flush_wal()
+                self._sign(size, root)
+            except LedgerError:  # the writer lives on, and refuses before too many are unsigned
+                _log.exception("a checkpoint could not be written beside the ledger")
+        for one, result in zip(group, results, strict=False):
             one.future.set_result(result)
-        return True
+        return len(results)
 
     def _run(
         self, connection: sqlite3.Connection, group: Sequence[Queued]
     ) -> tuple[list[Any], tuple[int, bytes, int] | None]:
+        """Results of those that ran, and size and root of the log with how many records they added.
+
+        Nobody joins a commit that then had more records than may be unsigned.
+        """
         results: list[Any] = []
         records: list[bytes] = []
         for one in group:
+            if results:
+                connection.execute("SAVEPOINT joining")
             tx = SqliteTx(now=self._clock(), connection=connection, plan=one.plan)
-            results.append(one.transition(tx))
-            records.extend(tx.finish())
+            result, added = one.transition(tx), tx.finish()
+            if results and len(records) + len(added) > _UNSIGNED:
+                connection.execute("ROLLBACK TO joining")
+                break
+            if results:
+                connection.execute("RELEASE joining")
+            results.append(result)
+            records.extend(added)
         if not records:
             return results, None
-        size, root = _append(connection, records)
-        return results, (size, root, len(records))
+        size = tree_size(connection)
+        if size + len(records) - self._newest() > _UNSIGNED:
+            self._sign_before(connection, size)
+        return results, (*_append(connection, size, records), len(records))
 
-    def _sign(self, size: int, root: bytes, added: int, *, durable: bool) -> None:
+    def _newest(self) -> int:
+        """How many records the newest checkpoint covers, whichever process signed it."""
+        now = self._file()
+        if now is None or now != self._signed_in:
+            newest = newest_of(self._checkpoints)
+            self._signed = 0 if newest is None else newest.size
+            self._signed_in = now
+        return self._signed
+
+    def _sign_before(self, connection: sqlite3.Connection, size: int) -> None:
+        """Sign what others and this process committed before, inside a transaction.
+
+        Raises:
+            LedgerUnavailable: the file can't be written, so nothing may be added.
+        """
+        if size > self._newest():
+            self._connections.flush_wal()
+            self._sign(size, merkle.root(Nodes(connection), size))
+
+    def _sign(self, size: int, root: bytes) -> None:
         # Only what is on the disk is signed: a power cut must not leave a checkpoint that is
         # ahead of the ledger, which would look like a restored old copy.
-        self._unsigned += added
-        if not durable:
-            return
+        keep(self._checkpoints, size, root)
+        self._signed, self._signed_in = max(size, self._signed), self._file()
+
+    def _file(self) -> tuple[int, ...] | None:
         try:
-            self._committed(size, root)
-            self._unsigned = 0
-        except Exception:  # the writer lives on
-            _log.exception("a checkpoint could not be written beside the ledger")
+            found = self._checkpoints.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _append(connection: sqlite3.Connection, records: Sequence[bytes]) -> tuple[int, bytes]:
-    size = tree_size(connection)
+class _ShortReads:
+    """A reader of which every statement is a read of its own, over before the next begins."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Found:
+        with self._connections.reading() as connection, _written_text():
+            return _Rows(connection.execute(sql, parameters).fetchall())
+
+
+class _Rows:
+    """The rows of a query that is over."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+
+def _page(reader: Reader, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+    with _written_text():
+        return reader.execute(sql, parameters).fetchall()
+
+
+@contextlib.contextmanager
+def _written_text() -> Iterator[None]:
+    """Says broken text as what was never written."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if _BROKEN_TEXT in str(error):
+            raise TypeError(str(error)) from error
+        raise
+
+
+def _append(
+    connection: sqlite3.Connection, size: int, records: Sequence[bytes]
+) -> tuple[int, bytes]:
     nodes = _Buffer(Nodes(connection))
     try:
         connection.executemany(

@@ -1,0 +1,80 @@
+"""What a person's no closes besides the call that it answers, and how often people are asked.
+
+A no is about media and a place, not about a caption: whoever changes a blank does not get to ask
+again. It holds for the job; a new job may ask again (DESIGN section 5).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentguard.bindings.argument_paths import values_at
+from agentguard.bindings.binding import Binding
+from agentguard.content.text.normalize import Reading
+from agentguard.ledger.ledger import Reads
+from agentguard.ledger.queries.call_history import denied_calls, line_of, media_of
+from agentguard.model import Request
+
+MOST_QUESTIONS = 50
+"""How often people are asked about calls of one job; then calls that need them are refused."""
+
+_ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
+
+
+def is_denied(request: Request, binding: Binding, reads: Reads) -> bool:
+    """Whether a person said no to this in the same job, in whatever words it was asked.
+
+    A no closes each asset of the denied Request and what is made from it, for its destination,
+    whichever tool sends it there. A denied call without media is known by its words. Where a call
+    names no destination, a no counts for its tool.
+    """
+    denied = [
+        row
+        for row in denied_calls(reads, request)
+        if request.destination is not None or row["tool"] == request.tool
+    ]
+    if not denied:
+        return False
+    line = line_of(reads, {use.sha256 for use in request.assets})
+    words = _words_of(request, binding)
+    for row in denied:
+        media = media_of(row["question"])
+        if row["content_digest"] == request.content_digest or media & line:
+            return True
+        if not media and _is_like(words, set(_words(json.loads(row["question"])["args"]))):
+            return True
+    return False
+
+
+def _words_of(request: Request, binding: Binding) -> set[str]:
+    paths = (*binding.texts, *binding.plain)
+    return set(_words([value for path in paths for value in values_at(request.args, path)]))
+
+
+def _is_like(words: set[str], denied: set[str]) -> bool:
+    """Whether one call's longest text stands in the other, whatever stands beside it."""
+    if not (words and denied):
+        return False
+    return max(words, key=len) in denied or max(denied, key=len) in words
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if _ASSET_ID.fullmatch(value) is None:
+            yield _folded(value)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _words(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _words(item)
+
+
+def _folded(text: str) -> str:
+    """A text without what changes nothing: case, blanks, punctuation, accents, look-alikes."""
+    seen = unicodedata.normalize("NFKD", Reading.of(text).folded().text).casefold()
+    return "".join(character for character in seen if character.isalnum()) or seen.strip()

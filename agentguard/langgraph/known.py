@@ -1,0 +1,168 @@
+"""Ready-made Bindings for tools that touch no media, so that nobody is locked out of them.
+
+    from agentguard.langgraph import known
+
+    guard = Guard.from_config("agentguard.toml", bindings=[*known.deep_agent(), *mine])
+
+Todo lists, sub-agents, retrievers, and file tools over the graph's own state or store. File tools
+over a disk or a sandbox, and `execute`, reach this machine or another: they have no Binding here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from langchain_core.tools import BaseTool, StructuredTool
+
+from agentguard.bindings.binding import Binding
+from agentguard.bindings.known_tool import KnownTool
+from agentguard.bindings.reach import reach_of
+from agentguard.errors import BindingError
+
+_FILES: dict[str, dict[str, Any]] = {
+    "ls": {"texts": ["path"]},
+    "read_file": {"texts": ["file_path"], "plain": ["offset", "limit"]},
+    "write_file": {"texts": ["file_path", "content"], "state": ["files"]},
+    "edit_file": {
+        "texts": ["file_path", "old_string", "new_string"],
+        "plain": ["replace_all"],
+        "state": ["files"],
+    },
+    "delete": {"texts": ["file_path"], "state": ["files"]},
+    "glob": {"texts": ["pattern", "path"]},
+    "grep": {"texts": ["pattern", "path", "glob"], "plain": ["output_mode", "max_count"]},
+}
+
+
+def deep_agent() -> list[Binding]:
+    """Bindings for what `create_deep_agent` adds: todo list, files in state or store, sub-agents.
+
+    Each agent's own tool objects are taken, as long as they run the library's code. Sub-agents need
+    GuardMiddleware of their own, since what `task` runs is searched: also `general-purpose`, which
+    `create_deep_agent` adds without one unless you name a sub-agent so yourself.
+
+    Raises:
+        BindingError: deepagents is not installed.
+    """
+    return [todos(), *files(), task()]
+
+
+def todos() -> Binding:
+    """The Binding of `write_todos`, of LangChain's TodoListMiddleware.
+
+    Raises:
+        BindingError: langchain is not installed.
+    """
+    try:
+        from langchain.agents.middleware import TodoListMiddleware
+    except ImportError as error:
+        raise BindingError(
+            f'known.todos() needs langchain ({error}): pip install "agentguard[langchain]"'
+        ) from error
+    (sample,) = TodoListMiddleware().tools
+    return _bind(sample, texts=["todos[].content"], plain=["todos[].status"], state=["todos"])
+
+
+def files() -> list[Binding]:
+    """The Bindings of a deep agent's file tools over a StateBackend or a StoreBackend.
+
+    A tool over any other backend is refused when the agent is built or first called: its files lie
+    on a disk, in a sandbox or on a server.
+
+    Raises:
+        BindingError: deepagents is not installed.
+    """
+    try:
+        from deepagents import FilesystemMiddleware
+        from deepagents.backends import StateBackend
+    except ImportError as error:
+        raise BindingError("known.files() needs deepagents: pip install deepagents") from error
+    samples = {tool.name: tool for tool in FilesystemMiddleware(backend=StateBackend()).tools}
+    return [
+        _bind(samples[name], require=_require_state, **meaning)
+        for name, meaning in _FILES.items()
+        if name in samples
+    ]
+
+
+def task() -> Binding:
+    """The Binding of `task`, with which a deep agent runs its sub-agents.
+
+    Raises:
+        BindingError: deepagents is not installed.
+    """
+    try:
+        from deepagents import SubAgentMiddleware
+        from deepagents.backends import StateBackend
+    except ImportError as error:
+        raise BindingError("known.task() needs deepagents: pip install deepagents") from error
+    from langchain_core.runnables import RunnableLambda
+
+    nobody: Any = {"name": "x", "description": "x", "runnable": RunnableLambda(lambda state: state)}
+    (sample,) = SubAgentMiddleware(backend=StateBackend(), subagents=[nobody]).tools
+    return _bind(
+        sample,
+        require=_require_here,
+        texts=["description"],
+        plain=["subagent_type"],
+        state=["files"],
+        interrupts=True,
+    )
+
+
+def retriever(tool: BaseTool) -> Binding:
+    """The Binding of a tool that `create_retriever_tool` made: it searches, and returns words.
+
+    Args:
+        tool: the tool; only this object, or a copy of it, is taken.
+
+    Raises:
+        BindingError: its retriever holds a client of a server, so that the query leaves this
+            machine: bind it yourself, and say where to.
+    """
+    return Binding(tool, stage=None, texts=["query"])
+
+
+def _bind(sample: Any, require: Any = None, **meaning: Any) -> Binding:
+    if not isinstance(sample, StructuredTool):
+        raise BindingError(f"{sample.name}: got {type(sample).__name__}, expected StructuredTool")
+    known = KnownTool(sample=sample, require=require)
+    return Binding(sample, stage=None, known=known, **meaning)
+
+
+def _require_here(tool: BaseTool) -> None:
+    """`task` hands its words to agents in this process, not to a graph on a server."""
+    reached = reach_of(tool)
+    if reached is not None:
+        raise BindingError(
+            f"{tool.name} has {reached}, so what a sub-agent is told may leave this machine; bind"
+            " it yourself, with local=True if nothing leaves"
+        )
+
+
+def _require_state(tool: BaseTool) -> None:
+    """A file tool works on the graph's state or store, and on nothing else."""
+    from deepagents import FilesystemMiddleware
+
+    for function in (getattr(tool, "func", None), getattr(tool, "coroutine", None)):
+        held = inspect.getclosurevars(function).nonlocals.get("self") if function else None
+        if type(held) is not FilesystemMiddleware:
+            raise BindingError(
+                f"{tool.name} is not a file tool of deepagents' own FilesystemMiddleware; bind it"
+                " yourself"
+            )
+        _require_harmless(tool.name, held.backend)
+
+
+def _require_harmless(name: str, backend: object) -> None:
+    from deepagents.backends import CompositeBackend, StateBackend, StoreBackend
+
+    if type(backend) is CompositeBackend:
+        for each in (backend.default, *backend.routes.values()):
+            _require_harmless(name, each)
+    elif type(backend) not in (StateBackend, StoreBackend):
+        raise BindingError(
+            f"{name} works on a {type(backend).__name__}, whose files are not the graph's own;"
+            " known.files() takes StateBackend and StoreBackend only"
+        )

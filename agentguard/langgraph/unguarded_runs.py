@@ -1,0 +1,180 @@
+"""The belt: a tool that starts unguarded inside a job is stopped, recorded and logged (I5).
+
+One callback handler for the whole process, put in by LangChain's configure hook: a handler in
+`config["callbacks"]` would miss threads, executors, `tool.run` and bodies whose callbacks are
+detached. It sees what starts through `invoke`, `run`, `arun` and their like. A direct call of a
+tool's `func` or `_run` tells nobody, so the belt can't see it, and a program that wants to get
+round it can: it is a belt, the guarded tool is the wall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import weakref
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+
+from agentguard.calls.request import sayable
+from agentguard.errors import JobError, LedgerError, UnguardedTool
+from agentguard.jobs.entry import ENTRY_KEY
+from agentguard.jobs.job import Job, current_job
+
+if TYPE_CHECKING:
+    from agentguard.guard import Guard
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Expected:
+    """A guarded run that is about to start. One run uses it up: what its body starts does not.
+
+    Args:
+        name: the tool's name.
+        run: the run that used it, None until then.
+    """
+
+    name: str
+    run: UUID | None = None
+
+
+_expected: ContextVar[_Expected | None] = ContextVar("agentguard_expected", default=None)
+_allowed: ContextVar[tuple[Guard, str] | None] = ContextVar("agentguard_allowed", default=None)
+
+
+@contextlib.contextmanager
+def announced(name: str) -> Iterator[None]:
+    """Announce that a guarded copy starts a run of this name."""
+    token = _expected.set(_Expected(name))
+    try:
+        yield
+    finally:
+        _expected.reset(token)
+
+
+@contextlib.contextmanager
+def allowed(guard: Guard, why: str) -> Iterator[None]:
+    """Let tools run unguarded in this context; each run is recorded with the reason."""
+    token = _allowed.set((guard, why))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+class UnguardedRuns(BaseCallbackHandler):
+    """Stops tools that start past the guard. There is one, which knows every open Guard."""
+
+    raise_error = True  # else LangChain logs what is raised here, and runs the tool
+    run_inline = True
+    ignore_llm = True
+    ignore_retry = True
+    ignore_chain = True
+    ignore_retriever = True
+    ignore_chat_model = True
+    ignore_custom_event = True
+
+    def __init__(self) -> None:
+        self._guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> UnguardedRuns:
+        return self  # a copy of a config keeps the handler
+
+    def watch(self, guard: Guard) -> None:
+        """Look after the jobs of a Guard, until it is closed."""
+        self._guards.add(guard)
+
+    def forget(self, guard: Guard) -> None:
+        """The Guard is closed."""
+        self._guards.discard(guard)
+
+    def forget_all(self) -> None:
+        """Look after no Guard any more, until one is opened; for tests that leave some open."""
+        self._guards.clear()
+
+    def on_tool_start(
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Pass a guarded run, a tool without stage, and whatever runs outside of every job.
+
+        Raises:
+            UnguardedTool: the tool is stopped before its body.
+        """
+        name = str((serialized or {}).get("name") or kwargs.get("name") or "")
+        expected = _expected.get()
+        if expected is not None and expected.name == name and expected.run in (None, run_id):
+            expected.run = run_id
+            return
+        guard, job = self._job_of_run()
+        if guard is None:
+            guard = self._guard_of_thread(name)
+        if guard is None or _is_harmless(guard, name, (serialized or {}).get("description")):
+            return
+        exemption = _allowed.get()
+        if exemption is not None and exemption[0] is guard:
+            guard.ledger.allow_unguarded(
+                job.id if job is not None else None, tool=sayable(name), why=exemption[1]
+            )
+            return
+        _stop(guard, job, sayable(name))
+
+    def _job_of_run(self) -> tuple[Guard, Job] | tuple[None, None]:
+        """The job that the running code is inside of: by its `with`, or by the run's entry."""
+        job = current_job()
+        guards = list(self._guards)
+        if job is not None:
+            for guard in guards:
+                if guard.jobs.holds(job.id):
+                    return guard, job
+        configurable = (var_child_runnable_config.get() or {}).get("configurable") or {}
+        if ENTRY_KEY in configurable:
+            for guard in guards:
+                with contextlib.suppress(JobError):
+                    return guard, guard.jobs.find({ENTRY_KEY: configurable[ENTRY_KEY]})
+        return None, None
+
+    def _guard_of_thread(self, name: str) -> Guard | None:
+        """Where nothing says which job it is: a Guard with an open job that has bound the name."""
+        for guard in list(self._guards):
+            if guard.jobs.any_held and name in guard.bound:
+                return guard
+        return None
+
+
+def _is_harmless(guard: Guard, name: str, description: object) -> bool:
+    """Whether it looks like a bound tool without stage; the object itself is not to be seen."""
+    bound = guard.bound.get(name)
+    if bound is None or bound.binding.stage is not None or bound.binding.destination is not None:
+        return False
+    return bool(description == bound.binding.tool.description)
+
+
+def _stop(guard: Guard, job: Job | None, name: str) -> None:
+    where = "inside a job" if job is None else f"inside {job.id}"
+    with_it = "bound" if name in guard.bound else "not bound"
+    sentence = (
+        f"the tool {name} ({with_it}) was started unguarded {where}, and stopped; run it through"
+        " protect(...) or GuardMiddleware, give its node guard.tools([...]), bind it with"
+        ' stage=None if it touches no media, or say `with guard.unguarded("why"):`'
+    )
+    _log.error("%s", sentence)
+    try:
+        guard.ledger.stop_unguarded(job.id if job is not None else None, tool=name)
+    except LedgerError as error:
+        _log.error("that %s was stopped could not be recorded: %s", name, error)
+    raise UnguardedTool(sentence)
+
+
+BELT = UnguardedRuns()
+"""The one handler of this process."""
+
+_belt: ContextVar[UnguardedRuns | None] = ContextVar("agentguard_belt", default=BELT)
+register_configure_hook(_belt, inheritable=True)

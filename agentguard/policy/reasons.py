@@ -1,0 +1,82 @@
+"""The reasons that stand against a Request while nobody approves it: what an Approval covers (I7).
+
+A person says yes to the reasons that they were shown. What forbids the call later, on other
+grounds, is not what they said yes to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentguard.canonical import digest
+from agentguard.model import Facts, Reason, Request
+from agentguard.policy.analysis import Rule
+from agentguard.policy.cedar_input import call_of, configured, media_of
+from agentguard.policy.evaluate import Ruling
+from agentguard.policy.policy_set import Policy
+
+NO_PERMIT = "agentguard.no-permit"
+"""Stands for a policy where none forbids an asset and none permits it."""
+
+_APPROVALS = {"approvals", "approverGroups", "now"}
+"""What of a call is no ground: who approved, and the time."""
+
+
+def reasons_of(
+    policy: Policy, request: Request, facts: Facts, unapproved: Ruling
+) -> frozenset[Reason]:
+    """Everything that forbids a Request on these facts.
+
+    Args:
+        unapproved: what Cedar says if nobody approved.
+
+    Raises:
+        CanonicalError: the facts hold what has no canonical form.
+    """
+    if unapproved.allowed:
+        return frozenset()
+    action = request.stage or "use"
+    permits = [rule for rule in policy.rules.values()
+               if rule.effect == "permit" and action in rule.actions]  # fmt: skip
+    named = [(policy_id, asset, [policy.rules[policy_id]]) for policy_id, asset in unapproved.where]
+    named += [(NO_PERMIT, asset, permits) for asset in unapproved.without_permit]
+    return frozenset(
+        Reason(policy_id, asset, _grounds(rules, asset, request, facts))
+        for policy_id, asset, rules in named
+    )
+
+
+def _grounds(rules: list[Rule], asset: str, request: Request, facts: Facts) -> str:
+    """Names what policies say, and what they read of the call and of one of its assets."""
+    reads: set[str] | None = set()
+    for rule in rules:
+        reads = None if reads is None or rule.reads is None else reads | rule.reads
+    media = [one for one in media_of(request, facts) if one["id"] == asset]
+    # A review that finds something changes no attribute of an asset that had none before.
+    findings = sorted(
+        grant for one in facts.assets if one.use.asset == asset for grant in one.findings
+    )
+    return digest(
+        "agentguard/grounds/v1",
+        {
+            "policies": [rule.body for rule in rules],
+            "call": _read(call_of(request, facts, None), reads),
+            "media": [_read({**one, "argument": "", "id": ""}, reads) for one in media],
+            "findings": findings if reads is None or "reviewed" in reads else [],
+            "configured": [
+                _read(entity["attrs"], reads)
+                for entity in (
+                    configured(facts.agent, facts.destination, facts.open_labels)
+                    if facts.agent is not None
+                    else ()
+                )
+            ],
+        },
+    )
+
+
+def _read(attributes: Mapping[str, Any], reads: set[str] | None) -> dict[str, Any]:
+    """The attributes that are read, but for those that are no ground."""
+    names = attributes.keys() - _APPROVALS
+    return {name: attributes[name] for name in names if reads is None or name in reads}
