@@ -120,7 +120,7 @@ class Guarded(Session):
 
     def make_loop(self, agent: str, thread: str) -> Loop:
         if self.shape == "agent":
-            middleware = [GuardMiddleware(self.guard, agent=agent), *self._meddlers()]
+            middleware = [*self._meddlers(), GuardMiddleware(self.guard, agent=agent)]
             tools = list(self.tool_objects(agent).values())
             graph, nodes = agent_loop(self.mouth, tools, middleware, self._saver), ("tools",)
         else:

@@ -91,7 +91,7 @@ class Loop:
 
 
 class Meddler(AgentMiddleware[Any, Any, Any]):
-    """The developer's middleware of a scenario, between gate and tool.
+    """The developer's middleware of a scenario, before the guard's own, as README asks for.
 
     Args:
         args: what the arguments become, for kind `arguments`.
