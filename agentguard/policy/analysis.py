@@ -16,7 +16,7 @@ from agentguard.model import Stage
 
 ACTIONS = (*(stage.value for stage in Stage), "use")
 """Cedar's actions: the stages, and `use` for tools that are bound to none."""
-PLACEHOLDERS = ("agent", "asset", "audience", "destination", "labels", "stage", "tool")
+PLACEHOLDERS = ("above", "agent", "asset", "audience", "destination", "labels", "stage", "tool")
 """What an `@advice` may name in braces."""
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|;', re.DOTALL)

@@ -390,10 +390,10 @@ def _filled(advice: str, request: Request, facts: Facts, about: Sequence[str]) -
             case "destination":
                 return _name(facts.destination.id) if facts.destination else "no destination"
             case "labels":
-                labels = request.text_labels.union(
-                    *(asset.use.labels for asset in facts.assets if asset.use.asset in about)
-                )
-                return _names(sorted(labels - facts.open_labels or labels)) or "nothing"
+                return _labels(request, facts, about, frozenset())
+            case "above":
+                ceiling = facts.destination.ceiling if facts.destination else frozenset()
+                return _labels(request, facts, about, ceiling)
             case "stage":
                 return request.stage.value if request.stage is not None else "use"
             case "tool":
@@ -403,6 +403,22 @@ def _filled(advice: str, request: Request, facts: Facts, about: Sequence[str]) -
 
     # One pass: braces inside a name are never read as a placeholder.
     return _PLACEHOLDER.sub(say, advice)
+
+
+def _labels(request: Request, facts: Facts, about: Sequence[str], within: frozenset[str]) -> str:
+    """The labels that a sentence is about: of its assets, and of the text beside them.
+
+    Args:
+        within: labels that are not what is wrong.
+    """
+    media = frozenset[str]().union(
+        *(asset.use.labels for asset in facts.assets if asset.use.asset in about)
+    )
+    labels = media | request.text_labels
+    wrong = labels - facts.open_labels - within or labels
+    of_text = request.text_labels - media if media else frozenset()
+    names = [f"{each} (in its text)" if each in of_text else each for each in sorted(wrong)]
+    return _names(names) or "nothing"
 
 
 def _names(names: Sequence[str]) -> str:

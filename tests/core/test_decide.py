@@ -115,7 +115,6 @@ def question(said: Mapping[str, Any]) -> tuple[Request, Facts]:
     destination = destination_of(said.get("destination", "site"))
     assets = tuple(asset_of(each) for each in said.get("assets", [{}]))
     texts = frozenset(said.get("text_labels", []))
-    ceiling = said.get("chat_ceiling")
     stages = said.get("agent_stages", [stage] if stage else [])
     request = Request(
         workspace="acme",
@@ -145,7 +144,7 @@ def question(said: Mapping[str, Any]) -> tuple[Request, Facts]:
         destination=destination,
         assets=assets,
         text_sensitivity=highest(texts),
-        chat_ceiling=frozenset(ceiling) if ceiling is not None else None,
+        chat_ceiling=frozenset(said.get("chat_ceiling", [])),
         reveals=said.get("reveals", False),
         rejected=said.get("rejected", False),
         can_ask=said.get("can_ask", True),
@@ -467,6 +466,16 @@ def test_a_sentence_holds_names_on_one_line_and_reads_no_braces_in_them() -> Non
     assert len(reason) < 250
 
 
+def test_a_sentence_names_the_labels_that_are_above_the_ceiling_and_whose_they_are() -> None:
+    said = {"destination": "team", "text": True, "text_labels": ["likeness"]}
+    request, facts = question({**said, "assets": [{"labels": ["licensed", "customer-data"]}]})
+    decision = decide(policy_with(), request, facts, [], NOW)
+    assert (
+        "asset-1 is labelled licensed, likeness (in its text), which is above the ceiling of team"
+        in decision.reason
+    )
+
+
 def test_a_sentence_counts_what_it_does_not_name() -> None:
     assets = [{"id": f"asset-{n}", "recalled": True} for n in range(9)]
     reason = decide(policy_with(), *question({"assets": assets}), [], NOW).reason
@@ -591,7 +600,7 @@ def questions(draw: st.DrawFn) -> tuple[Request, Facts, list[Answer], int]:
         destination=destination,
         assets=used,
         text_sensitivity=draw(st.sampled_from(Sensitivity)),
-        chat_ceiling=draw(st.none() | sets),
+        chat_ceiling=draw(sets),
         reveals=draw(st.booleans()),
         rejected=draw(st.booleans()),
         can_ask=draw(st.booleans()),
