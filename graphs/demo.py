@@ -9,6 +9,7 @@ Everything is real but the people: files, signatures, ledger, refusals. Each run
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -61,6 +62,8 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
         ask: read the answer from the terminal; else a demo person answers.
     """
     began = time.monotonic()
+    # The steps below say what was refused; the library's own warnings would stand between them.
+    logging.getLogger("agentguard").addHandler(logging.NullHandler())
     show.title("agentguard demo", "a brief becomes media; every tool call passes one guard")
     with show.busy("loading the tools"):
         from graphs import attacks, running, studio
