@@ -70,6 +70,8 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, s
     lines = [f"{shown['agent']} wants to {shown['tool']} {assets}{where}."]
     if labels:
         lines.append(f"Class: {' + '.join(labels)}.")
+    if shown["text_labels"]:
+        lines.append(f"Class of its text: {' + '.join(sorted(shown['text_labels']))}.")
     lines += _words(shown, store)
     lines.append(f"Asked because: {waiting.decision.reason}")
     lines += [
@@ -81,7 +83,7 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, s
         lines.append(f"Made when it runs, by the tool: {', '.join(shown['made_when_run'])}.")
     if waiting.decision.needs is not None:
         lines.append(f"Missing: {waiting.decision.needs}.")
-    lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")
+        lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")
     if note:
         lines.append(note)
     return "\n".join(lines)

@@ -43,6 +43,11 @@ def guarded(
     Raises:
         BindingError: the tool is not bound, bound as another tool, or runs unguarded agents.
     """
+    if not isinstance(tool, BaseTool):
+        raise BindingError(
+            f"got {tool!r:.80}, expected a tool object: make one of a function with @tool, and bind"
+            " that object"
+        )
     known = seat_of(tool)
     given = known.tool if known is not None else tool
     bound = guard.bound_for(given)

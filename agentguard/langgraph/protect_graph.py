@@ -145,11 +145,13 @@ def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) 
 
 def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> None:
     unnamed = sorted(set(nodes) - set(agents))
+    unknown = sorted(set(agents) - set(nodes))
     if unnamed:
+        other = f"; no ToolNode is named {', '.join(unknown)}" if unknown else ""
         raise BindingError(
             f"ToolNode {', '.join(unnamed)} has no agent; name it: agents={{{unnamed[0]!r}: ...}}"
+            f"{other}"
         )
-    unknown = sorted(set(agents) - set(nodes))
     if unknown:
         raise BindingError(
             f"{', '.join(unknown)} is no ToolNode of this graph; its ToolNodes are"

@@ -126,7 +126,10 @@ def test_each_action_gets_its_own_rules_and_every_global_one() -> None:
         (PERMIT + '@id("") forbid (principal, action, resource);', "line 2: got no @id"),
         (PERMIT + "\n" + PERMIT, 'line 3: @id("yes") is taken by a.cedar, line 1'),
         ('@id("agentguard.x") ' + PERMIT[11:], "line 1: agentguard.x is reserved"),
-        ('@id("x") @advice("{secret}") ' + PERMIT[11:], "names {secret}, expected one of above, agent,"),
+        (
+            '@id("x") @advice("{secret}") ' + PERMIT[11:],
+            "names {secret}, expected one of above, agent,",
+        ),
         ('@id("x") permit (principal == ?principal, action, resource);', "got a template"),
         ('@id("x") @id("y") permit (principal, action, resource);', "duplicate annotation"),
     ],

@@ -25,7 +25,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from agentguard import Binding
-from agentguard.errors import DestinationError
+from agentguard.errors import BindingError, DestinationError
 from agentguard.export.folder import Folder
 from agentguard.ledger.verify import Checkpoints, verify
 from agentguard.transparency.log_key import load_log_key
@@ -503,3 +503,9 @@ def test_I8_reconciling_is_not_fooled_by_an_earlier_export_of_the_same_bytes(
     ((_, state),) = bench.studio.guard.reconcile()
     assert state == "failed"
     assert sorted(bench.studio.grants()) == ["executed", "failed"]
+
+
+def test_a_function_in_place_of_a_tool_is_refused_in_words(studio: Studio) -> None:
+    functions: Any = [lambda source: source]
+    with pytest.raises(BindingError, match="expected a tool object: make one"):
+        studio.guard.tools(functions)

@@ -511,6 +511,8 @@ def test_unnamed_toolnodes_are_refused_at_build_time(studio: Studio) -> None:
     builder.add_edge("model", END)
     with pytest.raises(BindingError, match="tools has no agent"):
         protect(builder, studio.guard, agents={})
+    with pytest.raises(BindingError, match=r"'tools': ...}; no ToolNode is named tol"):
+        protect(builder, studio.guard, agents={"tol": "painter"})
     inner = builder.compile()
     outer = StateGraph(State)
     outer.add_node("inner", inner)

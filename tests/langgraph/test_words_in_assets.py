@@ -162,6 +162,26 @@ def test_words_in_a_file_are_shown_word_for_word(studio: Studio, shell: Shell, n
     assert words["cut"] is False
 
 
+def test_class_of_a_caption_is_shown_wherever_people_are_asked(
+    studio: Studio, shell: Shell
+) -> None:
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        words = {"asset": asset, "to": "site", "caption": "Write to jane.doe@acme.example"}
+        script = [
+            says(call("queue_for_release", {"asset": asset, "to": "site"})),
+            says(call("export_asset", words)),
+        ]
+        graph = build(studio, script)
+        state = graph.invoke({"messages": [HumanMessage("go")]}, job.config(thread_id="t"))
+    said = state["__interrupt__"][0].value["description"]
+    assert "Class: brand.\nClass of its text: personal-data." in said
+    assert "personal-data" in shell("approvals", "list")
+    assert "1 approval" in shell("jobs", "list")
+    studio.answer(studio.pending().request, OMAR)
+    assert "being resumed" in shell("jobs", "list")
+
+
 def test_long_words_are_cut_and_the_page_says_so(studio: Studio, shell: Shell) -> None:
     ask(studio, png("word " * 2_000 + "END"), "poster.png")
     request = studio.guard.approvals.list()[0].request

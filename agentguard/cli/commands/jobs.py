@@ -81,7 +81,7 @@ def list_jobs(
                 _state(row, now),
                 visible(row["purpose"], 60),
                 visible(row["requested_by"], 60),
-                _asked(row["asked"]),
+                _asked(row["asked"], row["state"]),
             ]
             for row in rows
         ],
@@ -223,8 +223,10 @@ def sweep(ctx: typer.Context, json_: Json = False) -> None:
     say("ended: " + ", ".join(f"{number} {name}" for name, number in done.items()))
 
 
-def _asked(count: int) -> str:
-    return {0: "-", 1: "1 approval"}.get(count, f"{count} approvals")
+def _asked(count: int, state: str) -> str:
+    """What a job waits for: people, or whoever resumes its threads once they have answered."""
+    none = "being resumed" if state == "waiting" else "-"
+    return {0: none, 1: "1 approval"}.get(count, f"{count} approvals")
 
 
 def _state(row: Row, now: int) -> Say:
