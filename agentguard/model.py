@@ -408,6 +408,7 @@ class Facts:
         reveals: the tool shows or describes its media to the model.
         rejected: a person denied these media, what they were made from, or the same words, for
             the same destination in this job.
+        denials: how many questions of its job were answered with a no.
         can_ask: an interrupt can be resumed (there is a checkpointer).
         open_labels: every label of sensitivity `open`; no ceiling needs to name them.
     """
@@ -430,5 +431,6 @@ class Facts:
     """Whether the call carries any prompt, caption or other text."""
     unguarded: bool = False
     """Whether a tool was started past the guard in this job (I5)."""
+    denials: int = 0
     contributors: frozenset[str] = frozenset()
     """Who stands behind the operations that it names, besides the assets' contributors (I1)."""

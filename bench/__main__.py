@@ -14,7 +14,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,10 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [name for name in SUBJECTS if not asked.subjects or name in asked.subjects]
     if asked.quick and asked.into:
         parser.error("--quick measures too little for a page; leave out --into")
-    logging.disable(logging.WARNING)  # a benchmark opens and ends jobs that nobody waits for
     progress = Console(stderr=True)
     figures: list[Figure] = []
-    with progress.status("") as status:
+    with _quiet(), progress.status("") as status:
 
         def say(text: str) -> None:
             status.update(text) if progress.is_terminal else progress.print(text)
@@ -67,6 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures = [replace(figure, aim=None) for figure in figures]
     _show(asked, figures, progress)
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings: a benchmark opens and ends jobs that nobody waits for."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _show(asked: argparse.Namespace, figures: list[Figure], progress: Console) -> None:

@@ -8,7 +8,8 @@ them say how much of it is LangGraph's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from langchain.agents import create_agent
@@ -18,6 +19,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import MessagesState
 from langgraph.types import Command, Send, interrupt
 
+from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Answer, Verdict
 from agentguard.people.approvals import sign_answer
@@ -25,15 +27,17 @@ from bench.figures import Figure
 from bench.rounds import Scale, Times, ratio, timing
 from bench.studio import (
     GO,
-    KIM,
     OMAR,
     Studio,
     graph,
+    job_beside,
+    outside,
     publish,
     says,
     studio,
     succeeded,
     turns,
+    unbound,
 )  # fmt: skip
 
 _AIMS = {"per_call": 0.8, "batched": 1.0}
@@ -44,26 +48,29 @@ def measure(scale: Scale) -> list[Figure]:
     scale.say("asking: a sensitive export, asked and approved")
     with (
         studio() as place,
-        place.guard.open_job("bench", requested_by=KIM) as job,
         SqliteSaver.from_conn_string(str(place.folder / "saver.db")) as saver,
     ):
-        asset = job.import_asset(place.picture(), ["customer-data"])
+        with sensitive_job(place) as (_, asset):
+            pass  # the same picture is the same asset in every job
 
         def say() -> Any:
             return says("publish", {"source": asset, "to": "press"})
 
         sides: dict[str, tuple[Any, Run]] = {
-            "per_call": (stock(say, saver, "per_call"), by_payload(approve_call)),
-            "batched": (stock(say, saver, "batched"), by_payload(_approve_all)),
+            "per_call": (stock(asset, saver, "per_call"), by_payload(approve_call)),
+            "batched": (stock(asset, saver, "batched"), by_payload(_approve_all)),
             "protect": (asking_graph(place, asset).compile(checkpointer=saver), by_person(place)),
             "GuardMiddleware": (_agent(place, say, saver), by_person(place)),
-            "nodes": (_nodes_alone(say, saver), by_payload(lambda asked: True)),
+            "nodes": (_nodes_alone(asset, saver), by_payload(lambda asked: True)),
         }
         times = {name: Times() for name in sides}
         for number in range(scale.rounds + 3):
-            for name, (compiled, run) in sides.items():
-                config = job.config(thread_id=f"{name}{number}")
-                run(compiled, config, times[name] if number >= 3 else Times())
+            with sensitive_job(place) as (job, _):
+                for name, (compiled, run) in sides.items():
+                    thread = f"{name}{number}"
+                    guarded = name in ("protect", "GuardMiddleware")
+                    config = job.config(thread_id=thread) if guarded else outside(thread)
+                    run(compiled, config, times[name] if number >= 3 else Times())
     return [
         ratio("asking", f"{way}: ask and resume ÷ stock {mode}", times[mode], times[way], aim)
         for way in ("protect", "GuardMiddleware")
@@ -73,6 +80,13 @@ def measure(scale: Scale) -> list[Figure]:
               times[mode], times["nodes"])
         for mode in _AIMS
     ]  # fmt: skip
+
+
+@contextmanager
+def sensitive_job(place: Studio) -> Iterator[tuple[Job, str]]:
+    """A job of its own for a few questions (no job asks people more than 50), and its asset."""
+    with job_beside(place.guard) as job:
+        yield job, job.import_asset(place.picture(), ["customer-data"])
 
 
 def asking_graph(place: Studio, asset: str) -> Any:
@@ -125,15 +139,18 @@ def _signed(place: Studio, payload: Any) -> Answer:
     )
 
 
-def stock(say: Callable[[], Any], saver: Any, mode: Literal["per_call", "batched"]) -> Any:
+def stock(asset: str, saver: Any, mode: Literal["per_call", "batched"]) -> Any:
     """An agent of LangChain's that asks before it publishes."""
-    asks = HumanInTheLoopMiddleware({"publish": True}, interrupt_mode=mode)
-    return create_agent(turns(say), [publish], middleware=[asks], checkpointer=saver)
+    plain = unbound(publish)
+    asks = HumanInTheLoopMiddleware({plain.name: True}, interrupt_mode=mode)
+    say = turns(lambda: says(plain.name, {"source": asset, "to": "press"}))
+    return create_agent(say, [plain], middleware=[asks], checkpointer=saver)
 
 
-def _nodes_alone(say: Callable[[], Any], saver: Any) -> Any:
+def _nodes_alone(asset: str, saver: Any) -> Any:
     """The nodes that `protect` makes, without a guard: what LangGraph takes to ask and go on."""
-    builder = graph([publish], say)
+    plain = unbound(publish)
+    builder = graph([plain], lambda: says(plain.name, {"source": asset, "to": "press"}))
     tools = builder.nodes.pop("tools").runnable
 
     def authorize(state: MessagesState) -> Command[Any]:

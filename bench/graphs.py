@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain.agents import create_agent
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
@@ -20,7 +21,20 @@ from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware, protect
 from bench.figures import Figure
 from bench.rounds import Scale, Times, alternate, ratio, timing
-from bench.studio import GO, KIM, Studio, crop, graph, note, says, studio, succeeded, turns
+from bench.studio import (
+    GO,
+    Studio,
+    crop,
+    graph,
+    job_beside,
+    note,
+    outside,
+    says,
+    studio,
+    succeeded,
+    turns,
+    unbound,
+)  # fmt: skip
 
 _AIMS = {1: 1.6, 8: 2.6}
 _TEXT = {"text": "a calm sea"}
@@ -29,7 +43,7 @@ _TEXT = {"text": "a calm sea"}
 def measure(scale: Scale) -> list[Figure]:
     """Ratios of the medians, one run in turn with the other."""
     figures = []
-    with studio() as place, place.guard.open_job("bench", requested_by=KIM) as job:
+    with studio() as place, job_beside(place.guard) as job:
         for calls in (1, 8):
             for name, make in (("protect", _protected), ("GuardMiddleware", _agents)):
                 figures.append(_compare(scale, place, job, name, make, calls))
@@ -45,7 +59,8 @@ Make = Callable[[Studio, int, Any, Any], tuple[Any, Any]]
 
 def _protected(place: Studio, calls: int, one: Any, two: Any) -> tuple[Any, Any]:
     """A bare and a protected graph, each with a saver of its own."""
-    bare = graph([note], lambda: says("note", _TEXT, calls)).compile(checkpointer=one)
+    plain = unbound(note)
+    bare = graph([plain], lambda: says(plain.name, _TEXT, calls)).compile(checkpointer=one)
     builder = graph([note], lambda: says("note", _TEXT, calls))
     sealed = protect(builder, place.guard, agents={"tools": "editor"})
     return bare, sealed.compile(checkpointer=two)
@@ -53,7 +68,9 @@ def _protected(place: Studio, calls: int, one: Any, two: Any) -> tuple[Any, Any]
 
 def _agents(place: Studio, calls: int, one: Any, two: Any) -> tuple[Any, Any]:
     """A bare `create_agent`, and one with GuardMiddleware."""
-    bare = create_agent(turns(lambda: says("note", _TEXT, calls)), [note], checkpointer=one)
+    plain = unbound(note)
+    say = turns(lambda: says(plain.name, _TEXT, calls))
+    bare = create_agent(say, [plain], checkpointer=one)
     guarded = create_agent(
         turns(lambda: says("note", _TEXT, calls)),
         place.guard.tools([note]),
@@ -77,11 +94,11 @@ def _compare(scale: Scale, place: Studio, job: Job, name: str, make: Make, calls
     with _saver(place.folder, f"{what} 1") as one, _saver(place.folder, f"{what} 2") as two:
         sides = make(place, calls, one, two)
 
-        def run(compiled: Any, number: int) -> None:
-            config = job.config(thread_id=f"{what} {number}")
-            succeeded(compiled.invoke(GO, config), calls)
+        def run(side: int, number: int) -> None:
+            config = _configs(job, f"{what} {number}")[side]
+            succeeded(sides[side].invoke(GO, config), calls)
 
-        times = alternate(scale.rounds, *(lambda n, g=g: run(g, n) for g in sides))  # type: ignore[misc]
+        times = alternate(scale.rounds, lambda n: run(0, n), lambda n: run(1, n))
     return ratio("graphs", what, *times, _AIMS[calls])
 
 
@@ -94,13 +111,13 @@ async def _acompare(
     async with _asaver(folder, f"{what} 1") as one, _asaver(folder, f"{what} 2") as two:
         sides = make(place, calls, one, two)
 
-        async def run(compiled: Any, number: int) -> None:
-            config = job.config(thread_id=f"{what} {number}")
-            succeeded(await compiled.ainvoke(GO, config), calls)
+        async def run(side: int, number: int) -> None:
+            config = _configs(job, f"{what} {number}")[side]
+            succeeded(await sides[side].ainvoke(GO, config), calls)
 
         times = [Times(), Times()]
         for number in range(scale.rounds // 2 + 3):
-            for side, taken in zip(sides, times, strict=True):
+            for side, taken in enumerate(times):
                 with timing(taken if number >= 3 else Times()):
                     await run(side, number)
     return ratio("graphs", what, *times)
@@ -116,16 +133,23 @@ def _cropping(scale: Scale, place: Studio, job: Job) -> Figure:
     out = str(place.folder / "crop.png")
     plain = {"source": str(picture), "file": out, **sizes}
     with _saver(place.folder, "crop 1") as one, _saver(place.folder, "crop 2") as two:
-        bare = graph([crop], lambda: says("crop", plain)).compile(checkpointer=one)
+        cropper = unbound(crop)
+        bare = graph([cropper], lambda: says(cropper.name, plain)).compile(checkpointer=one)
         builder = graph([crop], lambda: says("crop", {"source": asset, **sizes}))
         sealed = protect(builder, place.guard, agents={"tools": "editor"})
-        guarded = sealed.compile(checkpointer=two)
+        sides = bare, sealed.compile(checkpointer=two)
 
-        def run(compiled: Any, number: int) -> None:
-            succeeded(compiled.invoke(GO, job.config(thread_id=f"{what} {number}")), 1)
+        def run(side: int, number: int) -> None:
+            config = _configs(job, f"{what} {number}")[side]
+            succeeded(sides[side].invoke(GO, config), 1)
 
-        times = alternate(scale.rounds, lambda n: run(bare, n), lambda n: run(guarded, n))
+        times = alternate(scale.rounds, lambda n: run(0, n), lambda n: run(1, n))
     return ratio("graphs", what, *times)
+
+
+def _configs(job: Job, thread: str) -> tuple[RunnableConfig, RunnableConfig]:
+    """The configs of the unguarded and the guarded side."""
+    return outside(thread), job.config(thread_id=thread)
 
 
 def _what(name: str, calls: int) -> str:

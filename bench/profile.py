@@ -12,14 +12,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
-from bench.asking import approve_call, asking_graph, by_payload, by_person, stock
+from bench.asking import (
+    approve_call,
+    asking_graph,
+    by_payload,
+    by_person,
+    sensitive_job,
+    stock,
+)  # fmt: skip
 from bench.figures import Figure
 from bench.rounds import Scale, Times
-from bench.studio import GO, KIM, Studio, graph, note, says, studio, succeeded
+from bench.studio import (
+    GO,
+    Studio,
+    graph,
+    note,
+    outside,
+    says,
+    studio,
+    succeeded,
+    unbound,
+)  # fmt: skip
 
 WHOLE = {"profile": "the whole run, permitted", "profile-asked": "the whole run, asked"}
 _ALL = "all of it"
@@ -77,23 +95,31 @@ def measure(scale: Scale) -> list[Figure]:
     with (
         studio() as place,
         SqliteSaver.from_conn_string(str(place.folder / "saver.db")) as saver,
-        place.guard.open_job("bench", requested_by=KIM) as job,
     ):
+        with sensitive_job(place) as (_, asset):
+            pass  # the same picture is the same asset in every job
         for subject, sides in (
             ("profile", _permitted(place, saver)),
-            ("profile-asked", _asked(place, saver, job)),
+            ("profile-asked", _asked(place, saver, asset)),
         ):
             scale.say(f"{subject}: part by part")
-            for number in range(5):
-                for name, run in sides.items():
-                    run(job.config(thread_id=f"{subject} {name} w{number}"))
+            with sensitive_job(place) as (job, _):
+                for number in range(5):
+                    for name, run in sides.items():
+                        run(_config(job, name, f"{subject} {name} w{number}"))
             with _spans() as spans:
                 for number in range(rounds):
-                    for name, run in sides.items():
-                        config = job.config(thread_id=f"{subject} {name} {number}")
-                        spans.run(name, functools.partial(run, config))
+                    spans.side = "between"
+                    with sensitive_job(place) as (job, _):
+                        for name, run in sides.items():
+                            config = _config(job, name, f"{subject} {name} {number}")
+                            spans.run(name, functools.partial(run, config))
             figures += _figures(subject, spans, rounds)
     return figures
+
+
+def _config(job: Job, side: str, thread: str) -> RunnableConfig:
+    return outside(thread) if side == "bare" else job.config(thread_id=thread)
 
 
 Run = Callable[[Any], object]
@@ -103,7 +129,9 @@ def _permitted(place: Studio, saver: Any) -> dict[str, Run]:
     def say() -> Any:
         return says("note", {"text": "a calm sea"})
 
-    bare = graph([note], say).compile(checkpointer=saver)
+    plain = unbound(note)
+    text = {"text": "a calm sea"}
+    bare = graph([plain], lambda: says(plain.name, text)).compile(checkpointer=saver)
     sealed = protect(graph([note], say), place.guard, agents={"tools": "editor"})
     guarded = sealed.compile(checkpointer=saver)
     return {
@@ -112,9 +140,8 @@ def _permitted(place: Studio, saver: Any) -> dict[str, Run]:
     }
 
 
-def _asked(place: Studio, saver: Any, job: Job) -> dict[str, Run]:
-    asset = job.import_asset(place.picture(), ["customer-data"])
-    bare = stock(lambda: says("publish", {"source": asset, "to": "press"}), saver, "per_call")
+def _asked(place: Studio, saver: Any, asset: str) -> dict[str, Run]:
+    bare = stock(asset, saver, "per_call")
     guarded = asking_graph(place, asset).compile(checkpointer=saver)
     by_stock, ask = by_payload(approve_call), by_person(place)
     return {

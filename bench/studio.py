@@ -5,6 +5,7 @@ The tools do next to nothing, so that what is left is what it costs to get to th
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +17,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 from agentguard import Arg, Binding, Guard
 from agentguard.config.workspace import template
+from agentguard.jobs.job import Job
 from agentguard.people.signers import append_signer
 from agentguard.transparency.log_key import create_log_key
 
@@ -115,6 +118,31 @@ def studio() -> Iterator[Studio]:
         omar = write_workspace(folder)
         with open_guard(folder) as guard:
             yield Studio(folder=folder, guard=guard, omar=omar)
+
+
+@contextmanager
+def job_beside(guard: Guard) -> Iterator[Job]:
+    """An open job that the running code is not inside of: only `job.config(...)` leads into it.
+
+    Inside a job the guard stops the tools of the unguarded side.
+    """
+    inside = contextvars.copy_context()
+    entered = guard.open_job("bench", requested_by=KIM)
+    job = inside.run(entered.__enter__)
+    try:
+        yield job
+    finally:
+        inside.run(entered.__exit__, None, None, None)
+
+
+def unbound(made: BaseTool) -> BaseTool:
+    """A copy for the unguarded side, under a name that nobody bound."""
+    return made.model_copy(update={"name": f"unguarded_{made.name}"})
+
+
+def outside(thread: str) -> RunnableConfig:
+    """The config of an unguarded run."""
+    return {"configurable": {"thread_id": thread}}
 
 
 class Model(GenericFakeChatModel):

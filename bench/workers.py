@@ -24,7 +24,18 @@ from agentguard.langgraph import protect
 from bench.databases import databases, kept_in
 from bench.figures import Figure
 from bench.rounds import Scale, p
-from bench.studio import GO, KIM, graph, note, open_guard, says, succeeded, write_workspace
+from bench.studio import (
+    GO,
+    graph,
+    job_beside,
+    note,
+    open_guard,
+    outside,
+    says,
+    succeeded,
+    unbound,
+    write_workspace,
+)  # fmt: skip
 
 WORKERS = (1, 2, 4, 8)
 
@@ -113,28 +124,31 @@ def _figures(
 def main() -> None:
     """One worker: says that it is ready, runs guarded calls, then bare ones, and what they took."""
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    plain = graph([note], lambda: says("note", {"text": "a calm sea"}))
-    bare = plain.compile(checkpointer=InMemorySaver())
-    with open_guard(folder) as guard, guard.open_job("bench", requested_by=KIM) as job:
+    plain = unbound(note)
+    builder = graph([plain], lambda: says(plain.name, {"text": "a calm sea"}))
+    bare = builder.compile(checkpointer=InMemorySaver())
+    with open_guard(folder) as guard, job_beside(guard) as job:
         builder = graph([note], lambda: says("note", {"text": "a calm sea"}))
         sealed = protect(builder, guard, agents={"tools": "editor"})
         guarded = sealed.compile(checkpointer=InMemorySaver())
-        for compiled in (bare, guarded):
-            _run(compiled, job, "warm", 0.2)
+        sides = {"guarded": (guarded, job), "bare": (bare, None)}
+        for compiled, inside in sides.values():
+            _run(compiled, inside, "warm", 0.2)
         print("null", flush=True)
-        for name, compiled in (("guarded", guarded), ("bare", bare)):
+        for name, (compiled, inside) in sides.items():
             if not sys.stdin.readline():
                 return
-            print(json.dumps(_run(compiled, job, name, seconds)), flush=True)
+            print(json.dumps(_run(compiled, inside, name, seconds)), flush=True)
 
 
-def _run(compiled: Any, job: Job, name: str, seconds: float) -> dict[str, Any]:
+def _run(compiled: Any, job: Job | None, name: str, seconds: float) -> dict[str, Any]:
     """Times of calls in ms, for so many seconds; what all took, and its CPU, in s."""
     times: list[float] = []
     cpu, first = time.process_time(), time.perf_counter()
     while time.perf_counter() - first < seconds:
         began = time.perf_counter()
-        config = job.config(thread_id=f"{name}{len(times)}-{os.getpid()}")
+        thread = f"{name}{len(times)}-{os.getpid()}"
+        config = outside(thread) if job is None else job.config(thread_id=thread)
         succeeded(compiled.invoke(GO, config), 1)
         times.append((time.perf_counter() - began) * 1000)
     took = time.perf_counter() - first

@@ -43,7 +43,11 @@ def _no_claim() -> Any:
         return Claim(call=call, prepared=prepared, contributors=frozenset(), credential="",
                      scratch=scratch, arguments=arguments, outputs=outputs)  # fmt: skip
 
-    return _patched((Execution, "claim", claim), (Execution, "_require_held", lambda *_: None))
+    return _patched(
+        (Execution, "claim", claim),
+        (Execution, "refusal", lambda *_: None),  # what stands in front of the claim
+        (Execution, "_require_held", lambda *_: None),
+    )
 
 
 def _no_policy() -> Any:

@@ -14,13 +14,13 @@ from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_aga
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.inherited_labels import terms_of
 from agentguard.calls.outputs import Collected, Sources, collect
-from agentguard.calls.request import Call, Prepared, Refused
+from agentguard.calls.request import Call, Prepared, Refused, call_name
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Scratch, Store
 from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
-from agentguard.ledger.queries.call_history import denials
+from agentguard.ledger.queries.calls import granted_call
 from agentguard.ledger.storage.open import Row
 from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
 
@@ -53,6 +53,8 @@ class Execution:
         """
         try:
             with self.ledger.snapshot() as reads:
+                if _is_granted(call, reads):
+                    return None
                 _, prepared, row = self.gate.recorded(call, reads)
                 if self._grant(prepared.request, reads) is not None:
                     return None
@@ -80,7 +82,6 @@ class Execution:
                 request = prepared.request
                 grant = self._grant(request, reads)
                 approval = asked_of(row, reads)
-                denied = denials(reads, request.job)
                 if grant is not None:
                     done = self._done(grant, reads)
                     if done is not None:
@@ -111,7 +112,7 @@ class Execution:
                 asked=approval is not None,
                 answers=looked.answers,
                 findings=prepared.reviews,
-                denied=denied,
+                denied=looked.facts.denials,
                 policy_version=self.gate.policy.digest,
                 to_grant=wanted if grant is None else None,
             )  # fmt: skip
@@ -377,3 +378,16 @@ class Execution:
         if row is None:
             raise LedgerUnavailable("what the tool said was deleted before it was read")
         return str(row["text"])
+
+
+def _is_granted(call: Call, reads: Reads) -> bool:
+    """Whether a call is, word for word, one that was granted; then only its claim says more."""
+    row = granted_call(reads, job=call.job.id, thread=call.thread, call_id=call_name(call.call_id))
+    if row is None or row["tool"] != call.bound.name:
+        return False
+    if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
+        return False
+    recorded = json.loads(row["body"])["args"]
+    return all(
+        name in recorded and recorded[name] == value for name, value in call.arguments.items()
+    )

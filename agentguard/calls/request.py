@@ -386,11 +386,13 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
     job = reads.one(
         "SELECT state, requested_by, EXISTS (SELECT 1 FROM credentials WHERE job = jobs.id"
         " AND agent = ? AND state = 'live' AND epoch = ? AND expires_at > ?"
-        f" AND (stage = ? OR ? = '')) AS live, {MARKED} AS unguarded FROM jobs WHERE id = ?",
+        f" AND (stage = ? OR ? = '')) AS live, {MARKED} AS unguarded, (SELECT count(*) FROM"
+        " approvals WHERE job = jobs.id AND state = 'denied') AS denials FROM jobs WHERE id = ?",
         request.agent, call.job.epoch, now, request.stage or "", request.stage or "", request.job,
     )  # fmt: skip
     agent = workspace.agents.get(request.agent)
     binding = call.bound.binding
+    denials = job["denials"] if job is not None else 0
     return Facts(
         agent=agent,
         tool_stage=binding.stage,
@@ -403,7 +405,8 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         text_sensitivity=workspace.sensitivity(request.text_labels),
         chat_ceiling=workspace.chat_ceiling,
         reveals=binding.reveals,
-        rejected=is_denied(request, binding, reads),
+        rejected=denials > 0 and is_denied(request, binding, reads),
+        denials=denials,
         unguarded=job is None or bool(job["unguarded"]),
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,

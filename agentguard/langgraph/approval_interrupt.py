@@ -70,7 +70,7 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, s
     lines = [f"{shown['agent']} wants to {shown['tool']} {assets}{where}."]
     if labels:
         lines.append(f"Class: {' + '.join(labels)}.")
-    if shown["text_labels"]:
+    if shown.get("text_labels"):
         lines.append(f"Class of its text: {' + '.join(sorted(shown['text_labels']))}.")
     lines += _words(shown, store)
     lines.append(f"Asked because: {waiting.decision.reason}")

@@ -353,10 +353,14 @@ class _Gate:
     async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         return await asyncio.to_thread(self.authorize, input, config)
 
-    def execute(self, input: Any, config: RunnableConfig) -> Any:
-        """Answer what may not run, and hand the rest to the developer's ToolNode."""
+    def execute(self, input: Any, config: RunnableConfig, *, permitted: bool = False) -> Any:
+        """Answer what may not run, and hand the rest to the developer's ToolNode.
+
+        Args:
+            permitted: the ledger was just asked, and permits it.
+        """
         self._keep_guarded()
-        sorted_ = self._sorted(input, config)
+        sorted_ = self._sorted(input, config, permitted=permitted)
         if not sorted_.calls:  # upstream adds no message
             return self._node.invoke(input, config)
         outputs: list[Any] = [sorted_.refusals]
@@ -366,10 +370,10 @@ class _Gate:
             outputs.append(self._node.invoke(sorted_.permitted, config))
         return self._answered(outputs, sorted_.calls, config)
 
-    async def aexecute(self, input: Any, config: RunnableConfig) -> Any:
+    async def aexecute(self, input: Any, config: RunnableConfig, *, permitted: bool = False) -> Any:
         """See `execute`."""
         self._keep_guarded()
-        sorted_ = await asyncio.to_thread(self._sorted, input, config)
+        sorted_ = await asyncio.to_thread(self._sorted, input, config, permitted=permitted)
         if not sorted_.calls:
             return await self._node.ainvoke(input, config)
         outputs: list[Any] = [sorted_.refusals]
@@ -387,7 +391,7 @@ class _Gate:
         thread = str(config.get("configurable", {}).get("thread_id", ""))
         return marked(output, key=self._guard.message_key, thread=thread)
 
-    def _sorted(self, input: Any, config: RunnableConfig) -> _Sorted:
+    def _sorted(self, input: Any, config: RunnableConfig, *, permitted: bool) -> _Sorted:
         """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
 
         The gate sends calls that it decided on; whoever else sends, the ledger knows nothing of it.
@@ -396,7 +400,7 @@ class _Gate:
         sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
         for call in sorted_.calls:
             seat = self._seated(call)
-            refusal = self._refusal(seat, call, config)
+            refusal = None if permitted else self._refusal(seat, call, config)
             if refusal is None:
                 sorted_.permitted.append(call)
             elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
@@ -443,12 +447,12 @@ class _Gate:
             _upstream.set_wrappers(self._node, *self._wrappers)
 
     def wait(self, input: Any, config: RunnableConfig) -> Any:
-        self._await_people(input, config)
-        return self.execute(input, config)
+        permitted = self._await_people(input, config)
+        return self.execute(input, config, permitted=permitted)
 
     async def await_(self, input: Any, config: RunnableConfig) -> Any:
-        await asyncio.to_thread(self._await_people, input, config)
-        return await self.aexecute(input, config)
+        permitted = await asyncio.to_thread(self._await_people, input, config)
+        return await self.aexecute(input, config, permitted=permitted)
 
     def _seated(self, call: Mapping[str, Any]) -> Seat | None:
         """The guarded tool of a readable call; None: the ToolNode says what is wrong with it."""
@@ -481,12 +485,14 @@ class _Gate:
         seat = self._seated(call)
         return seat is not None and seat.bound.binding.interrupts
 
-    def _await_people(self, input: Any, config: RunnableConfig) -> None:
+    def _await_people(self, input: Any, config: RunnableConfig) -> bool:
+        """Wait for the one call that the gate sends; whether it is permitted now."""
         calls, _ = _upstream.parse_calls(self._node, input)
-        seat = self._seated(calls[0]) if calls else None
-        if seat is not None:
-            configurable = config.get("configurable", {})
-            await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
+        seat = self._seated(calls[0]) if len(calls) == 1 else None
+        if seat is None:
+            return False
+        configurable = config.get("configurable", {})
+        return await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
 
     def _source(self, input: Any, form: str) -> str | None:
         """The id of the message that holds the calls; None for calls without a message."""

@@ -227,7 +227,7 @@ def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
     return frozenset(asked - answered - {call_id})
 
 
-def await_people(guard: Guard, find: Callable[[], Call]) -> None:
+def await_people(guard: Guard, find: Callable[[], Call]) -> bool:
     """Return once the ledger permits, denies or knows nothing of a call; else interrupt.
 
     The interrupt notifies, a resume value only wakes: the ledger is read again each time, and a
@@ -235,6 +235,9 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
 
     Args:
         find: makes the call; it is called again after each resume.
+
+    Returns:
+        Whether it is permitted; the claim decides again.
     """
     note: str | None = None
     while True:
@@ -242,9 +245,9 @@ def await_people(guard: Guard, find: Callable[[], Call]) -> None:
             call = _find(guard, find)
             waiting = guard.gate.waiting(call)
         except (Refused, LedgerError):
-            return  # the tool finds no grant, and says why
+            return False  # the tool finds no grant, and says why
         if waiting.decision.effect is not Effect.ASK:
-            return
+            return waiting.decision.effect is Effect.PERMIT
         interrupt(approval_payload(waiting, call_id=call.call_id, note=note, store=guard.store))
         note = _AGAIN
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import cedarpy
 
+from agentguard.canonical import digest
 from agentguard.errors import PolicyError
 from agentguard.model import Stage
 
@@ -40,6 +41,7 @@ class Rule:
         groups: the groups that it wants an approver to have answered as.
         place: file and line, for people.
         body: Cedar's JSON form.
+        digest: names the body.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Rule:
     groups: frozenset[str]
     place: str
     body: Mapping[str, Any]
+    digest: str
 
 
 def rules_of(texts: Mapping[str, str]) -> dict[str, Rule]:
@@ -116,6 +119,7 @@ def _rule(place: str, chunk: str) -> Rule:
         groups=frozenset(_groups(body["conditions"], place)),
         place=place,
         body=body,
+        digest=digest("agentguard/policy/v1", body),
     )
 
 

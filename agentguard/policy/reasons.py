@@ -41,39 +41,45 @@ def reasons_of(
                if rule.effect == "permit" and action in rule.actions]  # fmt: skip
     named = [(policy_id, asset, [policy.rules[policy_id]]) for policy_id, asset in unapproved.where]
     named += [(NO_PERMIT, asset, permits) for asset in unapproved.without_permit]
+    grounds = _Grounds(request, facts)
     return frozenset(
-        Reason(policy_id, asset, _grounds(rules, asset, request, facts))
-        for policy_id, asset, rules in named
+        Reason(policy_id, asset, grounds.of(rules, asset)) for policy_id, asset, rules in named
     )
 
 
-def _grounds(rules: list[Rule], asset: str, request: Request, facts: Facts) -> str:
-    """Names what policies say, and what they read of the call and of one of its assets."""
-    reads: set[str] | None = set()
-    for rule in rules:
-        reads = None if reads is None or rule.reads is None else reads | rule.reads
-    media = [one for one in media_of(request, facts) if one["id"] == asset]
-    # A review that finds something changes no attribute of an asset that had none before.
-    findings = sorted(
-        grant for one in facts.assets if one.use.asset == asset for grant in one.findings
-    )
-    return digest(
-        "agentguard/grounds/v1",
-        {
-            "policies": [rule.body for rule in rules],
-            "call": _read(call_of(request, facts, None), reads),
-            "media": [_read({**one, "argument": "", "id": ""}, reads) for one in media],
-            "findings": findings if reads is None or "reviewed" in reads else [],
-            "configured": [
-                _read(entity["attrs"], reads)
-                for entity in (
-                    configured(facts.agent, facts.destination, facts.open_labels)
-                    if facts.agent is not None
-                    else ()
-                )
-            ],
-        },
-    )
+class _Grounds:
+    """What policies can read of a call, gathered once for all of its reasons."""
+
+    def __init__(self, request: Request, facts: Facts) -> None:
+        self._call = call_of(request, facts, None)
+        self._media = media_of(request, facts)
+        self._assets = facts.assets
+        self._configured = (
+            configured(facts.agent, facts.destination, facts.open_labels)
+            if facts.agent is not None
+            else []
+        )
+
+    def of(self, rules: list[Rule], asset: str) -> str:
+        """Names what policies say, and what they read of the call and of one of its assets."""
+        reads: set[str] | None = set()
+        for rule in rules:
+            reads = None if reads is None or rule.reads is None else reads | rule.reads
+        media = [one for one in self._media if one["id"] == asset]
+        # A review that finds something changes no attribute of an asset that had none before.
+        findings = sorted(
+            grant for one in self._assets if one.use.asset == asset for grant in one.findings
+        )
+        return digest(
+            "agentguard/grounds/v1",
+            {
+                "policies": [rule.digest for rule in rules],
+                "call": _read(self._call, reads),
+                "media": [_read({**one, "argument": "", "id": ""}, reads) for one in media],
+                "findings": findings if reads is None or "reviewed" in reads else [],
+                "configured": [_read(entity["attrs"], reads) for entity in self._configured],
+            },
+        )
 
 
 def _read(attributes: Mapping[str, Any], reads: set[str] | None) -> dict[str, Any]:

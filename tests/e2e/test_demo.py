@@ -133,9 +133,9 @@ def test_every_attack_is_refused_and_has_no_effect(ran: Ran) -> None:
     assert len(deliveries(ran.folder)) == 4
     assert rows(ran.folder, "SELECT count(*) FROM receipts") == [(4,)]
     for refusal in (
-        "export_asset is not a valid tool",
+        "there is no tool export_asset here",
         "is not queued for site",
-        "nothing runs without a recorded decision",
+        "did not pass the authorization node with this call",
         "are not what was decided on; somebody changed them",
         "nothing ran; the recorded outcome came back",
         "an output must be a file directly in the call's scratch folder",

@@ -95,7 +95,7 @@ def list_approvals(
     for one in found:
         state = state_of(one, now)
         labels = {label for use in one.shown["assets"] for label in use["labels"]}
-        labels.update(one.shown["text_labels"])
+        labels.update(one.shown.get("text_labels", ()))
         place = f" to {one.shown['destination']}" if one.shown["destination"] else ""
         rows.append(
             [

@@ -72,14 +72,6 @@ def denied_calls(reads: Reads, request: Request) -> list[Row]:
     )
 
 
-def denials(reads: Reads, job: str) -> int:
-    """How many questions of a job were answered with a no."""
-    row = reads.one(
-        "SELECT count(*) AS denied FROM approvals WHERE job = ? AND state = 'denied'", job
-    )
-    return int(row["denied"]) if row is not None else 0
-
-
 def media_of(question: str) -> frozenset[str]:
     """SHA-256 of the assets that people were asked about."""
     return frozenset(use["sha256"] for use in json.loads(question)["assets"])

@@ -70,8 +70,25 @@ _SELECT = (
 )
 
 
+def granted_call(reads: _Reads, *, job: str, thread: str, call_id: str) -> Row | None:
+    """The newest call of this id that has a Grant: its `agent`, `call_key`, `tool` and `body`.
+
+    Args:
+        call_id: how the ledger names it.
+    """
+    rows = reads.all(
+        "SELECT r.agent, r.call_key, r.tool, r.body FROM requests r"
+        " JOIN grants g ON g.request = r.digest"
+        " WHERE r.job = ? AND r.thread = ? AND r.call_id = ? ORDER BY r.ordinal DESC LIMIT 1",
+        job,
+        thread,
+        call_id,
+    )
+    return rows[0] if rows else None
+
+
 _REFUSED = (
-    "SELECT 0 AS said_no, '' AS request, job, 'open' AS job_state, call_key, call_id,"
+    "SELECT 1 = 0 AS said_no, '' AS request, job, 'open' AS job_state, call_key, call_id,"
     " -1 AS revision, tool, 'deny' AS effect, reason, NULL AS approval_state, NULL AS asked_until,"
     " NULL AS grant_state, NULL AS outside, NULL AS text, NULL AS updates, NULL AS shown"
     " FROM refusals WHERE job = ? AND thread = ?"
@@ -96,24 +113,24 @@ def calls_named(
     wanted = list(dict.fromkeys(call_ids))
     if job is not None:
         own = f"{_SELECT.format(shown='NULL')} r.job = ? AND r.thread = ?"
-        found += _named(reads, own, (job, thread), wanted)
-        found += _named(reads, _REFUSED, (job, thread), wanted)
+        found += _named(reads, (own, _REFUSED), (job, thread), wanted)
         known = {row.call_id for row in found}
         wanted = [name for name in wanted if name not in known]
     if thread:
         other = f"{_SELECT.format(shown='r.body')} r.thread = ? AND r.job <> ?"
-        found += _named(reads, other, (thread, job or ""), wanted)
+        found += _named(reads, (other,), (thread, job or ""), wanted)
     return found
 
 
 def _named(
-    reads: _Reads, query: str, parameters: Sequence[str], call_ids: Sequence[str]
+    reads: _Reads, queries: Sequence[str], parameters: Sequence[str], call_ids: Sequence[str]
 ) -> list[CallRow]:
     found: list[CallRow] = []
     for start in range(0, len(call_ids), _AT_ONCE):
         some = call_ids[start : start + _AT_ONCE]
         marks = ", ".join("?" * len(some))
-        rows = reads.all(f"{query} AND call_id IN ({marks})", *parameters, *some)
+        query = " UNION ALL ".join(f"{each} AND call_id IN ({marks})" for each in queries)
+        rows = reads.all(query, *(*parameters, *some) * len(queries))
         found += [
             CallRow(**{**dict(zip(row.keys(), row, strict=True)), "said_no": bool(row["said_no"])})
             for row in rows
