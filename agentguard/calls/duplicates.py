@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from agentguard.ledger.queries.call_history import Reads
+from agentguard.ledger.ledger import Reads
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.jobs import DIED
 from agentguard.model import GrantState, Request

@@ -17,8 +17,8 @@ from typing import Any
 
 from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
-from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
+from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions import grants, requests, unguarded
 from agentguard.ledger.transitions.assets import (
     Made,
@@ -76,7 +76,7 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
 
 
-class Ledger:
+class Ledger(Reads):
     """Jobs, credentials, requests, answers, grants and assets, in one `Storage`.
 
     A tamper alarm (LedgerCorrupt, IllegalTransition) is logged as an error, counted, and kept
@@ -587,7 +587,7 @@ def _of_job(job: str) -> Plan:
     return Plan(jobs=frozenset({job}), reads=(of_job(job),))
 
 
-class _Snapshot:
+class _Snapshot(Reads):
     """Reads over one connection."""
 
     def __init__(self, connection: Reader) -> None:

@@ -6,18 +6,10 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.storage.query import Reads, Row
 from agentguard.model import Request
-
-
-class Reads(Protocol):
-    """Rows to read: of a Ledger as it is now, of a snapshot of it, or inside a transition."""
-
-    def one(self, sql: str, *parameters: Any) -> Row | None: ...
-
-    def all(self, sql: str, *parameters: Any) -> list[Row]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

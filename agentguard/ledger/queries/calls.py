@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.storage.query import Reads, Row
 
 _AT_ONCE = 400
 """Call ids of one statement; SQLite takes 999 parameters everywhere."""
-
-
-class _Reads(Protocol):
-    def all(self, sql: str, *parameters: object) -> list[Row]: ...
 
 
 SAID_NO_WITH = (
@@ -70,7 +65,7 @@ _SELECT = (
 )
 
 
-def granted_call(reads: _Reads, *, job: str, thread: str, call_id: str) -> Row | None:
+def granted_call(reads: Reads, *, job: str, thread: str, call_id: str) -> Row | None:
     """The newest call of this id that has a Grant: its `agent`, `call_key`, `tool` and `body`.
 
     Args:
@@ -97,7 +92,7 @@ _REFUSED = (
 
 
 def calls_named(
-    reads: _Reads, *, thread: str, job: str | None, call_ids: Sequence[str]
+    reads: Reads, *, thread: str, job: str | None, call_ids: Sequence[str]
 ) -> list[CallRow]:
     """The recorded calls of a conversation that bear one of these ids.
 
@@ -123,7 +118,7 @@ def calls_named(
 
 
 def _named(
-    reads: _Reads, queries: Sequence[str], parameters: Sequence[str], call_ids: Sequence[str]
+    reads: Reads, queries: Sequence[str], parameters: Sequence[str], call_ids: Sequence[str]
 ) -> list[CallRow]:
     found: list[CallRow] = []
     for start in range(0, len(call_ids), _AT_ONCE):

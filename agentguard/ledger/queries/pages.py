@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.queries.calls import SAID_NO_WITH
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.storage.query import Reads, Row
 
 ALL = 2**62
 """A limit that no list reaches."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agentguard.errors import LedgerUnavailable
-from agentguard.ledger.storage.transaction import KEYS, Row, Tx
+from agentguard.ledger.storage.query import Row
+from agentguard.ledger.storage.transaction import KEYS, Tx
 
 _BATCH = 64
 _QUEUE = 4096

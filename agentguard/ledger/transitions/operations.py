@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentguard.canonical import digest
-from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.storage.open import Row, Tx, to_json
+from agentguard.ledger.storage.query import Reads
 from agentguard.model import UNCLASSIFIED, Request
 
 

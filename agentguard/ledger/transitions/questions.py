@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentguard.ledger.queries.call_history import (
-    Reads,
     bits_said,
     line_of,
     media_of,
     questions_asked,
 )
 from agentguard.ledger.storage.open import Tx
+from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions.requests import SAID_NO, Judged
 from agentguard.model import Effect
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
-from agentguard.ledger.queries.call_history import Reads
 from agentguard.ledger.queries.calls import SAID_NO_WITH
 from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
+from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
 from agentguard.model import (
     Answer,

@@ -20,7 +20,8 @@ from agentguard.errors import IllegalTransition
 from agentguard.ledger.storage.base import UNPLANNED, Plan
 from agentguard.ledger.storage.postgres.connections import Link, as_ours, unavailable
 from agentguard.ledger.storage.postgres.pipeline import Sent
-from agentguard.ledger.storage.transaction import Row, Tx, Written
+from agentguard.ledger.storage.query import Row
+from agentguard.ledger.storage.transaction import Tx, Written
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 """The server's time in ms, in SQL."""
