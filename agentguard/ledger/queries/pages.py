@@ -23,42 +23,6 @@ def begins_with(column: str) -> str:
     return f"({column} >= ?1 AND {column} < ?1 || 'g' AND substr({column}, 1, length(?1)) = ?1)"
 
 
-def jobs_called(reads: Reads, name: str) -> list[Row]:
-    """The jobs whose id begins so, three at most."""
-    return reads.all(f"SELECT * FROM jobs WHERE {begins_with('id')} LIMIT 3", name)
-
-
-def requests_called(reads: Reads, name: str) -> list[Row]:
-    """The Requests whose digest begins so, three at most."""
-    return reads.all(f"SELECT * FROM requests WHERE {begins_with('digest')} LIMIT 3", name)
-
-
-def assets_called(reads: Reads, name: str) -> list[Row]:
-    """The assets whose id or SHA-256 begins so, three at most."""
-    return reads.all(
-        f"SELECT * FROM assets WHERE {begins_with('id')} OR {begins_with('sha256')} LIMIT 3", name
-    )
-
-
-def newest_assets(reads: Reads, limit: int) -> list[Row]:
-    """Assets, newest first, each with what its first source `called` it."""
-    return reads.all(
-        "SELECT assets.*, (SELECT name FROM origins WHERE origins.sha256 = assets.sha256"
-        " ORDER BY at LIMIT 1) AS called FROM assets ORDER BY created_at DESC, id LIMIT ?",
-        limit,
-    )
-
-
-def assets_of(reads: Reads, job: str, limit: int) -> list[Row]:
-    """The assets that a job may see, newest first, each with what the job `called` it."""
-    return reads.all(
-        "SELECT assets.*, asset_jobs.name AS called FROM asset_jobs JOIN assets USING (sha256)"
-        " WHERE job = ? ORDER BY asset_jobs.at DESC, id LIMIT ?",
-        job,
-        limit,
-    )
-
-
 _APPROVAL = (
     "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"
     f" jobs.requested_by, jobs.state AS job_state, {SAID_NO_WITH} AS said_no,"
