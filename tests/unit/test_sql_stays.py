@@ -19,9 +19,6 @@ STATEMENTS = {
     "calls/inherited_labels.py": 1,
     "calls/reconcile.py": 3,
     "calls/request.py": 5,
-    "guard.py": 4,
-    "jobs/job.py": 2,
-    "langgraph/message_media.py": 1,
 }
 COLUMNS = {
     "calls/authorize.py": 21,
@@ -32,9 +29,6 @@ COLUMNS = {
     "calls/inherited_labels.py": 7,
     "calls/reconcile.py": 25,
     "calls/request.py": 6,
-    "guard.py": 6,
-    "jobs/job.py": 1,
-    "langgraph/message_media.py": 1,
     "people/approvals.py": 24,
 }
 
