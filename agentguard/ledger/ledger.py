@@ -480,6 +480,25 @@ class Ledger(Reads):
 
         self._run(transition)
 
+    def settle(self, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:
+        """Record what was found out about a call whose effect nobody knew (I8).
+
+        Args:
+            grant: the id of its Grant.
+            outcome: that it was executed or failed, in words, and what was found where.
+            request: the digest of its Request.
+            by: the Person who looked; None: the destination or a probe was asked.
+
+        Returns:
+            False if it was settled meanwhile: nothing was recorded.
+        """
+        settled = self._run(
+            lambda tx: grants.settle(tx, grant, outcome, request=request, by=by),
+            durable=True,
+            ends=True,
+        )
+        return bool(settled)
+
     # --- assets --------------------------------------------------------------------------------
 
     def register(self, made: Made, *, job: str | None, by: str, how: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from agentguard.errors import ApprovalError, IllegalTransition, JobError, LedgerUnavailable
 from agentguard.ledger import verify as audit
-from agentguard.ledger.ledger import Ledger, Relied
+from agentguard.ledger.ledger import Ledger, Outcome, Relied
 from agentguard.ledger.storage.open import KEYS
 from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage
 from tests.core.ledgers import (
@@ -657,6 +657,40 @@ def test_I8_an_approval_is_worth_one_grant(bench: Bench) -> None:
     bench.finish(asked)
     bench.grant(asked)
     assert bench.claim(asked, asked=True) == "its grant is executed"
+
+
+# --- what was found out later -------------------------------------------------------------------
+
+
+def unknown_grant(bench: Bench) -> tuple[str, str]:
+    asked = bench.permit(outside=OutsideEffect.OPAQUE)
+    assert bench.claim(asked) is None
+    bench.ledger.end_job(bench.job, reason="over")
+    row = bench.ledger.one("SELECT id FROM grants WHERE request = ?", asked.digest)
+    assert row is not None
+    return str(row["id"]), asked.digest
+
+
+def test_I8_unknown_effect_is_settled_once(bench: Bench) -> None:
+    grant, digest = unknown_grant(bench)
+    found = Outcome(state=GrantState.EXECUTED, text="found", receipts=(("site", "/a.png", "ab"),))
+    assert bench.ledger.settle(grant, found, request=digest, by=None)
+    assert not bench.ledger.settle(
+        grant, Outcome(state=GrantState.FAILED, text="not there"), request=digest, by="kim"
+    )
+    row = bench.ledger.one("SELECT status, text FROM outcomes WHERE grant_id = ?", grant)
+    assert row is not None
+    assert tuple(row) == ("executed", "found")
+    assert len(bench.ledger.all("SELECT * FROM receipts")) == 1
+
+
+def test_I10_settling_to_what_is_no_outcome_raises_an_alarm(bench: Bench) -> None:
+    grant, digest = unknown_grant(bench)
+    with pytest.raises(IllegalTransition):
+        bench.ledger.settle(
+            grant, Outcome(state=GrantState.ISSUED, text="again"), request=digest, by=None
+        )
+    assert bench.ledger.alarms == 1
 
 
 # --- assets -----------------------------------------------------------------------------------

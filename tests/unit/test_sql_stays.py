@@ -17,7 +17,6 @@ STATEMENTS = {
     "calls/duplicates.py": 3,
     "calls/execute.py": 3,
     "calls/inherited_labels.py": 1,
-    "calls/reconcile.py": 3,
     "calls/request.py": 5,
 }
 COLUMNS = {
@@ -27,7 +26,6 @@ COLUMNS = {
     "calls/duplicates.py": 6,
     "calls/execute.py": 18,
     "calls/inherited_labels.py": 7,
-    "calls/reconcile.py": 25,
     "calls/request.py": 6,
     "people/approvals.py": 24,
 }

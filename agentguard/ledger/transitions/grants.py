@@ -11,7 +11,12 @@ from agentguard.ledger.storage.open import Row, Tx, to_json
 from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
 from agentguard.ledger.transitions.operations import Memory, Started, all_sent, raise_labels, start
-from agentguard.ledger.transitions.requests import Judged, approved_in, issue_grant
+from agentguard.ledger.transitions.requests import (
+    Judged,
+    approved_in,
+    issue_grant,
+    lock_job_of,
+)
 from agentguard.model import GrantState, OutsideEffect, Request
 
 
@@ -163,6 +168,20 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
         outcome = with_memory(tx, request, outcome, outcome.remembers)
     _insert_effects(tx, request, grant, outcome, credential=credential)
     tx.record("finished", body)
+    return True
+
+
+def settle(tx: Tx, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:
+    """Record what was found out about an unknown effect; see `Ledger.settle`."""
+    lock_job_of(tx, request)
+    if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
+                     outcome.state, tx.now, grant):  # fmt: skip
+        return False
+    set_outcome(tx, grant, outcome.state, outcome.text)
+    for destination, location, sha256 in outcome.receipts:
+        keep_receipt(tx, grant, destination=destination, location=location, sha256=sha256)
+    body = {"request": request, "as": outcome.state, "person": by, "found": outcome.text}
+    tx.record("reconciled", body)
     return True
 
 
