@@ -6,7 +6,6 @@ Gather → decide → grant. What runs under a Grant is in execute.py.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -37,8 +36,15 @@ from agentguard.ledger.ledger import (
     Room,
     question_of,
 )
-from agentguard.ledger.queries.call_history import questions_asked
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.queries import approvals
+from agentguard.ledger.queries.approvals import questions_asked
+from agentguard.ledger.queries.grants import executed_with
+from agentguard.ledger.queries.requests import (
+    decided_elsewhere,
+    newest_of_key,
+    requests_of_call,
+)
+from agentguard.ledger.rows import AskedRow, RequestRow
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import Decision, Effect, Facts, Stage
 from agentguard.people.approvals import Approvals
@@ -204,7 +210,7 @@ class Gate:
                 found, prepared, row = self.recorded(call, reads)
                 approval = asked_of(row, reads)
                 if approval is None:
-                    raise Refused(row["reason"], policy="not-asked")
+                    raise Refused(row.reason, policy="not-asked")
                 looked = None
                 if self.is_held(found, held):
                     looked = self.decide_asked(found, prepared, approval, reads)
@@ -221,50 +227,44 @@ class Gate:
             raise Refused(MOVED, policy="moved")
         decision = looked.decision
         request = prepared.request
-        over = self.ledger.clock() >= approval["expires_at"]
-        if decision.effect is not Effect.PERMIT and approval["state"] == "pending" and over:
+        over = self.ledger.clock() >= approval.expires_at
+        if decision.effect is not Effect.PERMIT and approval.state == "pending" and over:
             self.ledger.expire_approval(request.digest, reason=decision.reason)
         return Waiting(
             request=request.digest,
             decision=decision,
             shown={**prepared.shown, "args": request.args},  # word for word: it is what is asked
-            expires_at=approval["expires_at"],
+            expires_at=approval.expires_at,
         )
 
-    def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, Row]:
+    def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, RequestRow]:
         """The call with its agent, the Request as it would run now, and the row that decided it.
 
         The row is found by (job, thread, call id), and must have decided exactly what would run:
         a call id may come again, a Request may not (I5, I6).
         """
-        rows = reads.all(
-            "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-            " ORDER BY ordinal DESC LIMIT 1000",
-            call.job.id,
-            call.thread,
-            call_name(call.call_id),
-        )
+        rows = reads.rows(requests_of_call(call.job.id, call.thread, call_name(call.call_id)))
         if not rows:
             raise self._undecided(call, reads)
         prepared: Prepared | None = None
         of: tuple[Any, ...] = ()
         for row in rows:
-            if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
+            if call.agent not in (None, row.agent) or call.key not in (None, row.call_key):
                 continue
-            known = replace(call, agent=row["agent"], key=row["call_key"])
-            as_decided = (row["agent"], json.loads(row["body"]).get("numbers"))
+            known = replace(call, agent=row.agent, key=row.call_key)
+            as_decided = (row.agent, row.body.get("numbers"))
             if prepared is None or of != as_decided:
                 prepared = prepare(known, self.workspace, reads, decided=row)
                 of = as_decided
             request = prepared.request
-            if (request.call_key, request.revision) != (row["call_key"], row["revision"]):
-                request = replace(request, call_key=row["call_key"], revision=row["revision"])
-            if request.digest == row["digest"]:
+            if (request.call_key, request.revision) != (row.call_key, row.revision):
+                request = replace(request, call_key=row.call_key, revision=row.revision)
+            if request.digest == row.digest:
                 return known, replace(prepared, request=request), row
         said = self._refusals.get(_place(call))
         if said is not None:
             raise Refused.like(said)
-        others = sorted({row["agent"] for row in rows} - {call.agent})
+        others = sorted({row.agent for row in rows} - {call.agent})
         if prepared is None and call.agent is not None and others:
             raise Refused(
                 f"this call was decided on for {' or '.join(others)} and would run as"
@@ -289,16 +289,13 @@ class Gate:
         if call.agent is not None:
             stage_of(call, self.workspace)
         prepare(call, self.workspace, reads)
-        row = reads.one(
-            "SELECT job FROM requests WHERE job = ? AND call_id = ? AND tool = ?"
-            " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, '') AND call_id = ?"
-            " AND tool = ? LIMIT 1",
-            call.job.id, call_name(call.call_id), call.bound.name,
-            call.thread, call_name(call.call_id), call.bound.name,
-        )  # fmt: skip
-        if row is None:
-            return Refused(_UNGATED.format(call.bound.name), policy="not-authorized")
-        if row["job"] == call.job.id:
+        name, tool = call_name(call.call_id), call.bound.name
+        job = reads.first(
+            decided_elsewhere(job=call.job.id, thread=call.thread, call=name, tool=tool)
+        )
+        if job is None:
+            return Refused(_UNGATED.format(tool), policy="not-authorized")
+        if job == call.job.id:
             return Refused(
                 "this call was decided on in another thread of its job than it runs in; pass the"
                 " config of the run on to the tool, unchanged",
@@ -311,7 +308,7 @@ class Gate:
         )
 
     def decide_asked(
-        self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
+        self, call: Call, prepared: Prepared, approval: AskedRow | None, reads: Reads
     ) -> Looked:
         """Decide on the facts of now; a closed or expired approval request is a DENY (S22).
 
@@ -332,13 +329,13 @@ class Gate:
             return Looked(decision, known)
         if call.bound.binding.interrupts:  # asked by an older version
             return Looked(_deny("agentguard.pausing-tool", _pausing(call, None)), known)
-        is_open = approval["state"] in ("pending", "approved")
-        if not is_open or now >= approval["expires_at"]:
+        is_open = approval.state in ("pending", "approved")
+        if not is_open or now >= approval.expires_at:
             why = TOO_LATE if is_open else why_closed(reads, request.digest)
             return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
         answers = self.ledger.answers(request.digest, reads)
         sound = self.approvals.sound(answers)
-        question = question_of(approval["body"])
+        question = question_of(approval.body)
         decision = decide(self.policy, request, known, sound, now, question)
         asks_again = decision.effect is Effect.ASK and not decision.reasons <= question.reasons
         return Looked(decision, known, len(answers), asks_again)
@@ -426,9 +423,7 @@ class Gate:
     ) -> tuple[Authorized, Judged | None]:
         if call.key is None:
             call = self._named(call, reads)
-        known = reads.one(
-            "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
-        )
+        known = reads.first(newest_of_key(call.key))
         earlier = seen.get(call.key)
         bits = 0 if earlier is not None else sum(item.bits for item in judged)
         prepared = prepare(call, self.workspace, reads, decided=known, bits_before=bits)
@@ -439,9 +434,9 @@ class Gate:
             return earlier.authorized, None
         if known is not None:
             request = prepared.request
-            if known["revision"] != request.revision:  # it was asked anew
-                request = replace(request, revision=known["revision"])
-            if known["digest"] != request.digest:
+            if known.revision != request.revision:  # it was asked anew
+                request = replace(request, revision=known.revision)
+            if known.digest != request.digest:
                 raise Refused(
                     "this call was decided before with other arguments, assets or labels; make a"
                     " new call",
@@ -455,7 +450,7 @@ class Gate:
             decision = self.decide_asked(call, prepared, None, reads).decision
         if decision.effect is Effect.ASK:
             asked = sum(item.decision.effect is Effect.ASK for item in judged)
-            if questions_asked(reads, call.job.id) + asked >= MOST_QUESTIONS:
+            if (reads.first(questions_asked(call.job.id)) or 0) + asked >= MOST_QUESTIONS:
                 decision = _deny("agentguard.questions", _TOO_MANY.format(decision.reason))
         item = self.judged(call, prepared, decision, credential)
         result = Authorized(decision=decision, request=digest)
@@ -478,21 +473,16 @@ class Gate:
         if not (call.unanswered and call.bound.reaches_out):
             return None
         names = {call_name(id) for id in call.unanswered}
-        rows = reads.all(
-            "SELECT requests.call_id, outcomes.text FROM requests"
-            " JOIN grants ON grants.request = requests.digest"
-            " JOIN outcomes ON outcomes.grant_id = grants.id"
-            " WHERE requests.job = ? AND requests.thread = ? AND requests.content_digest = ?"
-            " AND grants.state = 'executed'",
-            call.job.id,
-            call.thread,
-            prepared.request.content_digest,
+        done = executed_with(
+            job=call.job.id,
+            thread=call.thread,
+            content_digest=prepared.request.content_digest,
         )
-        for row in rows:
-            if row["call_id"] in names:
+        for earlier in reads.rows(done):
+            if earlier.call_id in names:
                 reason = (
                     "this was done by an earlier call, whose answer was lost when a message came"
-                    f" in between; it is not done twice. Its answer: {row['text']}"
+                    f" in between; it is not done twice. Its answer: {earlier.text}"
                 )
                 return _deny("agentguard.done-before", reason)
         return None
@@ -554,15 +544,11 @@ class Gate:
         )
 
 
-def asked_of(row: Row, reads: Reads) -> Row | None:
+def asked_of(row: RequestRow, reads: Reads) -> AskedRow | None:
     """The approval request of a recorded call, None if its decision asked nobody."""
-    if row["effect"] != Effect.ASK.value:
+    if row.effect != Effect.ASK.value:
         return None
-    return reads.one(
-        "SELECT approvals.*, requests.body FROM approvals JOIN requests ON digest = request"
-        " WHERE request = ?",
-        row["digest"],
-    )
+    return reads.first(approvals.asked_of(row.digest))
 
 
 def asks_again(decision: Decision) -> Refused:
@@ -657,9 +643,9 @@ def _denied(refusal: Refused) -> Authorized:
     return Authorized(decision=_deny(refusal.policy, refusal.reason))
 
 
-def _recorded_decision(row: Row) -> Decision:
+def _recorded_decision(row: RequestRow) -> Decision:
     return Decision(
-        effect=Effect(row["effect"]),
-        policies=tuple(json.loads(row["policies"])),
-        reason=row["reason"],
+        effect=Effect(row.effect),
+        policies=row.policies,
+        reason=row.reason,
     )

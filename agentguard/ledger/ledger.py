@@ -17,6 +17,7 @@ from typing import Any
 
 from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
+from agentguard.ledger.queries.approvals import answers_of
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
 from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions import grants, requests, unguarded
@@ -36,7 +37,7 @@ from agentguard.ledger.transitions.jobs import (
     require_open,
     sweep,
 )
-from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
+from agentguard.ledger.transitions.operations import Memory, Started
 from agentguard.ledger.transitions.questions import Room, close_like, has_room
 from agentguard.ledger.transitions.requests import (
     ASKED_ANEW,
@@ -63,10 +64,7 @@ __all__ = [
     "Relied",
     "Room",
     "Started",
-    "answers_in",
-    "operations_named",
     "question_of",
-    "sent",
     "strictest",
     "to_json",
 ]  # fmt: skip
@@ -563,8 +561,7 @@ class Ledger(Reads):
 
     def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
         """Every recorded Answer to a Request; whoever uses them verifies the signatures."""
-        rows = (reads or self).all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
-        return answers_in(rows)
+        return tuple((reads or self).rows(answers_of(request)))
 
     def _run(
         self,
@@ -583,22 +580,6 @@ class Ledger(Reads):
             self.require_sound()
         with self._watched():
             return self.storage.submit(transition, durable=durable, plan=plan).result()
-
-
-def answers_in(rows: Sequence[Row]) -> tuple[Answer, ...]:
-    """The Answers that rows of `answers` hold."""
-    return tuple(
-        Answer(
-            request=row["request"],
-            person=row["person"],
-            verdict=Verdict(row["verdict"]),
-            group=row["answered_as"],
-            at=row["at"],
-            key_id=row["key_id"],
-            signature=row["signature"],
-        )
-        for row in rows
-    )
 
 
 def _of_job(job: str) -> Plan:

@@ -628,4 +628,4 @@ def test_a_hold_after_the_approval_is_no_question(tmp_path: Path) -> None:
 
 def test_a_question_of_an_older_version_covers_nothing() -> None:
     """Its row says nothing of what was shown, so it is asked again (I11)."""
-    assert question_of('{"tool": "publish"}').reasons == frozenset()
+    assert question_of({"tool": "publish"}).reasons == frozenset()

@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(name="nothing is decided again at the claim", scope="revoke", edits=(_NOT_DECIDED,),
            within=("authorize", "execute", "mark")),
     Mutant(name="an edited call runs under what was decided before the edit", scope="people",
-           edits=(Edit("calls.authorize:Gate.recorded", 'if request.digest == row["digest"]:',
-                       'request.__dict__["digest"] = row["digest"]\n        if True:'),),
+           edits=(Edit("calls.authorize:Gate.recorded", "if request.digest == row.digest:",
+                       'request.__dict__["digest"] = row.digest\n        if True:'),),
            within=("authorize", "answer", "resume"), answers=(("omar", "approve"),)),
     # --- who may approve (I1) -----------------------------------------------------------------
     Mutant(name="the requester's own approval counts", scope="people",
@@ -299,10 +299,10 @@ MUTANTS = (
     Mutant(name="a class that rises does not reach what is being made", scope="lineage",
            edits=(_NOT_INHERITED,), within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="a hold does not reach what was made from an asset", scope="lineage",
-           edits=(Edit("calls.request:_MARKS",
+           edits=(Edit("ledger.queries.assets:_MARKS",
                        "", "SELECT max(recalled) AS recalled, max(held) AS held,"
                        " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1"
-                       " AND destination = ?3) AS queued, NULL AS clean"
+                       " AND destination = ?3) AS queued, 0 AS clean"
                        " FROM assets WHERE sha256 = ?1"),),
            within=("authorize", "execute", "run", "record", "mark")),
     Mutant(name="a hold does not raise the version of what was made from an asset",
@@ -318,7 +318,7 @@ MUTANTS = (
            edits=(Edit("calls.request:stage_of", "if stage not in agent.stages:", "if False:"),),
            within=("authorize",)),
     Mutant(name="a job sees every job's assets", scope="jobs",
-           edits=(Edit("calls.request:_assets",
+           edits=(Edit("ledger.queries.assets:asset_of_job",
                        "WHERE id = ? AND job = ?", "WHERE id = ? AND ? <> ''"),),
            within=("authorize", "execute", "answer", "resume"),
            answers=(("omar", "approve"),)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
-from agentguard.ledger.queries.calls import SAID_NO_WITH
+from agentguard.ledger.queries.approvals import SAID_NO_WITH
 from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
 from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
@@ -167,14 +167,13 @@ def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
         "approval.settled",
         {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
     )
-    item = replace(item, earlier=question_of(old["body"]).reasons)
+    item = replace(item, earlier=question_of(json.loads(old["body"])).reasons)
     record_decisions(tx, [item], epoch=epoch)
     return True
 
 
-def question_of(body: str) -> AskedQuestion:
-    """Why people were asked, of the `body` of a Request's row; a row without it shows nothing."""
-    shown = json.loads(body)
+def question_of(shown: Mapping[str, Any]) -> AskedQuestion:
+    """Why people were asked, of a call as it was logged; one without it shows nothing."""
     earlier = shown.get("reasons_before")
     return AskedQuestion(
         reasons=frozenset(Reason(*reason) for reason in shown.get("reasons", ())),
