@@ -42,6 +42,7 @@ from agentguard.model import (
     OutsideEffect,
     Provenance,
     Stage,
+    Terms,
 )
 from agentguard.people.approvals import Approvals
 from agentguard.policy.policy_set import Policy
@@ -393,7 +394,7 @@ class Guard:
             width=format_.width,
             height=format_.height,
             labels=(frozenset(labels) or unnamed) | format_.labels,
-            terms={},
+            terms=Terms(),
             provenance=Provenance.UNKNOWN,
             parents=(),
             contributors=frozenset({by} if answers_for or known is None else ()),

@@ -2,8 +2,7 @@
 
 Every method is one transaction: conditional writes, each covered by a record (DESIGN section 10).
 Judging is elsewhere (decide.py); here a transition either still applies or says what moved. The
-rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `_ledger_assets`,
-`_ledger_operations`.
+rows of each noun are moved in `transitions/`, and read by `queries/`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,13 @@ from typing import Any
 from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.queries.approvals import answers_of
+from agentguard.ledger.queries.grants import finish_check
+from agentguard.ledger.queries.jobs import (
+    credential_by_id,
+    holder_of,
+    job_by_id,
+    live_credential,
+)
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
 from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions import grants, requests, unguarded
@@ -26,13 +32,11 @@ from agentguard.ledger.transitions.assets import (
     lock_import,
     mark,
     register,
-    strictest,
 )
 from agentguard.ledger.transitions.grants import Outcome, Relied
 from agentguard.ledger.transitions.jobs import (
     end_job,
     leave,
-    of_job,
     renew,
     require_open,
     sweep,
@@ -65,7 +69,6 @@ __all__ = [
     "Room",
     "Started",
     "question_of",
-    "strictest",
     "to_json",
 ]  # fmt: skip
 
@@ -168,13 +171,13 @@ class Ledger(Reads):
 
         def transition(tx: Tx) -> int:
             tx.lock_job(job)
-            row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
-            if row is None:
+            known = tx.first(job_by_id(job))
+            if known is None:
                 raise JobError(f"no job {job} in this ledger")
-            if row["state"] != JobState.WAITING:
-                raise JobError(f"job {job} is {row['state']}, expected waiting")
+            if known.state != JobState.WAITING:
+                raise JobError(f"job {job} is {known.state}, expected waiting")
             tx.update("jobs", "state = 'open', epoch = epoch + 1", "id = ?", job)
-            epoch = int(row["epoch"]) + 1
+            epoch = known.epoch + 1
             tx.lease(job, epoch=epoch, until=tx.now + lease)
             tx.record("job.rejoined", {"job": job, "person": by, "epoch": epoch})
             return epoch
@@ -253,19 +256,14 @@ class Ledger(Reads):
 
     def is_live(self, credential: str) -> bool:
         """Whether a credential is neither revoked nor expired."""
-        row = self.one(
-            "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?",
-            credential,
-            self.clock(),
-        )
-        return row is not None
+        return self.first(live_credential(credential, self.clock())) is not None
 
     def revoke_credential(self, credential: str, *, reason: str) -> None:
         """Kill a credential and every unclaimed grant that was issued under it (S23)."""
 
         def transition(tx: Tx) -> None:
-            row = tx.one("SELECT job FROM credentials WHERE id = ?", credential)
-            job = row["job"] if row is not None else None
+            known = tx.first(credential_by_id(credential))
+            job = known.job if known is not None else None
             tx.lock_job(job)
             where = "id = ? AND state = 'live'"
             tx.update("credentials", "state = 'revoked'", where, credential)
@@ -291,10 +289,10 @@ class Ledger(Reads):
 
         def transition(tx: Tx) -> bool:
             tx.lock_job(job)
-            row = tx.one("SELECT state FROM jobs WHERE id = ?", job)
-            if row is None:
+            known = tx.first(job_by_id(job))
+            if known is None:
                 raise JobError(f"no job {job} in this ledger")
-            if row["state"] == JobState.ENDED:
+            if known.state == JobState.ENDED:
                 return False
             end_job(tx, job, reason=reason)
             return True
@@ -349,7 +347,7 @@ class Ledger(Reads):
             return True
 
         jobs = frozenset(item.request.job for item in judged)
-        reads = tuple(requests.of_decision(item) for item in judged)
+        reads = tuple(requests.decision_of(item) for item in judged)
         return bool(self._run(transition, plan=Plan(jobs=jobs, reads=reads)))
 
     def ask_anew(self, item: Judged, *, instead_of: str, epoch: int) -> bool:
@@ -441,7 +439,7 @@ class Ledger(Reads):
                 jobs=frozenset({request.job}),
                 assets=True,
                 request=request.digest,
-                reads=grants.of_claim(request, relied),
+                reads=grants.claim_reads(request, relied),
             ),
         )
         return obstacle
@@ -456,7 +454,7 @@ class Ledger(Reads):
         plan = Plan(
             jobs=frozenset({request.job}),
             request=request.digest,
-            reads=(grants.of_finish(request, credential),),
+            reads=(finish_check(request.digest, credential),),
         )
         finished = self._run(
             lambda tx: grants.finish(tx, request, outcome, credential=credential),
@@ -584,7 +582,7 @@ class Ledger(Reads):
 
 def _of_job(job: str) -> Plan:
     """Of what only looks whether a job is open, and moves its rows."""
-    return Plan(jobs=frozenset({job}), reads=(of_job(job),))
+    return Plan(jobs=frozenset({job}), reads=(holder_of(job),))
 
 
 class _Snapshot(Reads):

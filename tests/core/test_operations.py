@@ -13,13 +13,13 @@ from agentguard.errors import IllegalTransition
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger, Started
 from agentguard.ledger.queries.operations import operations_named
-from agentguard.model import GrantState, OutsideEffect
+from agentguard.model import GrantState, OutsideEffect, Terms
 from tests.core.ledgers import Bench, checkpoints_beside, ledger_at, made, raw
 
 
 def one(**changes: Any) -> Started:
     columns: dict[str, Any] = {
-        "id": "op-1", "labels": frozenset({"brand"}), "terms": {},
+        "id": "op-1", "labels": frozenset({"brand"}), "terms": Terms(),
         "contributors": frozenset({"kim"}), "assets": (),
     }  # fmt: skip
     return Started(**(columns | changes))
@@ -128,7 +128,7 @@ def test_I4_an_output_has_the_class_its_sources_rose_to_while_its_tool_ran(tmp_p
         ledger.register(source, job=bench.job, by="kim", how="imported")
         asked = bench.permit(assets=(source.sha256,))
         bench.claim(asked)
-        rise = made("a", labels=frozenset({"customer-data"}), terms={"until": 5},
+        rise = made("a", labels=frozenset({"customer-data"}), terms=Terms(until=5),
                     contributors=frozenset({"omar"}))  # fmt: skip
         ledger.register(rise, job=None, by="omar", how="imported")
         assert bench.finish(asked, made=(made("b", parents=(source.sha256,)),))

@@ -411,12 +411,10 @@ def test_terms_merge_to_the_strictest(scratch: Scratch) -> None:
         Terms(),
     )
     made = run(scratch, "x", outputs={"file": picture()}, terms=terms).made[0]
-    assert made.terms == {
-        "until": 100, "release_at": 70, "channels": frozenset({"b"}), "consent": False,
-    }  # fmt: skip
+    assert made.terms == Terms(until=100, release_at=70, channels=frozenset({"b"}), consent=False)
     disjoint = (Terms(channels=frozenset({"a"})), Terms(channels=frozenset({"b"})))
     made = run(scratch, "x", outputs={"file": picture()}, terms=disjoint).made[0]
-    assert made.terms == {"channels": frozenset()}
+    assert made.terms == Terms(channels=frozenset())
 
 
 def test_parents_and_contributors_come_from_the_request(scratch: Scratch) -> None:

@@ -118,14 +118,16 @@ _OBSTACLE = "ledger.transitions.grants:_obstacle"
 _GRANT = "ledger.transitions.grants:_grant_obstacle"
 _KILL = "ledger.transitions.jobs:_kill_live"
 _CALL = ("authorize", "execute", "run", "record")
-_NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)",
+_NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(check, request.job, relied.epoch, now=tx.now)",
                "obstacle = None")  # fmt: skip
 _NO_CREDENTIAL = Edit(
-    _OBSTACLE, 'if row["credential_state"] != "live" or row["lives_until"] <= tx.now:', "if False:"
+    _OBSTACLE,
+    'if check.credential_state != "live" or (check.lives_until or 0) <= tx.now:',
+    "if False:",
 )
 _NOT_DECIDED = Edit("calls.execute:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
-_ANY_STATE = Edit(_GRANT, 'if row["state"] != GrantState.ISSUED and not again:', "if False:")
+_ANY_STATE = Edit(_GRANT, "if check.state != GrantState.ISSUED and not again:", "if False:")
 _BLIND = Edit("calls.execute:Execution._done",
               "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
@@ -138,18 +140,17 @@ MUTANTS = (
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores the epoch", scope="rejoin",
            edits=(Edit("ledger.transitions.jobs:obstacle_in",
-                       'row["job_epoch"] != epoch', "False"),),
+                       "holder.job_epoch != epoch", "False"),),
            within=("authorize", "execute", "fail"),
            behind="leaving a job revokes its credentials", behind_edits=(_NO_CREDENTIAL,)),
     Mutant(name="a claim ignores the credential", scope="revoke", edits=(_NO_CREDENTIAL,),
            within=("authorize", "execute", "tick")),
     Mutant(name="a claim ignores that the review window closed", scope="people",
-           edits=(Edit("ledger.transitions.requests:approved_in",
-                       ' and row["approved_until"] > now', ""),),
+           edits=(Edit("ledger.transitions.requests:is_approved", " and until > now", ""),),
            within=("authorize", "answer", "resume", "execute", "tick"),
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
-           edits=(Edit(_OBSTACLE, '{row["sha256"]: row["version"] for row in versions}'
+           edits=(Edit(_OBSTACLE, "{row.sha256: row.version for row in versions}"
                        " != dict(relied.versions)", "False"),),
            within=("authorize", "execute", "mark")),
     Mutant(name="a claim does not look at the grant's state", scope="twice", edits=(_ANY_STATE,),
@@ -157,10 +158,10 @@ MUTANTS = (
            answers=(("omar", "approve"),),
            behind="a trigger of the database", behind_triggers=("grants_transition",)),
     Mutant(name="a claim ignores an answer that came since it was judged", scope="people",
-           edits=(Edit(_OBSTACLE, 'row["answers"] != relied.answers', "False"),),
+           edits=(Edit(_OBSTACLE, "check.answers != relied.answers", "False"),),
            within=("authorize", "answer", "execute")),
     Mutant(name="an expired grant can be claimed", scope="crash",
-           edits=(Edit(_GRANT, 'if row["expires_at"] <= now:', "if False:"),),
+           edits=(Edit(_GRANT, "if check.expires_at <= now:", "if False:"),),
            within=("authorize", "execute", "tick", "renew"),
            behind="a trigger of the database", behind_triggers=("grants_claim",)),
     Mutant(name="an unknown effect is tried again", scope="crash", edits=(_BLIND,),
@@ -202,7 +203,7 @@ MUTANTS = (
                Edit("people.approvals:Approvals._require_answerable",
                     "any(answer.person == earlier.person for earlier in approval.answers)",
                     "False"),
-               Edit("ledger.transitions.requests:answer", "WHERE request = ? AND person = ?\"",
+               Edit("ledger.queries.approvals:answer_by", "WHERE request = ? AND person = ?\"",
                     "WHERE request = ? AND person = ? AND 0\""),
                Edit("ledger.storage.sqlite.schema:_statements",
                     'statement += line', 'statement += line.replace('
@@ -217,7 +218,7 @@ MUTANTS = (
                        "    if key is None:"),),
            within=("authorize", "forge"), answers=(("omar", "approve"),)),
     Mutant(name="an answer after the review window is taken", scope="people",
-           edits=(Edit("ledger.transitions.requests:answer", 'if tx.now >= approval["expires_at"]:',
+           edits=(Edit("ledger.transitions.requests:answer", "if tx.now >= approval.expires_at:",
                        "if False:"),),
            within=("authorize", "answer", "tick"), answers=(("omar", "deny"),)),
     Mutant(name="a grant is issued before enough people approved", scope="people",
@@ -261,7 +262,7 @@ MUTANTS = (
                     "approval.replaced_by is not None", "False"),)),
     # --- outcomes (I8) ------------------------------------------------------------------------
     Mutant(name="a process whose claim is over records an outcome", scope="rejoin",
-           edits=(Edit("ledger.transitions.grants:finish", 'or not row["ours"]', ""),),
+           edits=(Edit("ledger.transitions.grants:finish", "or not check.ours", ""),),
            within=("authorize", "execute", "run", "record", "leave", "rejoin"),
            answers=(("omar", "approve"),)),
     Mutant(name="what may be under way is reconciled as not done", scope="crash",
@@ -285,11 +286,10 @@ MUTANTS = (
     # --- classes and lineage (I2, I4) -----------------------------------------------------------
     Mutant(name="registering known bytes again drops their labels", scope="lineage",
            edits=(Edit("ledger.transitions.assets:_join",
-                       'made.labels | set(json.loads(known["labels"]))',
-                       "made.labels"),)),
+                       "made.labels | known.labels", "made.labels"),)),
     Mutant(name="a class that rises does not reach what was made before", scope="lineage",
            edits=(Edit("ledger.transitions.assets:register",
-                       ", *_descendants(tx, made.sha256))", ",)"),),
+                       ", *tx.rows(assets.descendants_of(made.sha256)))", ",)"),),
            within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="what is made starts without its parents' class", scope="lineage",
            edits=(Edit("calls.outputs:collect", "*(use.labels for use in request.assets)", ""),),
@@ -307,8 +307,8 @@ MUTANTS = (
            within=("authorize", "execute", "run", "record", "mark")),
     Mutant(name="a hold does not raise the version of what was made from an asset",
            scope="lineage",
-           edits=(Edit("ledger.transitions.assets:mark", "for made in _descendants(tx, sha256):",
-                       "for made in ():"),),
+           edits=(Edit("ledger.transitions.assets:mark",
+                       "in tx.rows(assets.descendants_of(sha256)):", "in ():"),),
            within=("authorize", "execute", "run", "record", "mark")),
     Mutant(name="the policy forgets holds", scope="revoke", rules=("assets.held",),
            within=("authorize", "execute", "mark")),
@@ -345,14 +345,14 @@ MUTANTS = (
                        "+expires_at <= ? AND 0 AND {UNUSED}"),),
            within=("authorize", "leave", "sweep", "tick")),
     Mutant(name="a sweep skips jobs whose process died", scope="crash",
-           edits=(Edit("ledger.transitions.jobs:_LAPSED", "", "0 AND ?"),),
+           edits=(Edit("ledger.queries.jobs:_LAPSED", "", "0 AND ?"),),
            within=("crash", "sweep", "tick")),
     Mutant(name="a lapsed lease can be renewed", scope="crash",
            edits=(Edit("ledger.transitions.jobs:renew",
                        "if job_obstacle(tx, job, epoch) is not None:", "if False:"),),
            within=("renew", "tick")),
     Mutant(name="an ended job can be re-entered", scope="rejoin",
-           edits=(Edit("ledger.ledger:Ledger.rejoin_job", 'if row["state"] != JobState.WAITING:',
+           edits=(Edit("ledger.ledger:Ledger.rejoin_job", "if known.state != JobState.WAITING:",
                        "if False:"),),
            within=("end", "rejoin"), behind="a trigger of the database",
            behind_triggers=("jobs_transition",)),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from agentguard.ledger.queries.assets import class_of
 from agentguard.ledger.queries.operations import operation_name, raised_name, sent_calls
 from agentguard.ledger.storage.open import Tx, to_json
 from agentguard.ledger.storage.query import Reads
-from agentguard.model import UNCLASSIFIED, Request
+from agentguard.model import UNCLASSIFIED, Request, Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +25,7 @@ class Started:
 
     id: str
     labels: frozenset[str]
-    terms: Mapping[str, Any]
+    terms: Terms
     contributors: frozenset[str]
     assets: tuple[str, ...]
 
@@ -72,7 +71,7 @@ def start(tx: Tx, request: Request, grant: str, started: Iterable[Started]) -> N
             tool=request.tool,
             destination=request.destination,
             labels=to_json(one.labels),
-            terms=to_json(one.terms),
+            terms=one.terms.to_json(),
             contributors=to_json(one.contributors),
             assets=to_json(sorted(one.assets)),
             at=tx.now,
@@ -93,7 +92,7 @@ def raise_labels(tx: Tx, request: Request, grant: str, labels: frozenset[str]) -
             tool=request.tool,
             destination=request.destination,
             labels=to_json(labels),
-            terms=to_json({}),
+            terms=Terms().to_json(),
             contributors=to_json([]),
             assets=to_json([]),
             at=tx.now,
