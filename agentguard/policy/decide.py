@@ -23,7 +23,7 @@ from agentguard.model import (
     Request,
     Verdict,
 )
-from agentguard.policy.evaluate import Ruling
+from agentguard.policy.evaluate import Evaluation
 from agentguard.policy.policy_set import Policy, time_is_sayable
 from agentguard.policy.reasons import NO_PERMIT, reasons_of
 
@@ -87,7 +87,7 @@ def decide(
     approved = {answer.person: answer.group for answer in counted if covered}
     groups = frozenset(group for group in approved.values() if group is not None)
 
-    def ask(more: int, among: frozenset[str]) -> Ruling:
+    def ask(more: int, among: frozenset[str]) -> Evaluation:
         return given(len(approved) + more, groups | among)
 
     ruling = ask(0, frozenset())
@@ -166,7 +166,9 @@ def _counted(
 
 
 def _smallest(
-    ask: Callable[[int, frozenset[str]], Ruling], names: frozenset[str], people: list[Person] | None
+    ask: Callable[[int, frozenset[str]], Evaluation],
+    names: frozenset[str],
+    people: list[Person] | None,
 ) -> Needs | None:
     """The fewest further approvals, then the fewest groups, that turn the no into a yes.
 
@@ -196,8 +198,8 @@ def _unanswerable(
     policy: Policy,
     request: Request,
     facts: Facts,
-    ask: Callable[[int, frozenset[str]], Ruling],
-    first: Ruling,
+    ask: Callable[[int, frozenset[str]], Evaluation],
+    first: Evaluation,
     waiting: Sequence[Person],
 ) -> Decision:
     """The DENY of what those who are still `waiting` can't lift: nobody may, or nobody is left."""
@@ -301,16 +303,16 @@ def _nobody(facts: Facts, wanted: Needs, waiting: Sequence[Person]) -> str:
     return f"{left} may: those who answered, asked for the job or contributed do not count"
 
 
-def _refused(policy: Policy, request: Request, facts: Facts, ruling: Ruling) -> Decision:
+def _refused(policy: Policy, request: Request, facts: Facts, ruling: Evaluation) -> Decision:
     reason = _sentence(policy, request, facts, ruling)
     return Decision(effect=Effect.DENY, policies=_ids(ruling), reason=reason)
 
 
-def _ids(ruling: Ruling) -> tuple[str, ...]:
+def _ids(ruling: Evaluation) -> tuple[str, ...]:
     return ruling.reasons + ((NO_PERMIT,) if ruling.unpermitted else ())
 
 
-def _erred(policy: Policy, ruling: Ruling) -> Decision:
+def _erred(policy: Policy, ruling: Evaluation) -> Decision:
     """I11. What Cedar says may quote what the model wrote, so only the ids of its policies pass."""
     said = " ".join(ruling.errors)
     return Decision(
@@ -328,7 +330,7 @@ def _why(
     policy: Policy,
     request: Request,
     facts: Facts,
-    ruling: Ruling,
+    ruling: Evaluation,
     reasons: frozenset[Reason],
     question: AskedQuestion | None,
 ) -> str:
@@ -348,7 +350,7 @@ def _why(
     return why
 
 
-def _part(ruling: Ruling, belongs: Callable[[str, str], bool]) -> Ruling:
+def _part(ruling: Evaluation, belongs: Callable[[str, str], bool]) -> Evaluation:
     """A ruling with some of its reasons only."""
     where = tuple(pair for pair in ruling.where if belongs(*pair))
     return replace(
@@ -359,7 +361,7 @@ def _part(ruling: Ruling, belongs: Callable[[str, str], bool]) -> Ruling:
     )
 
 
-def _sentence(policy: Policy, request: Request, facts: Facts, ruling: Ruling) -> str:
+def _sentence(policy: Policy, request: Request, facts: Facts, ruling: Evaluation) -> str:
     """The advice of the policies that decided, filled in, as one sentence."""
     clauses: list[str] = []
     for rule_id in ruling.reasons:
