@@ -33,9 +33,10 @@ from agentguard.ledger.transitions.requests import (
     nothing_to_answer,
 )
 from agentguard.ledger.verify import verify_tail
-from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
+from agentguard.model import Answer, Needs, Person, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
-from agentguard.policy.decide import why_not_counted
+from agentguard.policy import explanation
+from agentguard.policy.quorum import Bar, Involved, bar, eligible, why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000
@@ -248,8 +249,15 @@ class Approvals:
             self._ledger, (use["sha256"] for one in approvals for use in one.shown["assets"])
         )
         return {
-            one.request: self._eligible(one, self._involved(one, contributors)) for one in approvals
+            one.request: tuple(sorted(self._eligible(one, self._involved(one, contributors))))
+            for one in approvals
         }
+
+    def barred(self, approval: Approval, person: str) -> Bar | None:
+        """What keeps a person from answering; None: nothing does."""
+        media = [use["sha256"] for use in approval.shown["assets"]]
+        involved = self._involved(approval, pages.contributors_to(self._ledger, media))
+        return bar(person, involved, approval.answers)
 
     def answer(self, answer: Answer) -> Approval:
         """Record a person's signed Answer; returns the approval request as it then stands.
@@ -294,25 +302,18 @@ class Approvals:
             raise ApprovalError(f"{answer.person} is not in {answer.group}")
         media = [use["sha256"] for use in approval.shown["assets"]]
         involved = self._involved(approval, pages.contributors_to(reads, media))
-        if answer.person in involved | {approval.requested_by}:
-            why = "asked for this job and can't answer"
-            if answer.person != approval.requested_by:
-                why = "contributed to this media or owns its agent, and can't answer"
-            may = ", ".join(self._eligible(approval, involved)) or "nobody"
-            raise ApprovalError(f"{answer.person} {why}; who can: {may}")
-        if any(answer.person == earlier.person for earlier in approval.answers):
-            raise ApprovalError(f"{answer.person} answered this before; an answer stands")
+        able = self._eligible(approval, involved)
+        why = bar(answer.person, involved, approval.answers)
+        if why is not None:
+            who = ", ".join(sorted(able)) or "nobody"
+            raise ApprovalError(explanation.barred(answer.person, why, who))
         if approval.state != "pending":
             return  # the policy came to want more than was asked for, or a key was withdrawn
-        others = [
-            self._workspace.people[name]
-            for name in self._eligible(approval, involved)
-            if name != answer.person
-        ]
+        others = [one for name, one in able.items() if name != answer.person]
         given = self.sound(approval.answers)
-        why_not = why_not_counted(approval.needs, given, answer, person=person, others=others)
-        if why_not is not None:
-            raise ApprovalError(why_not)
+        uncounted = why_not_counted(approval.needs, given, answer, person=person, others=others)
+        if uncounted is not None:
+            raise ApprovalError(explanation.uncounted(uncounted, answer))
 
     def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Those of recorded Answers whose signatures hold with the keys known now."""
@@ -373,17 +374,19 @@ class Approvals:
         arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
         return arguments
 
-    def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
-        out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
-        return tuple(sorted(person for person in self._workspace.people if person not in out))
+    def _eligible(self, approval: Approval, involved: Involved) -> dict[str, Person]:
+        return eligible(self._workspace.people.values(), involved, approval.answers)
 
-    def _involved(self, approval: Approval, contributors: Mapping[str, Set[str]]) -> set[str]:
-        """Contributors of the media, and the owner of the agent that asks (I1, S3).
+    def _involved(self, approval: Approval, contributors: Mapping[str, Set[str]]) -> Involved:
+        """Who had to do with an asked call (I1, S3).
 
         Args:
             contributors: of each asset of the call, by SHA-256.
         """
         agent = self._workspace.agents.get(str(approval.shown["agent"]))
-        carried = set(approval.shown.get("contributors", ()))
         media = (contributors.get(use["sha256"], set()) for use in approval.shown["assets"])
-        return {agent.owner if agent is not None else "", *carried}.union(*media)
+        return Involved(
+            requester=approval.requested_by,
+            owner=agent.owner if agent is not None else None,
+            contributors=frozenset(approval.shown.get("contributors", ())).union(*media),
+        )

@@ -127,8 +127,8 @@ def _everything(result: Any, binding: Any, call_id: str) -> Any:
     return commands.OwnPart(items=items, content=[], updates={}, routed=False)
 
 
-def _everybody(facts: Any) -> dict[str, Any]:
-    return {person.id: person for person in facts.people}
+def _everybody(people: Any, *_: Any) -> dict[str, Any]:
+    return {person.id: person for person in people}
 
 
 def _taken_from_anybody(self: Any, answer: Any) -> None:
@@ -208,7 +208,7 @@ MUTANTS = {
         without="who may not approve",
         patches=lambda: [
             patch("agentguard.people.approvals.Approvals.answer", _taken_from_anybody),
-            patch("agentguard.policy.decide._eligible", _everybody),
+            patch("agentguard.policy.quorum.eligible", _everybody),
         ],
         aimed="requester_and",
     ),

@@ -45,7 +45,7 @@ def state_of(approval: Approval, now: int) -> str:
 
 def missing(approval: Approval) -> Needs:
     """What is still missing of what was asked for."""
-    from agentguard.policy.decide import still_needed
+    from agentguard.policy.quorum import still_needed
 
     return still_needed(approval.needs, approval.answers)
 
