@@ -119,7 +119,8 @@ def _rule(place: str, chunk: str) -> Rule:
         groups=frozenset(_groups(body["conditions"], place)),
         place=place,
         body=body,
-        digest=digest("agentguard/policy/v1", body),
+        # Over its text: a chain of `&&` is nested deeper than a canonical form may be.
+        digest=digest("agentguard/policy/v1", json.dumps(body, sort_keys=True)),
     )
 
 

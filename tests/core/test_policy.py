@@ -33,6 +33,7 @@ from agentguard.policy.cedar_input import call_of, configured, media_of, time_of
 from agentguard.policy.cedar_input import question as put
 from agentguard.policy.evaluate import ActionPolicies
 from agentguard.policy.policy_set import Policy
+from agentguard.policy.reasons import reasons_of
 
 POLICIES = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
 NOW = 1_772_366_400_000
@@ -159,6 +160,16 @@ def test_a_policy_that_breaks_the_schema_is_refused_with_its_line(condition: str
     assert refusal({"ok.cedar": PERMIT, "b.cedar": text}).startswith(
         "b.cedar, line 3: policy bad breaks the schema: "
     )
+
+
+def test_a_long_condition_is_loaded_and_is_a_reason() -> None:
+    chain = " && ".join(f'resource.kind != "k{number}"' for number in range(40))
+    text = PERMIT + f'@id("long") forbid (principal, action, resource) when {{ {chain} }};'
+    policy = Policy({"a.cedar": text})
+    request, facts = question()
+    evaluation = policy.evaluate(request, facts, NOW, 0, frozenset())
+    (reason,) = reasons_of(policy, request, facts, evaluation)
+    assert (reason.policy, reason.asset) == ("long", "a1")
 
 
 def test_an_action_that_does_not_exist_is_refused() -> None:
