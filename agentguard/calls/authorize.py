@@ -37,7 +37,7 @@ from agentguard.ledger.ledger import (
     Room,
     question_of,
 )
-from agentguard.ledger.queries.call_history import questions_asked
+from agentguard.ledger.queries.call_history import has_grant, questions_asked
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import Decision, Effect, Facts, Stage
@@ -87,12 +87,14 @@ class Waiting:
     Args:
         request: the Request's digest, which is also the name of the approval request.
         decision: PERMIT, ASK with what is still missing, or DENY, on the facts of now.
+        begun: its Grant was claimed before, so nobody is asked: the claim says what came of it.
     """
 
     request: str
     decision: Decision
     shown: Mapping[str, Any]
     expires_at: int
+    begun: bool = False
 
 
 class Looked(NamedTuple):
@@ -205,6 +207,8 @@ class Gate:
                 approval = asked_of(row, reads)
                 if approval is None:
                     raise Refused(row["reason"], policy="not-asked")
+                if has_grant(reads, prepared.request.digest):
+                    return self._begun(prepared, approval)
                 looked = None
                 if self.is_held(found, held):
                     looked = self.decide_asked(found, prepared, approval, reads)
@@ -229,6 +233,15 @@ class Gate:
             decision=decision,
             shown={**prepared.shown, "args": request.args},  # word for word: it is what is asked
             expires_at=approval["expires_at"],
+        )
+
+    def _begun(self, prepared: Prepared, approval: Row) -> Waiting:
+        return Waiting(
+            request=prepared.request.digest,
+            decision=Decision(effect=Effect.PERMIT, policies=(), reason="it was begun"),
+            shown=prepared.shown,
+            expires_at=approval["expires_at"],
+            begun=True,
         )
 
     def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, Row]:
@@ -327,10 +340,10 @@ class Gate:
                 return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
         if approval is None:  # nobody was asked, so nobody answered
             decision = decide(self.policy, request, known, (), now)
-            if decision.effect is Effect.ASK and call.bound.binding.interrupts:
+            if decision.effect is Effect.ASK and _pauses_beside(call):
                 decision = _deny("agentguard.pausing-tool", _pausing(call, decision))
             return Looked(decision, known)
-        if call.bound.binding.interrupts:  # asked by an older version
+        if _pauses_beside(call):  # asked by an older version, or where it paused apart
             return Looked(_deny("agentguard.pausing-tool", _pausing(call, None)), known)
         is_open = approval["state"] in ("pending", "approved")
         if not is_open or now >= approval["expires_at"]:
@@ -619,14 +632,20 @@ def _deny(policy: str, reason: str) -> Decision:
     return Decision(effect=Effect.DENY, policies=(policy,), reason=reason)
 
 
+def _pauses_beside(call: Call) -> bool:
+    """Whether a call's tool pauses itself where a question about another call may be open."""
+    return call.bound.binding.interrupts and not call.pauses_apart
+
+
 def _pausing(call: Call, decision: Decision | None) -> str:
     """Why a tool that pauses itself is not asked about: the same resume would answer both."""
     because = f" ({decision.reason})" if decision is not None else ""
     return (
         f"refused: a person has to approve this call{because}, and {call.bound.name} also pauses to"
         " ask on its own (interrupts=True); one answer can't serve both questions. Split it into a"
-        " tool that asks and a tool that acts, take interrupts=True out of its Binding if it never"
-        " pauses, or let policy permit it without a person"
+        " tool that asks and a tool that acts, put it behind protect(), which has the two one after"
+        " the other, take interrupts=True out of its Binding if it never pauses, or let policy"
+        " permit it without a person"
     )
 
 

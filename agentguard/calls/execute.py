@@ -43,21 +43,28 @@ class Execution:
         self.broker = broker
         self.limits = limits
 
-    def refusal(self, call: Call) -> Refused | None:
+    def refusal(self, call: Call, *, again: bool = True) -> Refused | None:
         """Why a call may not reach its tool; None if it is permitted, or was begun before.
 
         It reads what was recorded and claims nothing: the tool's claim decides on current facts.
+
+        Args:
+            again: whether one that failed without an effect outside is tried once more; if not, its
+                failure is the answer.
 
         Raises:
             LedgerError: that can't be read.
         """
         try:
             with self.ledger.snapshot() as reads:
-                if _is_granted(call, reads):
+                if again and _is_granted(call, reads):
                     return None
                 _, prepared, row = self.gate.recorded(call, reads)
-                if self._grant(prepared.request, reads) is not None:
-                    return None
+                grant = self._grant(prepared.request, reads)
+                if grant is not None:
+                    if again or grant["state"] != GrantState.FAILED:
+                        return None
+                    return Refused(self._outcome(grant, reads).text, policy="failed")
                 if asked_of(row, reads) is None:
                     return Refused(row["reason"], policy="not-granted")
             decision = self.gate.waiting(call, asks_anew=False).decision
@@ -348,11 +355,19 @@ class Execution:
         retried = state == GrantState.FAILED and grant["effect"] == OutsideEffect.NONE
         if state not in (GrantState.EXECUTED, GrantState.FAILED) or retried:
             return None
+        return self._outcome(grant, reads)
+
+    def _outcome(self, grant: Row, reads: Reads) -> Replay:
+        """The recorded outcome of a Grant that was used.
+
+        Raises:
+            Refused: it was deleted.
+        """
         row = reads.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
         if row is None:
             raise Refused("this call already ran; its text was deleted", policy="replayed")
         return Replay(
-            executed=state == GrantState.EXECUTED,
+            executed=grant["state"] == GrantState.EXECUTED,
             text=row["text"],
             updates=json.loads(row["state"]),
             assets=tuple(json.loads(row["assets"])),

@@ -102,6 +102,8 @@ class Call:
         can_ask: an interrupt of this run can be resumed.
         unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
             message in between drops what a finished sibling said.
+        pauses_apart: if its tool pauses itself, it does so in a superstep in which no question of
+            the guard is open: one resume can't answer both.
     """
 
     bound: Bound
@@ -113,6 +115,7 @@ class Call:
     key: str | None
     can_ask: bool
     unanswered: frozenset[str] = frozenset()
+    pauses_apart: bool = False
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
 from agentguard.bindings.bound import Bound
@@ -16,7 +18,7 @@ from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.approval_interrupt import approval_payload
+from agentguard.langgraph.approval_interrupt import OpenQuestion, approval_payload
 from agentguard.model import Decision, Effect, Stage
 from agentguard.people.approvals import Approval
 
@@ -160,6 +162,7 @@ def make_call(
     configurable: Mapping[str, Any],
     source: str | None,
     messages: Sequence[Any] = (),
+    pauses_apart: bool = False,
 ) -> Call:
     """A Call from what a run's config says.
 
@@ -167,6 +170,7 @@ def make_call(
         source: id of the message that holds the call; None where nothing but the call itself
             says which one it is.
         messages: the conversation, where it is known.
+        pauses_apart: see `Call`.
 
     Raises:
         Refused: the run belongs to no job that this process holds, or starts over after each pause.
@@ -201,6 +205,7 @@ def make_call(
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
         unanswered=_unanswered(messages, call_id) if bound.reaches_out else frozenset(),
+        pauses_apart=pauses_apart,
     )
 
 
@@ -227,74 +232,98 @@ def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
     return frozenset(asked - answered - {call_id})
 
 
-def await_people(guard: Guard, find: Callable[[], Call]) -> bool:
-    """Return once the ledger permits, denies or knows nothing of a call; else interrupt.
-
-    The interrupt notifies, a resume value only wakes: the ledger is read again each time, and a
-    resume without approvals interrupts again, saying so (never raises: that poisons the thread).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an asked call stands in the ledger.
 
     Args:
-        find: makes the call; it is called again after each resume.
-
-    Returns:
-        Whether it is permitted; the claim decides again.
+        question: what people have not answered yet; None if nothing is open.
+        permitted: it may be claimed for the first time. Whatever else has no open question is
+            answered by the tool, which says what came of it.
     """
-    note: str | None = None
+
+    question: OpenQuestion | None = None
+    permitted: bool = False
+
+
+def standing(guard: Guard, find: Callable[[], Call]) -> Standing:
+    """How a call stands now; one that waits in a job that this process does not hold is open.
+
+    Args:
+        find: makes the call.
+    """
+    try:
+        call = find()
+        waiting = guard.gate.waiting(call)
+    except _NoJob as refusal:  # who resumes without the job must not use up the question
+        return Standing(question=_question_of(guard, refusal))
+    except (Refused, LedgerError):
+        return Standing()  # the tool finds no grant, and says why
+    if waiting.decision.effect is Effect.ASK:
+        return Standing(question=OpenQuestion(waiting=waiting, call_id=call.call_id))
+    return Standing(permitted=waiting.decision.effect is Effect.PERMIT and not waiting.begun)
+
+
+def ask_people(guard: Guard, questions: Sequence[OpenQuestion]) -> NoReturn:
+    """Interrupt with all open questions of a task.
+
+    The interrupt notifies, a resume value only wakes: it returns once for each earlier wake of
+    the task, which brought nothing, and raises for the live one.
+    """
+    interrupt(approval_payload(questions, note=None, store=guard.store))
+    payload = approval_payload(questions, note=_AGAIN, store=guard.store)
     while True:
-        try:
-            call = _find(guard, find)
-            waiting = guard.gate.waiting(call)
-        except (Refused, LedgerError):
-            return False  # the tool finds no grant, and says why
-        if waiting.decision.effect is not Effect.ASK:
-            return waiting.decision.effect is Effect.PERMIT
-        interrupt(approval_payload(waiting, call_id=call.call_id, note=note, store=guard.store))
-        note = _AGAIN
+        interrupt(payload)
+
+
+def use_up_wakes() -> None:
+    """Take what woke the running task, so that no tool that pauses itself takes it for its answer.
+
+    In a subgraph it would be left for the next supersteps.
+    """
+    with contextlib.suppress(GraphInterrupt):
+        while True:
+            interrupt(None)
+
+
+def await_people(guard: Guard, finds: Sequence[Callable[[], Call]]) -> None:
+    """Return once no question about these calls is open; else interrupt with all that are.
+
+    Args:
+        finds: makes each call.
+    """
+    questions = [question for find in finds if (question := standing(guard, find).question)]
+    if questions:
+        ask_people(guard, questions)
 
 
 def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
     try:
-        call = _find(guard, find)
+        call = find()
         decided = guard.gate.authorize([call])
+    except _NoJob:  # it may wait in one
+        await_people(guard, [find])
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
-    if decided[0].decision.effect is Effect.ASK:
-        await_people(guard, find)
+    else:
+        if decided[0].decision.effect is Effect.ASK:
+            await_people(guard, [find])
 
 
-def _find(guard: Guard, find: Callable[[], Call]) -> Call:
-    """The call; while it waits in a job that this process does not hold, interrupt again.
-
-    A resume by whoever forgot to enter the job again must not use up the question.
-
-    Raises:
-        Refused: nobody is asked about this call, or no call can be made.
-        LedgerError: the ledger can't be read.
-    """
-    while True:
-        try:
-            return find()
-        except _NoJob as refusal:
-            question = _question(guard, refusal)
-            if question is None:
-                raise
-            note = _NOT_ENTERED if guard.jobs.holds(question.job) else _ELSEWHERE
-            note, asked = note.format(question.job), _asked(question)
-            call_id = refusal.call_id
-            interrupt(approval_payload(asked, call_id=call_id, note=note, store=guard.store))
-
-
-def _question(guard: Guard, call: _NoJob) -> Approval | None:
+def _question_of(guard: Guard, call: _NoJob) -> OpenQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
         found = guard.approvals.unused(call.thread, call_name(call.call_id))
         if found is None or found.shown["tool"] != call.bound.name:
             return None
         same = freeze(call.bound, call.arguments) == found.arguments
-    except (ApprovalError, Refused):  # its row was edited, or nobody was asked about such a call
+    except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
         return None
-    return found if same else None
+    if not same:
+        return None
+    note = _NOT_ENTERED if guard.jobs.holds(found.job) else _ELSEWHERE
+    return OpenQuestion(waiting=_asked(found), call_id=call.call_id, note=note.format(found.job))
 
 
 def _asked(question: Approval) -> Waiting:

@@ -33,10 +33,13 @@ from langgraph._internal._constants import (
     CONFIG_KEY_TASK_ID,
     NS_END,
     NS_SEP,
+    PUSH,
+    TASKS,
 )
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel._tools import _tool_call_writer
+from langgraph.types import Send
 
 __all__ = [
     "RunnableCallable",
@@ -54,6 +57,8 @@ __all__ = [
     "overridden",
     "parse_calls",
     "quiet_configurable",
+    "sends",
+    "sent_as",
     "set_wrappers",
     "starts_over",
     "to_arguments",
@@ -126,6 +131,18 @@ def channel_value(config: RunnableConfig, key: str, *, fresh: bool) -> Any:
     """
     read = config.get("configurable", {}).get(CONFIG_KEY_READ)
     return None if read is None else read(key, fresh)
+
+
+def sends(config: RunnableConfig) -> list[Send]:
+    """What was sent to the nodes of the running superstep, a task each; see `sent_as`."""
+    return list(channel_value(config, TASKS, fresh=False) or ())
+
+
+def sent_as(config: RunnableConfig) -> int | None:
+    """Which of the superstep's `sends` the running task is; None: it was not sent."""
+    path: Any = config.get("metadata", {}).get("langgraph_path") or ()
+    sent = len(path) == 3 and path[0] == PUSH and path[2] is False  # True: a task that was called
+    return path[1] if sent and isinstance(path[1], int) else None
 
 
 def write_channels(config: RunnableConfig, values: Sequence[tuple[str, Any]]) -> bool:

@@ -36,7 +36,7 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command, StreamWriter
+from langgraph.types import Command, Send, StreamWriter
 from pydantic import BaseModel, Field
 
 from agentguard import Binding
@@ -64,6 +64,8 @@ PRIVATE = [
     ("langchain_core.tracers.context", "_configure_hooks"),
     ("langgraph._internal._constants", "NS_END"),
     ("langgraph._internal._constants", "NS_SEP"),
+    ("langgraph._internal._constants", "PUSH"),
+    ("langgraph._internal._constants", "TASKS"),
     ("langgraph._internal._constants", "CONFIG_KEY_TASK_ID"),
     ("langgraph._internal._runnable", "RunnableCallable"),
     ("langgraph.errors", "is_invalid_resume"),
@@ -93,6 +95,27 @@ def test_a_private_name_is_where_it_was(module: str, name: str) -> None:
 def plain_tool(n: int, config: RunnableConfig) -> str:
     """Answer."""
     return str(n)
+
+
+def test_a_task_knows_what_was_sent_in_its_superstep_and_which_one_it_is() -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def note(state: Any, config: RunnableConfig) -> None:
+        sent = [(send.node, send.arg) for send in _upstream.sends(config)]
+        seen.append((state if isinstance(state, int) else "", sent, _upstream.sent_as(config)))
+
+    builder = StateGraph(dict)
+    builder.add_node("begin", lambda _: Command(goto=[Send("one", 1), Send("two", 2), "three"]))
+    for name in ("one", "two", "three", "last"):
+        builder.add_node(name, note)
+    builder.add_edge(START, "begin").add_edge("three", "last")
+    graph = builder.compile(InMemorySaver(), interrupt_before=["one"])
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    graph.invoke({}, config)
+    graph.invoke(None, config)  # as another process would
+    sent = [("one", 1), ("two", 2)]
+    assert sorted(seen[:3], key=str) == [("", sent, None), (1, sent, 0), (2, sent, 1)]
+    assert seen[3:] == [("", [], None)]
 
 
 def test_toolnode_messages_key() -> None:

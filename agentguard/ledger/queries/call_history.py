@@ -50,6 +50,11 @@ def bits_said(reads: Reads, *, job: str, thread: str) -> int:
     return int(row["bits"]) if row is not None else 0
 
 
+def has_grant(reads: Reads, request: str) -> bool:
+    """Whether a Grant of a Request exists; where people were asked, its claim wrote it."""
+    return reads.one("SELECT 1 FROM grants WHERE request = ?", request) is not None
+
+
 def questions_asked(reads: Reads, job: str) -> int:
     """How often people were asked about calls of a job, whatever came of it."""
     row = reads.one("SELECT count(*) AS asked FROM approvals WHERE job = ?", job)
