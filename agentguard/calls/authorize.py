@@ -37,7 +37,8 @@ from agentguard.ledger.ledger import (
     Room,
     question_of,
 )
-from agentguard.ledger.queries.call_history import has_grant, questions_asked
+from agentguard.ledger.queries.call_history import has_grant, is_unclaimed, questions_asked
+from agentguard.ledger.queries.calls import effects_of
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import Decision, Effect, Facts, Stage
@@ -142,34 +143,40 @@ class Gate:
         self._refusals: dict[tuple[str, str, str], Refused] = {}  # what authorize said last
         self._logged: dict[tuple[str, ...], None] = {}
 
-    def authorize(self, calls: Sequence[Call]) -> list[Authorized]:
+    def authorize(
+        self, calls: Sequence[Call], *, ahead: Set[int] = frozenset()
+    ) -> list[Authorized]:
         """Decide on the calls of one message and record all Decisions in one transaction.
 
         A call that was decided before keeps its recorded Decision (I8). Returns one result per
         call, in order; a refusal is a result too.
 
+        Args:
+            ahead: the positions of calls that come here by themselves as well. What is refused of
+                them before a Decision is recorded when they come.
+
         Raises:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
         try:
-            return self._authorize(calls)
+            return self._authorize(calls, ahead)
         except LedgerError as error:
             for call in calls:
                 self._remember(call, ledger_refusal(error))
             raise
 
-    def _authorize(self, calls: Sequence[Call]) -> list[Authorized]:
+    def _authorize(self, calls: Sequence[Call], ahead: Set[int]) -> list[Authorized]:
         credentials = [self._credential_or_refusal(call) for call in calls]
         for _ in range(ATTEMPTS):
-            authorized = self._judge_all(calls, credentials)
+            authorized = self._judge_all(calls, credentials, ahead)
             if authorized is not None:
                 return authorized
         refused = Refused(MOVED, policy="moved")
-        authorized = self._record(calls, [refused] * len(calls), [])
+        authorized = self._record(calls, [refused] * len(calls), [], ahead)
         return authorized if authorized is not None else [_denied(refused)] * len(calls)
 
     def _judge_all(
-        self, calls: Sequence[Call], credentials: Sequence[str | Refused]
+        self, calls: Sequence[Call], credentials: Sequence[str | Refused], ahead: Set[int]
     ) -> list[Authorized] | None:
         """Decide on the calls of one message; None if another message was quicker."""
         seen: dict[str | None, _Seen] = {}  # by call key
@@ -186,7 +193,16 @@ class Gate:
                     continue
                 results.append(result)
                 judged += [item] if item is not None else []
-        return self._record(calls, results, judged)
+        return self._record(calls, results, judged, ahead)
+
+    def decided(self, calls: Sequence[Call]) -> list[Effect | None]:
+        """How calls of a message were decided; None of one that was not.
+
+        Raises:
+            LedgerError: that can't be read.
+        """
+        effects = effects_of(self.ledger, [call.key for call in calls if call.key is not None])
+        return [effects.get(call.key or "") for call in calls]
 
     def waiting(self, call: Call, *, asks_anew: bool = True) -> Waiting:
         """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
@@ -454,15 +470,20 @@ class Gate:
             request = prepared.request
             if known["revision"] != request.revision:  # it was asked anew
                 request = replace(request, revision=known["revision"])
-            if known["digest"] != request.digest:
+            if known["digest"] == request.digest:
+                result = Authorized(decision=_recorded_decision(known), request=request.digest)
+                seen[call.key] = _Seen(digest, result)
+                return result, None
+            if not self._gives_way(known, call, reads):
                 raise Refused(
                     "this call was decided before with other arguments, assets or labels; make a"
                     " new call",
                     policy="call-changed",
                 )
-            result = Authorized(decision=_recorded_decision(known), request=request.digest)
-            seen[call.key] = _Seen(digest, result)
-            return result, None
+            self.ledger.withdraw([known["digest"]])
+            prepared = prepare(call, self.workspace, reads, bits_before=bits)
+            request = replace(prepared.request, revision=known["revision"] + 1)
+            prepared, digest = replace(prepared, request=request), request.digest
         decision = self._done_before(call, prepared, reads)
         if decision is None:
             decision = self.decide_asked(call, prepared, None, reads).decision
@@ -474,6 +495,17 @@ class Gate:
         result = Authorized(decision=decision, request=digest)
         seen[call.key] = _Seen(digest, result)
         return result, item
+
+    def _gives_way(self, known: Row, call: Call, reads: Reads) -> bool:
+        """Whether what was decided is the call as its message has it, and it was never begun."""
+        written = call.instead_of
+        if written is None or not is_unclaimed(reads, known["digest"]):
+            return False
+        try:
+            request = prepare(written, self.workspace, reads, decided=known).request
+        except Refused:
+            return False
+        return bool(replace(request, revision=known["revision"]).digest == known["digest"])
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.
@@ -515,16 +547,18 @@ class Gate:
         calls: Sequence[Call],
         results: Sequence[Authorized | Refused],
         judged: Sequence[Judged],
+        ahead: Set[int],
     ) -> list[Authorized] | None:
         """Write down what one message came to, in one transaction.
 
         Returns:
             None if other messages used up meanwhile what it was judged to have.
         """
+        here = [call for number, call in enumerate(calls) if number not in ahead]
         refused = [
             _refused_call(call, result)
-            for call, result in zip(calls, results, strict=True)
-            if isinstance(result, Refused)
+            for number, (call, result) in enumerate(zip(calls, results, strict=True))
+            if isinstance(result, Refused) and number not in ahead
         ]
         if judged or refused:
             try:
@@ -536,16 +570,16 @@ class Gate:
             except JobError as error:
                 closed = Refused(str(error), policy="job")
                 results = [closed] * len(calls)
-                refused = [_refused_call(call, closed) for call in calls]
+                refused = [_refused_call(call, closed) for call in here]
                 self.ledger.record_decisions((), epoch=0, refused=refused)
-        for call, result in zip(calls, results, strict=True):
-            if isinstance(result, Refused):
-                self._remember(call, result)
-            else:
+        for number, (call, result) in enumerate(zip(calls, results, strict=True)):
+            if not isinstance(result, Refused):
                 self._refusals.pop(_place(call), None)
+            elif number not in ahead:
+                self._remember(call, result)
         authorized = [_denied(one) if isinstance(one, Refused) else one for one in results]
-        for call, one in zip(calls, authorized, strict=True):
-            if one.decision.effect is Effect.DENY:
+        for number, (call, one) in enumerate(zip(calls, authorized, strict=True)):
+            if one.decision.effect is Effect.DENY and number not in ahead:
                 self._log_refusal(call, one.decision.policies, one.decision.reason)
         return authorized
 

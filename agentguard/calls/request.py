@@ -104,6 +104,8 @@ class Call:
             message in between drops what a finished sibling said.
         pauses_apart: if its tool pauses itself, it does so in a superstep in which no question of
             the guard is open: one resume can't answer both.
+        instead_of: the call as its message has it, where something changed it on its way here; what
+            was decided of that one by then gives way to what is decided of this one.
     """
 
     bound: Bound
@@ -116,6 +118,7 @@ class Call:
     can_ask: bool
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
+    instead_of: Call | None = None
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:

@@ -299,16 +299,67 @@ def await_people(guard: Guard, finds: Sequence[Callable[[], Call]]) -> None:
 
 def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
+    authorize_message(guard, [find], 0)
+
+
+def authorize_message(
+    guard: Guard,
+    finds: Sequence[Callable[[], Call]],
+    own: int,
+    *,
+    changed: bool = False,
+    turn: contextlib.AbstractContextManager[Any] | None = None,
+) -> None:
+    """The whole gate for one call of a message whose calls have a task each.
+
+    Whichever comes first decides on all of them. The first call that people are asked about asks
+    for all, and goes on when no question is open; another one that waits raises an empty
+    `GraphInterrupt`. Who asks is fixed by the message, not by what is open: an answer in between
+    would make it two that ask, or none.
+
+    Args:
+        finds: makes each call of the message that is not answered yet, in its order.
+        own: which of them this one is.
+        changed: it is not what the message holds, so the one that asks can't ask for it.
+        turn: held while it is decided, by one call of the message at a time.
+    """
     try:
-        call = find()
-        decided = guard.gate.authorize([call])
+        with turn or contextlib.nullcontext():
+            asked = _asked(guard, finds, own)
     except _NoJob:  # it may wait in one
-        await_people(guard, [find])
+        stands = [standing(guard, find) for find in finds]
+        asked = [number for number, stand in enumerate(stands) if stand.question is not None]
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
-    else:
-        if decided[0].decision.effect is Effect.ASK:
-            await_people(guard, [find])
+    if own not in asked:
+        return
+    if own == asked[0]:
+        await_people(guard, [finds[number] for number in asked])
+    elif changed:
+        await_people(guard, [finds[own]])
+    elif standing(guard, finds[own]).question is not None:
+        raise GraphInterrupt()
+
+
+def _asked(guard: Guard, finds: Sequence[Callable[[], Call]], own: int) -> list[int]:
+    """Decide on what was not decided of a message; returns which calls people are asked about.
+
+    Raises:
+        Refused: the own call can't be made.
+        LedgerError: nothing was decided.
+    """
+    calls = {own: finds[own]()}
+    for number, find in enumerate(finds):
+        with contextlib.suppress(Refused):  # it says so itself, when it comes
+            calls[number] = calls[number] if number == own else find()
+    others = [number for number in calls if number != own]
+    known = guard.gate.decided([calls[number] for number in others]) if others else []
+    effects = dict(zip(others, known, strict=True))
+    new = sorted([own, *(number for number in others if effects[number] is None)])
+    ahead = frozenset(place for place, number in enumerate(new) if number != own)
+    decided = guard.gate.authorize([calls[number] for number in new], ahead=ahead)
+    effects |= {number: one.decision.effect for number, one in zip(new, decided, strict=True)}
+    return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
 def _question_of(guard: Guard, call: _NoJob) -> OpenQuestion | None:
@@ -323,10 +374,10 @@ def _question_of(guard: Guard, call: _NoJob) -> OpenQuestion | None:
     if not same:
         return None
     note = _NOT_ENTERED if guard.jobs.holds(found.job) else _ELSEWHERE
-    return OpenQuestion(waiting=_asked(found), call_id=call.call_id, note=note.format(found.job))
+    return OpenQuestion(waiting=_as_asked(found), call_id=call.call_id, note=note.format(found.job))
 
 
-def _asked(question: Approval) -> Waiting:
+def _as_asked(question: Approval) -> Waiting:
     """An approval request as it was asked; the facts of now need a job."""
     approved = question.state == "approved"
     decision = Decision(

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    HumanInTheLoopMiddleware,
+    ToolRetryMiddleware,
+)
 from langchain.agents.middleware.human_in_the_loop import HITLRequest
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -22,9 +30,9 @@ from langgraph.types import Command, Send, interrupt
 from pydantic import TypeAdapter
 
 from agentguard import Binding
-from agentguard.langgraph import protect
+from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
-from tests.langgraph.models import dangling
+from tests.langgraph.models import Scripted, dangling
 from tests.race.ways import all_at_once, once
 from tests.support import State, Studio, call, open_studio, results, says, wake
 
@@ -57,6 +65,23 @@ WAKES: dict[str, Callable[[Any], Any]] = {
     "id": lambda asked: Command(resume={asked.id: True}),
     "none": lambda asked: None,
 }
+
+
+ALL = ("static", "conditional", "sends", "agent", "agent beside others")
+
+
+class Noting(Scripted):
+    """Makes its calls once, and notes which ones dangle whenever it is woken."""
+
+    calls: Any = ()
+    wakes: Any = None
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self.wakes.append(dangling(messages))
+        wake(messages)
+        said = any(isinstance(message, AIMessage) for message in messages)
+        message = AIMessage("done") if said else says(*self.calls, id="m0")
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 @dataclass
@@ -104,9 +129,26 @@ class Desk:
             builder.add_conditional_edges("tools", branch, ["model", END])
         return builder
 
+    def agent(self, saver: Any, *before: AgentMiddleware) -> Any:
+        """An agent of `create_agent`, with other middleware in front of the guard's."""
+        model = Noting(messages=iter(()))
+        model.calls, model.wakes = self.calls, self.wakes
+        return create_agent(
+            model,
+            self.studio.guard.tools([self.studio.tools["publish"]]),
+            middleware=[*before, GuardMiddleware(self.studio.guard, agent="publisher")],
+            checkpointer=saver,
+        )
+
     def graph(self, edges: str = "static", saver: Any = None) -> Any:
+        saver = saver or InMemorySaver()
+        if edges == "agent":
+            return self.agent(saver)
+        if edges == "agent beside others":
+            hitl = HumanInTheLoopMiddleware({"paint": True})
+            return self.agent(saver, hitl, ToolRetryMiddleware(max_retries=1, initial_delay=0))
         sealed = protect(self.builder(edges), self.studio.guard, agents={"tools": "publisher"})
-        return sealed.compile(checkpointer=saver or InMemorySaver())
+        return sealed.compile(checkpointer=saver)
 
     def question(self, graph: Any) -> Any:
         """The one interrupt, which lists exactly what is still open."""
@@ -148,8 +190,8 @@ class Desk:
         assert self.published == sum(status == "success" for status in said.values())
         assert graph.get_state(self.config).next == ()
         assert self.wakes == [[], []]
-        rows = self.studio.guard.ledger.all("SELECT claims FROM grants")
-        assert {row["claims"] for row in rows} <= {1}
+        rows = self.studio.guard.ledger.all("SELECT claims FROM grants WHERE claims > 0")
+        assert [row["claims"] for row in rows] == [1] * self.published
 
 
 def watched(calls: list[dict[str, Any]], wakes: list[list[str]]) -> Any:
@@ -196,7 +238,7 @@ def desk(studio: Studio) -> Iterator[Callable[[str], Desk]]:
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("given", WAKES)
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("edges", ["static", "conditional", "sends"])
+@pytest.mark.parametrize("edges", ALL)
 def test_one_interrupt_lists_what_is_open(
     desk: Callable[[str], Desk], edges: str, run: str, given: str, mix: str
 ) -> None:
@@ -216,7 +258,7 @@ def test_one_interrupt_lists_what_is_open(
         RUNS[run](graph, WAKES[given](at.question(graph)), at.config)
         assert at.published == mix.count("p") + mix.count("a") - len(left)
     at.require_done(graph)
-    assert at.branched == ([] if edges == "static" else [len(mix)])
+    assert at.branched == ([len(mix)] if edges in ("conditional", "sends") else [])
 
 
 def test_a_no_beside_open_questions_is_told_once_and_last(desk: Callable[[str], Desk]) -> None:
@@ -255,7 +297,7 @@ def test_what_was_done_is_not_asked_again_when_facts_change(desk: Callable[[str]
     at.require_done(graph)
 
 
-@pytest.mark.parametrize("edges", ["static", "sends"])
+@pytest.mark.parametrize("edges", ["static", "sends", "agent"])
 def test_another_process_goes_on_with_what_is_left(tmp_path: Path, edges: str) -> None:
     with SqliteSaver.from_conn_string(str(tmp_path / "threads.db")) as saver:
         first = open_studio(tmp_path)
@@ -263,7 +305,7 @@ def test_another_process_goes_on_with_what_is_left(tmp_path: Path, edges: str) -
             at = open_desk(first, job, "paa")
             graph = at.graph(edges, saver)
             graph.invoke(GO, at.config)
-            at.answer("a1")
+            at.answer("a2")
             graph.invoke(Command(resume=True), at.config)
         assert at.published == 2
         first.guard.close()
@@ -272,8 +314,8 @@ def test_another_process_goes_on_with_what_is_left(tmp_path: Path, edges: str) -
             there = Desk(second, job, at.calls)
             graph = there.graph(edges, saver)
             graph.invoke(None, there.config)
-            assert there.open(there.question(graph)) == ["a2"]
-            there.answer("a2")
+            assert there.open(there.question(graph)) == ["a1"]
+            there.answer("a1")
             graph.invoke(Command(resume=True), there.config)
         values = graph.get_state(there.config).values
         assert [one.status for one in results(values)] == ["success"] * 3
@@ -282,7 +324,7 @@ def test_another_process_goes_on_with_what_is_left(tmp_path: Path, edges: str) -
         second.guard.close()
 
 
-@pytest.mark.parametrize("edges", ["static", "conditional", "sends"])
+@pytest.mark.parametrize("edges", ["static", "conditional", "sends", "agent"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_concurrent_resumes_do_each_effect_once(
     desk: Callable[[str], Desk], edges: str, mode: str
@@ -290,12 +332,12 @@ def test_concurrent_resumes_do_each_effect_once(
     at = desk("apaa")
     graph = at.graph(edges)
     graph.invoke(GO, at.config)
-    at.answer("a0")
+    at.answer("a2")
     at.answer("a3")
     all_at_once(mode, [(graph, Command(resume="go"), at.config)] * 4)
     assert at.published == 3
-    assert at.open(at.question(graph)) == ["a2"]
-    at.answer("a2")
+    assert at.open(at.question(graph)) == ["a0"]
+    at.answer("a0")
     all_at_once(mode, [(graph, None, at.config)] * 4)
     assert at.published == 4
     rows = at.studio.guard.ledger.all("SELECT claims FROM grants")
@@ -304,7 +346,7 @@ def test_concurrent_resumes_do_each_effect_once(
     at.studio.guard.verify()
 
 
-@pytest.mark.parametrize("edges", ["static", "conditional", "sends"])
+@pytest.mark.parametrize("edges", ALL)
 def test_a_message_while_questions_are_open_loses_no_result(
     desk: Callable[[str], Desk], edges: str
 ) -> None:
@@ -312,15 +354,15 @@ def test_a_message_while_questions_are_open_loses_no_result(
     at = desk("paa")
     graph = at.graph(edges)
     graph.invoke(GO, at.config)
-    at.answer("a1")
+    at.answer("a2")
     graph.invoke(None, at.config)
     assert at.published == 2
     state = graph.invoke({"messages": [("user", "hello?")]}, at.config)
     assert at.wakes == [[], []]
     said = {one.tool_call_id: (one.status, one.content) for one in results(state)}
-    assert said["p0"] == said["a1"] == ("success", "published")
-    assert said["a2"][0] == "error"
-    assert "withdrawn" in said["a2"][1]
+    assert said["p0"] == said["a2"] == ("success", "published")
+    assert said["a1"][0] == "error"
+    assert "withdrawn" in said["a1"][1]
     assert at.studio.guard.approvals.list() == ()
     assert at.published == 2
 
@@ -356,7 +398,7 @@ def test_two_toolnodes_of_one_superstep_ask_once(studio: Studio) -> None:
         at.require_done(graph)
 
 
-@pytest.mark.parametrize("edges", ["static", "sends"])
+@pytest.mark.parametrize("edges", ["static", "sends", "agent"])
 def test_old_checkpoints_repeat_nothing(desk: Callable[[str], Desk], edges: str) -> None:
     at = desk("paa")
     graph = at.graph(edges)
@@ -389,10 +431,11 @@ def test_stale_and_unknown_ids_wake_the_task_like_any_value(desk: Callable[[str]
     at.require_done(graph)
 
 
-def test_a_resume_outside_of_the_job_asks_once_too(studio: Studio) -> None:
+@pytest.mark.parametrize("edges", ["sends", "agent"])
+def test_a_resume_outside_of_the_job_asks_once_too(studio: Studio, edges: str) -> None:
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         at = open_desk(studio, job, "aap")
-        graph = at.graph("sends")
+        graph = at.graph(edges)
         graph.invoke(GO, at.config)
     anyhow = {"configurable": {"thread_id": "t"}}
     at.answer("a1")
@@ -603,3 +646,188 @@ def test_a_tool_that_pauses_itself_gets_its_own_answer(
         one["id"]: "success" for one in calls
     }
     assert at.wakes == [[], []]
+
+
+# --- beside other middleware ------------------------------------------------------------------
+
+
+class Rewriting(AgentMiddleware):
+    """Has one call send another picture than the model said.
+
+    Args:
+        last: it reaches the guard after another one, else before the others.
+    """
+
+    def __init__(self, call_id: str, source: str, *, last: bool) -> None:
+        super().__init__()
+        self._call_id = call_id
+        self._source = source
+        self._last = last
+        self._one_was_there = threading.Event()
+
+    def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+        call = request.tool_call
+        changed = call["id"] == self._call_id
+        if changed:
+            args = {**call["args"], "source": self._source}
+            request = request.override(tool_call={**call, "args": args})
+        if changed is self._last:
+            assert self._one_was_there.wait(30)
+        try:
+            return handler(request)
+        finally:
+            self._one_was_there.set()
+
+
+def test_one_task_decides_for_the_whole_message(
+    desk: Callable[[str], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = desk("pdaa")
+    ledger = at.studio.guard.ledger
+    recorded: list[int] = []
+    record = ledger.record_decisions
+    monkeypatch.setattr(
+        ledger,
+        "record_decisions",
+        lambda judged, **given: (recorded.append(len(judged)), record(judged, **given))[1],
+    )
+    graph = at.graph("agent")
+    graph.invoke(GO, at.config)
+    assert [count for count in recorded if count] == [4]
+    assert at.open(at.question(graph)) == ["a2", "a3"]
+
+
+def test_what_one_task_refuses_for_another_is_recorded_by_that_one(
+    desk: Callable[[str], Desk],
+) -> None:
+    at = desk("ppp")
+    at.calls[1] = call("publish", {"source": "asset-" + "0" * 20, "to": "team"}, id="d1")
+    at.calls[2] = call("nothing", {"x": 1}, id="d2")
+    graph = at.graph("agent")
+    state = graph.invoke(GO, at.config)
+    assert [one.status for one in results(state)] == ["success", "error", "error"]
+    recorded = at.studio.guard.ledger.all("SELECT body FROM records ORDER BY idx")
+    refused = [one for row in recorded if (one := json.loads(row["body"]))["kind"] == "refused"]
+    unknown = [one for one in refused if one["policy"] == "agentguard.unknown-asset"]
+    assert len(unknown) == 2  # by its gate, and where it would have run
+    assert at.wakes == [[], []]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("edited", ["a0", "a1", "p2"])
+def test_a_call_that_a_wrapper_changes_is_decided_as_it_comes_out(
+    desk: Callable[[str], Desk], edited: str, last: bool
+) -> None:
+    """What another task decided on the model's words gives way: its question, its Grant."""
+    at = desk("aap")
+    other = at.job.import_asset(at.studio.picture("other.png", size=50), ["likeness"])
+    graph = at.agent(InMemorySaver(), Rewriting(edited, other, last=last))
+    graph.invoke(GO, at.config)
+    for _ in range(2):
+        written = [one["args"]["source"] for one in at.calls if one["id"] == edited]
+        for one in at.studio.guard.approvals.list():
+            assert one.arguments["source"] not in written
+            at.studio.answer(one.request, OMAR)
+        graph.invoke(None, at.config)
+    at.require_done(graph)
+    digests = "SELECT body FROM requests JOIN grants ON request = digest WHERE claims = 1"
+    sent = [json.loads(row["body"]) for row in at.studio.guard.ledger.all(digests)]
+    assert other in {one["args"]["source"] for one in sent}
+    assert at.studio.guard.approvals.list() == ()
+    issued = "SELECT state FROM grants WHERE state = 'issued'"
+    assert at.studio.guard.ledger.all(issued) == []
+    at.studio.guard.verify()
+
+
+@pytest.mark.parametrize("changes", [{"prompt": "more red"}, {"colour": "red"}])
+def test_what_was_begun_never_gives_way_to_a_changed_call(
+    studio: Studio, changes: dict[str, str]
+) -> None:
+    """A wrapper that changes a call differently each time it runs gets no second effect."""
+    wrapped: list[str] = []
+
+    class Fickle(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            call = request.tool_call
+            if call["name"] == "paint" and wrapped:
+                request = request.override(tool_call={**call, "args": {**call["args"], **changes}})
+            result = handler(request)
+            wrapped.append(call["id"])
+            return result
+
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        calls = [
+            call("paint", {"prompt": "a lighthouse", "colour": "navy"}, id=f"p{n}")
+            for n in range(2)
+        ]
+        wakes: list[list[str]] = []
+        model = Noting(messages=iter(()))
+        model.calls, model.wakes = calls, wakes
+        agent = create_agent(
+            model,
+            studio.guard.tools([studio.tools["paint"]]),
+            middleware=[Fickle(), GuardMiddleware(studio.guard, agent="painter")],
+            checkpointer=InMemorySaver(),
+        )
+        config = {**job.config(thread_id="t"), "max_concurrency": 1}
+        agent.invoke(GO, config)
+        assert studio.world.count("paint") == 2
+        for old in list(agent.get_state_history(config)):
+            if old.next == ("tools", "tools"):
+                agent.invoke(None, {**job.config(old.config), "max_concurrency": 1})
+    assert studio.world.count("paint") == 2
+    assert all(row["claims"] <= 1 for row in studio.guard.ledger.all("SELECT claims FROM grants"))
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_an_edit_of_stock_hitl_is_asked_about_by_itself(
+    desk: Callable[[str], Desk], mode: Any
+) -> None:
+    """A person edits one call before it comes to the guard: nothing was decided on it by then."""
+    at = desk("aa")
+    other = at.job.import_asset(at.studio.picture("other.png", size=50), ["likeness"])
+    hitl = HumanInTheLoopMiddleware(
+        {"publish": {"allowed_decisions": ["approve", "edit"]}}, interrupt_mode=mode
+    )
+    graph = at.agent(InMemorySaver(), hitl)
+    graph.invoke(GO, at.config)
+    edit = {
+        "type": "edit",
+        "edited_action": {"name": "publish", "args": {**at.calls[1]["args"], "source": other}},
+    }
+    asked = graph.get_state(at.config).interrupts
+    if mode == "batched":
+        given: Any = {asked[0].id: {"decisions": [{"type": "approve"}, edit]}}
+    else:
+        first = at.calls[0]["id"]
+        given = {
+            one.id: {"type": "approve"} if one.value["tool_call_id"] == first else edit
+            for one in asked
+        }
+    graph.invoke(Command(resume=given), at.config)
+    pending = at.studio.guard.approvals.list(state=None)
+    assert {one.arguments["source"] for one in pending} == {at.calls[0]["args"]["source"], other}
+    for one in pending:
+        at.studio.answer(one.request, OMAR)
+    graph.invoke(None, at.config)
+    at.require_done(graph)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_graph_of_an_agent_can_be_protected_instead(
+    desk: Callable[[str], Desk], run: str
+) -> None:
+    at = desk("paa")
+    model = Noting(messages=iter(()))
+    model.calls, model.wakes = at.calls, at.wakes
+    agent = create_agent(model, at.studio.guard.tools([at.studio.tools["publish"]]))
+    sealed = protect(agent.builder, at.studio.guard, agents={"tools": "publisher"})
+    graph = sealed.compile(checkpointer=InMemorySaver())
+    RUNS[run](graph, GO, at.config)
+    assert at.open(at.question(graph)) == ["a1", "a2"]
+    at.answer("a1")
+    RUNS[run](graph, Command(resume=True), at.config)
+    assert at.published == 2
+    at.answer("a2")
+    RUNS[run](graph, Command(resume=True), at.config)
+    at.require_done(graph)

@@ -55,6 +55,11 @@ def has_grant(reads: Reads, request: str) -> bool:
     return reads.one("SELECT 1 FROM grants WHERE request = ?", request) is not None
 
 
+def is_unclaimed(reads: Reads, request: str) -> bool:
+    """Whether nothing was begun of a recorded Request: it has no Grant, or one never claimed."""
+    return reads.one("SELECT 1 FROM grants WHERE request = ? AND claims > 0", request) is None
+
+
 def questions_asked(reads: Reads, job: str) -> int:
     """How often people were asked about calls of a job, whatever came of it."""
     row = reads.one("SELECT count(*) AS asked FROM approvals WHERE job = ?", job)

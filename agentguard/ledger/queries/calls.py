@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentguard.ledger.storage.open import Row
+from agentguard.model import Effect
 
 _AT_ONCE = 400
 """Call ids of one statement; SQLite takes 999 parameters everywhere."""
@@ -119,6 +120,20 @@ def calls_named(
     if thread:
         other = f"{_SELECT.format(shown='r.body')} r.thread = ? AND r.job <> ?"
         found += _named(reads, (other,), (thread, job or ""), wanted)
+    return found
+
+
+def effects_of(reads: _Reads, call_keys: Sequence[str]) -> dict[str, Effect]:
+    """How calls were decided, by their keys, each by its newest revision; others are left out."""
+    found: dict[str, Effect] = {}
+    for start in range(0, len(call_keys), _AT_ONCE):
+        some = call_keys[start : start + _AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        rows = reads.all(
+            f"SELECT call_key, effect FROM requests WHERE call_key IN ({marks}) ORDER BY revision",
+            *some,
+        )
+        found |= {row["call_key"]: Effect(row["effect"]) for row in rows}
     return found
 
 
