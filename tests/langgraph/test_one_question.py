@@ -235,27 +235,30 @@ def desk(studio: Studio) -> Iterator[Callable[[str], Desk]]:
         yield lambda mix: open_desk(studio, job, mix)
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize(
+    ("edges", "mix"),
+    [(edges, mix) for edges in ("static", "conditional") for mix in MIXES]
+    + [(edges, mix) for edges in ALL[2:] for mix in ("aa", "dapp", "aaaaaaaa")],
+)
 @pytest.mark.parametrize("given", WAKES)
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("edges", ALL)
 def test_one_interrupt_lists_what_is_open(
     desk: Callable[[str], Desk], edges: str, run: str, given: str, mix: str
 ) -> None:
-    """People answer one by one, between wakes that bring nothing."""
+    """People answer one by one, or two at a time; the first wake brings nothing."""
     at = desk(mix)
     graph = at.graph(edges)
     RUNS[run](graph, GO, at.config)
+    RUNS[run](graph, WAKES[given](at.question(graph)), at.config)
     left = at.asked
-    for call_id in at.asked[::-1]:
+    while left:
         asked = at.question(graph)
         assert at.open(asked) == left
         assert at.wakes == [[]]
+        left, answered = (left[:-2], left[-2:]) if len(left) > 3 else (left[:-1], left[-1:])
+        for call_id in answered:
+            at.answer(call_id)
         RUNS[run](graph, WAKES[given](asked), at.config)
-        assert at.open(at.question(graph)) == left
-        at.answer(call_id)
-        left = [one for one in left if one != call_id]
-        RUNS[run](graph, WAKES[given](at.question(graph)), at.config)
         assert at.published == mix.count("p") + mix.count("a") - len(left)
     at.require_done(graph)
     assert at.branched == ([len(mix)] if edges in ("conditional", "sends") else [])
