@@ -37,7 +37,12 @@ from agentguard.ledger.ledger import (
     Room,
     question_of,
 )
-from agentguard.ledger.queries.call_history import has_grant, is_unclaimed, questions_asked
+from agentguard.ledger.queries.call_history import (
+    has_grant,
+    has_lapsed,
+    is_unclaimed,
+    questions_asked,
+)
 from agentguard.ledger.queries.calls import effects_of
 from agentguard.ledger.storage.open import Row
 from agentguard.ledger.transitions.requests import why_closed
@@ -161,8 +166,9 @@ class Gate:
         try:
             return self._authorize(calls, ahead)
         except LedgerError as error:
-            for call in calls:
-                self._remember(call, ledger_refusal(error))
+            for number, call in enumerate(calls):
+                if number not in ahead:
+                    self._remember(call, ledger_refusal(error))
             raise
 
     def _authorize(self, calls: Sequence[Call], ahead: Set[int]) -> list[Authorized]:
@@ -470,7 +476,7 @@ class Gate:
             request = prepared.request
             if known["revision"] != request.revision:  # it was asked anew
                 request = replace(request, revision=known["revision"])
-            if known["digest"] == request.digest:
+            if known["digest"] == request.digest and not self._lapsed(known, call, reads):
                 result = Authorized(decision=_recorded_decision(known), request=request.digest)
                 seen[call.key] = _Seen(digest, result)
                 return result, None
@@ -496,16 +502,31 @@ class Gate:
         seen[call.key] = _Seen(digest, result)
         return result, item
 
+    def _lapsed(self, known: Row, call: Call, reads: Reads) -> bool:
+        """Whether a call was permitted ahead, and came too late for that."""
+        if call.instead_of is None or known["effect"] != Effect.PERMIT.value:
+            return False
+        return has_lapsed(reads, known["digest"], now=self.ledger.clock())
+
     def _gives_way(self, known: Row, call: Call, reads: Reads) -> bool:
-        """Whether what was decided is the call as its message has it, and it was never begun."""
+        """Whether what was decided is the call as its message has it, and it was never begun.
+
+        One that was permitted gives way as well if a sibling that ran since raised its labels.
+        """
         written = call.instead_of
         if written is None or not is_unclaimed(reads, known["digest"]):
             return False
         try:
-            request = prepare(written, self.workspace, reads, decided=known).request
+            ahead = prepare(written, self.workspace, reads, decided=known)
         except Refused:
             return False
-        return bool(replace(request, revision=known["revision"]).digest == known["digest"])
+        if replace(ahead.request, revision=known["revision"]).digest == known["digest"]:
+            return True
+        same = (known["tool"], json.loads(known["body"])["args"]) == (
+            ahead.request.tool,
+            ahead.shown["args"],
+        )
+        return same and bool(known["effect"] == Effect.PERMIT.value)
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.

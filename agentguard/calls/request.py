@@ -104,8 +104,8 @@ class Call:
             message in between drops what a finished sibling said.
         pauses_apart: if its tool pauses itself, it does so in a superstep in which no question of
             the guard is open: one resume can't answer both.
-        instead_of: the call as its message has it, where something changed it on its way here; what
-            was decided of that one by then gives way to what is decided of this one.
+        instead_of: the call as its message has it, where it may have been decided on ahead; that
+            gives way if something changed the call on its way here, or its Grant lapsed meanwhile.
     """
 
     bound: Bound

@@ -292,7 +292,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
         def find() -> Call:
             call = self._call(seat, own, request)
-            if changed:
+            if len(written) == 1:
                 with contextlib.suppress(Refused):
                     call = replace(call, instead_of=self._found(node, written[0], request))
             return call

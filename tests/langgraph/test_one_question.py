@@ -34,7 +34,7 @@ from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.langgraph.models import Scripted, dangling
 from tests.race.ways import all_at_once, once
-from tests.support import State, Studio, call, open_studio, results, says, wake
+from tests.support import CONFIG, State, Studio, call, open_studio, results, says, wake
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}
@@ -834,3 +834,67 @@ def test_the_graph_of_an_agent_can_be_protected_instead(
     at.answer("a2")
     RUNS[run](graph, Command(resume=True), at.config)
     at.require_done(graph)
+
+
+def test_a_call_that_comes_late_is_not_refused_since_it_was_permitted_ahead(
+    tmp_path: Path,
+) -> None:
+    """Tools that take their time, and more calls than threads: a Grant lives a minute."""
+    studio = open_studio(tmp_path, config=CONFIG + '\n[lifetimes]\nlease = "10m"\n')
+
+    class Slow(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            result = handler(request)
+            studio.clock.turn(seconds=90)
+            return result
+
+    with studio.guard, studio.guard.open_job("poster", requested_by=KIM) as job:
+        at = open_desk(studio, job, "ppp")
+        graph = at.agent(InMemorySaver(), Slow())
+        graph.invoke(GO, {**at.config, "max_concurrency": 1})
+        at.require_done(graph)
+        states = studio.guard.ledger.all("SELECT state FROM grants ORDER BY state")
+        assert [row["state"] for row in states] == ["executed"] * 3 + ["revoked"] * 2
+        studio.guard.verify()
+
+
+def test_a_call_that_comes_after_a_sibling_revealed_something_is_decided_on_that(
+    tmp_path: Path,
+) -> None:
+    """I4: it was permitted ahead, without the labels that it carries when its turn comes."""
+    sees = CONFIG.replace('workspace = "acme"', 'workspace = "acme"\nchat_model = "chat"') + (
+        '\n[destinations.chat]\naudience = "vendor"\nenvironment = "draft"\n'
+        'ceiling = ["generated", "customer-data"]\n'
+    )
+    studio = open_studio(tmp_path, config=sees)
+
+    @tool
+    def look_up(prompt: str) -> str:
+        """Look somebody up."""
+        return "a customer holding a passport"
+
+    @tool
+    def note(words: str) -> str:
+        """Note words."""
+        return "noted"
+
+    studio.guard.bind(
+        Binding(look_up, stage="edit", texts=["prompt"], reveals=True, labels=["customer-data"])
+    )
+    studio.guard.bind(Binding(note, stage="edit", texts=["words"]))
+    with studio.guard, studio.guard.open_job("poster", requested_by=KIM) as job:
+        calls = [call("look_up", {"prompt": "kim"}), call("note", {"words": "a passport"})]
+        model = Noting(messages=iter(()))
+        model.calls, model.wakes = calls, []
+        agent = create_agent(
+            model,
+            studio.guard.tools([look_up, note]),
+            middleware=[GuardMiddleware(studio.guard, agent="editor")],
+            checkpointer=InMemorySaver(),
+        )
+        state = agent.invoke(GO, {**job.config(thread_id="t"), "max_concurrency": 1})
+        assert [one.status for one in results(state)] == ["success"] * 2
+        revisions = studio.guard.ledger.all(
+            "SELECT revision FROM requests ORDER BY ordinal, revision"
+        )
+        assert sorted(row["revision"] for row in revisions) == [0, 0, 1]

@@ -60,6 +60,17 @@ def is_unclaimed(reads: Reads, request: str) -> bool:
     return reads.one("SELECT 1 FROM grants WHERE request = ? AND claims > 0", request) is None
 
 
+def has_lapsed(reads: Reads, request: str, *, now: int) -> bool:
+    """Whether the Grant of a recorded Request came to its end before anything claimed it."""
+    row = reads.one(
+        "SELECT 1 FROM grants WHERE request = ? AND claims = 0"
+        " AND (state = 'expired' OR (state = 'issued' AND expires_at <= ?))",
+        request,
+        now,
+    )
+    return row is not None
+
+
 def questions_asked(reads: Reads, job: str) -> int:
     """How often people were asked about calls of a job, whatever came of it."""
     row = reads.one("SELECT count(*) AS asked FROM approvals WHERE job = ?", job)
