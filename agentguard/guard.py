@@ -23,7 +23,9 @@ from agentguard.calls.reconcile import reconcile
 from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Store, asset_id, sweep_scratch, take_in
+from agentguard.content.intake import take_in
+from agentguard.content.scratch import sweep_scratch
+from agentguard.content.store import Store, asset_id
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import (
     AssetError,

@@ -15,7 +15,8 @@ from unittest import mock
 from agentguard.calls.claim import Claim
 from agentguard.calls.execute import Execution
 from agentguard.calls.request import Call, prepare
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.content.text.scan import Scan
 from agentguard.errors import AssetError
 from agentguard.export.broker import Broker, Receipt

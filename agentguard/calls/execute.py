@@ -16,7 +16,8 @@ from agentguard.calls.inherited_labels import terms_of
 from agentguard.calls.outputs import Collected, Sources, collect
 from agentguard.calls.request import Call, Prepared, Refused, call_name
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied

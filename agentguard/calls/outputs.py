@@ -21,7 +21,8 @@ from agentguard.bindings.bound import Binding, Returned
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
 from agentguard.content.blocks import block_data, media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
-from agentguard.content.store import Scratch, asset_id
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import asset_id
 from agentguard.content.text.sanitize import clean, private_left_out, without_urls
 from agentguard.content.text.scan import scan
 from agentguard.content.undeclared import require_declared

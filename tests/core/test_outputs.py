@@ -26,7 +26,8 @@ from agentguard.calls.outputs import Collected, Sources, clean, collect, describ
 from agentguard.config.workspace import DEFAULT_CLASSES
 from agentguard.content.blocks import block_data, text_in
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms

@@ -61,7 +61,8 @@ def init(
 
     Next: `agentguard people add` for each of them.
     """
-    from agentguard.config import workspace as config
+    from agentguard.config.template import template
+    from agentguard.config.workspace import load
     from agentguard.transparency.log_key import create_log_key
 
     if ctx.obj is not None:
@@ -70,14 +71,14 @@ def init(
     _refuse_known(folder, target)
     people = _two_people(person or [])
     name = workspace or re.sub("[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-")
-    text = config.template(name or "media", people)
+    text = template(name or "media", people)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: can't be made: {error.strerror}") from error
     write_new(target, text)
     try:
-        made = config.load(target)
+        made = load(target)
         create_log_key(made.log_key)
         own = made.root / ".agentguard"
         own.mkdir(mode=0o700, exist_ok=True)
