@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +22,9 @@ from agentguard.calls.reconcile import reconcile
 from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Store, asset_id, sweep_scratch, take_in
+from agentguard.content.intake import take_in
+from agentguard.content.scratch import sweep_scratch
+from agentguard.content.store import Store, asset_id
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import (
     AssetError,
@@ -34,6 +35,8 @@ from agentguard.export.broker import Broker
 from agentguard.jobs.job import Job, Jobs
 from agentguard.ledger.ledger import Ledger, Made
 from agentguard.ledger.open import checkpoints_of, open_ledger
+from agentguard.ledger.queries import assets
+from agentguard.ledger.queries.jobs import job_by_id, unrevoked_credentials
 from agentguard.ledger.verify import Report, verify
 from agentguard.model import (
     UNCLASSIFIED,
@@ -41,6 +44,7 @@ from agentguard.model import (
     OutsideEffect,
     Provenance,
     Stage,
+    Terms,
 )
 from agentguard.people.approvals import Approvals
 from agentguard.policy.policy_set import Policy
@@ -313,13 +317,13 @@ class Guard:
             JobError: unknown, not waiting, or `by` may not.
         """
         self.ledger.sweep()
-        row = self.ledger.one("SELECT requested_by FROM jobs WHERE id = ?", job)
-        if row is None:
+        known = self.ledger.first(job_by_id(job))
+        if known is None:
             raise JobError(f"no job {job:.40} in this ledger; `agentguard jobs list` shows them")
-        if by != row["requested_by"] and by not in self.workspace.services:
-            raise JobError(f"only {row['requested_by']} or a configured service may rejoin {job}")
+        if by != known.requested_by and by not in self.workspace.services:
+            raise JobError(f"only {known.requested_by} or a configured service may rejoin {job}")
         epoch = self.ledger.rejoin_job(job, by=by, lease=self.workspace.lifetimes.lease)
-        return self._hold(job, epoch, row["requested_by"])
+        return self._hold(job, epoch, known.requested_by)
 
     # --- assets --------------------------------------------------------------------------------
 
@@ -361,14 +365,9 @@ class Guard:
         Raises:
             AssetError: not media, damaged or too large.
         """
-        known = self.ledger.one(
-            "SELECT id, labels FROM assets JOIN asset_jobs USING (sha256)"
-            " WHERE sha256 = ? AND job = ?",
-            hashlib.sha256(data).hexdigest(),
-            job,
-        )
-        if known is not None and set(labels) <= set(json.loads(known["labels"])):
-            return str(known["id"])
+        known = self.ledger.first(assets.bytes_of_job(hashlib.sha256(data).hexdigest(), job))
+        if known is not None and known.labels.issuperset(labels):
+            return known.id
         return self._register(
             io.BytesIO(data), labels, by=by, job=job, name=name, answers_for=False
         )
@@ -385,7 +384,7 @@ class Guard:
     ) -> str:
         """Register bytes; who imports known ones stands behind them, who posts them does not."""
         sha256, size, format_ = take_in(self.store, file, limits=self.limits)
-        known = self.ledger.one("SELECT 1 FROM assets WHERE sha256 = ?", sha256)
+        known = self.ledger.first(assets.asset_by_sha256(sha256))
         # Only bytes of unknown origin are unclassified: known ones keep the class they have.
         unnamed = frozenset() if known is not None else frozenset({UNCLASSIFIED})
         made = Made(
@@ -397,7 +396,7 @@ class Guard:
             width=format_.width,
             height=format_.height,
             labels=(frozenset(labels) or unnamed) | format_.labels,
-            terms={},
+            terms=Terms(),
             provenance=Provenance.UNKNOWN,
             parents=(),
             contributors=frozenset({by} if answers_for or known is None else ()),
@@ -481,8 +480,7 @@ class Guard:
 
     def _drop_removed_identities(self) -> None:
         """S11: an agent or owner who left the configuration keeps no live credential."""
-        rows = self.ledger.all("SELECT id, agent, stage FROM credentials WHERE state = 'live'")
-        for row in rows:
-            agent = self.workspace.agents.get(row["agent"])
-            if agent is None or Stage(row["stage"]) not in agent.stages:
-                self.ledger.revoke_credential(row["id"], reason="its agent was removed")
+        for credential in self.ledger.rows(unrevoked_credentials()):
+            agent = self.workspace.agents.get(credential.agent)
+            if agent is None or credential.stage not in agent.stages:
+                self.ledger.revoke_credential(credential.id, reason="its agent was removed")

@@ -5,13 +5,14 @@ Times are integers: milliseconds since the Unix epoch, read from the ledger's cl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, NoReturn
 
-from agentguard.canonical import Canonical, digest, digest_of, plain
+from agentguard.canonical import Canonical, canonical, digest, digest_of, plain
 
 GENERATED = "generated"
 """The label of what a guarded generator made out of nothing labelled."""
@@ -141,6 +142,46 @@ class Terms:
     release_at: int | None = None
     channels: frozenset[str] | None = None
     consent: bool = True
+
+    @classmethod
+    def from_json(cls, text: str) -> Terms:
+        """The Terms that a JSON column holds; see `to_json`.
+
+        Raises:
+            ValueError: it is no JSON, or holds a term of another version, which must not be lost.
+        """
+        stated = json.loads(text)
+        unknown = sorted(stated.keys() - {"until", "release_at", "channels", "consent"})
+        if unknown:
+            raise ValueError(f"unknown terms: {', '.join(unknown)}")
+        channels = stated.get("channels")
+        return cls(
+            until=stated.get("until"),
+            release_at=stated.get("release_at"),
+            channels=None if channels is None else frozenset(channels),
+            consent=stated.get("consent", True),
+        )
+
+    def to_json(self) -> str:
+        """The canonical text of a JSON column: what is limited, and nothing of what is not."""
+        limits = {"until": self.until, "release_at": self.release_at, "channels": self.channels}
+        stated: dict[str, Any] = {name: it for name, it in limits.items() if it is not None}
+        if not self.consent:
+            stated["consent"] = False
+        return canonical(stated).decode("utf-8")
+
+    def strictest(self, *others: Terms) -> Terms:
+        """What may be done only where all of these allow it (S36)."""
+        every = (self, *others)
+        channels = [terms.channels for terms in every if terms.channels is not None]
+        return Terms(
+            until=min((one.until for one in every if one.until is not None), default=None),
+            release_at=max(
+                (one.release_at for one in every if one.release_at is not None), default=None
+            ),
+            channels=frozenset.intersection(*channels) if channels else None,
+            consent=all(terms.consent for terms in every),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 In CPU time of its thread: a decision waits for nothing, and what else runs on the machine is not
 its own. What the garbage collector does in between is in it, and makes most of the 99th percentile.
+
+Beside it, in turns, `cedarpy` alone: the questions that the decision puts, with the same schema and
+entities, handles and texts prepared, over the whole set of policies.
 """
 
 from __future__ import annotations
@@ -12,17 +15,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import cedarpy
+
 import agentguard.calls.authorize
 from agentguard.jobs.job import Job
 from agentguard.langgraph.runtime import make_call
 from agentguard.model import Decision, Effect
 from agentguard.policy.policy_set import Policy
-from bench.figures import Figure
+from bench.figures import TIMES, Figure
 from bench.rounds import Scale, p
 from bench.studio import KIM, Studio, studio
 
 POLICIES = 50
-_P50, _P99 = 60, 150  # µs
+_RATIO, _QUESTIONS = 1.3, 3
 
 _EXPORT = """
 @id("acme.{name}")
@@ -93,24 +98,62 @@ def _measured(
     scale: Scale, what: str, effect: Effect, policy: Policy, given: Sequence[Any]
 ) -> list[Figure]:
     decide = agentguard.calls.authorize.decide
-    times = []
-    for number in range(scale.of(5000, 300) + 50):
-        request, facts, answers, now = given
-        began = time.thread_time_ns()
-        decision = decide(policy, request, facts, answers, now + number)  # no two at one time
-        took = time.thread_time_ns() - began
-        if number >= 50:
-            times.append(took / 1000)
+    request, facts, answers, now = given
+    with _asked() as questions:
+        decision = decide(policy, request, facts, answers, now)
     if decision.effect is not effect:
         raise RuntimeError(f"{what}: expected {effect}, got {decision.effect}: {decision.reason}")
+    whole = _whole(policy)
+    bare = [(asked, whole, entities, schema) for asked, _, entities, schema in questions]
+    times, bare_times = [], []
+    for number in range(scale.of(5000, 300) + 50):
+        began = time.thread_time_ns()
+        decide(policy, request, facts, answers, now + number)  # no two at one time
+        between = time.thread_time_ns()
+        for each in bare:
+            cedarpy.is_authorized(*each)
+        ended = time.thread_time_ns()
+        if number >= 50:
+            times.append((between - began) / 1000)
+            bare_times.append((ended - between) / 1000)
     name = f"decide, {POLICIES} policies: {what}"
+    ratio = p(50, times) / p(50, bare_times)
     return [
-        Figure(subject="deciding", what=f"{name}, p50", value=p(50, times), unit="µs", aim=_P50),
+        Figure(subject="deciding", what=f"{name}, questions", value=len(bare), unit="",
+               aim=_QUESTIONS),
+        Figure(subject="deciding", what=f"{name} ÷ bare cedarpy", value=ratio, unit=TIMES,
+               aim=_RATIO,
+               detail=f"{p(50, times):.0f} ÷ {p(50, bare_times):.0f} µs"),
+        Figure(subject="deciding", what=f"{name}, p50", value=p(50, times), unit="µs"),
         Figure(
-            subject="deciding", what=f"{name}, p99", value=p(99, times), unit="µs", aim=_P99,
+            subject="deciding", what=f"{name}, p99", value=p(99, times), unit="µs",
             detail=f"p90 {p(90, times):.0f}, longest {max(times):.0f} µs",
         ),
     ]  # fmt: skip
+
+
+@contextmanager
+def _asked() -> Iterator[list[tuple[Any, ...]]]:
+    """What Cedar is asked meanwhile."""
+    questions: list[tuple[Any, ...]] = []
+    ask = cedarpy.is_authorized
+
+    def note_down(*given: Any) -> cedarpy.AuthzResult:
+        questions.append(given)
+        return ask(*given)
+
+    cedarpy.is_authorized = note_down
+    try:
+        yield questions
+    finally:
+        cedarpy.is_authorized = ask
+
+
+def _whole(policy: Policy) -> cedarpy.PolicySet:
+    bodies = {name: rule.body for name, rule in policy.rules.items()}
+    return cedarpy.PolicySet.from_json_str(
+        json.dumps({"templates": {}, "staticPolicies": bodies, "templateLinks": []})
+    )
 
 
 def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Sequence[Any]:

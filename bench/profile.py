@@ -62,10 +62,10 @@ PARTS: dict[str, tuple[str, ...]] = {
         "agentguard.ledger.ledger:Ledger.answer",
     ),
     "files: the private folder": (
-        "agentguard.content.store:Scratch.__init__",
-        "agentguard.content.store:Scratch.close",
-        "agentguard.content.store:Scratch.input",
-        "agentguard.content.store:Scratch.take",
+        "agentguard.content.scratch:Scratch.__init__",
+        "agentguard.content.scratch:Scratch.close",
+        "agentguard.content.scratch:Scratch.input",
+        "agentguard.content.scratch:Scratch.take",
     ),
     "the rest of the guard": (
         "agentguard.calls.authorize:Gate.authorize",

@@ -24,7 +24,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 from agentguard import Arg, Binding, Guard
-from agentguard.config.workspace import template
+from agentguard.config.template import template
 from agentguard.jobs.job import Job
 from agentguard.people.signers import append_signer
 from agentguard.transparency.log_key import create_log_key

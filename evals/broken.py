@@ -15,13 +15,14 @@ from unittest import mock
 from agentguard.calls.claim import Claim
 from agentguard.calls.execute import Execution
 from agentguard.calls.request import Call, prepare
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.content.text.scan import Scan
 from agentguard.errors import AssetError
 from agentguard.export.broker import Broker, Receipt
 from agentguard.model import Answer, Decision, Effect
 from agentguard.people.approvals import Approvals
-from agentguard.policy import decide as deciding
+from agentguard.policy import quorum
 from evals.crew import HOME
 
 
@@ -66,10 +67,10 @@ def _no_eligibility() -> Any:
         self._ledger.answer(given)
         return self.show(given.request)
 
-    def eligible(facts: Any) -> Any:
-        return {person.id: person for person in facts.people}
+    def eligible(people: Any, *_: Any) -> Any:
+        return {person.id: person for person in people}
 
-    return _patched((Approvals, "answer", answer), (deciding, "_eligible", eligible))
+    return _patched((Approvals, "answer", answer), (quorum, "eligible", eligible))
 
 
 def _no_hashing() -> Any:

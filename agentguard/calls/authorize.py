@@ -6,7 +6,6 @@ Gather → decide → grant. What runs under a Grant is in execute.py.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -37,10 +36,18 @@ from agentguard.ledger.ledger import (
     Room,
     question_of,
 )
-from agentguard.ledger.queries.call_history import questions_asked
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.queries import approvals
+from agentguard.ledger.queries.approvals import questions_asked
+from agentguard.ledger.queries.grants import executed_with, grant_of
+from agentguard.ledger.queries.requests import (
+    decided_elsewhere,
+    effects_of,
+    newest_of_key,
+    requests_of_call,
+)
+from agentguard.ledger.rows import AskedRow, RequestRow
 from agentguard.ledger.transitions.requests import why_closed
-from agentguard.model import Decision, Effect, Facts, Stage
+from agentguard.model import Decision, Effect, Facts, GrantState, Stage
 from agentguard.people.approvals import Approvals
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
@@ -87,12 +94,14 @@ class Waiting:
     Args:
         request: the Request's digest, which is also the name of the approval request.
         decision: PERMIT, ASK with what is still missing, or DENY, on the facts of now.
+        begun: its Grant was claimed before, so nobody is asked: the claim says what came of it.
     """
 
     request: str
     decision: Decision
     shown: Mapping[str, Any]
     expires_at: int
+    begun: bool = False
 
 
 class Looked(NamedTuple):
@@ -140,34 +149,41 @@ class Gate:
         self._refusals: dict[tuple[str, str, str], Refused] = {}  # what authorize said last
         self._logged: dict[tuple[str, ...], None] = {}
 
-    def authorize(self, calls: Sequence[Call]) -> list[Authorized]:
+    def authorize(
+        self, calls: Sequence[Call], *, ahead: Set[int] = frozenset()
+    ) -> list[Authorized]:
         """Decide on the calls of one message and record all Decisions in one transaction.
 
         A call that was decided before keeps its recorded Decision (I8). Returns one result per
         call, in order; a refusal is a result too.
 
+        Args:
+            ahead: the positions of calls that come here by themselves as well. What is refused of
+                them before a Decision is recorded when they come.
+
         Raises:
             LedgerError: nothing was recorded, so nothing may run (I10).
         """
         try:
-            return self._authorize(calls)
+            return self._authorize(calls, ahead)
         except LedgerError as error:
-            for call in calls:
-                self._remember(call, ledger_refusal(error))
+            for number, call in enumerate(calls):
+                if number not in ahead:
+                    self._remember(call, ledger_refusal(error))
             raise
 
-    def _authorize(self, calls: Sequence[Call]) -> list[Authorized]:
+    def _authorize(self, calls: Sequence[Call], ahead: Set[int]) -> list[Authorized]:
         credentials = [self._credential_or_refusal(call) for call in calls]
         for _ in range(ATTEMPTS):
-            authorized = self._judge_all(calls, credentials)
+            authorized = self._judge_all(calls, credentials, ahead)
             if authorized is not None:
                 return authorized
         refused = Refused(MOVED, policy="moved")
-        authorized = self._record(calls, [refused] * len(calls), [])
+        authorized = self._record(calls, [refused] * len(calls), [], ahead)
         return authorized if authorized is not None else [_denied(refused)] * len(calls)
 
     def _judge_all(
-        self, calls: Sequence[Call], credentials: Sequence[str | Refused]
+        self, calls: Sequence[Call], credentials: Sequence[str | Refused], ahead: Set[int]
     ) -> list[Authorized] | None:
         """Decide on the calls of one message; None if another message was quicker."""
         seen: dict[str | None, _Seen] = {}  # by call key
@@ -184,7 +200,16 @@ class Gate:
                     continue
                 results.append(result)
                 judged += [item] if item is not None else []
-        return self._record(calls, results, judged)
+        return self._record(calls, results, judged, ahead)
+
+    def decided(self, calls: Sequence[Call]) -> list[Effect | None]:
+        """How calls of a message were decided; None of one that was not.
+
+        Raises:
+            LedgerError: that can't be read.
+        """
+        effects = effects_of(self.ledger, [call.key for call in calls if call.key is not None])
+        return [effects.get(call.key or "") for call in calls]
 
     def waiting(self, call: Call, *, asks_anew: bool = True) -> Waiting:
         """What an asked call waits for now; once the ledger says PERMIT, it may be claimed.
@@ -204,7 +229,9 @@ class Gate:
                 found, prepared, row = self.recorded(call, reads)
                 approval = asked_of(row, reads)
                 if approval is None:
-                    raise Refused(row["reason"], policy="not-asked")
+                    raise Refused(row.reason, policy="not-asked")
+                if reads.first(grant_of(prepared.request.digest)) is not None:
+                    return self._begun(prepared, approval)
                 looked = None
                 if self.is_held(found, held):
                     looked = self.decide_asked(found, prepared, approval, reads)
@@ -221,50 +248,53 @@ class Gate:
             raise Refused(MOVED, policy="moved")
         decision = looked.decision
         request = prepared.request
-        over = self.ledger.clock() >= approval["expires_at"]
-        if decision.effect is not Effect.PERMIT and approval["state"] == "pending" and over:
+        over = self.ledger.clock() >= approval.expires_at
+        if decision.effect is not Effect.PERMIT and approval.state == "pending" and over:
             self.ledger.expire_approval(request.digest, reason=decision.reason)
         return Waiting(
             request=request.digest,
             decision=decision,
             shown={**prepared.shown, "args": request.args},  # word for word: it is what is asked
-            expires_at=approval["expires_at"],
+            expires_at=approval.expires_at,
         )
 
-    def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, Row]:
+    def _begun(self, prepared: Prepared, approval: AskedRow) -> Waiting:
+        return Waiting(
+            request=prepared.request.digest,
+            decision=Decision(effect=Effect.PERMIT, policies=(), reason="it was begun"),
+            shown=prepared.shown,
+            expires_at=approval.expires_at,
+            begun=True,
+        )
+
+    def recorded(self, call: Call, reads: Reads) -> tuple[Call, Prepared, RequestRow]:
         """The call with its agent, the Request as it would run now, and the row that decided it.
 
         The row is found by (job, thread, call id), and must have decided exactly what would run:
         a call id may come again, a Request may not (I5, I6).
         """
-        rows = reads.all(
-            "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-            " ORDER BY ordinal DESC LIMIT 1000",
-            call.job.id,
-            call.thread,
-            call_name(call.call_id),
-        )
+        rows = reads.rows(requests_of_call(call.job.id, call.thread, call_name(call.call_id)))
         if not rows:
             raise self._undecided(call, reads)
         prepared: Prepared | None = None
         of: tuple[Any, ...] = ()
         for row in rows:
-            if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
+            if call.agent not in (None, row.agent) or call.key not in (None, row.call_key):
                 continue
-            known = replace(call, agent=row["agent"], key=row["call_key"])
-            as_decided = (row["agent"], json.loads(row["body"]).get("numbers"))
+            known = replace(call, agent=row.agent, key=row.call_key)
+            as_decided = (row.agent, row.body.get("numbers"))
             if prepared is None or of != as_decided:
                 prepared = prepare(known, self.workspace, reads, decided=row)
                 of = as_decided
             request = prepared.request
-            if (request.call_key, request.revision) != (row["call_key"], row["revision"]):
-                request = replace(request, call_key=row["call_key"], revision=row["revision"])
-            if request.digest == row["digest"]:
+            if (request.call_key, request.revision) != (row.call_key, row.revision):
+                request = replace(request, call_key=row.call_key, revision=row.revision)
+            if request.digest == row.digest:
                 return known, replace(prepared, request=request), row
         said = self._refusals.get(_place(call))
         if said is not None:
             raise Refused.like(said)
-        others = sorted({row["agent"] for row in rows} - {call.agent})
+        others = sorted({row.agent for row in rows} - {call.agent})
         if prepared is None and call.agent is not None and others:
             raise Refused(
                 f"this call was decided on for {' or '.join(others)} and would run as"
@@ -289,16 +319,13 @@ class Gate:
         if call.agent is not None:
             stage_of(call, self.workspace)
         prepare(call, self.workspace, reads)
-        row = reads.one(
-            "SELECT job FROM requests WHERE job = ? AND call_id = ? AND tool = ?"
-            " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, '') AND call_id = ?"
-            " AND tool = ? LIMIT 1",
-            call.job.id, call_name(call.call_id), call.bound.name,
-            call.thread, call_name(call.call_id), call.bound.name,
-        )  # fmt: skip
-        if row is None:
-            return Refused(_UNGATED.format(call.bound.name), policy="not-authorized")
-        if row["job"] == call.job.id:
+        name, tool = call_name(call.call_id), call.bound.name
+        job = reads.first(
+            decided_elsewhere(job=call.job.id, thread=call.thread, call=name, tool=tool)
+        )
+        if job is None:
+            return Refused(_UNGATED.format(tool), policy="not-authorized")
+        if job == call.job.id:
             return Refused(
                 "this call was decided on in another thread of its job than it runs in; pass the"
                 " config of the run on to the tool, unchanged",
@@ -311,7 +338,7 @@ class Gate:
         )
 
     def decide_asked(
-        self, call: Call, prepared: Prepared, approval: Row | None, reads: Reads
+        self, call: Call, prepared: Prepared, approval: AskedRow | None, reads: Reads
     ) -> Looked:
         """Decide on the facts of now; a closed or expired approval request is a DENY (S22).
 
@@ -327,18 +354,18 @@ class Gate:
                 return Looked(_deny("agentguard.repeat", f"refused: {why}"), known)
         if approval is None:  # nobody was asked, so nobody answered
             decision = decide(self.policy, request, known, (), now)
-            if decision.effect is Effect.ASK and call.bound.binding.interrupts:
+            if decision.effect is Effect.ASK and _pauses_beside(call):
                 decision = _deny("agentguard.pausing-tool", _pausing(call, decision))
             return Looked(decision, known)
-        if call.bound.binding.interrupts:  # asked by an older version
+        if _pauses_beside(call):  # asked by an older version, or where it paused apart
             return Looked(_deny("agentguard.pausing-tool", _pausing(call, None)), known)
-        is_open = approval["state"] in ("pending", "approved")
-        if not is_open or now >= approval["expires_at"]:
+        is_open = approval.state in ("pending", "approved")
+        if not is_open or now >= approval.expires_at:
             why = TOO_LATE if is_open else why_closed(reads, request.digest)
             return Looked(_deny("agentguard.approval", f"refused: {why}"), known)
         answers = self.ledger.answers(request.digest, reads)
         sound = self.approvals.sound(answers)
-        question = question_of(approval["body"])
+        question = question_of(approval.body)
         decision = decide(self.policy, request, known, sound, now, question)
         asks_again = decision.effect is Effect.ASK and not decision.reasons <= question.reasons
         return Looked(decision, known, len(answers), asks_again)
@@ -426,9 +453,7 @@ class Gate:
     ) -> tuple[Authorized, Judged | None]:
         if call.key is None:
             call = self._named(call, reads)
-        known = reads.one(
-            "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1", call.key
-        )
+        known = reads.first(newest_of_key(call.key))
         earlier = seen.get(call.key)
         bits = 0 if earlier is not None else sum(item.bits for item in judged)
         prepared = prepare(call, self.workspace, reads, decided=known, bits_before=bits)
@@ -439,28 +464,64 @@ class Gate:
             return earlier.authorized, None
         if known is not None:
             request = prepared.request
-            if known["revision"] != request.revision:  # it was asked anew
-                request = replace(request, revision=known["revision"])
-            if known["digest"] != request.digest:
+            if known.revision != request.revision:  # it was asked anew
+                request = replace(request, revision=known.revision)
+            if known.digest == request.digest and not self._lapsed(known, call, reads):
+                result = Authorized(decision=_recorded_decision(known), request=request.digest)
+                seen[call.key] = _Seen(digest, result)
+                return result, None
+            if not self._gives_way(known, call, reads):
                 raise Refused(
                     "this call was decided before with other arguments, assets or labels; make a"
                     " new call",
                     policy="call-changed",
                 )
-            result = Authorized(decision=_recorded_decision(known), request=request.digest)
-            seen[call.key] = _Seen(digest, result)
-            return result, None
+            self.ledger.withdraw([known.digest])
+            prepared = prepare(call, self.workspace, reads, bits_before=bits)
+            request = replace(prepared.request, revision=known.revision + 1)
+            prepared, digest = replace(prepared, request=request), request.digest
         decision = self._done_before(call, prepared, reads)
         if decision is None:
             decision = self.decide_asked(call, prepared, None, reads).decision
         if decision.effect is Effect.ASK:
             asked = sum(item.decision.effect is Effect.ASK for item in judged)
-            if questions_asked(reads, call.job.id) + asked >= MOST_QUESTIONS:
+            if (reads.first(questions_asked(call.job.id)) or 0) + asked >= MOST_QUESTIONS:
                 decision = _deny("agentguard.questions", _TOO_MANY.format(decision.reason))
         item = self.judged(call, prepared, decision, credential)
         result = Authorized(decision=decision, request=digest)
         seen[call.key] = _Seen(digest, result)
         return result, item
+
+    def _lapsed(self, known: RequestRow, call: Call, reads: Reads) -> bool:
+        """Whether a call was permitted ahead, and came too late for that."""
+        if call.instead_of is None or known.effect != Effect.PERMIT.value:
+            return False
+        grant = reads.first(grant_of(known.digest))
+        if grant is None or grant.claims > 0:
+            return False
+        late = grant.state == GrantState.ISSUED and grant.expires_at <= self.ledger.clock()
+        return late or grant.state == GrantState.EXPIRED
+
+    def _gives_way(self, known: RequestRow, call: Call, reads: Reads) -> bool:
+        """Whether what was decided is the call as its message has it, and it was never begun.
+
+        One that was permitted gives way as well if a sibling that ran since raised its labels.
+        """
+        written = call.instead_of
+        if written is None:
+            return False
+        grant = reads.first(grant_of(known.digest))
+        if grant is not None and grant.claims > 0:
+            return False
+        try:
+            ahead = prepare(written, self.workspace, reads, decided=known)
+        except Refused:
+            return False
+        if replace(ahead.request, revision=known.revision).digest == known.digest:
+            return True
+        recorded = known.tool, known.body["args"]
+        same = recorded == (ahead.request.tool, ahead.shown["args"])
+        return same and known.effect == Effect.PERMIT.value
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.
@@ -478,21 +539,16 @@ class Gate:
         if not (call.unanswered and call.bound.reaches_out):
             return None
         names = {call_name(id) for id in call.unanswered}
-        rows = reads.all(
-            "SELECT requests.call_id, outcomes.text FROM requests"
-            " JOIN grants ON grants.request = requests.digest"
-            " JOIN outcomes ON outcomes.grant_id = grants.id"
-            " WHERE requests.job = ? AND requests.thread = ? AND requests.content_digest = ?"
-            " AND grants.state = 'executed'",
-            call.job.id,
-            call.thread,
-            prepared.request.content_digest,
+        done = executed_with(
+            job=call.job.id,
+            thread=call.thread,
+            content_digest=prepared.request.content_digest,
         )
-        for row in rows:
-            if row["call_id"] in names:
+        for earlier in reads.rows(done):
+            if earlier.call_id in names:
                 reason = (
                     "this was done by an earlier call, whose answer was lost when a message came"
-                    f" in between; it is not done twice. Its answer: {row['text']}"
+                    f" in between; it is not done twice. Its answer: {earlier.text}"
                 )
                 return _deny("agentguard.done-before", reason)
         return None
@@ -502,16 +558,18 @@ class Gate:
         calls: Sequence[Call],
         results: Sequence[Authorized | Refused],
         judged: Sequence[Judged],
+        ahead: Set[int],
     ) -> list[Authorized] | None:
         """Write down what one message came to, in one transaction.
 
         Returns:
             None if other messages used up meanwhile what it was judged to have.
         """
+        here = [call for number, call in enumerate(calls) if number not in ahead]
         refused = [
             _refused_call(call, result)
-            for call, result in zip(calls, results, strict=True)
-            if isinstance(result, Refused)
+            for number, (call, result) in enumerate(zip(calls, results, strict=True))
+            if isinstance(result, Refused) and number not in ahead
         ]
         if judged or refused:
             try:
@@ -523,16 +581,16 @@ class Gate:
             except JobError as error:
                 closed = Refused(str(error), policy="job")
                 results = [closed] * len(calls)
-                refused = [_refused_call(call, closed) for call in calls]
+                refused = [_refused_call(call, closed) for call in here]
                 self.ledger.record_decisions((), epoch=0, refused=refused)
-        for call, result in zip(calls, results, strict=True):
-            if isinstance(result, Refused):
-                self._remember(call, result)
-            else:
+        for number, (call, result) in enumerate(zip(calls, results, strict=True)):
+            if not isinstance(result, Refused):
                 self._refusals.pop(_place(call), None)
+            elif number not in ahead:
+                self._remember(call, result)
         authorized = [_denied(one) if isinstance(one, Refused) else one for one in results]
-        for call, one in zip(calls, authorized, strict=True):
-            if one.decision.effect is Effect.DENY:
+        for number, (call, one) in enumerate(zip(calls, authorized, strict=True)):
+            if one.decision.effect is Effect.DENY and number not in ahead:
                 self._log_refusal(call, one.decision.policies, one.decision.reason)
         return authorized
 
@@ -554,15 +612,11 @@ class Gate:
         )
 
 
-def asked_of(row: Row, reads: Reads) -> Row | None:
+def asked_of(row: RequestRow, reads: Reads) -> AskedRow | None:
     """The approval request of a recorded call, None if its decision asked nobody."""
-    if row["effect"] != Effect.ASK.value:
+    if row.effect != Effect.ASK.value:
         return None
-    return reads.one(
-        "SELECT approvals.*, requests.body FROM approvals JOIN requests ON digest = request"
-        " WHERE request = ?",
-        row["digest"],
-    )
+    return reads.first(approvals.asked_of(row.digest))
 
 
 def asks_again(decision: Decision) -> Refused:
@@ -619,14 +673,20 @@ def _deny(policy: str, reason: str) -> Decision:
     return Decision(effect=Effect.DENY, policies=(policy,), reason=reason)
 
 
+def _pauses_beside(call: Call) -> bool:
+    """Whether a call's tool pauses itself where a question about another call may be open."""
+    return call.bound.binding.interrupts and not call.pauses_apart
+
+
 def _pausing(call: Call, decision: Decision | None) -> str:
     """Why a tool that pauses itself is not asked about: the same resume would answer both."""
     because = f" ({decision.reason})" if decision is not None else ""
     return (
         f"refused: a person has to approve this call{because}, and {call.bound.name} also pauses to"
         " ask on its own (interrupts=True); one answer can't serve both questions. Split it into a"
-        " tool that asks and a tool that acts, take interrupts=True out of its Binding if it never"
-        " pauses, or let policy permit it without a person"
+        " tool that asks and a tool that acts, put it behind protect(), which has the two one after"
+        " the other, take interrupts=True out of its Binding if it never pauses, or let policy"
+        " permit it without a person"
     )
 
 
@@ -657,9 +717,9 @@ def _denied(refusal: Refused) -> Authorized:
     return Authorized(decision=_deny(refusal.policy, refusal.reason))
 
 
-def _recorded_decision(row: Row) -> Decision:
+def _recorded_decision(row: RequestRow) -> Decision:
     return Decision(
-        effect=Effect(row["effect"]),
-        policies=tuple(json.loads(row["policies"])),
-        reason=row["reason"],
+        effect=Effect(row.effect),
+        policies=row.policies,
+        reason=row.reason,
     )

@@ -3,7 +3,6 @@
 They are plain tools with plain Bindings, and pass the same gate as every other tool.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Protocol
 
@@ -15,6 +14,7 @@ from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import TextTooLong, scan
 from agentguard.export.broker import EXPORT_ASSET, Receipt
 from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.queries.assets import assets_of_job, parents_in_job
 from agentguard.model import Audience, OutsideEffect, Stage
 
 
@@ -45,28 +45,17 @@ def list_assets(guard: Host) -> Binding:
     @tool
     def list_assets() -> str:
         """List the media of this job: asset id, kind, size, class, and what it was made from."""
-        job = _claim().call.job
-        rows = guard.ledger.all(
-            "SELECT assets.*, asset_jobs.name AS called, asset_jobs.how FROM asset_jobs"
-            " JOIN assets USING (sha256) WHERE job = ? ORDER BY asset_jobs.at, assets.id",
-            job.id,
-        )
+        job = _claim().call.job.id
         lines = []
-        for row in rows:
-            parents = guard.ledger.all(
-                "SELECT DISTINCT p.id FROM lineage JOIN assets p ON p.sha256 = parent"
-                " JOIN asset_jobs seen ON seen.sha256 = parent AND seen.job = ?"
-                " WHERE child = ?",
-                job.id,
-                row["sha256"],
-            )
-            size = f" {row['width']}x{row['height']}" if row["width"] else ""
-            made = f", made from {', '.join(p['id'] for p in parents)}" if parents else ""
-            labels = " + ".join(json.loads(row["labels"]))
-            state = ", recalled" if row["recalled"] else ", on hold" if row["held"] else ""
-            name = _name(row["called"])
+        for asset in guard.ledger.rows(assets_of_job(job)):
+            parents = guard.ledger.rows(parents_in_job(asset.sha256, job))
+            size = f" {asset.width}x{asset.height}" if asset.width else ""
+            made = f", made from {', '.join(parents)}" if parents else ""
+            labels = " + ".join(sorted(asset.labels))
+            state = ", recalled" if asset.recalled else ", on hold" if asset.held else ""
+            name = _name(asset.called)
             lines.append(
-                f"{row['id']}: {row['media_type']}{size}, {row['how']}{name},"
+                f"{asset.id}: {asset.media_type}{size}, {asset.how}{name},"
                 f" class {labels}{made}{state}"
             )
         return "\n".join(lines) or "This job has no media yet."

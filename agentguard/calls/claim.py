@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentguard.calls.request import Call, Prepared
-from agentguard.content.store import Scratch
+from agentguard.content.scratch import Scratch
 from agentguard.errors import ClaimError
 from agentguard.export.broker import Receipt
 

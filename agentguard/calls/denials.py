@@ -16,7 +16,8 @@ from agentguard.bindings.argument_paths import values_at
 from agentguard.bindings.binding import Binding
 from agentguard.content.text.normalize import Reading
 from agentguard.ledger.ledger import Reads
-from agentguard.ledger.queries.call_history import denied_calls, line_of, media_of
+from agentguard.ledger.queries.approvals import denied_calls, media_of
+from agentguard.ledger.queries.assets import line_of
 from agentguard.model import Request
 
 MOST_QUESTIONS = 50
@@ -33,19 +34,20 @@ def is_denied(request: Request, binding: Binding, reads: Reads) -> bool:
     names no destination, a no counts for its tool.
     """
     denied = [
-        row
-        for row in denied_calls(reads, request)
-        if request.destination is not None or row["tool"] == request.tool
+        call
+        for call in reads.rows(denied_calls(request))
+        if request.destination is not None or call.tool == request.tool
     ]
     if not denied:
         return False
-    line = line_of(reads, {use.sha256 for use in request.assets})
+    used = {use.sha256 for use in request.assets}
+    line = frozenset(reads.rows(line_of(used)) if used else ())
     words = _words_of(request, binding)
-    for row in denied:
-        media = media_of(row["question"])
-        if row["content_digest"] == request.content_digest or media & line:
+    for call in denied:
+        media = media_of(call.question)
+        if call.content_digest == request.content_digest or media & line:
             return True
-        if not media and _is_like(words, set(_words(json.loads(row["question"])["args"]))):
+        if not media and _is_like(words, set(_words(json.loads(call.question)["args"]))):
             return True
     return False
 

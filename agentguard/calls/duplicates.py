@@ -8,27 +8,14 @@ tells it apart is what it would do.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
-from agentguard.ledger.queries.call_history import Reads
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.ledger import Reads
+from agentguard.ledger.queries.grants import begun
+from agentguard.ledger.rows import BegunRow
 from agentguard.ledger.transitions.jobs import DIED
 from agentguard.model import GrantState, Request
 
-_ANYWHERE = (
-    "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
-    " WHERE g.state = 'unknown' AND r.tool = ? AND r.digest <> ?"
-)
-_ON_IT = (
-    "SELECT r.*, g.state AS came_to FROM grants g JOIN requests r ON r.digest = g.request"
-    " WHERE g.job = ? AND r.thread = ? AND g.state = 'claimed' AND r.tool = ? AND r.digest <> ?"
-)
-_ON_THE_THREAD = (
-    "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
-    " JOIN jobs j ON j.id = r.job WHERE r.thread = nullif(?, '') AND r.tool = ? AND r.job <> ?"
-    " AND g.state IN ('claimed', 'executed') AND (j.state <> 'ended' OR j.reason = ?)"
-)
 _WHY = {
     GrantState.UNKNOWN: "an earlier call began the same and its outcome is not known; it is not"
     " done again before `agentguard reconcile`, or a person, says what came of it",
@@ -49,23 +36,17 @@ def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
     unknown, nor while this thread is at it, nor if an earlier run of its thread did it and died
     before the thread could know.
     """
-    rows = reads.all(
-        f"{_ON_IT} UNION ALL {_ANYWHERE} UNION ALL {_ON_THE_THREAD}",
-        *(request.job, thread, request.tool, request.digest),
-        *(request.tool, request.digest),
-        *(thread, request.tool, request.job, DIED),
-    )
-    for row in rows:
-        if _is_same(request, row):
-            return _WHY[GrantState(row["came_to"])]
+    for before in reads.rows(begun(request, thread=thread, died=DIED)):
+        if _is_same(request, before):
+            return _WHY[before.came_to]
     return None
 
 
-def _is_same(request: Request, row: Row) -> bool:
-    if row["destination"] != request.destination:
+def _is_same(request: Request, before: BegunRow) -> bool:
+    if before.destination != request.destination:
         return False
     media = {use.sha256 for use in request.assets}
     if media:
-        return media == {asset["sha256"] for asset in json.loads(row["body"])["assets"]}
-    there = replace(request, job=row["job"], agent=row["agent"])
-    return bool(there.content_digest == row["content_digest"])
+        return media == {asset["sha256"] for asset in before.body["assets"]}
+    there = replace(request, job=before.job, agent=before.agent)
+    return there.content_digest == before.content_digest

@@ -6,22 +6,22 @@ Claim → run → record (DESIGN section 4, 3). The decision to run is made in a
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_again
 from agentguard.calls.claim import Claim, Replay
-from agentguard.calls.inherited_labels import terms_of
 from agentguard.calls.outputs import Collected, Sources, collect
 from agentguard.calls.request import Call, Prepared, Refused, call_name
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
-from agentguard.ledger.queries.calls import granted_call
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.queries.grants import grant_of, outcome_of, outcome_text
+from agentguard.ledger.queries.requests import granted_call
+from agentguard.ledger.rows import GrantRow
 from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
 
 
@@ -43,23 +43,30 @@ class Execution:
         self.broker = broker
         self.limits = limits
 
-    def refusal(self, call: Call) -> Refused | None:
+    def refusal(self, call: Call, *, again: bool = True) -> Refused | None:
         """Why a call may not reach its tool; None if it is permitted, or was begun before.
 
         It reads what was recorded and claims nothing: the tool's claim decides on current facts.
+
+        Args:
+            again: whether one that failed without an effect outside is tried once more; if not, its
+                failure is the answer.
 
         Raises:
             LedgerError: that can't be read.
         """
         try:
             with self.ledger.snapshot() as reads:
-                if _is_granted(call, reads):
+                if again and _is_granted(call, reads):
                     return None
                 _, prepared, row = self.gate.recorded(call, reads)
-                if self._grant(prepared.request, reads) is not None:
-                    return None
+                grant = reads.first(grant_of(prepared.request.digest))
+                if grant is not None:
+                    if again or grant.state != GrantState.FAILED:
+                        return None
+                    return Refused(self._outcome(grant, reads).text, policy="failed")
                 if asked_of(row, reads) is None:
-                    return Refused(row["reason"], policy="not-granted")
+                    return Refused(row.reason, policy="not-granted")
             decision = self.gate.waiting(call, asks_anew=False).decision
             if decision.effect is Effect.PERMIT:
                 return None
@@ -80,14 +87,14 @@ class Execution:
             with self.ledger.snapshot() as reads:
                 call, prepared, row = self.gate.recorded(call, reads)
                 request = prepared.request
-                grant = self._grant(request, reads)
+                grant = reads.first(grant_of(request.digest))
                 approval = asked_of(row, reads)
                 if grant is not None:
                     done = self._done(grant, reads)
                     if done is not None:
                         return done
                 elif approval is None:
-                    raise Refused(row["reason"], policy="not-granted")
+                    raise Refused(row.reason, policy="not-granted")
                 looked = None
                 if self.gate.is_held(call, held):
                     looked = self.gate.decide_asked(call, prepared, approval, reads)
@@ -107,8 +114,7 @@ class Execution:
             relied = Relied(
                 epoch=call.job.epoch,
                 credential=credential,
-                versions={use.sha256: prepared.rows[use.asset]["version"]
-                          for use in request.assets},
+                versions={use.sha256: prepared.rows[use.asset].version for use in request.assets},
                 asked=approval is not None,
                 answers=looked.answers,
                 findings=prepared.reviews,
@@ -153,9 +159,7 @@ class Execution:
             scratch=claim.scratch,
             outputs=claim.outputs,
             sources=Sources(
-                terms=tuple(
-                    terms_of(claim.prepared.rows[use.asset]["terms"]) for use in request.assets
-                )
+                terms=tuple(claim.prepared.rows[use.asset].terms for use in request.assets)
                 + carried.terms,
                 contributors=claim.contributors | carried.contributors | {owner},
                 classes=frozenset(self.workspace.classes),
@@ -256,14 +260,14 @@ class Execution:
         request = claim.prepared.request
         if request.destination is None:
             raise DestinationError("this call names no destination", outcome_unknown=False)
-        row = next(row for row in claim.prepared.rows.values() if row["sha256"] == sha256)
+        row = next(row for row in claim.prepared.rows.values() if row.sha256 == sha256)
         self._require_held(claim)
         receipt = self.broker.send(
             destination=request.destination,
             key=request.content_digest,
             path=path,
             sha256=sha256,
-            extension=row["extension"],
+            extension=row.extension,
             texts=texts,
         )
         claim.receipts.append(receipt)
@@ -298,12 +302,12 @@ class Execution:
                 row = prepared.rows[value]
                 form = bound.binding.assets[path]
                 if form == "bytes":
-                    return scratch.input_bytes(row["sha256"])
+                    return scratch.input_bytes(row.sha256)
                 if form == "data-url":
-                    return scratch.data_url(row["sha256"], row["media_type"])
+                    return scratch.data_url(row.sha256, row.media_type)
                 if form == "base64":
-                    return base64.b64encode(scratch.input_bytes(row["sha256"])).decode("ascii")
-                return scratch.input(row["sha256"], row["extension"])
+                    return base64.b64encode(scratch.input_bytes(row.sha256)).decode("ascii")
+                return scratch.input(row.sha256, row.extension)
 
             return scratch, bound.fill(prepared.request.args, private, outputs), outputs
         except AssetError as error:
@@ -329,33 +333,38 @@ class Execution:
         named = self.workspace.destinations.get(request.destination or "")
         return named.hosts if named is not None else frozenset()
 
-    def _grant(self, request: Request, reads: Reads) -> Row | None:
-        return reads.one("SELECT * FROM grants WHERE request = ?", request.digest)
-
-    def _done(self, grant: Row, reads: Reads) -> Replay | None:
+    def _done(self, grant: GrantRow, reads: Reads) -> Replay | None:
         """What came of a Grant that was used before; None if it may be claimed now.
 
         Raises:
             Refused: nobody knows what came of it (I8), or it was deleted.
         """
-        state = grant["state"]
+        state = grant.state
         if state in (GrantState.CLAIMED, GrantState.UNKNOWN):
             raise Refused(
                 "this call was started before and its outcome is not known yet; it will not"
                 " be done twice (`agentguard reconcile` finds out)",
                 policy="outcome-unknown",
             )
-        retried = state == GrantState.FAILED and grant["effect"] == OutsideEffect.NONE
+        retried = state == GrantState.FAILED and grant.effect == OutsideEffect.NONE
         if state not in (GrantState.EXECUTED, GrantState.FAILED) or retried:
             return None
-        row = reads.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
-        if row is None:
+        return self._outcome(grant, reads)
+
+    def _outcome(self, grant: GrantRow, reads: Reads) -> Replay:
+        """The recorded outcome of a Grant that was used.
+
+        Raises:
+            Refused: it was deleted.
+        """
+        outcome = reads.first(outcome_of(grant.id))
+        if outcome is None:
             raise Refused("this call already ran; its text was deleted", policy="replayed")
         return Replay(
-            executed=state == GrantState.EXECUTED,
-            text=row["text"],
-            updates=json.loads(row["state"]),
-            assets=tuple(json.loads(row["assets"])),
+            executed=grant.state == GrantState.EXECUTED,
+            text=outcome.text,
+            updates=outcome.state,
+            assets=outcome.assets,
         )
 
     def _finish(self, claim: Claim, outcome: Outcome) -> str:
@@ -371,23 +380,20 @@ class Execution:
             raise LedgerUnavailable("the job ended while its tool ran; the outcome came too late")
         if outcome.remembers is None or outcome.remembers.ceiling is None:
             return outcome.text
-        row = self.ledger.one(
-            "SELECT outcomes.text FROM outcomes JOIN grants ON id = grant_id WHERE request = ?",
-            request.digest,
-        )
-        if row is None:
+        text = self.ledger.first(outcome_text(request.digest))
+        if text is None:
             raise LedgerUnavailable("what the tool said was deleted before it was read")
-        return str(row["text"])
+        return text
 
 
 def _is_granted(call: Call, reads: Reads) -> bool:
     """Whether a call is, word for word, one that was granted; then only its claim says more."""
-    row = granted_call(reads, job=call.job.id, thread=call.thread, call_id=call_name(call.call_id))
-    if row is None or row["tool"] != call.bound.name:
+    known = reads.first(granted_call(call.job.id, call.thread, call_name(call.call_id)))
+    if known is None or known.tool != call.bound.name:
         return False
-    if call.agent not in (None, row["agent"]) or call.key not in (None, row["call_key"]):
+    if call.agent not in (None, known.agent) or call.key not in (None, known.call_key):
         return False
-    recorded = json.loads(row["body"])["args"]
+    recorded = known.body["args"]
     return all(
         name in recorded and recorded[name] == value for name, value in call.arguments.items()
     )

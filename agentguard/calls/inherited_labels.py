@@ -8,7 +8,6 @@ are now is what counts, so that a later rise, hold or recall reaches the result.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,8 +16,10 @@ from typing import Any
 from agentguard.bindings.argument_paths import replace_at, values_at
 from agentguard.bindings.bound import Bound
 from agentguard.config.workspace import Workspace
-from agentguard.ledger.ledger import Reads, operations_named, sent
-from agentguard.ledger.storage.open import Row
+from agentguard.ledger.ledger import Reads
+from agentguard.ledger.queries.assets import asset_by_sha256
+from agentguard.ledger.queries.operations import SentCall, operations_named, sent_calls
+from agentguard.ledger.rows import AssetRow, OperationRow
 from agentguard.model import AssetUse, Terms
 
 REMEMBERED = "remembered"
@@ -52,7 +53,7 @@ class Carried:
 
     labels: frozenset[str] = frozenset()
     uses: tuple[AssetUse, ...] = ()
-    rows: Mapping[str, Row] = field(default_factory=lambda: MappingProxyType({}))
+    rows: Mapping[str, AssetRow] = field(default_factory=lambda: MappingProxyType({}))
     terms: tuple[Terms, ...] = ()
     contributors: frozenset[str] = frozenset()
 
@@ -87,17 +88,17 @@ def carry(
     terms: list[Terms] = []
     people: set[str] = set()
     named: dict[tuple[str, str], None] = {}
-    for path, row in _operations(bound, frozen, job=job, reads=reads):
-        labels |= set(json.loads(row["labels"]))
-        terms.append(terms_of(row["terms"]))
-        people |= set(json.loads(row["contributors"]))
-        named.update(dict.fromkeys((path, sha256) for sha256 in json.loads(row["assets"])))
-    for one in _remembered(bound, job=job, call=call, destination=destination, reads=reads):
-        labels |= one["labels"]
-        people |= set(one["contributors"])
-        owner = workspace.agents.get(one["agent"])
+    for path, operation in _operations(bound, frozen, job=job, reads=reads):
+        labels |= operation.labels
+        terms.append(operation.terms)
+        people |= operation.contributors
+        named.update(dict.fromkeys((path, sha256) for sha256 in operation.assets))
+    for sent in _remembered(bound, job=job, call=call, destination=destination, reads=reads):
+        labels |= sent.labels
+        people |= sent.contributors
+        owner = workspace.agents.get(sent.agent)
         people |= {owner.owner} if owner is not None else set()
-        named.update(dict.fromkeys((REMEMBERED, sha256) for sha256 in one["assets"]))
+        named.update(dict.fromkeys((REMEMBERED, sha256) for sha256 in sent.assets))
     if len(named) > _MAX_ASSETS:
         raise TooMuch(
             f"{bound.name} carries {len(named)} assets that were sent before, at most"
@@ -119,24 +120,12 @@ def concealed(bound: Bound, shown: dict[str, Any]) -> None:
         replace_at(shown, path, lambda _path, _value: "[operation]")
 
 
-def terms_of(text: str) -> Terms:
-    """The Terms in a JSON column."""
-    value = json.loads(text)
-    channels = value.get("channels")
-    return Terms(
-        until=value.get("until"),
-        release_at=value.get("release_at"),
-        channels=None if channels is None else frozenset(channels),
-        consent=value.get("consent", True),
-    )
-
-
 def _operations(
     bound: Bound, frozen: Mapping[str, Any], *, job: str, reads: Reads
-) -> Iterable[tuple[str, Row]]:
+) -> Iterable[tuple[str, OperationRow]]:
     for path, tools in bound.binding.operations.items():
         for value in values_at(frozen, path):
-            rows = operations_named(reads, job, tools, str(value))
+            rows = reads.rows(operations_named(job, tools, str(value)))
             if not rows:
                 raise UnknownOperation(
                     f"{bound.name}.{path} is no operation that this job got from"
@@ -153,29 +142,28 @@ def _remembered(
     call: tuple[str | None, str, str],
     destination: str | None,
     reads: Reads,
-) -> Iterable[Mapping[str, Any]]:
+) -> Iterable[SentCall]:
     if not bound.binding.remembers:
         return ()
-    calls = sent(reads, job, bound.binding.remembers, destination)
+    calls = sent_calls(reads, job, bound.binding.remembers, destination)
     key, thread, call_id = call
     if key is not None:
-        return [one for one in calls if one["call_key"] != key]
+        return [one for one in calls if one.call_key != key]
     # Where it runs, the newest call of that name is this one: models reuse call ids.
-    own = [one for one in calls if (one["thread"], one["call_id"]) == (thread, call_id)]
-    newest = max((one["ordinal"] for one in own), default=None)
-    return [one for one in calls if one not in own or one["ordinal"] != newest]
+    own = [one for one in calls if (one.thread, one.call_id) == (thread, call_id)]
+    newest = max((one.ordinal for one in own), default=None)
+    return [one for one in calls if one not in own or one.ordinal != newest]
 
 
 def _assets(
     named: Iterable[tuple[str, str]], reads: Reads
-) -> tuple[tuple[AssetUse, ...], dict[str, Row]]:
+) -> tuple[tuple[AssetUse, ...], dict[str, AssetRow]]:
     uses: list[AssetUse] = []
-    rows: dict[str, Row] = {}
+    rows: dict[str, AssetRow] = {}
     for path, sha256 in named:
-        row = reads.one("SELECT * FROM assets WHERE sha256 = ?", sha256)
+        row = reads.first(asset_by_sha256(sha256))
         if row is None:  # rows of assets are kept; without one nothing can be judged (I11)
             raise UnknownOperation("an asset that went into this work is no longer known")
-        rows[row["id"]] = row
-        labels = frozenset(json.loads(row["labels"]))
-        uses.append(AssetUse(argument=path, asset=row["id"], sha256=sha256, labels=labels))
+        rows[row.id] = row
+        uses.append(AssetUse(argument=path, asset=row.id, sha256=sha256, labels=row.labels))
     return tuple(uses), rows

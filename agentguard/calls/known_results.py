@@ -7,7 +7,6 @@ when a person writes while a call waits. Only the ledger says what a call came t
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,7 +23,8 @@ from agentguard.calls.request import (
 )
 from agentguard.errors import CanonicalError
 from agentguard.ledger.ledger import TOO_LATE, Ledger
-from agentguard.ledger.queries.calls import CallRow, calls_named
+from agentguard.ledger.queries.requests import calls_named
+from agentguard.ledger.rows import ConversationCall
 from agentguard.ledger.transitions.requests import WITHDRAWN, closed_because
 from agentguard.model import Effect, GrantState
 
@@ -140,16 +140,18 @@ def _name_of(call_id: str) -> str | None:
 
 
 def _matched(
-    calls: Sequence[CallName], rows: Sequence[CallRow], *, thread: str
-) -> list[CallRow | None]:
+    calls: Sequence[CallName], rows: Sequence[ConversationCall], *, thread: str
+) -> list[ConversationCall | None]:
     """The newest row of each call: an id may come again, so message or content decide, too."""
-    by_id: dict[str | None, list[CallRow]] = {}
+    by_id: dict[str | None, list[ConversationCall]] = {}
     for row in sorted(rows, key=lambda row: row.revision, reverse=True):
         by_id.setdefault(row.call_id, []).append(row)
     return [_row_of(call, by_id.get(_name_of(call.call_id), ()), thread=thread) for call in calls]
 
 
-def _row_of(call: CallName, rows: Sequence[CallRow], *, thread: str) -> CallRow | None:
+def _row_of(
+    call: CallName, rows: Sequence[ConversationCall], *, thread: str
+) -> ConversationCall | None:
     for source in _sources(call) if rows else ():
         for row in rows:
             key = call_key(job=row.job, thread=thread, source=source, call_id=call.call_id)
@@ -167,7 +169,7 @@ def _sources(call: CallName) -> Iterator[str]:
             yield content_source(call.bound.name, freeze(call.bound, call.arguments))
 
 
-def _is_the_same(call: CallName, shown: str) -> bool:
+def _is_the_same(call: CallName, logged: Mapping[str, Any]) -> bool:
     """Whether another job of the thread logged exactly this call."""
     if call.bound is None:
         return False
@@ -175,11 +177,10 @@ def _is_the_same(call: CallName, shown: str) -> bool:
         _, arguments = redacted_texts(call.bound, freeze(call.bound, call.arguments))
     except (Refused, CanonicalError):
         return False
-    logged = json.loads(shown)
     return bool(logged["tool"] == call.bound.name and logged["args"] == arguments)
 
 
-def _is_open(row: CallRow, *, now: int) -> bool:
+def _is_open(row: ConversationCall, *, now: int) -> bool:
     """Whether the call may still be carried out."""
     if row.effect == Effect.DENY.value or row.job_state == "ended":
         return False
@@ -190,14 +191,14 @@ def _is_open(row: CallRow, *, now: int) -> bool:
     return row.approval_state in ("pending", "approved")
 
 
-def _result(row: CallRow, *, now: int) -> KnownResult:
+def _result(row: ConversationCall, *, now: int) -> KnownResult:
     if row.grant_state in (GrantState.EXECUTED, GrantState.FAILED, GrantState.UNKNOWN):
         return _done(row)
     text = _not_done(row, now=now)
     return KnownResult(tool=row.tool, done=False, status="error", text=text, instead=text)
 
 
-def _done(row: CallRow) -> KnownResult:
+def _done(row: ConversationCall) -> KnownResult:
     executed = row.grant_state == GrantState.EXECUTED
     if executed:
         instead = f"{row.tool} was carried out; what stood here said otherwise and was left out"
@@ -211,11 +212,11 @@ def _done(row: CallRow) -> KnownResult:
         status="success" if executed else "error",
         text=_WORDLESS.format(instead) if row.text is None else row.text,
         instead=instead,
-        updates=json.loads(row.updates) if executed and row.updates else {},
+        updates=row.updates if executed and row.updates else {},
     )
 
 
-def _not_done(row: CallRow, *, now: int) -> str:
+def _not_done(row: ConversationCall, *, now: int) -> str:
     if row.effect == Effect.DENY.value:
         return row.reason
     if row.grant_state == GrantState.CLAIMED:

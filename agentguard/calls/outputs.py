@@ -6,7 +6,6 @@ A missing output is a failure, whatever the text says (DESIGN section 6).
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -21,12 +20,13 @@ from agentguard.bindings.bound import Binding, Returned
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
 from agentguard.content.blocks import block_data, media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
-from agentguard.content.store import Scratch, asset_id
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import asset_id
 from agentguard.content.text.sanitize import clean, private_left_out, without_urls
 from agentguard.content.text.scan import scan
 from agentguard.content.undeclared import require_declared
 from agentguard.errors import AssetError
-from agentguard.ledger.ledger import Made, Started, strictest
+from agentguard.ledger.ledger import Made, Started
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
 
 __all__ = [
@@ -138,6 +138,7 @@ def collect(
         left = [said_of] if binding.returns is not None else [without_media(content), artifact]
         _require_taken(left, {sha256 for _, sha256, _, _ in taken}, scratch)
     parents = tuple(sorted({use.sha256 for use in request.assets}))
+    terms = Terms().strictest(*sources.terms)  # an output may be used only where every source may
     made = tuple(
         Made(
             sha256=sha256,
@@ -148,7 +149,7 @@ def collect(
             width=format_.width,
             height=format_.height,
             labels=(labels or _UNKNOWN) | format_.labels,
-            terms=_terms(sources.terms),
+            terms=terms,
             provenance=Provenance.UNKNOWN,
             parents=parents,
             contributors=sources.contributors,
@@ -169,7 +170,7 @@ def collect(
         Started(
             id=id,
             labels=labels or _UNKNOWN,
-            terms=_terms(sources.terms),
+            terms=terms,
             contributors=sources.contributors,
             assets=parents,
         )
@@ -360,18 +361,6 @@ def _withheld(binding: Binding, above: frozenset[str]) -> str:
         f"withheld: what it returned is labelled {', '.join(sorted(above))}, which the chat model"
         " may not see; work with its ids"
     )
-
-
-def _terms(terms: Sequence[Terms]) -> dict[str, Any]:
-    """The strictest of all: an output may be used only where every source may."""
-    return functools.reduce(strictest, map(_stated, terms), {})
-
-
-def _stated(terms: Terms) -> dict[str, Any]:
-    """What terms ask for, as the ledger's rows hold it."""
-    limits = {"until": terms.until, "release_at": terms.release_at, "channels": terms.channels}
-    stated = {name: limit for name, limit in limits.items() if limit is not None}
-    return stated if terms.consent else {**stated, "consent": False}
 
 
 def _unlinked(text: str, binding: Binding) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.probe import Attempt, ask
 from agentguard.errors import DestinationError, JobError
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
-from agentguard.ledger.ledger import Ledger
-from agentguard.ledger.storage.open import Row, Tx
-from agentguard.ledger.transitions.grants import keep_receipt, set_outcome
-from agentguard.ledger.transitions.requests import lock_job_of
+from agentguard.ledger.ledger import Ledger, Outcome
+from agentguard.ledger.queries.grants import same_effect, unknown_called, unknown_grants
+from agentguard.ledger.rows import UnknownGrant
 from agentguard.model import GrantState, OutsideEffect
 
 _RUNNING = "stays unknown: its job may still be sending it; reconcile again when it is over"
@@ -38,37 +36,32 @@ def reconcile(
         LedgerUnavailable: the ledger can't be read or written.
     """
     ledger.sweep()  # whoever died while sending leaves an `unknown`
-    rows = ledger.all(
-        "SELECT g.id, g.job, g.request, g.effect, g.idempotency_key, g.claimed_at, r.body, r.tool,"
-        " r.destination,"
-        " j.state = 'open' OR coalesce(l.until, 0) > ? AS running FROM grants g"
-        " JOIN requests r ON r.digest = g.request JOIN jobs j ON j.id = g.job"
-        " LEFT JOIN leases l ON l.job = g.job WHERE g.state = 'unknown' ORDER BY g.claimed_at",
-        ledger.clock(),
-    )
-    return [(str(row["request"]), _settle(ledger, broker, bound, row)) for row in rows]
+    return [
+        (grant.request, _settle(ledger, broker, bound, grant))
+        for grant in ledger.rows(unknown_grants(ledger.clock()))
+    ]
 
 
-def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], row: Row) -> str:
-    if row["effect"] == OutsideEffect.OPAQUE:
+def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], grant: UnknownGrant) -> str:
+    if grant.effect == OutsideEffect.OPAQUE:
         return "stays unknown: this tool's effect can't be found out; a person must look"
-    body = json.loads(row["body"])
+    body = grant.body
     then = body.get("destination_digest")
-    if then is not None and then != broker.digest(row["destination"] or ""):
+    if then is not None and then != broker.digest(grant.destination or ""):
         # What was sent lies where the configuration of then says, and nobody may look elsewhere.
         return (
-            f"stays unknown: the configuration of {row['destination']} changed since it was begun;"
+            f"stays unknown: the configuration of {grant.destination} changed since it was begun;"
             " reconcile with that of then, else a person must look"
         )
-    if row["tool"] != EXPORT_ASSET:
-        return _probe(ledger, bound.get(row["tool"]), row)
+    if grant.tool != EXPORT_ASSET:
+        return _probe(ledger, bound.get(grant.tool), grant)
     wanted = sorted({asset["sha256"] for asset in body["assets"]})
     if not wanted:
         return "stays unknown: it sent no asset that could be looked for; a person must look"
     try:
         found = [
             broker.find(
-                destination=row["destination"] or "", key=row["idempotency_key"], sha256=sha256
+                destination=grant.destination or "", key=grant.idempotency_key, sha256=sha256
             )
             for sha256 in wanted
         ]
@@ -76,18 +69,18 @@ def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], row: Row
         return f"stays unknown: {error}"
     receipts = [receipt for receipt in found if receipt is not None]
     if len(receipts) == len(wanted):
-        return _record(ledger, row, GrantState.EXECUTED, "found at the destination", receipts)
+        return _record(ledger, grant, GrantState.EXECUTED, "found at the destination", receipts)
     if receipts:
         return f"stays unknown: {len(receipts)} of {len(wanted)} assets arrived; a person must look"
-    if row["running"]:
+    if grant.running:
         return _RUNNING
     text = "not at the destination: it did not happen"
-    return _record(ledger, row, GrantState.FAILED, text, [])
+    return _record(ledger, grant, GrantState.FAILED, text)
 
 
-def _probe(ledger: Ledger, bound: Bound | None, row: Row) -> str:
+def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> str:
     """Ask the developer's own probe. It runs outside of any transaction, and may take its time."""
-    tool, body = row["tool"], json.loads(row["body"])
+    tool, body = grant.tool, grant.body
     if bound is None:
         return (
             f"stays unknown: {tool} is not bound here; `agentguard reconcile --bindings"
@@ -102,76 +95,54 @@ def _probe(ledger: Ledger, bound: Bound | None, row: Row) -> str:
             " the program of then, else a person must look"
         )
     attempt = Attempt(
-        idempotency_key=row["idempotency_key"],
+        idempotency_key=grant.idempotency_key,
         tool=tool,
-        destination=row["destination"],
+        destination=grant.destination,
         arguments=body["args"],
         assets=tuple(dict.fromkeys(asset["sha256"] for asset in body["assets"])),
-        claimed_at=row["claimed_at"],
+        claimed_at=grant.claimed_at,
     )
     found = ask(bound.binding.probe, attempt)
     if isinstance(found, str):
         return f"stays unknown: {found}; reconcile again later, else a person must look"
-    if found and row["effect"] == OutsideEffect.PROBEABLE and _is_one_of_several(ledger, row):
+    if found and grant.effect == OutsideEffect.PROBEABLE and _is_one_of_several(ledger, grant):
         return (
             "stays unknown: its probe found it, and another call of its job for the same may have"
             " put it there; a person must look"
         )
     if found:
         text = f"found by the probe of {tool}; what it returned is not known"
-        return _record(ledger, row, GrantState.EXECUTED, text, [])
-    if row["running"]:
+        return _record(ledger, grant, GrantState.EXECUTED, text)
+    if grant.running:
         return _RUNNING
     text = f"not found by the probe of {tool}: it did not happen"
-    return _record(ledger, row, GrantState.FAILED, text, [])
+    return _record(ledger, grant, GrantState.FAILED, text)
 
 
-def _is_one_of_several(ledger: Ledger, row: Row) -> bool:
+def _is_one_of_several(ledger: Ledger, grant: UnknownGrant) -> bool:
     """Whether another call may have had an effect under the same key: same content, same job.
 
     Where sending again under a key changes nothing (`idempotent`), what is there is what this call
     wanted, whoever sent it. Else only one of them can be the one that is found.
     """
-    other = ledger.one(
-        "SELECT 1 FROM grants WHERE job = ? AND idempotency_key = ? AND id <> ?"
-        " AND state IN ('claimed', 'executed', 'unknown')",
-        row["job"],
-        row["idempotency_key"],
-        row["id"],
-    )
-    return other is not None
+    other = same_effect(job=grant.job, key=grant.idempotency_key, besides=grant.id)
+    return ledger.first(other) is not None
 
 
 def _record(
     ledger: Ledger,
-    row: Row,
+    grant: UnknownGrant,
     state: GrantState,
     text: str,
-    receipts: list[Receipt],
-    *,
-    by: str | None = None,
+    receipts: Sequence[Receipt] = (),
 ) -> str:
-    def transition(tx: Tx) -> bool:
-        lock_job_of(tx, row["request"])
-        if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
-                         state, tx.now, row["id"]):  # fmt: skip
-            return False
-        set_outcome(tx, row["id"], state, text)
-        for receipt in receipts:
-            keep_receipt(
-                tx,
-                row["id"],
-                destination=receipt.destination,
-                location=receipt.location,
-                sha256=receipt.sha256,
-            )
-        found = {"request": row["request"], "as": state, "person": by, "found": text}
-        tx.record("reconciled", found)
-        return True
-
-    if ledger.storage.submit(transition, durable=True).result():
-        return str(state)
-    return "was settled meanwhile"
+    outcome = Outcome(
+        state=state,
+        text=text,
+        receipts=tuple((sent.destination, sent.location, sent.sha256) for sent in receipts),
+    )
+    settled = ledger.settle(grant.id, outcome, request=grant.request, by=None)
+    return str(state) if settled else "was settled meanwhile"
 
 
 def settle(ledger: Ledger, request: str, *, happened: bool, by: str) -> str:
@@ -190,17 +161,14 @@ def settle(ledger: Ledger, request: str, *, happened: bool, by: str) -> str:
     """
     if len(request) < 12:
         raise JobError(f"{request!r:.20} is too short; give 12 or more digits")
-    rows = ledger.all(
-        "SELECT * FROM grants WHERE substr(request, 1, ?) = ? AND state = 'unknown'",
-        len(request),
-        request,
-    )
-    if len(rows) != 1:
+    found = ledger.rows(unknown_called(request))
+    if len(found) != 1:
         raise JobError(
-            f"{len(rows)} calls that begin with {request:.64} have an unknown outcome; `agentguard"
+            f"{len(found)} calls that begin with {request:.64} have an unknown outcome; `agentguard"
             " reconcile` lists them"
         )
     state = GrantState.EXECUTED if happened else GrantState.FAILED
     text = "a person found it done" if happened else "a person found that it did not happen"
-    _record(ledger, rows[0], state, text, [], by=by)
-    return str(rows[0]["request"])
+    outcome = Outcome(state=state, text=text)
+    ledger.settle(found[0].id, outcome, request=found[0].request, by=by)
+    return found[0].request

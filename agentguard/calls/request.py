@@ -24,7 +24,6 @@ from agentguard.calls.inherited_labels import (
     UnknownOperation,
     carry,
     concealed,
-    terms_of,
 )
 from agentguard.canonical import digest
 from agentguard.config.workspace import Workspace
@@ -35,16 +34,22 @@ from agentguard.export.broker import EXPORT_ASSET
 from agentguard.export.folder import no_url
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Reads
-from agentguard.ledger.queries.call_history import Finding, bits_said, findings_of
-from agentguard.ledger.storage.open import Row
-from agentguard.ledger.transitions.unguarded import MARKED
+from agentguard.ledger.queries.assets import (
+    Finding,
+    asset_of_job,
+    contributors_of,
+    findings_of,
+    marks_of,
+)
+from agentguard.ledger.queries.jobs import revealed_labels, standing
+from agentguard.ledger.queries.requests import bits_said
+from agentguard.ledger.rows import AssetRow, RequestRow
 from agentguard.model import (
     AssetFacts,
     AssetUse,
     Destination,
     Facts,
     JobState,
-    Provenance,
     Request,
     Stage,
 )
@@ -54,16 +59,6 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAX_ASSETS = 256
 _SHORTEST_SECRET = 12
 _SHORTEST_TEXT = 6
-
-# A hold or recall of a source reaches all that was made from it; so does a finding, see
-# `findings_of`.
-_MARKS = (
-    "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
-    " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held,"
-    " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1 AND destination = ?3) AS queued,"
-    " EXISTS (SELECT 1 FROM reviews WHERE job = ?2 AND sha256 = ?1 AND clean = 1) AS clean"
-    " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
-)
 
 # Each text is read at the gate and in the tool.
 _scan = functools.lru_cache(maxsize=512)(scan)
@@ -102,6 +97,10 @@ class Call:
         can_ask: an interrupt of this run can be resumed.
         unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
             message in between drops what a finished sibling said.
+        pauses_apart: if its tool pauses itself, it does so in a superstep in which no question of
+            the guard is open: one resume can't answer both.
+        instead_of: the call as its message has it, where it may have been decided on ahead; that
+            gives way if something changed the call on its way here, or its Grant lapsed meanwhile.
     """
 
     bound: Bound
@@ -113,6 +112,8 @@ class Call:
     key: str | None
     can_ask: bool
     unanswered: frozenset[str] = frozenset()
+    pauses_apart: bool = False
+    instead_of: Call | None = None
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
@@ -165,7 +166,7 @@ class Prepared:
 
     request: Request
     shown: Mapping[str, Any]
-    rows: Mapping[str, Row]
+    rows: Mapping[str, AssetRow]
     carried: Carried = NOTHING
     findings: Mapping[str, frozenset[Finding]] = field(default_factory=dict)
     reviews: int = 0
@@ -177,7 +178,7 @@ def prepare(
     workspace: Workspace,
     reads: Reads,
     *,
-    decided: Row | None = None,
+    decided: RequestRow | None = None,
     bits_before: int = 0,
 ) -> Prepared:
     """Build the Request of a call.
@@ -200,7 +201,7 @@ def prepare(
     rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
     numbers = None
     if call.bound.carries_text:
-        labels |= seen_before(reads, job=call.job.id, thread=call.thread)
+        labels.update(reads.rows(revealed_labels(call.job.id, call.thread)))
     else:
         bits = call.bound.bits(frozen)
         numbers = _numbers(call, bits, reads, decided=decided, before=bits_before)
@@ -278,18 +279,20 @@ class _Numbers(NamedTuple):
     labels: frozenset[str]
 
 
-def _numbers(call: Call, bits: int, reads: Reads, *, decided: Row | None, before: int) -> _Numbers:
-    place = {"job": call.job.id, "thread": call.thread}
+def _numbers(
+    call: Call, bits: int, reads: Reads, *, decided: RequestRow | None, before: int
+) -> _Numbers:
+    place = (call.job.id, call.thread)
     if decided is not None:
-        known = json.loads(decided["body"]).get("numbers")
+        known = decided.body.get("numbers")
         carry = known is not None and bool(known["carry"])
-        labels = seen_before(reads, **place) if carry else ()
+        labels = reads.rows(revealed_labels(*place)) if carry else ()
         return _Numbers(bits, known is not None, carry, frozenset(labels))
-    labels = seen_before(reads, **place) if bits else ()
+    labels = reads.rows(revealed_labels(*place)) if bits else ()
     if not labels:
         return _Numbers(bits, False, False, frozenset())
     carry = bits > MOST_BITS_A_CALL or (
-        bits_said(reads, **place) + before + bits > MOST_BITS_A_CONVERSATION
+        (reads.first(bits_said(*place)) or 0) + before + bits > MOST_BITS_A_CONVERSATION
     )
     return _Numbers(bits, True, carry, frozenset(labels if carry else ()))
 
@@ -344,20 +347,6 @@ def _carried(
         raise Refused(str(error), policy="arguments") from None
 
 
-def seen_before(reads: Reads, *, job: str, thread: str) -> set[str]:
-    """Labels of what the chat model was shown: in this job, and in earlier ones of its thread.
-
-    A thread keeps its conversation when the next job goes on in it (I4).
-    """
-    rows = reads.all(
-        "SELECT label FROM revealed WHERE job IN (SELECT CAST(? AS TEXT)"
-        " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, ''))",
-        job,
-        thread,
-    )
-    return {row["label"] for row in rows}
-
-
 def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A call's arguments as its Request holds them.
 
@@ -383,22 +372,24 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         now: the ledger's time (ms).
     """
     request = prepared.request
-    job = reads.one(
-        "SELECT state, requested_by, EXISTS (SELECT 1 FROM credentials WHERE job = jobs.id"
-        " AND agent = ? AND state = 'live' AND epoch = ? AND expires_at > ?"
-        f" AND (stage = ? OR ? = '')) AS live, {MARKED} AS unguarded, (SELECT count(*) FROM"
-        " approvals WHERE job = jobs.id AND state = 'denied') AS denials FROM jobs WHERE id = ?",
-        request.agent, call.job.epoch, now, request.stage or "", request.stage or "", request.job,
-    )  # fmt: skip
+    job = reads.first(
+        standing(
+            request.job,
+            agent=request.agent,
+            stage=request.stage,
+            epoch=call.job.epoch,
+            now=now,
+        )
+    )
     agent = workspace.agents.get(request.agent)
     binding = call.bound.binding
-    denials = job["denials"] if job is not None else 0
+    denials = job.denials if job is not None else 0
     return Facts(
         agent=agent,
         tool_stage=binding.stage,
-        job_state=JobState(job["state"]) if job is not None else JobState.ENDED,
-        credential_live=job is not None and bool(job["live"]),
-        requester=job["requested_by"] if job is not None else "",
+        job_state=job.state if job is not None else JobState.ENDED,
+        credential_live=job is not None and job.live,
+        requester=job.requested_by if job is not None else "",
         people=tuple(workspace.people.values()),
         destination=workspace.destinations.get(request.destination or ""),
         assets=tuple(_asset_facts(use, prepared, workspace, reads) for use in request.assets),
@@ -407,7 +398,7 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         reveals=binding.reveals,
         rejected=denials > 0 and is_denied(request, binding, reads),
         denials=denials,
-        unguarded=job is None or bool(job["unguarded"]),
+        unguarded=job is None or job.unguarded,
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=any(True for path in binding.texts for _ in values_at(request.args, path)),
@@ -417,7 +408,7 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
 
 def _assets(
     call: Call, frozen: Mapping[str, Any], reads: Reads
-) -> tuple[dict[str, Row], tuple[AssetUse, ...]]:
+) -> tuple[dict[str, AssetRow], tuple[AssetUse, ...]]:
     named = [
         (path, value) for path in call.bound.binding.assets for value in values_at(frozen, path)
     ]
@@ -426,7 +417,7 @@ def _assets(
             f"{call.bound.name} got {len(named)} assets, at most {_MAX_ASSETS} go into one call",
             policy="arguments",
         )
-    rows: dict[str, Row] = {}
+    rows: dict[str, AssetRow] = {}
     uses = []
     for path, value in named:
         if not isinstance(value, str) or _ASSET_ID.fullmatch(value) is None:
@@ -436,12 +427,7 @@ def _assets(
                 policy="not-an-asset",
             )
         if value not in rows:
-            row = reads.one(
-                "SELECT assets.* FROM assets JOIN asset_jobs USING (sha256)"
-                " WHERE id = ? AND job = ?",
-                value,
-                call.job.id,
-            )
+            row = reads.first(asset_of_job(value, call.job.id))
             if row is None:  # one answer for unknown and foreign ids: no way to probe other jobs
                 raise Refused(
                     f"{value} is no asset of this job; list_assets shows its ids",
@@ -449,8 +435,7 @@ def _assets(
                 )
             rows[value] = row
         row = rows[value]
-        labels = frozenset(json.loads(row["labels"]))
-        uses.append(AssetUse(argument=path, asset=value, sha256=row["sha256"], labels=labels))
+        uses.append(AssetUse(argument=path, asset=value, sha256=row.sha256, labels=row.labels))
     return rows, tuple(uses)
 
 
@@ -590,19 +575,18 @@ def _asset_facts(
 ) -> AssetFacts:
     row, request = prepared.rows[use.asset], prepared.request
     found = frozenset(one.grant for one in prepared.findings.get(use.sha256, ()))
-    marks = reads.one(_MARKS, use.sha256, request.job, request.destination)
-    people = reads.all("SELECT person FROM contributors WHERE sha256 = ?", use.sha256)
+    marks = reads.first(marks_of(use.sha256, job=request.job, destination=request.destination))
     return AssetFacts(
         use=use,
         sensitivity=workspace.sensitivity(use.labels),
-        version=row["version"],
-        recalled=marks is None or bool(marks["recalled"]),
-        held=marks is None or bool(marks["held"]),
-        queued=marks is not None and bool(marks["queued"]),
-        reviewed=marks is not None and bool(marks["clean"]) and not found,
-        provenance=Provenance(row["provenance"]),
-        terms=terms_of(row["terms"]),
-        contributors=frozenset(person["person"] for person in people),
+        version=row.version,
+        recalled=marks is None or bool(marks.recalled),
+        held=marks is None or bool(marks.held),
+        queued=marks is not None and marks.queued,
+        reviewed=marks is not None and marks.clean and not found,
+        provenance=row.provenance,
+        terms=row.terms,
+        contributors=frozenset(reads.rows(contributors_of(use.sha256))),
         findings=found,
     )
 

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.ledger import Ledger
-    from agentguard.ledger.storage.open import Row
+    from agentguard.ledger.rows import AssetRow, JobRow, RequestRow
     from agentguard.policy.policy_set import Policy
 
 
@@ -86,43 +86,43 @@ def require_person(workspace: Workspace, name: str) -> str:
     return name
 
 
-def find_asset(ledger: Ledger, name: str) -> Row:
+def find_asset(ledger: Ledger, name: str) -> AssetRow:
     """An asset by its id, its SHA-256, or the first 12 or more characters of one.
 
     Raises:
         AssetError: none or several are called so.
     """
-    from agentguard.ledger.queries.pages import assets_called
+    from agentguard.ledger.queries.assets import assets_called
 
-    rows = assets_called(ledger, name)
+    rows = ledger.rows(assets_called(name))
     if len(name) < _FEWEST or len(rows) != 1:
         raise AssetError(f"{_not_one(name, rows)}; `agentguard assets list` shows them")
     return rows[0]
 
 
-def find_job(ledger: Ledger, name: str) -> Row:
+def find_job(ledger: Ledger, name: str) -> JobRow:
     """A job by its id, or the first 12 or more characters of it.
 
     Raises:
         JobError: none or several are called so.
     """
-    from agentguard.ledger.queries.pages import jobs_called
+    from agentguard.ledger.queries.jobs import jobs_called
 
-    rows = jobs_called(ledger, name)
+    rows = ledger.rows(jobs_called(name))
     if len(name) < _FEWEST or len(rows) != 1:
         raise JobError(f"{_not_one(name, rows)}; `agentguard jobs list` shows them")
     return rows[0]
 
 
-def find_request(ledger: Ledger, name: str) -> Row:
+def find_request(ledger: Ledger, name: str) -> RequestRow:
     """A recorded request by the first 12 or more digits of its digest.
 
     Raises:
         AgentGuardError: none or several begin so.
     """
-    from agentguard.ledger.queries.pages import requests_called
+    from agentguard.ledger.queries.requests import requests_called
 
-    rows = requests_called(ledger, name)
+    rows = ledger.rows(requests_called(name))
     if len(name) < _FEWEST or len(rows) != 1:
         raise AgentGuardError(
             f"{_not_one(name, rows)}; `agentguard jobs show JOB` lists the requests of a job"
@@ -130,7 +130,7 @@ def find_request(ledger: Ledger, name: str) -> Row:
     return rows[0]
 
 
-def _not_one(name: str, rows: list[Row]) -> str:
+def _not_one(name: str, rows: Sequence[object]) -> str:
     if len(name) < _FEWEST:
         return f"{name!r} is too short: give {_FEWEST} or more characters"
     return f"{'nothing is' if not rows else 'several are'} called {name:.64}"

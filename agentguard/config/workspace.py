@@ -6,16 +6,14 @@ never URLs, which may hold a secret (S16).
 
 from __future__ import annotations
 
-import difflib
-import json
-import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from agentguard.config.environment import settings_of
 from agentguard.config.file import ConfigFile
 from agentguard.config.schema import (
     DEFAULT_CLASSES,
@@ -27,13 +25,7 @@ from agentguard.config.schema import (
 from agentguard.errors import ConfigError
 from agentguard.model import Agent, Audience, Destination, Person, Sensitivity
 
-_SETTINGS = ("config", "ledger", "store", "log_key", "signers")
-_VARIABLES = {f"AGENTGUARD_{name.upper()}": name for name in _SETTINGS}
-_OWN = (*_SETTINGS, "passphrase")  # the environment of a cluster holds others: AGENTGUARD_PORT
 _URL_OF_NONE: Mapping[Audience, str] = MappingProxyType({Audience.VENDOR: "vendor:"})
-_NEAR = 0.8  # of 1; how much a misspelt name has in common with one of ours
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,38 +108,13 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> W
     Raises:
         ConfigError: something is missing, unknown or unsafe; names file and line, or variable.
     """
-    settings = _settings(environ)
+    settings = settings_of(environ)
     if path is None and "config" in settings:
         path = Path(settings["config"])
     source = _nearest(Path.cwd()) if path is None else ConfigFile.read(Path(os.path.abspath(path)))
     if source.table is None:
         raise ConfigError(f"{source.file}: has no [tool.agentguard] table; add one")
     return _workspace(source, settings)
-
-
-def _settings(environ: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in environ.items():
-        if name not in _VARIABLES:
-            _warn_of_near_miss(name)
-            continue
-        if not value or not value.isprintable():
-            raise ConfigError(f"{name}: expected one line of visible text; set it or unset it")
-        found[_VARIABLES[name]] = value
-    return found
-
-
-def _warn_of_near_miss(name: str) -> None:
-    """Other variables are not judged: Kubernetes sets some for a Service named agentguard."""
-    prefix, _, own = name[:200].lower().partition("_")
-    if prefix != "agentguard" or name == "AGENTGUARD_PASSPHRASE":
-        return
-    for known in difflib.get_close_matches(own, _OWN, n=1, cutoff=_NEAR):
-        _log.warning(
-            "the environment variable %s is not read; did you mean AGENTGUARD_%s?",
-            ascii(name)[1:-1],
-            known.upper(),
-        )
 
 
 def _nearest(start: Path) -> ConfigFile:
@@ -223,93 +190,3 @@ def _url(url: str, root: Path) -> str:
 
 def _folder(url: str) -> str:
     return url.removeprefix("file:").removeprefix("//")  # file:out, file:/out, file:///out
-
-
-def template(workspace: str, people: Sequence[str]) -> str:
-    """The agentguard.toml that `agentguard init` writes.
-
-    Args:
-        workspace: its id.
-        people: at least two ids: the first owns the agents, so another one has to approve (I1).
-
-    Raises:
-        ConfigError: fewer than two people, or an id that can't be used.
-    """
-    if len(people) < 2:
-        raise ConfigError(f"got {len(people)} people, expected 2: nobody approves their own job")
-    text = _TEMPLATE.format(
-        workspace=_quoted(workspace),
-        people="".join(
-            f"{_quoted(one)} = {{ groups = [{'' if n == 0 else _quoted('legal')}] }}\n"
-            for n, one in enumerate(people)
-        ),
-        owner=_quoted(people[0]),
-    )
-    form_of(ConfigFile.parse(Path("agentguard.toml"), text))
-    return text
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)  # a JSON string is a TOML basic string
-
-
-_TEMPLATE = """\
-# agentguard.toml: who may do what in this workspace. Unknown keys are errors. No secrets here.
-# Lines that start with "#" and no space are options; take the "#" away to use one.
-workspace = {workspace}
-
-# The vendor (below) that runs the chat model; without it the model sees open media only.
-#chat_model = "chat"
-# Where things are kept, relative to this file. AGENTGUARD_LEDGER and AGENTGUARD_STORE override.
-#ledger = "sqlite:.agentguard/ledger.db"
-#store = ".agentguard/assets"
-#log_key = ".agentguard/log.key"
-#signers = "agentguard.signers"
-# Services that may rejoin a waiting job for the person who asked for it.
-#services = ["scheduler"]
-
-# Nobody approves a job they asked for, or work of an agent they own: it takes two people.
-[people]
-{people}
-# One agent per stage, so that a hijacked one reaches one stage only.
-[agents]
-painter   = {{ stages = ["generate"], owner = {owner} }}
-editor    = {{ stages = ["edit"],     owner = {owner} }}
-renderer  = {{ stages = ["render"],   owner = {owner} }}
-reviewer  = {{ stages = ["review"],   owner = {owner} }}
-traffic   = {{ stages = ["queue"],    owner = {owner} }}
-publisher = {{ stages = ["export"],   owner = {owner} }}
-
-# audience: internal, partner, public or vendor. environment: draft or production.
-# ceiling: classes that may go there without a person.
-[destinations.team]
-url = "file:out/team"
-audience = "internal"
-environment = "draft"
-ceiling = ["brand", "customer-data"]
-
-[destinations.site]
-url = "file:out/site"
-audience = "public"
-environment = "production"
-ceiling = []
-
-#[destinations.chat]
-#audience = "vendor"
-#environment = "production"
-#ceiling = ["brand"]
-
-# Your own labels, or known ones raised: open, sensitive or restricted.
-[classes]
-#brand = "restricted"
-#storyboard = "sensitive"
-
-[lifetimes]
-#credential = "5m"
-#grant = "60s"
-#review = "24h"
-#lease = "30s"
-[limits]
-#max_bytes = 536870912
-#max_pixels = 100000000
-"""

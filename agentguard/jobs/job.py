@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agentguard.errors import AgentGuardError, JobError, LedgerError, LedgerUnavailable
 from agentguard.jobs.entry import ENTRY_KEY, Entry
 from agentguard.ledger.ledger import Ledger, Outcome
+from agentguard.ledger.queries.grants import grant_of, held_claim
 from agentguard.model import Agent, Credential, GrantState, JobState, Request, Stage
 
 if TYPE_CHECKING:
@@ -137,14 +138,8 @@ class Job:
         Raises:
             LedgerUnavailable: it can't be told.
         """
-        row = self._ledger.one(
-            "SELECT 1 FROM grants g JOIN leases l ON l.job = g.job AND l.epoch = g.epoch"
-            " WHERE g.request = ? AND g.state = 'claimed' AND g.epoch = ? AND l.until > ?",
-            request.digest,
-            self.epoch,
-            self._ledger.clock(),
-        )
-        return row is not None
+        claim = held_claim(request.digest, epoch=self.epoch, now=self._ledger.clock())
+        return self._ledger.first(claim) is not None
 
     def owe(self, request: Request, outcome: Outcome, *, credential: str) -> None:
         """Keep what a claimed call came to while the ledger can't take it.
@@ -167,8 +162,8 @@ class Job:
                     return
                 request, outcome, credential = owed = self._owed.pop(0)
             try:
-                row = self._ledger.one("SELECT state FROM grants WHERE request = ?", request.digest)
-                state = None if row is None else row["state"]
+                grant = self._ledger.first(grant_of(request.digest))
+                state = None if grant is None else grant.state
                 # A commit whose answer got lost may have been one.
                 if state in (GrantState.CLAIMED, GrantState.UNKNOWN) or state != outcome.state:
                     self._ledger.finish(request, outcome, credential=credential)

@@ -8,7 +8,8 @@ interrupt only notifies: an answer counts when the ledger holds it, signed (DESI
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agentguard.calls.authorize import Waiting
@@ -22,19 +23,58 @@ _MOST_WORDS = 1_000
 DECISIONS = ("approve", "reject")
 
 
-def approval_payload(
-    waiting: Waiting, *, call_id: str, note: str | None, store: Store
-) -> dict[str, Any]:
-    """The value of `interrupt()` for a call that waits for people.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQuestion:
+    """A call that people are asked about.
 
     Args:
         call_id: the tool call's id.
-        store: where its assets are; the words in them are shown, too.
-        note: why it asks again, after a resume that brought no approval.
+        note: what else its reader needs to know; None: nothing.
     """
+
+    waiting: Waiting
+    call_id: str
+    note: str | None = None
+
+
+def approval_payload(
+    questions: Sequence[OpenQuestion], *, note: str | None, store: Store
+) -> dict[str, Any]:
+    """The value of the one `interrupt()` for the calls of a message that wait for people.
+
+    With several, `action_requests`, `review_configs` and `agentguard.questions` list each. What
+    describes one call only (`name`, `args`, `action_request`, ...) is the first one's.
+
+    Args:
+        questions: one at least.
+        note: why it asks again, after a resume that brought no approval.
+        store: where the assets are; the words in them are shown, too.
+    """
+    described = [_payload(question, note if len(questions) == 1 else None, store)
+                 for question in questions]  # fmt: skip
+    if len(described) == 1:
+        return described[0]
+    texts = [f"{number}. {one['description']}" for number, one in enumerate(described, 1)]
+    heading = f"{len(described)} calls wait; each is answered by itself."
+    return {
+        **described[0],
+        "description": "\n\n".join([heading, *texts, *([note] if note else [])]),
+        "action_requests": [one["action_requests"][0] for one in described],
+        "review_configs": [one["review_configs"][0] for one in described],
+        "agentguard": {
+            "questions": [
+                {"tool_call_id": one["tool_call_id"], "name": one["name"], **one["agentguard"]}
+                for one in described
+            ]
+        },
+    }
+
+
+def _payload(question: OpenQuestion, note: str | None, store: Store) -> dict[str, Any]:
+    waiting, call_id = question.waiting, question.call_id
     shown = waiting.shown
     arguments = dict(shown["args"])
-    description = _description(waiting, shown, note, store)
+    description = _description(waiting, shown, question.note or note, store)
     action = {"name": shown["tool"], "args": arguments, "arguments": arguments,
               "description": description}  # fmt: skip
     needs = waiting.decision.needs

@@ -32,13 +32,19 @@ from agentguard.langgraph.unguarded_runs import announced
 
 
 def guarded(
-    guard: Guard, tool: BaseTool, *, agents: Agents | None = None, gate: Gate = "graph"
+    guard: Guard,
+    tool: BaseTool,
+    *,
+    agents: Agents | None = None,
+    gate: Gate = "graph",
+    pauses_apart: bool = False,
 ) -> BaseTool:
     """The guarded copy of a bound tool.
 
     Args:
         agents: the agent it acts as, or one per stage; None: whoever was authorized.
         gate: see `Seat`.
+        pauses_apart: see `Call`.
 
     Raises:
         BindingError: the tool is not bound, bound as another tool, or runs unguarded agents.
@@ -58,7 +64,7 @@ def guarded(
             f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
             " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
-    seat = Seat(guard, original, bound, agents=agents, gate=gate)
+    seat = Seat(guard, original, bound, agents=agents, gate=gate, pauses_apart=pauses_apart)
     shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
     update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):

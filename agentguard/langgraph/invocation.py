@@ -80,16 +80,25 @@ class Seat:
         agents: the agent that the enclosing ToolNode acts as, by stage if it shares a driver;
             None: whoever the recorded Request names.
         gate: `inline` authorizes in the tool itself, for the functional API.
+        pauses_apart: see `Call`.
     """
 
     def __init__(
-        self, guard: Guard, tool: BaseTool, bound: Bound, *, agents: Agents | None, gate: Gate
+        self,
+        guard: Guard,
+        tool: BaseTool,
+        bound: Bound,
+        *,
+        agents: Agents | None,
+        gate: Gate,
+        pauses_apart: bool = False,
     ) -> None:
         self.guard = guard
         self.tool = tool
         self.bound = bound
         self.agents = agents
         self.gate: Gate = gate
+        self.pauses_apart = pauses_apart
         binding = bound.binding
         # A tool without stage touches no media: its result passes as upstream would pass it.
         self.media = binding.stage is not None
@@ -163,6 +172,7 @@ class Seat:
             call_id=incoming.call_id,
             configurable=incoming.configurable,
             source=None,
+            pauses_apart=self.pauses_apart,
         )
 
     def open(self, incoming: Incoming) -> Claim | Replay | str:

@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,12 +19,13 @@ from urllib.parse import unquote_to_bytes
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from agentguard.calls.request import seen_before
 from agentguard.content.blocks import is_media, media_in
 from agentguard.content.formats.identify import Limits, MediaRefused, inspect
 from agentguard.errors import AssetError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
+from agentguard.ledger.queries.assets import asset_by_id
+from agentguard.ledger.queries.jobs import revealed_labels
 from agentguard.model import GENERATED, UNCLASSIFIED
 
 _TEXT = frozenset({"text", "input_text", "text-plain", "output_text", "summary_text"})
@@ -219,17 +219,17 @@ class _Intake:
         try:
             if self._made_by is not None:
                 by, thread = self._made_by
-                seen = seen_before(self._guard.ledger, job=self._job.id, thread=thread)
+                seen = self._guard.ledger.rows(revealed_labels(self._job.id, thread))
                 labels = {GENERATED, *seen}
             name = f"message-{hashlib.sha256(raw).hexdigest()[:8]}"
             asset = self._guard.take_in(raw, labels, by=by, job=self._job.id, name=name)
-            row = self._guard.ledger.one("SELECT labels FROM assets WHERE id = ?", asset)
+            known = self._guard.ledger.first(asset_by_id(asset))
         except AssetError as error:
             return f"[media in this message was left out: {error}]"
         except LedgerError:
             return "[media in this message was left out: the ledger is unavailable]"
-        known = json.loads(row["labels"]) if row is not None else [UNCLASSIFIED]
-        return f"[{kind} taken in as {asset}, class {' + '.join(known)}]"
+        class_ = known.labels if known is not None else {UNCLASSIFIED}
+        return f"[{kind} taken in as {asset}, class {' + '.join(sorted(class_))}]"
 
 
 def _each(values: Sequence[Any], change: Callable[[Any], Any]) -> Any:

@@ -1,17 +1,21 @@
 """`GuardMiddleware`: the same gate for `create_agent` and deep agents.
 
-It adds no graph node: `wrap_tool_call` is the gate (one call per task there, so interrupts are per
-call), `wrap_model_call` shows the model guarded tools only. List it last: then it judges final
-arguments, and nothing stands between it and the tool. Behind another wrapper it refuses every call.
+It adds no graph node: `wrap_tool_call` is the gate (one call per task there; the first one that
+people are asked about asks for all), `wrap_model_call` shows the model guarded tools only. List it
+last: then it judges final arguments, and nothing stands between it and the tool. Behind another
+wrapper it refuses every call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import itertools
+import threading
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from itertools import zip_longest
 from typing import Any
 
 try:
@@ -26,6 +30,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.graph.message import REMOVE_ALL_MESSAGES
+from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from agentguard.calls.request import Call, Refused, sayable
@@ -48,7 +53,7 @@ from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import (
     agent_for,
-    authorize_inline,
+    authorize_message,
     known_agents,
     make_call,
     refuse,
@@ -58,6 +63,8 @@ from agentguard.langgraph.runtime import (
 from agentguard.model import Stage
 
 _MOST_COPIES = 512
+
+Find = Callable[[], Call]
 
 
 class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -85,6 +92,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
         self._repair = Repair(guard)
         self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
+        # Of the tasks of a message one decides at a time: the first one for all, the rest read it.
+        self._turns: weakref.WeakValueDictionary[tuple[str, str], Any]
+        self._turns = weakref.WeakValueDictionary()
         self._request_class = _checked_request(self._checked)
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
@@ -154,7 +164,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if repaired is not None and repaired.lasts:
             self._write(repaired, config)
         messages = list(request.messages)
-        if any(one is not other for one, other in zip_longest(messages, state)):
+        if any(one is not other for one, other in itertools.zip_longest(messages, state)):
             # another middleware shortened or redacted what the model reads
             repaired = self._repair.repaired(messages, config, moment="model")
         return messages if repaired is None else repaired.messages
@@ -242,7 +252,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if seat is None:
             reason = f"{tool.name} is not guarded"
             return self._refusal(request, Refused(reason, policy="not-bound"))
-        authorize_inline(self._guard, lambda: self._call(seat, request))
+        finds, own, changed = self._message(seat, request, handler)
+        turn = self._turn(request) if len(finds) > 1 else contextlib.nullcontext()
+        authorize_message(self._guard, finds, own, changed=changed, turn=turn)
         return copy
 
     def _refusal(self, request: ToolCallRequest, refusal: Refused) -> ToolMessage:
@@ -251,16 +263,76 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         refuse(self._guard, request.tool_call["name"], agent, configurable, refusal)
         return _error(request.tool_call, refusal.reason)
 
-    def _call(self, seat: Seat, request: ToolCallRequest) -> Call:
+    def _turn(self, request: ToolCallRequest) -> Any:
+        """A lock that the tasks of a call's message share; should two be made, two decide alike."""
+        thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
+        name = (thread, _source(request.state, request.tool_call["id"] or "") or "")
+        return self._turns.setdefault(name, threading.Lock())
+
+    def _message(
+        self, seat: Seat, request: ToolCallRequest, handler: Any
+    ) -> tuple[list[Find], int, bool]:
+        """The unanswered calls of a call's message, which one it is, and whether it was changed.
+
+        A call that a person edited before it came here is asked about by itself, and so is each
+        where a person is asked about one after the other: nobody knows what comes of them.
+        """
+        own, state = request.tool_call, request.state
+        own_id = own["id"] or ""
+        message = _message_of(state, own_id)
+        node = _upstream.node_of(handler)
+        edited = _upstream.edited_calls(state)
+        alone: list[Find] = [lambda: self._call(seat, own, request)]
+        if message is None or node is None or len(message.tool_calls) == 1:
+            return alone, 0, False
+        if own_id in edited or _upstream.asks_per_call(node):
+            return alone, 0, False
+        written = [one for one in message.tool_calls if one["id"] == own_id]
+        changed = len(written) == 1 and any(written[0][key] != own[key] for key in ("name", "args"))
+
+        def find() -> Call:
+            call = self._call(seat, own, request)
+            if len(written) == 1:
+                with contextlib.suppress(Refused):
+                    call = replace(call, instead_of=self._found(node, written[0], request))
+            return call
+
+        behind = itertools.takewhile(lambda one: one is not message, reversed(_messages(state)))
+        answered = {one.tool_call_id for one in behind if isinstance(one, ToolMessage)}
+        finds: dict[str, Find] = {}
+        for call in message.tool_calls:
+            call_id = call["id"] or ""
+            if call_id == own_id:
+                finds[call_id] = find
+            elif call_id not in answered | edited and call_id not in finds:
+                finds[call_id] = functools.partial(self._found, node, call, request)
+        return list(finds.values()), list(finds).index(own_id), changed
+
+    def _found(self, node: ToolNode, call: Mapping[str, Any], request: ToolCallRequest) -> Call:
+        """Another call of a request's message, as the message holds it.
+
+        Raises:
+            Refused: there is no guarded tool for it, or it can't be read.
+        """
+        tool = node.tools_by_name.get(call["name"])
+        seat = None
+        if tool is not None and tool.name == call["name"]:
+            with contextlib.suppress(BindingError):
+                seat = seat_of(self._copy(tool))
+        if seat is None:
+            raise Refused(f"there is no tool {sayable(call['name'])}", policy="unknown-tool")
+        return self._call(seat, call, request)
+
+    def _call(self, seat: Seat, call: Mapping[str, Any], request: ToolCallRequest) -> Call:
         configurable = request.runtime.config.get("configurable", {})
-        call_id = request.tool_call["id"]
+        call_id = call["id"]
         if not call_id:
             raise Refused("the call has no id", policy="no-call-id")
         return make_call(
             self._guard,
             seat.bound,
             agent=agent_for(self._agents, seat.bound.binding.stage),
-            arguments=seat.model_arguments(request.tool_call["args"]),
+            arguments=seat.model_arguments(call["args"]),
             call_id=call_id,
             configurable=configurable,
             source=_source(request.state, call_id),
@@ -293,13 +365,18 @@ def _messages(state: Any) -> Sequence[Any]:
     return state.get("messages", ()) if isinstance(state, Mapping) else ()
 
 
-def _source(state: Any, call_id: str) -> str | None:
+def _message_of(state: Any, call_id: str) -> AIMessage | None:
+    """The message that holds a call: the newest one, or none."""
     for message in reversed(_messages(state)):
         if isinstance(message, AIMessage) and message.id:
-            if any(call["id"] == call_id for call in message.tool_calls):
-                return message.id
-            return None
+            holds = any(call["id"] == call_id for call in message.tool_calls)
+            return message if holds else None
     return None
+
+
+def _source(state: Any, call_id: str) -> str | None:
+    message = _message_of(state, call_id)
+    return None if message is None else message.id
 
 
 def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:

@@ -43,7 +43,7 @@ MOST_OBJECTS = 200_000
 
 LIBRARIES = sys.stdlib_module_names | {
     "agentguard", "annotated_types", "anyio", "attr", "attrs", "cedarpy", "certifi", "cffi",
-    "charset_normalizer", "click", "cryptography", "detect_secrets", "fsspec", "h11", "httpcore",
+    "charset_normalizer", "click", "cryptography", "fsspec", "h11", "httpcore",
     "httpx", "idna", "jsonpatch", "jsonpointer", "jsonschema", "jsonschema_specifications",
     "langchain", "langchain_core", "langchain_protocol", "langgraph", "langgraph_sdk", "langsmith",
     "markdown_it", "mdurl", "orjson", "ormsgpack", "packaging", "psycopg", "psycopg_binary",

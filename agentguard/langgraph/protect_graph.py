@@ -6,6 +6,10 @@ nodes stand behind it (DESIGN section 4):
     model ──▶ tools ──PERMIT, DENY──▶ tools.execute ──▶ whatever followed tools
                   └──ASK────────────▶ tools.ask ──────▶
 
+A superstep ends when all its tasks have, and `ask` does not end while a question is open: so the
+two are each other's barrier, and what followed goes on once, with all results. Where that is a
+conditional or a waiting edge, or a tool pauses itself, both lead to `tools.joined` first.
+
 Behind START stands `tools.repair`, named after the first ToolNode; see repair_node.py.
 """
 
@@ -31,6 +35,7 @@ from agentguard.calls.request import Call, Refused, sayable
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.ask_task import AskedCall, AskTask
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.nested_agents import require_guarded
@@ -38,7 +43,6 @@ from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair_node import add_repair
 from agentguard.langgraph.runtime import (
     Agents,
-    await_people,
     known_agents,
     make_call,
     refuse,
@@ -101,15 +105,16 @@ def protect(
     sealed.edges = set(builder.edges)
     sealed.branches = defaultdict(dict, {k: dict(v) for k, v in builder.branches.items()})
     sealed.waiting_edges = set(builder.waiting_edges)
+    gates: dict[str, _Gate] = {}
     for name in agents:
-        _rewrite(sealed, guard, name, nodes[name])
+        _rewrite(sealed, guard, name, nodes[name], gates)
     if agents:
         repair = f"{next(iter(agents))}.repair"
         if repair in sealed.nodes:
             raise BindingError(f"the graph already has a node {repair}; rename it")
-        gates = {f"{name}{end}" for name in agents for end in ("", ".execute", ".ask", ".joined")}
+        own = {f"{name}{end}" for name in agents for end in ("", *_BEHIND)}
         keys = [_upstream.messages_key(nodes[name]) for name in agents]
-        add_repair(sealed, guard, name=repair, keys=keys, gates=gates)
+        add_repair(sealed, guard, name=repair, keys=keys, gates=own)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
     return sealed
 
@@ -197,7 +202,7 @@ def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> Non
     for key, tool in node.tools_by_name.items():
         if key != tool.name:
             raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
-        copy_ = guarded(guard, tool, agents=agents)
+        copy_ = guarded(guard, tool, agents=agents, pauses_apart=True)
         seat = seat_of(copy_)
         if seat is not None:
             require_stage(guard, name, seat.bound, agents)
@@ -205,71 +210,92 @@ def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> Non
     node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
 
 
+_BEHIND = (".execute", ".ask", ".joined", ".done")
+
+
 def _rewrite(
-    builder: StateGraph[Any, Any, Any, Any], guard: Guard, name: str, node: ToolNode
+    builder: StateGraph[Any, Any, Any, Any],
+    guard: Guard,
+    name: str,
+    node: ToolNode,
+    gates: dict[str, _Gate],
 ) -> None:
-    execute, ask, joined = f"{name}.execute", f"{name}.ask", f"{name}.joined"
-    for taken in (execute, ask, joined):
+    """Put a ToolNode's gate in its place, and its nodes behind it.
+
+    Args:
+        gates: the gates of the graph, by the names of their ask nodes.
+    """
+    execute, ask, joined, done = (f"{name}{end}" for end in _BEHIND)
+    for taken in (execute, ask, joined, done):
         if taken in builder.nodes:
             raise BindingError(f"the graph already has a node {taken}; rename it")
     spec = builder.nodes[name]
-    gate = _Gate(guard, node, name=name, execute=execute, ask=ask)
-    builder.nodes[name] = replace(
+    gate = _Gate(guard, node, name=name, gates=gates)
+    gates[ask] = gate
+    plain = replace(
         spec,
-        runnable=_upstream.RunnableCallable(gate.authorize, gate.aauthorize, name=name),
         ends=(execute, ask),
         retry_policy=None,
         cache_policy=None,
         error_handler_node=None,
         timeout=None,
     )
+    builder.nodes[name] = replace(plain, runnable=_node(name, gate.authorize, gate.aauthorize))
     # No cache either: a remembered "exported" would be told to another thread, and was not done.
     behind = replace(spec, defer=False, cache_policy=None)
-    builder.nodes[execute] = replace(
-        behind, runnable=_upstream.RunnableCallable(gate.execute, gate.aexecute, name=execute)
-    )
-    builder.nodes[ask] = replace(
-        behind, runnable=_upstream.RunnableCallable(gate.wait, gate.await_, name=ask)
-    )
-    for start, end in [edge for edge in builder.edges if edge[0] == name]:
-        builder.edges.discard((start, end))
-        builder.edges |= {(execute, end), (ask, end)}
-    if name in builder.branches:
-        branches = builder.branches.pop(name)
-        builder.branches[execute] = dict(branches)
-        builder.branches[ask] = dict(branches)
-    _move_waiting_edges(builder, name, execute=execute, ask=ask, joined=joined)
-
-
-def _move_waiting_edges(
-    builder: StateGraph[Any, Any, Any, Any], name: str, *, execute: str, ask: str, joined: str
-) -> None:
-    """An edge that waits for several nodes waits for `joined`, which either node leads to."""
+    builder.nodes[execute] = replace(behind, runnable=_node(execute, gate.execute, gate.aexecute))
+    builder.nodes[ask] = replace(behind, runnable=_node(ask, gate.ask, gate.aask))
+    edges = [edge for edge in builder.edges if edge[0] == name]
     waiting = [edge for edge in builder.waiting_edges if name in edge[0]]
-    if not waiting:
-        return
-    builder.add_node(joined, _nothing)
-    builder.edges |= {(execute, joined), (ask, joined)}
+    out = [execute, ask]
+    if name in builder.branches or waiting or gate.pauses:
+        builder.edges |= {(execute, joined), (ask, joined)}
+        out = [done] if gate.pauses else [joined]
+        between = replace(plain, defer=False, ends=())
+        builder.nodes[joined] = replace(between, runnable=_node(joined, _nothing, _anothing))
+        if gate.pauses:
+            builder.nodes[joined] = replace(
+                between, ends=(done,), runnable=_node(joined, gate.join, gate.ajoin)
+            )
+            builder.nodes[done] = replace(between, runnable=_node(done, _nothing, _anothing))
+    builder.edges -= set(edges)
+    builder.edges |= {(start, end) for _, end in edges for start in out}
+    if name in builder.branches:
+        builder.branches[out[0]] = builder.branches.pop(name)
     for starts, end in waiting:
         builder.waiting_edges.discard((starts, end))
-        moved = tuple(joined if start == name else start for start in starts)
+        moved = tuple(out[0] if start == name else start for start in starts)
         builder.waiting_edges.add((moved, end))
 
 
-def _nothing(state: Any) -> dict[str, Any]:
-    return {}
+def _node(name: str, sync: Any, asynchronous: Any) -> Any:
+    return _upstream.RunnableCallable(sync, asynchronous, name=name)
+
+
+def _nothing(state: Any) -> None:
+    return None
+
+
+async def _anothing(state: Any) -> None:
+    return None
 
 
 class _Gate:
-    """The bodies of one ToolNode's authorize and ask nodes."""
+    """The bodies of one ToolNode's nodes.
 
-    def __init__(self, guard: Guard, node: ToolNode, *, name: str, execute: str, ask: str) -> None:
+    Args:
+        gates: the gates of the graph, by the names of their ask nodes.
+    """
+
+    def __init__(
+        self, guard: Guard, node: ToolNode, *, name: str, gates: Mapping[str, _Gate]
+    ) -> None:
         self._guard = guard
         self._node = node
         self._name = name
+        self._gates = gates
         self._tools = dict(node.tools_by_name)
-        self._execute = execute
-        self._ask = ask
+        self._execute, self._ask, self._joined, self._done = (f"{name}{end}" for end in _BEHIND)
         self._unwrapped = _upstream.unwrapped(node)
         self._wrappers = self._innermost(_upstream.wrappers_of(node))
         _upstream.set_wrappers(node, *self._wrappers)
@@ -279,6 +305,12 @@ class _Gate:
         """The names of its tools that have a stage, and so an effect or media."""
         seats = {name: seat_of(tool) for name, tool in self._tools.items()}
         return sorted(n for n, s in seats.items() if s is not None and s.media)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether one of its tools pauses itself."""
+        seats = (seat_of(tool) for tool in self._tools.values())
+        return any(s is not None and s.bound.binding.interrupts for s in seats)
 
     def _innermost(self, wrappers: tuple[Any, Any]) -> tuple[Any, Any]:
         """The developer's wrappers around ours: whatever they hand on is looked at again (I5)."""
@@ -336,31 +368,37 @@ class _Gate:
         source = self._source(input, form)
         messages = self._messages(input, form, config)
         effects = self._decide(calls, configurable, source, messages)
-        # Only calls go on: state comes from the channels, not from a payload (trap 9). What waits,
-        # for people or by itself, has a task of its own: answers match interrupts by order.
+        # Only calls go on: state comes from the channels, not from a payload (trap 9). A tool that
+        # pauses itself has a task of its own, since answers match interrupts by order, and waits
+        # where a question may be open: sent one by one, a call doesn't know of the others.
+        apart = Effect.ASK in effects or form == "tool_calls"
         together: list[Mapping[str, Any]] = []
+        asked: list[Mapping[str, Any]] = []
         alone: list[Send] = []
         for call, effect in zip(calls, effects, strict=True):
-            if effect is Effect.ASK:
-                alone.append(Send(self._ask, [_plain_call(call)]))
-            elif effect is Effect.PERMIT and self._pauses_itself(call):
+            pauses = effect is Effect.PERMIT and self._pauses_itself(call)
+            if effect is Effect.ASK or (pauses and apart):
+                asked.append(_plain_call(call))
+            elif pauses:
                 alone.append(Send(self._execute, [_plain_call(call)]))
             else:
                 together.append(_plain_call(call))
         first = [Send(self._execute, together)] if together else []
-        return Command(goto=[*first, *alone])
+        then = [Send(self._ask, asked)] if asked else []
+        return Command(goto=[*first, *then, *alone])
 
     async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         return await asyncio.to_thread(self.authorize, input, config)
 
-    def execute(self, input: Any, config: RunnableConfig, *, permitted: bool = False) -> Any:
+    def execute(self, input: Any, config: RunnableConfig, *, permitted: bool | None = None) -> Any:
         """Answer what may not run, and hand the rest to the developer's ToolNode.
 
         Args:
-            permitted: the ledger was just asked, and permits it.
+            permitted: the ledger was just asked, and permits it for the first time, or does not;
+                None: it was not asked.
         """
         self._keep_guarded()
-        sorted_ = self._sorted(input, config, permitted=permitted)
+        sorted_ = self._sorted(input, config, permitted)
         if not sorted_.calls:  # upstream adds no message
             return self._node.invoke(input, config)
         outputs: list[Any] = [sorted_.refusals]
@@ -370,10 +408,12 @@ class _Gate:
             outputs.append(self._node.invoke(sorted_.permitted, config))
         return self._answered(outputs, sorted_.calls, config)
 
-    async def aexecute(self, input: Any, config: RunnableConfig, *, permitted: bool = False) -> Any:
+    async def aexecute(
+        self, input: Any, config: RunnableConfig, *, permitted: bool | None = None
+    ) -> Any:
         """See `execute`."""
         self._keep_guarded()
-        sorted_ = await asyncio.to_thread(self._sorted, input, config, permitted=permitted)
+        sorted_ = await asyncio.to_thread(self._sorted, input, config, permitted)
         if not sorted_.calls:
             return await self._node.ainvoke(input, config)
         outputs: list[Any] = [sorted_.refusals]
@@ -391,7 +431,7 @@ class _Gate:
         thread = str(config.get("configurable", {}).get("thread_id", ""))
         return marked(output, key=self._guard.message_key, thread=thread)
 
-    def _sorted(self, input: Any, config: RunnableConfig, *, permitted: bool) -> _Sorted:
+    def _sorted(self, input: Any, config: RunnableConfig, permitted: bool | None) -> _Sorted:
         """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
 
         The gate sends calls that it decided on; whoever else sends, the ledger knows nothing of it.
@@ -400,7 +440,8 @@ class _Gate:
         sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
         for call in sorted_.calls:
             seat = self._seated(call)
-            refusal = None if permitted else self._refusal(seat, call, config)
+            again = permitted is None
+            refusal = None if permitted else self._refusal(seat, call, config, again=again)
             if refusal is None:
                 sorted_.permitted.append(call)
             elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
@@ -410,14 +451,14 @@ class _Gate:
         return sorted_
 
     def _refusal(
-        self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig
+        self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig, *, again: bool
     ) -> Refused | None:
         """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
         if seat is None:
             return Refused(self._unknown(call), policy="unknown-tool")
         try:
             made = self._made(seat, call, config.get("configurable", {}), None)
-            return self._guard.execution.refusal(made)
+            return self._guard.execution.refusal(made, again=again)
         except Refused as refusal:
             return refusal
         except LedgerError as error:
@@ -446,13 +487,73 @@ class _Gate:
             _log.error("%s: its wrappers were changed since protect(); put back", self._execute)
             _upstream.set_wrappers(self._node, *self._wrappers)
 
-    def wait(self, input: Any, config: RunnableConfig) -> Any:
-        permitted = self._await_people(input, config)
-        return self.execute(input, config, permitted=permitted)
+    def ask(self, input: Any, config: RunnableConfig) -> Any:
+        """Interrupt with the superstep's open questions; answer its calls when none is left."""
+        task = self._task(input, config)
+        while ready := task.ready():
+            for gate, calls, permitted in ready:
+                task.take(gate, gate.execute(calls, config, permitted=permitted))
+        return task.result()
 
-    async def await_(self, input: Any, config: RunnableConfig) -> Any:
-        permitted = await asyncio.to_thread(self._await_people, input, config)
-        return await self.aexecute(input, config, permitted=permitted)
+    async def aask(self, input: Any, config: RunnableConfig) -> Any:
+        """See `ask`."""
+        task = self._task(input, config)
+        while ready := await asyncio.to_thread(task.ready):
+            for gate, calls, permitted in ready:
+                task.take(gate, await gate.aexecute(calls, config, permitted=permitted))
+        return task.result()
+
+    def _task(self, input: Any, config: RunnableConfig) -> AskTask[_Gate]:
+        """What this task asks for: of several in a superstep, the first one asks for all.
+
+        So there is one interrupt, also where calls come one per `Send`, or to several ToolNodes.
+        """
+        sent = _upstream.sends(config)
+        asking = [n for n, send in enumerate(sent) if send.node in self._gates]
+        mine = _upstream.sent_as(config)
+        inputs = [(self, input)]  # nobody sent it: the graph was routed here by hand
+        if mine in asking:
+            first = mine == asking[0]
+            inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
+        calls: list[AskedCall[_Gate]] = []
+        for gate, given in inputs:
+            gate._keep_guarded()
+            parsed, _ = _upstream.parse_calls(gate._node, given)
+            calls += [gate.asked(_plain_call(call), config) for call in parsed]
+        return AskTask(self._guard, calls)
+
+    def asked(self, call: dict[str, Any], config: RunnableConfig) -> AskedCall[_Gate]:
+        """A call that people are asked about, or that waits until nobody is."""
+        seat = self._seated(call)
+
+        def find() -> Call:
+            if seat is None:
+                raise Refused(self._unknown(call), policy="unknown-tool")
+            return self._made(seat, call, config.get("configurable", {}), None)
+
+        binding = None if seat is None else seat.bound.binding
+        replays = binding is not None and not (binding.state or binding.unsafe_routes)
+        apart = self.pauses and self._pauses_itself(call)
+        return AskedCall(gate=self, call=call, find=find, replays=replays, apart=apart)
+
+    def together(self, outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]]) -> Any:
+        """What `execute` would have returned for calls that were answered one after the other."""
+        return _together(outputs, calls, key=_upstream.messages_key(self._node))
+
+    def send(self, call: Mapping[str, Any]) -> Send:
+        """A call in a task of its own, in the next superstep."""
+        return Send(self._execute, [call])
+
+    def join(self, state: Any, config: RunnableConfig) -> Command[Any] | None:
+        """Go on, unless calls are at work in this superstep: they lead here again."""
+        own = (self._execute, self._ask)
+        if any(send.node in own for send in _upstream.sends(config)):
+            return None
+        return Command(goto=self._done)
+
+    async def ajoin(self, state: Any, config: RunnableConfig) -> Command[Any] | None:
+        """See `join`."""
+        return self.join(state, config)
 
     def _seated(self, call: Mapping[str, Any]) -> Seat | None:
         """The guarded tool of a readable call; None: the ToolNode says what is wrong with it."""
@@ -479,20 +580,12 @@ class _Gate:
             configurable=configurable,
             source=source,
             messages=messages,
+            pauses_apart=True,
         )
 
     def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
         seat = self._seated(call)
         return seat is not None and seat.bound.binding.interrupts
-
-    def _await_people(self, input: Any, config: RunnableConfig) -> bool:
-        """Wait for the one call that the gate sends; whether it is permitted now."""
-        calls, _ = _upstream.parse_calls(self._node, input)
-        seat = self._seated(calls[0]) if len(calls) == 1 else None
-        if seat is None:
-            return False
-        configurable = config.get("configurable", {})
-        return await_people(self._guard, lambda: self._made(seat, calls[0], configurable, None))
 
     def _source(self, input: Any, form: str) -> str | None:
         """The id of the message that holds the calls; None for calls without a message."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
 from agentguard.bindings.bound import Bound
@@ -16,7 +18,7 @@ from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.approval_interrupt import approval_payload
+from agentguard.langgraph.approval_interrupt import OpenQuestion, approval_payload
 from agentguard.model import Decision, Effect, Stage
 from agentguard.people.approvals import Approval
 
@@ -160,6 +162,7 @@ def make_call(
     configurable: Mapping[str, Any],
     source: str | None,
     messages: Sequence[Any] = (),
+    pauses_apart: bool = False,
 ) -> Call:
     """A Call from what a run's config says.
 
@@ -167,6 +170,7 @@ def make_call(
         source: id of the message that holds the call; None where nothing but the call itself
             says which one it is.
         messages: the conversation, where it is known.
+        pauses_apart: see `Call`.
 
     Raises:
         Refused: the run belongs to no job that this process holds, or starts over after each pause.
@@ -201,6 +205,7 @@ def make_call(
         key=key,
         can_ask=_upstream.has_checkpointer(configurable),
         unanswered=_unanswered(messages, call_id) if bound.reaches_out else frozenset(),
+        pauses_apart=pauses_apart,
     )
 
 
@@ -227,77 +232,152 @@ def _unanswered(messages: Sequence[Any], call_id: str) -> frozenset[str]:
     return frozenset(asked - answered - {call_id})
 
 
-def await_people(guard: Guard, find: Callable[[], Call]) -> bool:
-    """Return once the ledger permits, denies or knows nothing of a call; else interrupt.
-
-    The interrupt notifies, a resume value only wakes: the ledger is read again each time, and a
-    resume without approvals interrupts again, saying so (never raises: that poisons the thread).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an asked call stands in the ledger.
 
     Args:
-        find: makes the call; it is called again after each resume.
-
-    Returns:
-        Whether it is permitted; the claim decides again.
+        question: what people have not answered yet; None if nothing is open.
+        permitted: it may be claimed for the first time. Whatever else has no open question is
+            answered by the tool, which says what came of it.
     """
-    note: str | None = None
+
+    question: OpenQuestion | None = None
+    permitted: bool = False
+
+
+def standing(guard: Guard, find: Callable[[], Call]) -> Standing:
+    """How a call stands now; one that waits in a job that this process does not hold is open.
+
+    Args:
+        find: makes the call.
+    """
+    try:
+        call = find()
+        waiting = guard.gate.waiting(call)
+    except _NoJob as refusal:  # who resumes without the job must not use up the question
+        return Standing(question=_question_of(guard, refusal))
+    except (Refused, LedgerError):
+        return Standing()  # the tool finds no grant, and says why
+    if waiting.decision.effect is Effect.ASK:
+        return Standing(question=OpenQuestion(waiting=waiting, call_id=call.call_id))
+    return Standing(permitted=waiting.decision.effect is Effect.PERMIT and not waiting.begun)
+
+
+def ask_people(guard: Guard, questions: Sequence[OpenQuestion]) -> NoReturn:
+    """Interrupt with all open questions of a task.
+
+    The interrupt notifies, a resume value only wakes: it returns once for each earlier wake of
+    the task, which brought nothing, and raises for the live one.
+    """
+    interrupt(approval_payload(questions, note=None, store=guard.store))
+    payload = approval_payload(questions, note=_AGAIN, store=guard.store)
     while True:
-        try:
-            call = _find(guard, find)
-            waiting = guard.gate.waiting(call)
-        except (Refused, LedgerError):
-            return False  # the tool finds no grant, and says why
-        if waiting.decision.effect is not Effect.ASK:
-            return waiting.decision.effect is Effect.PERMIT
-        interrupt(approval_payload(waiting, call_id=call.call_id, note=note, store=guard.store))
-        note = _AGAIN
+        interrupt(payload)
+
+
+def use_up_wakes() -> None:
+    """Take what woke the running task, so that no tool that pauses itself takes it for its answer.
+
+    In a subgraph it would be left for the next supersteps.
+    """
+    with contextlib.suppress(GraphInterrupt):
+        while True:
+            interrupt(None)
+
+
+def await_people(guard: Guard, finds: Sequence[Callable[[], Call]]) -> None:
+    """Return once no question about these calls is open; else interrupt with all that are.
+
+    Args:
+        finds: makes each call.
+    """
+    questions = [question for find in finds if (question := standing(guard, find).question)]
+    if questions:
+        ask_people(guard, questions)
 
 
 def authorize_inline(guard: Guard, find: Callable[[], Call]) -> None:
     """The whole gate for one call: decide and record, then wait for people if they are asked."""
+    authorize_message(guard, [find], 0)
+
+
+def authorize_message(
+    guard: Guard,
+    finds: Sequence[Callable[[], Call]],
+    own: int,
+    *,
+    changed: bool = False,
+    turn: contextlib.AbstractContextManager[Any] | None = None,
+) -> None:
+    """The whole gate for one call of a message whose calls have a task each.
+
+    Whichever comes first decides on all of them. The first call that people are asked about asks
+    for all, and goes on when no question is open; another one that waits raises an empty
+    `GraphInterrupt`. Who asks is fixed by the message, not by what is open: an answer in between
+    would make it two that ask, or none.
+
+    Args:
+        finds: makes each call of the message that is not answered yet, in its order.
+        own: which of them this one is.
+        changed: it is not what the message holds, so the one that asks can't ask for it.
+        turn: held while it is decided, by one call of the message at a time.
+    """
     try:
-        call = _find(guard, find)
-        decided = guard.gate.authorize([call])
+        with turn or contextlib.nullcontext():
+            asked = _asked(guard, finds, own)
+    except _NoJob:  # it may wait in one
+        stands = [standing(guard, find) for find in finds]
+        asked = [number for number, stand in enumerate(stands) if stand.question is not None]
     except (Refused, LedgerError):
         return  # the tool finds no grant, and says why
-    if decided[0].decision.effect is Effect.ASK:
-        await_people(guard, find)
+    if own not in asked:
+        return
+    if own == asked[0]:
+        await_people(guard, [finds[number] for number in asked])
+    elif changed:
+        await_people(guard, [finds[own]])
+    elif standing(guard, finds[own]).question is not None:
+        raise GraphInterrupt()
 
 
-def _find(guard: Guard, find: Callable[[], Call]) -> Call:
-    """The call; while it waits in a job that this process does not hold, interrupt again.
-
-    A resume by whoever forgot to enter the job again must not use up the question.
+def _asked(guard: Guard, finds: Sequence[Callable[[], Call]], own: int) -> list[int]:
+    """Decide on what was not decided of a message; returns which calls people are asked about.
 
     Raises:
-        Refused: nobody is asked about this call, or no call can be made.
-        LedgerError: the ledger can't be read.
+        Refused: the own call can't be made.
+        LedgerError: nothing was decided.
     """
-    while True:
-        try:
-            return find()
-        except _NoJob as refusal:
-            question = _question(guard, refusal)
-            if question is None:
-                raise
-            note = _NOT_ENTERED if guard.jobs.holds(question.job) else _ELSEWHERE
-            note, asked = note.format(question.job), _asked(question)
-            call_id = refusal.call_id
-            interrupt(approval_payload(asked, call_id=call_id, note=note, store=guard.store))
+    calls = {own: finds[own]()}
+    for number, find in enumerate(finds):
+        with contextlib.suppress(Refused):  # it says so itself, when it comes
+            calls[number] = calls[number] if number == own else find()
+    others = [number for number in calls if number != own]
+    known = guard.gate.decided([calls[number] for number in others]) if others else []
+    effects = dict(zip(others, known, strict=True))
+    new = sorted([own, *(number for number in others if effects[number] is None)])
+    ahead = frozenset(place for place, number in enumerate(new) if number != own)
+    decided = guard.gate.authorize([calls[number] for number in new], ahead=ahead)
+    effects |= {number: one.decision.effect for number, one in zip(new, decided, strict=True)}
+    return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
-def _question(guard: Guard, call: _NoJob) -> Approval | None:
+def _question_of(guard: Guard, call: _NoJob) -> OpenQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
         found = guard.approvals.unused(call.thread, call_name(call.call_id))
         if found is None or found.shown["tool"] != call.bound.name:
             return None
         same = freeze(call.bound, call.arguments) == found.arguments
-    except (ApprovalError, Refused):  # its row was edited, or nobody was asked about such a call
+    except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
         return None
-    return found if same else None
+    if not same:
+        return None
+    note = _NOT_ENTERED if guard.jobs.holds(found.job) else _ELSEWHERE
+    return OpenQuestion(waiting=_as_asked(found), call_id=call.call_id, note=note.format(found.job))
 
 
-def _asked(question: Approval) -> Waiting:
+def _as_asked(question: Approval) -> Waiting:
     """An approval request as it was asked; the facts of now need a job."""
     approved = question.state == "approved"
     decision = Decision(

@@ -33,16 +33,21 @@ from langgraph._internal._constants import (
     CONFIG_KEY_TASK_ID,
     NS_END,
     NS_SEP,
+    PUSH,
+    TASKS,
 )
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel._tools import _tool_call_writer
+from langgraph.types import Send
 
 __all__ = [
     "RunnableCallable",
     "RunnableSeq",
+    "asks_per_call",
     "channel_value",
     "configure_hooks",
+    "edited_calls",
     "filled_by_run",
     "graph_path",
     "has_checkpointer",
@@ -51,9 +56,12 @@ __all__ = [
     "is_nested",
     "messages_key",
     "messages_of",
+    "node_of",
     "overridden",
     "parse_calls",
     "quiet_configurable",
+    "sends",
+    "sent_as",
     "set_wrappers",
     "starts_over",
     "to_arguments",
@@ -126,6 +134,18 @@ def channel_value(config: RunnableConfig, key: str, *, fresh: bool) -> Any:
     """
     read = config.get("configurable", {}).get(CONFIG_KEY_READ)
     return None if read is None else read(key, fresh)
+
+
+def sends(config: RunnableConfig) -> list[Send]:
+    """What was sent to the nodes of the running superstep, a task each; see `sent_as`."""
+    return list(channel_value(config, TASKS, fresh=False) or ())
+
+
+def sent_as(config: RunnableConfig) -> int | None:
+    """Which of the superstep's `sends` the running task is; None: it was not sent."""
+    path: Any = config.get("metadata", {}).get("langgraph_path") or ()
+    sent = len(path) == 3 and path[0] == PUSH and path[2] is False  # True: a task that was called
+    return path[1] if sent and isinstance(path[1], int) else None
 
 
 def write_channels(config: RunnableConfig, values: Sequence[tuple[str, Any]]) -> bool:
@@ -222,7 +242,29 @@ def _closure(function: Any) -> dict[str, Any]:
     return held
 
 
+def node_of(handler: Any) -> ToolNode | None:
+    """The ToolNode whose own execution a handler is; see `inside_of`."""
+    node = _closure(handler).get("self") if inside_of(handler) == [] else None
+    return node if isinstance(node, ToolNode) else None
+
+
+def asks_per_call(node: ToolNode) -> bool:
+    """Whether a HumanInTheLoopMiddleware around a ToolNode's calls asks about each by itself."""
+    around = [one for each in wrappers_of(node) for one in _wrapping(each, seen=set())]
+    return any(getattr(one, "interrupt_mode", None) == "per_call" for one in around)
+
+
+def edited_calls(state: Any) -> frozenset[str]:
+    """The ids of calls that somebody edited, whose message still holds what the model wrote."""
+    edited = state.get("hitl_edited_tool_calls") if isinstance(state, Mapping) else None
+    return frozenset(edited or ())
+
+
 def _wrapper_names(function: Any, *, seen: set[int]) -> Iterator[str]:
+    return (type(one).__name__ for one in _wrapping(function, seen=seen))
+
+
+def _wrapping(function: Any, *, seen: set[int]) -> Iterator[Any]:
     """The middleware whose bound methods a chain of langchain's composed wrappers holds."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
@@ -230,14 +272,14 @@ def _wrapper_names(function: Any, *, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(function))
     if inspect.ismethod(function):
-        yield type(function.__self__).__name__
+        yield function.__self__
         return
     if getattr(function, "__code__", None) in _EXECUTE:
         return
     held = _closure(function)
     for name in sorted(held, reverse=True):  # `outer` before `inner`
         if callable(held[name]):
-            yield from _wrapper_names(held[name], seen=seen)
+            yield from _wrapping(held[name], seen=seen)
 
 
 def messages_key(node: ToolNode) -> str:

@@ -2,8 +2,7 @@
 
 Every method is one transaction: conditional writes, each covered by a record (DESIGN section 10).
 Judging is elsewhere (decide.py); here a transition either still applies or says what moved. The
-rows of each noun are in `_ledger_jobs`, `_ledger_requests`, `_ledger_grants`, `_ledger_assets`,
-`_ledger_operations`.
+rows of each noun are moved in `transitions/`, and read by `queries/`.
 """
 
 from __future__ import annotations
@@ -17,26 +16,32 @@ from typing import Any
 
 from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
-from agentguard.ledger.queries.call_history import Reads
+from agentguard.ledger.queries.approvals import answers_of
+from agentguard.ledger.queries.grants import finish_check
+from agentguard.ledger.queries.jobs import (
+    credential_by_id,
+    holder_of,
+    job_by_id,
+    live_credential,
+)
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
+from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions import grants, requests, unguarded
 from agentguard.ledger.transitions.assets import (
     Made,
     lock_import,
     mark,
     register,
-    strictest,
 )
 from agentguard.ledger.transitions.grants import Outcome, Relied
 from agentguard.ledger.transitions.jobs import (
     end_job,
     leave,
-    of_job,
     renew,
     require_open,
     sweep,
 )
-from agentguard.ledger.transitions.operations import Memory, Started, operations_named, sent
+from agentguard.ledger.transitions.operations import Memory, Started
 from agentguard.ledger.transitions.questions import Room, close_like, has_room
 from agentguard.ledger.transitions.requests import (
     ASKED_ANEW,
@@ -63,11 +68,7 @@ __all__ = [
     "Relied",
     "Room",
     "Started",
-    "answers_in",
-    "operations_named",
     "question_of",
-    "sent",
-    "strictest",
     "to_json",
 ]  # fmt: skip
 
@@ -76,7 +77,7 @@ _log = logging.getLogger(__name__)
 _AT_ONCE = 256  # renewals in the writer's queue at a time: calls wait for no more
 
 
-class Ledger:
+class Ledger(Reads):
     """Jobs, credentials, requests, answers, grants and assets, in one `Storage`.
 
     A tamper alarm (LedgerCorrupt, IllegalTransition) is logged as an error, counted, and kept
@@ -170,13 +171,13 @@ class Ledger:
 
         def transition(tx: Tx) -> int:
             tx.lock_job(job)
-            row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
-            if row is None:
+            known = tx.first(job_by_id(job))
+            if known is None:
                 raise JobError(f"no job {job} in this ledger")
-            if row["state"] != JobState.WAITING:
-                raise JobError(f"job {job} is {row['state']}, expected waiting")
+            if known.state != JobState.WAITING:
+                raise JobError(f"job {job} is {known.state}, expected waiting")
             tx.update("jobs", "state = 'open', epoch = epoch + 1", "id = ?", job)
-            epoch = int(row["epoch"]) + 1
+            epoch = known.epoch + 1
             tx.lease(job, epoch=epoch, until=tx.now + lease)
             tx.record("job.rejoined", {"job": job, "person": by, "epoch": epoch})
             return epoch
@@ -255,19 +256,14 @@ class Ledger:
 
     def is_live(self, credential: str) -> bool:
         """Whether a credential is neither revoked nor expired."""
-        row = self.one(
-            "SELECT 1 FROM credentials WHERE id = ? AND state = 'live' AND expires_at > ?",
-            credential,
-            self.clock(),
-        )
-        return row is not None
+        return self.first(live_credential(credential, self.clock())) is not None
 
     def revoke_credential(self, credential: str, *, reason: str) -> None:
         """Kill a credential and every unclaimed grant that was issued under it (S23)."""
 
         def transition(tx: Tx) -> None:
-            row = tx.one("SELECT job FROM credentials WHERE id = ?", credential)
-            job = row["job"] if row is not None else None
+            known = tx.first(credential_by_id(credential))
+            job = known.job if known is not None else None
             tx.lock_job(job)
             where = "id = ? AND state = 'live'"
             tx.update("credentials", "state = 'revoked'", where, credential)
@@ -293,10 +289,10 @@ class Ledger:
 
         def transition(tx: Tx) -> bool:
             tx.lock_job(job)
-            row = tx.one("SELECT state FROM jobs WHERE id = ?", job)
-            if row is None:
+            known = tx.first(job_by_id(job))
+            if known is None:
                 raise JobError(f"no job {job} in this ledger")
-            if row["state"] == JobState.ENDED:
+            if known.state == JobState.ENDED:
                 return False
             end_job(tx, job, reason=reason)
             return True
@@ -351,7 +347,7 @@ class Ledger:
             return True
 
         jobs = frozenset(item.request.job for item in judged)
-        reads = tuple(requests.of_decision(item) for item in judged)
+        reads = tuple(requests.decision_of(item) for item in judged)
         return bool(self._run(transition, plan=Plan(jobs=jobs, reads=reads)))
 
     def ask_anew(self, item: Judged, *, instead_of: str, epoch: int) -> bool:
@@ -443,7 +439,7 @@ class Ledger:
                 jobs=frozenset({request.job}),
                 assets=True,
                 request=request.digest,
-                reads=grants.of_claim(request, relied),
+                reads=grants.claim_reads(request, relied),
             ),
         )
         return obstacle
@@ -458,7 +454,7 @@ class Ledger:
         plan = Plan(
             jobs=frozenset({request.job}),
             request=request.digest,
-            reads=(grants.of_finish(request, credential),),
+            reads=(finish_check(request.digest, credential),),
         )
         finished = self._run(
             lambda tx: grants.finish(tx, request, outcome, credential=credential),
@@ -479,6 +475,25 @@ class Ledger:
                 tx.record("unclaimed", {"job": request.job, "request": request.digest})
 
         self._run(transition)
+
+    def settle(self, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:
+        """Record what was found out about a call whose effect nobody knew (I8).
+
+        Args:
+            grant: the id of its Grant.
+            outcome: that it was executed or failed, in words, and what was found where.
+            request: the digest of its Request.
+            by: the Person who looked; None: the destination or a probe was asked.
+
+        Returns:
+            False if it was settled meanwhile: nothing was recorded.
+        """
+        settled = self._run(
+            lambda tx: grants.settle(tx, grant, outcome, request=request, by=by),
+            durable=True,
+            ends=True,
+        )
+        return bool(settled)
 
     # --- assets --------------------------------------------------------------------------------
 
@@ -544,8 +559,7 @@ class Ledger:
 
     def answers(self, request: str, reads: Reads | None = None) -> tuple[Answer, ...]:
         """Every recorded Answer to a Request; whoever uses them verifies the signatures."""
-        rows = (reads or self).all("SELECT * FROM answers WHERE request = ? ORDER BY at", request)
-        return answers_in(rows)
+        return tuple((reads or self).rows(answers_of(request)))
 
     def _run(
         self,
@@ -566,28 +580,12 @@ class Ledger:
             return self.storage.submit(transition, durable=durable, plan=plan).result()
 
 
-def answers_in(rows: Sequence[Row]) -> tuple[Answer, ...]:
-    """The Answers that rows of `answers` hold."""
-    return tuple(
-        Answer(
-            request=row["request"],
-            person=row["person"],
-            verdict=Verdict(row["verdict"]),
-            group=row["answered_as"],
-            at=row["at"],
-            key_id=row["key_id"],
-            signature=row["signature"],
-        )
-        for row in rows
-    )
-
-
 def _of_job(job: str) -> Plan:
     """Of what only looks whether a job is open, and moves its rows."""
-    return Plan(jobs=frozenset({job}), reads=(of_job(job),))
+    return Plan(jobs=frozenset({job}), reads=(holder_of(job),))
 
 
-class _Snapshot:
+class _Snapshot(Reads):
     """Reads over one connection."""
 
     def __init__(self, connection: Reader) -> None:

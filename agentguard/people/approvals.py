@@ -20,22 +20,23 @@ from agentguard.ledger.ledger import (
     TOO_LATE,
     Ledger,
     Reads,
-    answers_in,
     question_of,
 )
 from agentguard.ledger.open import checkpoints_of
-from agentguard.ledger.queries import pages
-from agentguard.ledger.storage.open import Row
-from agentguard.ledger.transitions.jobs import UNUSED
+from agentguard.ledger.queries import approvals as questions
+from agentguard.ledger.queries.assets import contributors_to
+from agentguard.ledger.queries.parts import ALL
+from agentguard.ledger.rows import QuestionRow
 from agentguard.ledger.transitions.requests import (
     closed_because,
     is_open_question,
     nothing_to_answer,
 )
 from agentguard.ledger.verify import verify_tail
-from agentguard.model import Answer, Needs, Reason, Verdict, request_digest
+from agentguard.model import Answer, Needs, Person, Reason, Verdict, request_digest
 from agentguard.people.signers import Signers, key_id
-from agentguard.policy.decide import why_not_counted
+from agentguard.policy import explanation
+from agentguard.policy.quorum import Bar, Involved, bar, eligible, why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000
@@ -195,9 +196,9 @@ class Approvals:
             limit: how many at most; None: all of them.
         """
         with self._ledger.snapshot() as reads:
-            rows = pages.approvals_in(reads, state, pages.ALL if limit is None else limit)
-            answers = pages.answers_to(reads, [row["request"] for row in rows])
-        return tuple(self._read(row, answers_in(answers[row["request"]])) for row in rows)
+            rows = reads.rows(questions.questions_in(state, ALL if limit is None else limit))
+            answers = questions.answers_to(reads, [row.request for row in rows])
+        return tuple(self._read(row, answers[row.request]) for row in rows)
 
     def show(self, request: str) -> Approval:
         """One approval request, by its Request's digest or the first 12 or more digits of it.
@@ -211,7 +212,7 @@ class Approvals:
     def _show(self, request: str, reads: Reads) -> Approval:
         if len(request) < 12:
             raise ApprovalError(f"{request!r:.20} is too short; give 12 or more digits")
-        rows = pages.approvals_called(reads, request)
+        rows = reads.rows(questions.questions_called(request))
         if len(rows) != 1:
             count = len(rows) if len(rows) < 3 else "several"
             raise ApprovalError(
@@ -235,8 +236,8 @@ class Approvals:
         """
         if not thread:
             return None
-        rows = pages.unused_approvals(self._ledger, thread, call, UNUSED, self._ledger.clock())
-        return self._approval(rows[0], self._ledger) if rows else None
+        row = self._ledger.first(questions.unused_question(thread, call, self._ledger.clock()))
+        return self._approval(row, self._ledger) if row is not None else None
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
@@ -244,12 +245,19 @@ class Approvals:
 
     def eligible_for(self, approvals: Sequence[Approval]) -> Mapping[str, tuple[str, ...]]:
         """As `eligible`, for many at once, by their Requests' digests."""
-        contributors = pages.contributors_to(
+        contributors = contributors_to(
             self._ledger, (use["sha256"] for one in approvals for use in one.shown["assets"])
         )
         return {
-            one.request: self._eligible(one, self._involved(one, contributors)) for one in approvals
+            one.request: tuple(sorted(self._eligible(one, self._involved(one, contributors))))
+            for one in approvals
         }
+
+    def barred(self, approval: Approval, person: str) -> Bar | None:
+        """What keeps a person from answering; None: nothing does."""
+        media = [use["sha256"] for use in approval.shown["assets"]]
+        involved = self._involved(approval, contributors_to(self._ledger, media))
+        return bar(person, involved, approval.answers)
 
     def answer(self, answer: Answer) -> Approval:
         """Record a person's signed Answer; returns the approval request as it then stands.
@@ -293,26 +301,19 @@ class Approvals:
         if answer.group is not None and answer.group not in person.groups:
             raise ApprovalError(f"{answer.person} is not in {answer.group}")
         media = [use["sha256"] for use in approval.shown["assets"]]
-        involved = self._involved(approval, pages.contributors_to(reads, media))
-        if answer.person in involved | {approval.requested_by}:
-            why = "asked for this job and can't answer"
-            if answer.person != approval.requested_by:
-                why = "contributed to this media or owns its agent, and can't answer"
-            may = ", ".join(self._eligible(approval, involved)) or "nobody"
-            raise ApprovalError(f"{answer.person} {why}; who can: {may}")
-        if any(answer.person == earlier.person for earlier in approval.answers):
-            raise ApprovalError(f"{answer.person} answered this before; an answer stands")
+        involved = self._involved(approval, contributors_to(reads, media))
+        able = self._eligible(approval, involved)
+        why = bar(answer.person, involved, approval.answers)
+        if why is not None:
+            who = ", ".join(sorted(able)) or "nobody"
+            raise ApprovalError(explanation.barred(answer.person, why, who))
         if approval.state != "pending":
             return  # the policy came to want more than was asked for, or a key was withdrawn
-        others = [
-            self._workspace.people[name]
-            for name in self._eligible(approval, involved)
-            if name != answer.person
-        ]
+        others = [one for name, one in able.items() if name != answer.person]
         given = self.sound(approval.answers)
-        why_not = why_not_counted(approval.needs, given, answer, person=person, others=others)
-        if why_not is not None:
-            raise ApprovalError(why_not)
+        uncounted = why_not_counted(approval.needs, given, answer, person=person, others=others)
+        if uncounted is not None:
+            raise ApprovalError(explanation.uncounted(uncounted, answer))
 
     def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Those of recorded Answers whose signatures hold with the keys known now."""
@@ -333,57 +334,57 @@ class Approvals:
                 found.append(answer)
         return tuple(found)
 
-    def _approval(self, row: Row, reads: Reads) -> Approval:
-        return self._read(row, self._ledger.answers(row["request"], reads))
+    def _approval(self, row: QuestionRow, reads: Reads) -> Approval:
+        return self._read(row, self._ledger.answers(row.request, reads))
 
-    def _read(self, row: Row, answers: tuple[Answer, ...]) -> Approval:
-        shown = json.loads(row["body"])
-        for why in ("reasons", "reasons_before"):  # of the question, not of the call
-            shown.pop(why, None)
+    def _read(self, row: QuestionRow, answers: Sequence[Answer]) -> Approval:
+        of_question = ("reasons", "reasons_before")  # not of the call
         return Approval(
-            request=row["request"],
-            job=row["job"],
-            purpose=row["purpose"],
-            state=row["state"],
-            needs=Needs(approvals=row["count"], groups=frozenset(json.loads(row["groups"]))),
-            reason=row["reason"],
-            policies=tuple(json.loads(row["policies"])),
-            shown=shown,
+            request=row.request,
+            job=row.job,
+            purpose=row.purpose,
+            state=row.state,
+            needs=Needs(approvals=row.count, groups=row.groups),
+            reason=row.reason,
+            policies=row.policies,
+            shown={name: it for name, it in row.body.items() if name not in of_question},
             arguments=self._arguments(row),
-            requested_by=row["requested_by"],
-            asked_at=row["asked_at"],
-            expires_at=row["expires_at"],
-            answers=answers,
-            reasons=question_of(row["body"]).reasons,
-            replaced_by=row["replaced_by"],
+            requested_by=row.requested_by,
+            asked_at=row.asked_at,
+            expires_at=row.expires_at,
+            answers=tuple(answers),
+            reasons=question_of(row.body).reasons,
+            replaced_by=row.replaced_by,
             closed=closed_because(
-                row["state"],
-                job_state=row["job_state"],
-                replaced=row["replaced_by"] is not None,
-                said_no=bool(row["said_no"]),
+                row.state,
+                job_state=row.job_state,
+                replaced=row.replaced_by is not None,
+                said_no=row.said_no,
             ),
         )
 
-    def _arguments(self, row: Row) -> Mapping[str, Any]:
+    def _arguments(self, row: QuestionRow) -> Mapping[str, Any]:
         """What a person is shown must be what they sign: the question re-digests to the Request."""
-        if request_digest(row["question"]) != row["request"]:
+        if request_digest(row.question) != row.request:
             why = "what this approval request shows is not what it asks for: its row was edited"
             self._ledger.raise_alarm(LedgerCorrupt(why))
             raise ApprovalError(f"{why}; run `agentguard audit verify`")
-        arguments: Mapping[str, Any] = json.loads(row["question"])["args"]
+        arguments: Mapping[str, Any] = json.loads(row.question)["args"]
         return arguments
 
-    def _eligible(self, approval: Approval, involved: Set[str]) -> tuple[str, ...]:
-        out = {*involved, approval.requested_by, *(given.person for given in approval.answers)}
-        return tuple(sorted(person for person in self._workspace.people if person not in out))
+    def _eligible(self, approval: Approval, involved: Involved) -> dict[str, Person]:
+        return eligible(self._workspace.people.values(), involved, approval.answers)
 
-    def _involved(self, approval: Approval, contributors: Mapping[str, Set[str]]) -> set[str]:
-        """Contributors of the media, and the owner of the agent that asks (I1, S3).
+    def _involved(self, approval: Approval, contributors: Mapping[str, Set[str]]) -> Involved:
+        """Who had to do with an asked call (I1, S3).
 
         Args:
             contributors: of each asset of the call, by SHA-256.
         """
         agent = self._workspace.agents.get(str(approval.shown["agent"]))
-        carried = set(approval.shown.get("contributors", ()))
         media = (contributors.get(use["sha256"], set()) for use in approval.shown["assets"])
-        return {agent.owner if agent is not None else "", *carried}.union(*media)
+        return Involved(
+            requester=approval.requested_by,
+            owner=agent.owner if agent is not None else None,
+            contributors=frozenset(approval.shown.get("contributors", ())).union(*media),
+        )

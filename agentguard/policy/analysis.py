@@ -36,7 +36,7 @@ class Rule:
         advice: one sentence for the agent, with `PLACEHOLDERS`; empty if none was written.
         actions: the actions it can apply to.
         reads: every attribute name in it, or None if it takes `context` as a whole.
-        clocked: it may look at the time for more than an asset's own terms.
+        names: the attribute names that it may read of the resource.
         monotone: one more approval can't make it refuse.
         groups: the groups that it wants an approver to have answered as.
         place: file and line, for people.
@@ -49,7 +49,7 @@ class Rule:
     advice: str
     actions: frozenset[str]
     reads: frozenset[str] | None
-    clocked: bool
+    names: frozenset[str]
     monotone: bool
     groups: frozenset[str]
     place: str
@@ -111,7 +111,7 @@ def _rule(place: str, chunk: str) -> Rule:
         advice=advice,
         actions=_actions(body["action"]),
         reads=None if _CONTEXT in names else frozenset(names),
-        clocked=_CONTEXT in names or _looks_at_the_clock(body["conditions"]),
+        names=frozenset(_names_of_resource(body["conditions"])),
         monotone=all(
             _rises(each["body"], up=(each["kind"] == "when") == (body["effect"] == "permit"))
             for each in body["conditions"]
@@ -119,7 +119,8 @@ def _rule(place: str, chunk: str) -> Rule:
         groups=frozenset(_groups(body["conditions"], place)),
         place=place,
         body=body,
-        digest=digest("agentguard/policy/v1", body),
+        # Over its text: a chain of `&&` is nested deeper than a canonical form may be.
+        digest=digest("agentguard/policy/v1", json.dumps(body, sort_keys=True)),
     )
 
 
@@ -142,36 +143,47 @@ def _reads(node: object) -> Iterator[str]:
         if node == {"Var": "context"}:
             yield _CONTEXT
         for key, item in node.items():
-            if key in (".", "has") and isinstance(item, dict) and "left" in item:
-                names = item["attr"] if isinstance(item.get("attr"), list) else [item.get("attr")]
-                yield from (str(name) for name in names)
+            if _is_access(key, item):
+                yield from _accessed(item)
                 if item["left"] != {"Var": "context"}:
                     yield from _reads(item["left"])
             else:
                 yield from _reads(item)
 
 
-_TERMS = {".": {"left": {"Var": "resource"}, "attr": "terms"}}
-_NOW = {".": {"left": {"Var": "context"}, "attr": "now"}}
-_TIMES = tuple({".": {"left": _TERMS, "attr": name}} for name in ("until", "releaseAt"))
+def _names_of_resource(node: object) -> Iterator[str]:
+    """Every attribute name that an expression may read of the resource.
 
-
-def _looks_at_the_clock(node: object) -> bool:
-    """Whether the time is used for anything but a comparison with what an asset's terms say."""
-    if node == _NOW:
-        return True
+    These are all but those of a path that begins at the context, the principal or the action: the
+    schema keeps no Media there. `context.destination.id` is not the resource's `id`.
+    """
     if isinstance(node, list):
-        return any(_looks_at_the_clock(item) for item in node)
-    if not isinstance(node, dict):
-        return False
-    for operator, item in node.items():
-        if operator in ("<", "<=", ">", ">=") and isinstance(item, dict):
-            sides = (item.get("left"), item.get("right"))
-            if _NOW in sides and any(side in _TIMES for side in sides):
+        for item in node:
+            yield from _names_of_resource(item)
+    elif isinstance(node, dict):
+        for key, item in node.items():
+            if not _is_access(key, item):
+                yield from _names_of_resource(item)
                 continue
-        if _looks_at_the_clock(item):
-            return True
-    return False
+            if not _begins_elsewhere(item["left"]):
+                yield from _accessed(item)
+            yield from _names_of_resource(item["left"])
+
+
+def _begins_elsewhere(path: Any) -> bool:
+    while isinstance(path, dict) and path.keys() == {"."}:
+        path = path["."]["left"]
+    return path in ({"Var": "context"}, {"Var": "principal"}, {"Var": "action"})
+
+
+def _is_access(key: str, item: object) -> bool:
+    """Whether an operator reads an attribute, or asks whether it is there."""
+    return key in (".", "has") and isinstance(item, dict) and "left" in item
+
+
+def _accessed(item: Mapping[str, Any]) -> list[str]:
+    names = item["attr"] if isinstance(item.get("attr"), list) else [item.get("attr")]
+    return [str(name) for name in names]
 
 
 def _rises(node: Any, *, up: bool) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +21,47 @@ from agentguard.model import (
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
 """What Cedar can say of time: the years 1 to 9999, in ms since the Unix epoch."""
 
+MEDIA = {"type": "Media", "id": "0"}
+"""What each asset of a call is called while it is asked about."""
+
 _EPOCH = datetime(1970, 1, 1)  # naive, so that isoformat writes no offset; it means UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What Cedar is asked about a Request, but for who approved it.
+
+    Args:
+        agent: id of the principal.
+        context: the `Call` of the schema without approvals.
+        media: for each asset, or for the one resource that stands for the call, its id and the
+            entities: agent, destination and the asset, as JSON text.
+    """
+
+    agent: str
+    context: Mapping[str, Any]
+    media: tuple[tuple[str, str], ...]
+
+
+def question(
+    request: Request, facts: Facts, agent: Agent, now: int, names: frozenset[str]
+) -> Question:
+    """A Request and its Facts as a Question.
+
+    Args:
+        now: ms since the Unix epoch, by the ledger's clock.
+        names: which of `id` and `argument` a policy may read of the resource. The others are left
+            blank, so that media that differ in nothing else are one question.
+    """
+    known = configured(agent, facts.destination, facts.open_labels)
+    around = ", ".join(map(json.dumps, known))
+    blank = dict.fromkeys({"id", "argument"} - names, "")
+    media = []
+    for one in media_of(request, facts):
+        resource = json.dumps({"uid": MEDIA, "attrs": {**one, **blank}, "parents": []})
+        media.append((one["id"], f"[{around}, {resource}]"))
+    context = {**call_of(request, facts), "now": time_of(now)}
+    return Question(agent=agent.id, context=context, media=tuple(media))
 
 
 def configured(
@@ -44,14 +87,8 @@ def configured(
     return entities
 
 
-def call_of(request: Request, facts: Facts, reads: frozenset[str] | None) -> dict[str, Any]:
-    """The `Call` of the schema but its time and approvals, without what no policy reads.
-
-    Each attribute costs Cedar 3 to 20 µs.
-
-    Args:
-        reads: the attributes that are read, or None for all.
-    """
+def call_of(request: Request, facts: Facts) -> dict[str, Any]:
+    """The `Call` of the schema but its time and approvals."""
     call: dict[str, Any] = {
         "tool": request.tool,
         "stage": request.stage or "use",
@@ -67,7 +104,7 @@ def call_of(request: Request, facts: Facts, reads: frozenset[str] | None) -> dic
         call["toolStage"] = facts.tool_stage
     if facts.destination is not None:
         call["destination"] = {"__entity": {"type": "Destination", "id": facts.destination.id}}
-    return call if reads is None else {key: call[key] for key in call if key in reads}
+    return call
 
 
 def media_of(request: Request, facts: Facts) -> list[dict[str, Any]]:

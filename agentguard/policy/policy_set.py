@@ -1,7 +1,7 @@
 """Cedar policies: loading, refusing bad ones, asking (DESIGN section 5).
 
-What Cedar sees is built by `_cedar` from `Request` and `Facts`, digests stay out of it, and
-`_asking` puts the question.
+What Cedar sees is built by `cedar_input` from Request and Facts, digests stay out of it, and
+`evaluate` puts the question.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from agentguard.canonical import digest
 from agentguard.errors import PolicyError
 from agentguard.model import Facts, Request
 from agentguard.policy.analysis import ACTIONS, Rule, rules_of
-from agentguard.policy.cedar_input import FIRST_TIME, LAST_TIME
-from agentguard.policy.evaluate import Ruling, Shard, erred
+from agentguard.policy.cedar_input import FIRST_TIME, LAST_TIME, question
+from agentguard.policy.evaluate import ActionPolicies, Evaluation, erred
 
 _SHIPPED = "agentguard/policy/default/"
 
@@ -52,7 +52,7 @@ class Policy:
         self._check("\n".join(texts.values()))
         self.digest = digest("agentguard/policy/v1", [schema_text, *sorted(texts.values())])
         self.groups = frozenset().union(*(rule.groups for rule in self.rules.values()))
-        self._shards = {name: Shard(name, self.rules, self._schema) for name in ACTIONS}
+        self._actions = {name: ActionPolicies(name, self.rules, self._schema) for name in ACTIONS}
 
     @classmethod
     def load(cls, extra: Sequence[Path] = (), *, replace: bool = False) -> Policy:
@@ -84,7 +84,7 @@ class Policy:
 
     def evaluate(
         self, request: Request, facts: Facts, now: int, approvals: int, groups: frozenset[str]
-    ) -> Ruling:
+    ) -> Evaluation:
         """Ask Cedar about every asset of the Request.
 
         Args:
@@ -96,8 +96,11 @@ class Policy:
 
     def asking(
         self, request: Request, facts: Facts, now: int
-    ) -> Callable[[int, frozenset[str]], Ruling]:
-        """One Request as a question to Cedar: what it says if so many approved, as these groups.
+    ) -> Callable[[int, frozenset[str]], Evaluation]:
+        """One Request as a question to Cedar: its answer if so many approved, as these groups.
+
+        One decision tries several sets of approvals. Each set is asked once, and the answers are
+        gone with the function that is returned.
 
         Args:
             facts: must hold an agent; assets as in the Request.
@@ -105,8 +108,17 @@ class Policy:
         """
         if facts.agent is None:
             return lambda approvals, groups: erred("the agent is not configured")
-        shard = self._shards[request.stage.value if request.stage is not None else "use"]
-        return shard.question(request, facts, facts.agent, now).ask
+        action = self._actions[request.stage.value if request.stage is not None else "use"]
+        asked = question(request, facts, facts.agent, now, action.names)
+        answers: dict[tuple[int, frozenset[str]], Evaluation] = {}
+
+        def ask(approvals: int, groups: frozenset[str]) -> Evaluation:
+            heard = action.heard(approvals, groups)
+            if heard not in answers:
+                answers[heard] = action.evaluate(asked, *heard)
+            return answers[heard]
+
+        return ask
 
     def monotone_violations(self) -> tuple[str, ...]:
         """Which policies might turn a yes into a no when one more person approves; see DESIGN 5.

@@ -13,7 +13,7 @@ from agentguard.canonical import digest
 from agentguard.model import Facts, Reason, Request
 from agentguard.policy.analysis import Rule
 from agentguard.policy.cedar_input import call_of, configured, media_of
-from agentguard.policy.evaluate import Ruling
+from agentguard.policy.evaluate import Evaluation
 from agentguard.policy.policy_set import Policy
 
 NO_PERMIT = "agentguard.no-permit"
@@ -24,7 +24,7 @@ _APPROVALS = {"approvals", "approverGroups", "now"}
 
 
 def reasons_of(
-    policy: Policy, request: Request, facts: Facts, unapproved: Ruling
+    policy: Policy, request: Request, facts: Facts, unapproved: Evaluation
 ) -> frozenset[Reason]:
     """Everything that forbids a Request on these facts.
 
@@ -51,9 +51,14 @@ class _Grounds:
     """What policies can read of a call, gathered once for all of its reasons."""
 
     def __init__(self, request: Request, facts: Facts) -> None:
-        self._call = call_of(request, facts, None)
-        self._media = media_of(request, facts)
-        self._assets = facts.assets
+        self._call = call_of(request, facts)
+        self._media: dict[str, list[Mapping[str, Any]]] = {}
+        for one in media_of(request, facts):
+            self._media.setdefault(one["id"], []).append({**one, "argument": "", "id": ""})
+        # A review that finds something changes no attribute of an asset that had none before.
+        self._findings: dict[str, list[str]] = {}
+        for asset in facts.assets:
+            self._findings.setdefault(asset.use.asset, []).extend(asset.findings)
         self._configured = (
             configured(facts.agent, facts.destination, facts.open_labels)
             if facts.agent is not None
@@ -65,17 +70,13 @@ class _Grounds:
         reads: set[str] | None = set()
         for rule in rules:
             reads = None if reads is None or rule.reads is None else reads | rule.reads
-        media = [one for one in self._media if one["id"] == asset]
-        # A review that finds something changes no attribute of an asset that had none before.
-        findings = sorted(
-            grant for one in self._assets if one.use.asset == asset for grant in one.findings
-        )
+        findings = sorted(self._findings.get(asset, ()))
         return digest(
             "agentguard/grounds/v1",
             {
                 "policies": [rule.digest for rule in rules],
                 "call": _read(self._call, reads),
-                "media": [_read({**one, "argument": "", "id": ""}, reads) for one in media],
+                "media": [_read(one, reads) for one in self._media.get(asset, ())],
                 "findings": findings if reads is None or "reviewed" in reads else [],
                 "configured": [_read(entity["attrs"], reads) for entity in self._configured],
             },

@@ -28,8 +28,9 @@ from agentguard.model import (
     Terms,
     Verdict,
 )
-from agentguard.policy.decide import MOST_APPROVALS, decide
+from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
+from agentguard.policy.quorum import MOST_APPROVALS, assign, eligible, involved_in
 from agentguard.policy.reasons import reasons_of
 
 
@@ -211,37 +212,30 @@ def _answers(
     request: Request, facts: Facts, count: int, groups: Sequence[str], now: int
 ) -> list[Answer]:
     """Unsigned: `decide` is given what was verified before, and this never leaves the trial."""
-    owner = {facts.agent.owner} if facts.agent is not None else set()
-    barred = {facts.requester, *owner, *facts.contributors}.union(
-        *(asset.contributors for asset in facts.assets)
-    )
-    left = [person for person in facts.people if person.id not in barred]
-    seated: list[tuple[Person, str | None]] = []
-    for group in groups:
-        found = next((person for person in left if group in person.groups), None)
-        if found is None:
-            raise ApprovalError(f"nobody in {group:.80} is left who may approve this")
-        left.remove(found)
-        seated.append((found, group))
+    may = tuple(eligible(facts.people, involved_in(facts)).values())
+    seated = assign(groups, may)
+    if seated is None:
+        lacking = next(g for n, g in enumerate(groups) if assign(groups[: n + 1], may) is None)
+        raise ApprovalError(f"nobody in {lacking:.80} is left who may approve this")
+    left = [person for person in may if person.id not in seated]
     more = max(count - len(seated), 0)
     if more > len(left):
         raise ApprovalError(
-            f"{count} approvals were supposed, but of the configured people only"
-            f" {len(seated) + len(left)} may approve this: who asked for the job and who owns the"
-            " agent don't count"
+            f"{count} approvals were supposed, but of the configured people only {len(may)} may"
+            " approve this: who asked for the job and who owns the agent don't count"
         )
     # Whoever could answer for a group stays free to do so, as people are told to (I1).
     left.sort(key=lambda person: len(person.groups))
-    seated += [(person, None) for person in left[:more]]
+    given = [*seated.items(), *((person.id, None) for person in left[:more])]
     return [
         Answer(
             request=request.digest,
-            person=person.id,
+            person=person,
             verdict=Verdict.APPROVE,
             group=group,
             at=now,
             key_id="",
             signature="",
         )
-        for person, group in seated
+        for person, group in given
     ]

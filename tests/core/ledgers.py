@@ -30,6 +30,7 @@ from agentguard.model import (
     OutsideEffect,
     Request,
     Stage,
+    Terms,
     Verdict,
 )
 from tests.databases import shell
@@ -143,8 +144,9 @@ def made(name: str, *, labels: frozenset[str] = frozenset({"brand"}), **changes:
     sha256 = name * (64 // len(name)) if len(name) < 64 else name
     columns: dict[str, Any] = {
         "sha256": sha256, "id": f"asset-{sha256[:20]}", "media_type": "image/png",
-        "extension": ".png", "size": 10, "width": 1, "height": 1, "labels": labels, "terms": {},
-        "provenance": "unknown", "parents": (), "contributors": frozenset({"kim"}), "name": name,
+        "extension": ".png", "size": 10, "width": 1, "height": 1, "labels": labels,
+        "terms": Terms(), "provenance": "unknown", "parents": (),
+        "contributors": frozenset({"kim"}), "name": name,
     }  # fmt: skip
     return Made(**(columns | changes))
 

@@ -23,7 +23,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Scratch, Store, asset_id, sweep_scratch, take_in
+from agentguard.content.intake import take_in
+from agentguard.content.scratch import Scratch, sweep_scratch
+from agentguard.content.store import Store, asset_id
 from agentguard.errors import AssetError
 
 LIMITS = Limits(max_bytes=200_000, max_pixels=1_000_000)
@@ -443,7 +445,8 @@ def test_the_folder_is_removed_whatever_a_tool_left_in_it(store: Store, tmp_path
 _DYING = """
 import os, sys
 from pathlib import Path
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.content.formats.identify import Limits
 scratch = Scratch(Store("memory://x"), limits=Limits(max_bytes=9), parent=Path(sys.argv[1]))
 (scratch.folder / "in.png").write_text("private")

@@ -15,6 +15,7 @@ from agentguard import Guard
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.transitions.assets import lock_import
+from agentguard.model import Terms
 from tests.core.ledgers import Bench, made
 from tests.support import Studio, write_workspace
 
@@ -68,18 +69,18 @@ def test_lease_that_is_lost_is_still_said(studio: Studio, caplog: pytest.LogCapt
     assert "is lost" in caplog.text
 
 
-KNOWN = {"labels": frozenset({"brand", "customer-data"}), "terms": {"until": 9}}
+KNOWN = {"labels": frozenset({"brand", "customer-data"}), "terms": Terms(until=9)}
 
 
 @pytest.mark.parametrize(
     ("again", "alone"),
     [
         ({}, False),
-        ({"labels": frozenset({"brand"}), "terms": {"until": 9}}, False),
+        ({"labels": frozenset({"brand"}), "terms": Terms(until=9)}, False),
         ({"labels": frozenset()}, False),
         ({"labels": frozenset({"brand", "likeness"})}, True),
-        ({"terms": {"until": 8}}, True),
-        ({"terms": {"consent": False}}, True),
+        ({"terms": Terms(until=8)}, True),
+        ({"terms": Terms(consent=False)}, True),
         ({"contributors": frozenset({"omar"})}, True),
     ],
 )

@@ -29,7 +29,7 @@ from agentguard.ledger import (
 from agentguard.ledger.ledger import Ledger, RefusedCall, Started
 from agentguard.ledger.storage.open import KEYS
 from agentguard.ledger.verify import Checkpoints, prove, verify, verify_proof, verify_tail
-from agentguard.model import Effect, GrantState, OutsideEffect
+from agentguard.model import Effect, GrantState, OutsideEffect, Terms
 from agentguard.transparency import merkle
 from agentguard.transparency import signed_note as note
 from tests.core.ledgers import (
@@ -66,7 +66,7 @@ def live_through(ledger: Ledger) -> Bench:
             revealed=frozenset({"brand"}),
             updates={"key": 1},
             started=(
-                Started(id="op-1", labels=frozenset({"brand"}), terms={},
+                Started(id="op-1", labels=frozenset({"brand"}), terms=Terms(),
                         contributors=frozenset({"kim"}), assets=(source.sha256,)),
             ),
         )  # fmt: skip

@@ -101,6 +101,38 @@ def test_s7_a_key_of_each_kind_is_found_named_and_redacted(case: str) -> None:
     assert found.redacted.startswith("Paint a sign that says ")
 
 
+_HEXES = "0123456789abcdef" * 4
+_PLAINLY = {  # told by the name in front of them, or found only where they stand as they are
+    f'cloudant_api_key="{_HEXES}"': "Cloudant credential",
+    "clou-password => abcdefghijklmnopqrstuvwx": "Cloudant credential",
+    f"https://acme:{_HEXES}@acme.cloudant.com": "password in a URL",
+    f"GR1348941{_HEXES[:20]}": "GitLab token",
+    f"glimt-{_HEXES[:25]}": "GitLab token",
+    f"glagent-{_HEXES[:50]}": "GitLab token",
+    f"ibm_cloud_iam-api-key: {_HEXES[:44]}": "IBM Cloud key",
+    f'["token"] => "{_HEXES[:43]}_"': "IBM Cloud key",
+    f"pass {_HEXES[:44]}": "IBM Cloud key",
+    f"ibm-cos_hmac_secret_access_key := '{_HEXES[:48]}'": "IBM Cloud key",
+    f"{_HEXES[:32]}-us12": "Mailchimp API key",
+    "BEGIN PRIVATE KEY": "private key",
+    "BEGIN SSH2 ENCRYPTED PRIVATE KEY": "private key",
+    "BEGIN PGP PRIVATE KEY BLOCK": "private key",
+    "PuTTY-User-Key-File-2: ssh-rsa": "private key",
+    "PuTTY-User-Key-File-3: ssh-ed25519": "private key",
+    f"sl_api_key={_HEXES}": "SoftLayer credential",
+    f"softlayer-token:: {_HEXES}": "SoftLayer credential",
+    f"http://api.softlayer.com/soap/v3.1/{_HEXES}": "SoftLayer credential",
+}
+
+
+@pytest.mark.parametrize("text", _PLAINLY)
+def test_s7_what_is_told_by_its_name_or_its_form_is_found(text: str) -> None:
+    for whole in (text, f"see {text} there", f"see\n\n{text}\n"):
+        found = scan(whole)
+        assert _PLAINLY[text] in found.secrets
+        assert "[secret: " in found.redacted
+
+
 def test_s7_a_key_in_one_piece_leaves_the_prose_around_it_readable() -> None:
     key = _KEYS["anthropic"][1]
     assert scan(f"Put {key} on the wall, in red.").redacted == (

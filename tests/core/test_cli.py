@@ -63,7 +63,7 @@ def test_alone_it_prints_the_overview_with_the_first_steps(shell: Shell) -> None
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from agentguard import cli;"
-        "print({'langchain_core', 'langgraph', 'cedarpy', 'fsspec', 'detect_secrets',"
+        "print({'langchain_core', 'langgraph', 'cedarpy', 'fsspec',"
         " 'cryptography', 'rich.table'} & set(sys.modules))"
     )
     out = subprocess.run(

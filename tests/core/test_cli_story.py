@@ -137,7 +137,7 @@ def test_a_quorum_exits_4_until_it_is_met(shell: Shell, studio: Studio) -> None:
         assert "2 people, including legal" in shell("approvals", "show", name)
         text = shell("approvals", "approve", name, "--as", INES, "--yes", code=4)
         assert "1 person, including legal must still approve" in text
-        assert "answered it before" in shell.error(
+        assert "answered this before" in shell.error(
             "approvals", "approve", name, "--as", INES, "--yes"
         )
         assert "not in legal" in shell.error(

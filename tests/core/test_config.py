@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from agentguard.config.file import line_of, lines_of
 from agentguard.config.schema import AgentForm, DestinationForm, WorkspaceForm
-from agentguard.config.workspace import Lifetimes, Workspace, load, template
+from agentguard.config.template import template
+from agentguard.config.workspace import Lifetimes, Workspace, load
 from agentguard.errors import ConfigError
 from agentguard.model import Audience, Environment, Sensitivity, Stage
 

@@ -19,9 +19,11 @@ import pytest
 from agentguard.errors import IllegalTransition, LedgerUnavailable
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.rows import text
 from agentguard.ledger.storage.open import Plan, Tx
 from agentguard.ledger.storage.postgres import pipeline as _postgres_wire
 from agentguard.ledger.storage.postgres.pipeline import Wire
+from agentguard.ledger.storage.query import Query
 from agentguard.model import GrantState
 from tests.core.ledgers import Bench, Place, job_held, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
@@ -51,7 +53,11 @@ def flights(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def plan(*jobs: str, reads: tuple[tuple[Any, ...], ...] = ()) -> Plan:
+def labels_of(job: str) -> Query[str]:
+    return Query(OTHER, (job,), text)
+
+
+def plan(*jobs: str, reads: tuple[Query[Any], ...] = ()) -> Plan:
     return Plan(jobs=frozenset(jobs), reads=reads)
 
 
@@ -66,7 +72,7 @@ def seen(job: str) -> tuple[Callable[[Tx], list[str]], Plan]:
         tx.record("noted", {"name": job})
         return labels
 
-    return transition, plan(job, reads=((OTHER, job),))
+    return transition, plan(job, reads=(labels_of(job),))
 
 
 def together(ledger: Ledger, *work: tuple[Callable[[Tx], Any], Plan | None]) -> list[Future[Any]]:
@@ -151,7 +157,7 @@ def test_what_one_wrote_itself_it_reads(ledger: Ledger) -> None:
         tx.record("noted", {})
         return found
 
-    (one,) = together(ledger, (twice, plan("a", reads=((OTHER, "a"),))))
+    (one,) = together(ledger, (twice, plan("a", reads=(labels_of("a"),))))
     assert one.result(20) == ["own"]
 
 

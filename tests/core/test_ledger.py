@@ -13,9 +13,9 @@ import pytest
 
 from agentguard.errors import ApprovalError, IllegalTransition, JobError, LedgerUnavailable
 from agentguard.ledger import verify as audit
-from agentguard.ledger.ledger import Ledger, Relied
+from agentguard.ledger.ledger import Ledger, Outcome, Relied
 from agentguard.ledger.storage.open import KEYS
-from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage
+from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage, Terms
 from tests.core.ledgers import (
     GRANT,
     LEASE,
@@ -501,7 +501,7 @@ def test_I4_an_asset_that_moved_since_it_was_judged_is_refused(bench: Bench, cha
     else:
         again = {
             "label": made("ab", labels=frozenset({"likeness"})),
-            "terms": made("ab", terms={"until": 5}),
+            "terms": made("ab", terms=Terms(until=5)),
             "contributor": made("ab", contributors=frozenset({"omar"})),
         }[change]
         ledger.register(again, job=bench.job, by="kim", how="imported")
@@ -511,7 +511,7 @@ def test_I4_an_asset_that_moved_since_it_was_judged_is_refused(bench: Bench, cha
 
 
 def test_the_same_bytes_again_with_nothing_new_void_nothing(bench: Bench) -> None:
-    asset = made("ab", terms={"channels": ["b", "a"], "until": 9})
+    asset = made("ab", terms=Terms(channels=frozenset({"a", "b"}), until=9))
     for _ in range(3):
         bench.ledger.register(asset, job=bench.job, by="kim", how="imported")
     one = bench.permit(assets=(asset.sha256,))
@@ -659,15 +659,49 @@ def test_I8_an_approval_is_worth_one_grant(bench: Bench) -> None:
     assert bench.claim(asked, asked=True) == "its grant is executed"
 
 
+# --- what was found out later -------------------------------------------------------------------
+
+
+def unknown_grant(bench: Bench) -> tuple[str, str]:
+    asked = bench.permit(outside=OutsideEffect.OPAQUE)
+    assert bench.claim(asked) is None
+    bench.ledger.end_job(bench.job, reason="over")
+    row = bench.ledger.one("SELECT id FROM grants WHERE request = ?", asked.digest)
+    assert row is not None
+    return str(row["id"]), asked.digest
+
+
+def test_I8_unknown_effect_is_settled_once(bench: Bench) -> None:
+    grant, digest = unknown_grant(bench)
+    found = Outcome(state=GrantState.EXECUTED, text="found", receipts=(("site", "/a.png", "ab"),))
+    assert bench.ledger.settle(grant, found, request=digest, by=None)
+    assert not bench.ledger.settle(
+        grant, Outcome(state=GrantState.FAILED, text="not there"), request=digest, by="kim"
+    )
+    row = bench.ledger.one("SELECT status, text FROM outcomes WHERE grant_id = ?", grant)
+    assert row is not None
+    assert tuple(row) == ("executed", "found")
+    assert len(bench.ledger.all("SELECT * FROM receipts")) == 1
+
+
+def test_I10_settling_to_what_is_no_outcome_raises_an_alarm(bench: Bench) -> None:
+    grant, digest = unknown_grant(bench)
+    with pytest.raises(IllegalTransition):
+        bench.ledger.settle(
+            grant, Outcome(state=GrantState.ISSUED, text="again"), request=digest, by=None
+        )
+    assert bench.ledger.alarms == 1
+
+
 # --- assets -----------------------------------------------------------------------------------
 
 
 def test_S8_known_bytes_join_labels_and_take_the_stricter_terms(ledger: Ledger) -> None:
-    ways: list[dict[str, Any]] = [
-        {"until": 10, "channels": ["site", "team"]},
-        {"until": 20, "release_at": 5, "channels": ["site", "shop"]},
-        {"release_at": 7, "consent": False},
-        {},
+    ways = [
+        Terms(until=10, channels=frozenset({"site", "team"})),
+        Terms(until=20, release_at=5, channels=frozenset({"site", "shop"})),
+        Terms(release_at=7, consent=False),
+        Terms(),
     ]
     for number, terms in enumerate(ways):
         label = frozenset({f"l{number}"})
@@ -681,8 +715,9 @@ def test_S8_known_bytes_join_labels_and_take_the_stricter_terms(ledger: Ledger) 
 
 def test_S36_no_terms_are_joined_away_by_an_unlimited_copy(ledger: Ledger) -> None:
     ledger.register(made("ab"), job=None, by="kim", how="imported")
-    ledger.register(made("ab", terms={"channels": []}), job=None, by="kim", how="imported")
-    ledger.register(made("ab", terms={"channels": ["x"]}), job=None, by="kim", how="imported")
+    for channels in (frozenset[str](), frozenset({"x"})):
+        again = made("ab", terms=Terms(channels=channels))
+        ledger.register(again, job=None, by="kim", how="imported")
     row = ledger.one("SELECT terms FROM assets")
     assert row is not None
     assert row["terms"] == '{"channels":[]}'
@@ -731,9 +766,9 @@ def test_I4_a_child_takes_what_its_parents_are_when_it_is_registered(
     one = bench.permit(assets=(parent.sha256,))
     assert bench.claim(one, versions={parent.sha256: 1}) is None
     raised = made("aa" if how == "grandparent" else "ab", labels=frozenset({"likeness"}),
-                  terms={"until": 5}, contributors=frozenset({"omar"}))  # fmt: skip
+                  terms=Terms(until=5), contributors=frozenset({"omar"}))  # fmt: skip
     ledger.register(raised, job=None, by="omar", how="imported")
-    child = made("cd", parents=(parent.sha256,), terms={"until": 9})
+    child = made("cd", parents=(parent.sha256,), terms=Terms(until=9))
     assert bench.finish(one, made=(child,))
     row = ledger.one("SELECT labels, terms FROM assets WHERE sha256 = ?", child.sha256)
     assert row is not None

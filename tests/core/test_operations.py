@@ -11,14 +11,15 @@ import pytest
 
 from agentguard.errors import IllegalTransition
 from agentguard.ledger import verify as audit
-from agentguard.ledger.ledger import Ledger, Started, operations_named
-from agentguard.model import GrantState, OutsideEffect
+from agentguard.ledger.ledger import Ledger, Started
+from agentguard.ledger.queries.operations import operations_named
+from agentguard.model import GrantState, OutsideEffect, Terms
 from tests.core.ledgers import Bench, checkpoints_beside, ledger_at, made, raw
 
 
 def one(**changes: Any) -> Started:
     columns: dict[str, Any] = {
-        "id": "op-1", "labels": frozenset({"brand"}), "terms": {},
+        "id": "op-1", "labels": frozenset({"brand"}), "terms": Terms(),
         "contributors": frozenset({"kim"}), "assets": (),
     }  # fmt: skip
     return Started(**(columns | changes))
@@ -35,11 +36,11 @@ def start(ledger: Ledger, *ids: str) -> Bench:
 def test_an_operation_is_found_by_its_job_its_tool_and_its_id_only(tmp_path: Path) -> None:
     with ledger_at(tmp_path / "ledger.db") as ledger:
         bench, other = start(ledger, "op-1"), Bench(ledger)
-        (row,) = operations_named(ledger, bench.job, ["crop"], "op-1")
-        assert (row["labels"], row["tool"]) == ('["brand"]', "crop")
-        assert operations_named(ledger, bench.job, ["paint"], "op-1") == []
-        assert operations_named(ledger, bench.job, ["crop"], "op-2") == []
-        assert operations_named(ledger, other.job, ["crop"], "op-1") == []
+        (row,) = ledger.rows(operations_named(bench.job, ["crop"], "op-1"))
+        assert (row.labels, row.tool) == ({"brand"}, "crop")
+        assert ledger.rows(operations_named(bench.job, ["paint"], "op-1")) == []
+        assert ledger.rows(operations_named(bench.job, ["crop"], "op-2")) == []
+        assert ledger.rows(operations_named(other.job, ["crop"], "op-1")) == []
         assert "op-1" not in str([tuple(row) for row in ledger.all("SELECT * FROM operations")])
 
 
@@ -112,7 +113,7 @@ def test_a_ledger_of_version_1_is_brought_up_with_all_it_holds(tmp_path: Path) -
         bench.ledger = ledger
         assert bench.claim(asked) is None  # a grant of then is good now
         assert bench.finish(asked, started=(one(assets=(source.sha256,)),))
-        assert len(operations_named(ledger, bench.job, ["crop"], "op-1")) == 1
+        assert len(ledger.rows(operations_named(bench.job, ["crop"], "op-1"))) == 1
         report = audit.verify(ledger.storage, checkpoints_beside(path))
         assert report.rows > 0
     newest = max(int(f.name[:4]) for f in folder.iterdir() if f.name.endswith(".sql"))
@@ -127,7 +128,7 @@ def test_I4_an_output_has_the_class_its_sources_rose_to_while_its_tool_ran(tmp_p
         ledger.register(source, job=bench.job, by="kim", how="imported")
         asked = bench.permit(assets=(source.sha256,))
         bench.claim(asked)
-        rise = made("a", labels=frozenset({"customer-data"}), terms={"until": 5},
+        rise = made("a", labels=frozenset({"customer-data"}), terms=Terms(until=5),
                     contributors=frozenset({"omar"}))  # fmt: skip
         ledger.register(rise, job=None, by="omar", how="imported")
         assert bench.finish(asked, made=(made("b", parents=(source.sha256,)),))

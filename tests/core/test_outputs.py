@@ -26,7 +26,8 @@ from agentguard.calls.outputs import Collected, Sources, clean, collect, describ
 from agentguard.config.workspace import DEFAULT_CLASSES
 from agentguard.content.blocks import block_data, text_in
 from agentguard.content.formats.identify import Limits
-from agentguard.content.store import Scratch, Store
+from agentguard.content.scratch import Scratch
+from agentguard.content.store import Store
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms
@@ -411,12 +412,10 @@ def test_terms_merge_to_the_strictest(scratch: Scratch) -> None:
         Terms(),
     )
     made = run(scratch, "x", outputs={"file": picture()}, terms=terms).made[0]
-    assert made.terms == {
-        "until": 100, "release_at": 70, "channels": frozenset({"b"}), "consent": False,
-    }  # fmt: skip
+    assert made.terms == Terms(until=100, release_at=70, channels=frozenset({"b"}), consent=False)
     disjoint = (Terms(channels=frozenset({"a"})), Terms(channels=frozenset({"b"})))
     made = run(scratch, "x", outputs={"file": picture()}, terms=disjoint).made[0]
-    assert made.terms == {"channels": frozenset()}
+    assert made.terms == Terms(channels=frozenset())
 
 
 def test_parents_and_contributors_come_from_the_request(scratch: Scratch) -> None:

@@ -348,19 +348,20 @@ def test_a_finding_between_the_wake_and_the_claim_refuses(desk: Desk) -> None:
 
 
 def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk: Desk) -> None:
-    """The node in front of the tools looks once more; its answer ends the call."""
+    """The claim looks once more; its answer ends the call."""
     ready(desk)
     graph, config, _ = asked_graph(desk)
     desk.yes(desk.studio.pending().request)
-    execution = desk.studio.guard.execution
-    refusal = execution.refusal
+    gate = desk.studio.guard.gate
+    waiting = gate.waiting
 
-    def late(call_: Any) -> Any:
-        execution.refusal = refusal  # type: ignore[method-assign]
+    def late(call_: Any, **given: Any) -> Any:
+        gate.waiting = waiting  # type: ignore[method-assign]
+        found = waiting(call_, **given)
         desk.find()
-        return refusal(call_)
+        return found
 
-    execution.refusal = late  # type: ignore[method-assign]
+    gate.waiting = late  # type: ignore[method-assign]
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     assert "make the call again" in results(state)[-1].content
@@ -628,4 +629,4 @@ def test_a_hold_after_the_approval_is_no_question(tmp_path: Path) -> None:
 
 def test_a_question_of_an_older_version_covers_nothing() -> None:
     """Its row says nothing of what was shown, so it is asked again (I11)."""
-    assert question_of('{"tool": "publish"}').reasons == frozenset()
+    assert question_of({"tool": "publish"}).reasons == frozenset()

@@ -1,4 +1,8 @@
-"""A tool that pauses itself is not asked about as well: one resume can't answer both (K10)."""
+"""A tool that pauses itself and is asked about: one resume can't answer both (K10).
+
+`protect` has the two questions one after the other, in supersteps of their own; elsewhere such a
+call is refused.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from langgraph.types import Command, interrupt
 
 from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware
+from agentguard.model import Verdict
 from tests.langgraph.models import Watching, dangling
 from tests.support import Studio, build, call, open_studio, results, says
 
@@ -60,11 +65,8 @@ def require_refused(studio: Studio, content: str) -> None:
     assert "agentguard.pausing-tool" in row["policies"]
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("others", [0, 1])
-def test_an_asked_tool_that_pauses_itself_is_refused(
-    asking: Studio, mode: str, others: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What dangles at each wake of the models that `build` makes from now on."""
     import tests.support as support
 
     wakes: list[list[str]] = []
@@ -80,20 +82,67 @@ def test_an_asked_tool_that_pauses_itself_is_refused(
         return node
 
     monkeypatch.setattr(support, "scripted", watching)
+    return wakes
+
+
+def once(mode: str, graph: Any, given: Any, config: Any) -> Any:
+    if mode == "async":
+        return asyncio.run(graph.ainvoke(given, config))
+    return graph.invoke(given, config)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_protect_has_people_asked_first_and_the_tool_ask_afterwards(
+    asking: Studio, mode: str, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wakes = noted(monkeypatch)
     with asking.guard.open_job("p", requested_by=KIM) as job:
         asset = job.import_asset(asking.picture(), ["brand"])
         calls = [call("wipe", {"source": asset})] + [call("list_assets", {})] * others
         nodes = {"t": ("editor", ["wipe", "list_assets"])}
         graph = build(asking, [says(*calls)], nodes)
         config = job.config(thread_id="t")
-        state = asyncio.run(graph.ainvoke(GO, config)) if mode == "async" else graph.invoke(
-            GO, config)  # fmt: skip
-        assert "__interrupt__" not in state
-        first = results(state)[0]
-    assert first.status == "error"
+        (asked,) = once(mode, graph, GO, config)["__interrupt__"]
+        assert asked.value["name"] == "wipe"
+        asking.answer(asking.pending().request, OMAR)
+        (asked,) = once(mode, graph, Command(resume="approve"), config)["__interrupt__"]
+        assert (asked.value, asking.world.effects, wakes) == ("really?", [], [[]])
+        state = once(mode, graph, Command(resume="the red one"), config)
+    assert "__interrupt__" not in state
+    assert asking.world.effects == [("wipe", "the red one")]
+    assert [one.status for one in results(state)] == ["success"] * (1 + others)
     assert wakes == [[], []]
-    if not others:
-        require_refused(asking, str(first.content))
+    assert asking.grants().count("executed") == 1 + others
+
+
+def test_a_no_to_a_tool_that_pauses_itself_is_told_without_its_question(
+    asking: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wakes = noted(monkeypatch)
+    with asking.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(asking.picture(), ["brand"])
+        graph = build(asking, [says(call("wipe", {"source": asset}))], {"t": ("editor", ["wipe"])})
+        config = job.config(thread_id="t")
+        graph.invoke(GO, config)
+        asking.answer(asking.pending().request, OMAR, Verdict.DENY)
+        state = graph.invoke(Command(resume="yes"), config)
+    assert "a person said no" in results(state)[0].content
+    assert asking.world.effects == []
+    assert wakes == [[], []]
+
+
+def test_a_tool_that_paused_itself_goes_on_after_its_job_was_left(asking: Studio) -> None:
+    with asking.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(asking.picture(), ["brand"])
+        graph = build(asking, [says(call("wipe", {"source": asset}))], {"t": ("editor", ["wipe"])})
+        graph.invoke(GO, job.config(thread_id="t"))
+        asking.answer(asking.pending().request, OMAR)
+        graph.invoke(None, job.config(thread_id="t"))
+    with asking.guard.rejoin_job(job.id, by=KIM) as job:
+        state = graph.invoke(Command(resume="yes"), job.config(thread_id="t"))
+    assert [one.status for one in results(state)] == ["success"]
+    assert asking.world.effects == [("wipe", "yes")]
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -138,13 +187,19 @@ def test_a_question_from_an_older_version_is_closed_with_the_reason(asking: Stud
     bound = asking.guard.bound["wipe"]
     with asking.guard.open_job("p", requested_by=KIM) as job:
         asset = job.import_asset(asking.picture(), ["brand"])
-        graph = build(asking, [says(call("wipe", {"source": asset}))], {"t": ("editor", ["wipe"])})
+        script = [says(call("wipe", {"source": asset})), AIMessage("done")]
+        agent = create_agent(
+            Watching(messages=iter(script)),
+            [asking.tools["wipe"]],
+            middleware=[GuardMiddleware(asking.guard, agent="editor")],
+            checkpointer=InMemorySaver(),
+        )
         config = job.config(thread_id="t")
         object.__setattr__(bound.binding, "interrupts", False)
-        assert "__interrupt__" in graph.invoke(GO, config)
+        assert "__interrupt__" in agent.invoke(GO, config)
         object.__setattr__(bound.binding, "interrupts", True)
         asking.answer(asking.pending().request, OMAR)
-        state = graph.invoke(Command(resume="yes"), config)
+        state = agent.invoke(Command(resume="yes"), config)
     assert "interrupts=True" in results(state)[0].content
     assert asking.world.effects == []
 

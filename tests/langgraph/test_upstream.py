@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
 from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForToolRun
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
@@ -36,7 +36,7 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command, StreamWriter
+from langgraph.types import Command, Send, StreamWriter
 from pydantic import BaseModel, Field
 
 from agentguard import Binding
@@ -64,6 +64,8 @@ PRIVATE = [
     ("langchain_core.tracers.context", "_configure_hooks"),
     ("langgraph._internal._constants", "NS_END"),
     ("langgraph._internal._constants", "NS_SEP"),
+    ("langgraph._internal._constants", "PUSH"),
+    ("langgraph._internal._constants", "TASKS"),
     ("langgraph._internal._constants", "CONFIG_KEY_TASK_ID"),
     ("langgraph._internal._runnable", "RunnableCallable"),
     ("langgraph.errors", "is_invalid_resume"),
@@ -93,6 +95,55 @@ def test_a_private_name_is_where_it_was(module: str, name: str) -> None:
 def plain_tool(n: int, config: RunnableConfig) -> str:
     """Answer."""
     return str(n)
+
+
+def test_a_task_knows_what_was_sent_in_its_superstep_and_which_one_it_is() -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def note(state: Any, config: RunnableConfig) -> None:
+        sent = [(send.node, send.arg) for send in _upstream.sends(config)]
+        seen.append((state if isinstance(state, int) else "", sent, _upstream.sent_as(config)))
+
+    builder = StateGraph(dict)
+    builder.add_node("begin", lambda _: Command(goto=[Send("one", 1), Send("two", 2), "three"]))
+    for name in ("one", "two", "three", "last"):
+        builder.add_node(name, note)
+    builder.add_edge(START, "begin").add_edge("three", "last")
+    graph = builder.compile(InMemorySaver(), interrupt_before=["one"])
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    graph.invoke({}, config)
+    graph.invoke(None, config)  # as another process would
+    sent = [("one", 1), ("two", 2)]
+    assert sorted(seen[:3], key=str) == [("", sent, None), (1, sent, 0), (2, sent, 1)]
+    assert seen[3:] == [("", [], None)]
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_what_stock_hitl_does_to_calls_is_known(studio: Studio, mode: Any) -> None:
+    """Its edits stand in the state under this key, and whether it asks per call in this field."""
+    seen: list[Any] = []
+
+    class Looking(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            node = _upstream.node_of(handler)
+            assert node is not None
+            assert list(node.tools_by_name) == ["plain_tool"]
+            seen.append((_upstream.asks_per_call(node), set(_upstream.edited_calls(request.state))))
+            return handler(request)
+
+    allowed = {"plain_tool": {"allowed_decisions": ["edit"]}}
+    one = call("plain_tool", {"n": 1}, id="c1")
+    agent = create_agent(
+        Scripted(messages=iter([says(one), AIMessage("done")])),
+        [plain_tool],
+        middleware=[HumanInTheLoopMiddleware(allowed, interrupt_mode=mode), Looking()],
+        checkpointer=InMemorySaver(),
+    )
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    agent.invoke({"messages": [("user", "go")]}, config)
+    edit = {"type": "edit", "edited_action": {"name": "plain_tool", "args": {"n": 2}}}
+    agent.invoke(Command(resume={"decisions": [edit]} if mode == "batched" else edit), config)
+    assert seen == [(mode == "per_call", {"c1"} if mode == "batched" else set())]
 
 
 def test_toolnode_messages_key() -> None:

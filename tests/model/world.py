@@ -27,7 +27,7 @@ from agentguard.errors import AgentGuardError, IllegalTransition
 from agentguard.export.broker import Broker
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Made
-from agentguard.model import Answer, Effect, JobState, Stage, Verdict
+from agentguard.model import Answer, Effect, JobState, Stage, Terms, Verdict
 from agentguard.people.approvals import sign_answer
 from agentguard.policy.policy_set import Policy
 from agentguard.transparency.log_key import create_log_key
@@ -557,8 +557,8 @@ class World:
         sha256 = self.files.sha256[name]
         made = Made(
             sha256=sha256, id=f"asset-{sha256[:20]}", media_type="image/png", extension=".png",
-            size=1, width=1, height=1, labels=frozenset({label}), terms={}, provenance="unknown",
-            parents=(), contributors=frozenset({person}), name=name,
+            size=1, width=1, height=1, labels=frozenset({label}), terms=Terms(),
+            provenance="unknown", parents=(), contributors=frozenset({person}), name=name,
         )  # fmt: skip
         self.ledger.register(made, job=None, by=person, how="imported")
         history = self.history

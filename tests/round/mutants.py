@@ -45,6 +45,7 @@ from agentguard.langgraph import (
     runtime as calls,
 )
 from agentguard.ledger.ledger import Ledger
+from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.model import Decision, Effect, Request
 from tests.round.matrix import ATTACKS
 from tests.round.test_round import Grounds, opened
@@ -80,17 +81,13 @@ class _AsRecorded(Request):
 
 
 def _recorded_by_id(self: Gate, call: Any, reads: Any) -> Any:
-    row = reads.one(
-        "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-        " ORDER BY ordinal DESC LIMIT 1",
-        call.job.id, call.thread, call_name(call.call_id),
-    )  # fmt: skip
+    row = reads.first(requests_of_call(call.job.id, call.thread, call_name(call.call_id)))
     if row is None:
         raise Refused("nothing is known of it", policy="not-authorized")
-    known = replace(call, agent=row["agent"], key=row["call_key"])
+    known = replace(call, agent=row.agent, key=row.call_key)
     prepared = prepare(known, self.workspace, reads)
     said = {field.name: getattr(prepared.request, field.name) for field in fields(Request)}
-    _KNOWN[row["call_key"]] = row["digest"]
+    _KNOWN[row.call_key] = row.digest
     return known, replace(prepared, request=_AsRecorded(**said)), row
 
 
@@ -127,8 +124,8 @@ def _everything(result: Any, binding: Any, call_id: str) -> Any:
     return commands.OwnPart(items=items, content=[], updates={}, routed=False)
 
 
-def _everybody(facts: Any) -> dict[str, Any]:
-    return {person.id: person for person in facts.people}
+def _everybody(people: Any, *_: Any) -> dict[str, Any]:
+    return {person.id: person for person in people}
 
 
 def _taken_from_anybody(self: Any, answer: Any) -> None:
@@ -208,7 +205,7 @@ MUTANTS = {
         without="who may not approve",
         patches=lambda: [
             patch("agentguard.people.approvals.Approvals.answer", _taken_from_anybody),
-            patch("agentguard.policy.decide._eligible", _everybody),
+            patch("agentguard.policy.quorum.eligible", _everybody),
         ],
         aimed="requester_and",
     ),

@@ -278,16 +278,12 @@ def _require_answerable(
     if state != "pending":
         why = f" ({approval.closed})" if approval.closed else ""
         raise ApprovalError(f"this approval request is {state}{why}; there is nothing to answer")
-    eligible = service.eligible(approval)
-    if person not in eligible:
-        why = "had a hand in this media"
-        if person == approval.requested_by:
-            why = "asked for the job"
-        elif any(person == one.person for one in approval.answers):
-            why = "answered it before"
-        raise ApprovalError(
-            f"{person} {why} and can't answer; who can: {who(workspace, set(eligible))}"
-        )
+    why_barred = service.barred(approval, person)
+    if why_barred is not None:
+        from agentguard.policy import explanation
+
+        who_can = who(workspace, set(service.eligible(approval)))
+        raise ApprovalError(explanation.barred(person, why_barred, who_can))
 
 
 def _group(
@@ -299,12 +295,14 @@ def _group(
     *,
     ask: bool,
 ) -> str | None:
+    from agentguard.policy import quorum
+
     held = workspace.people[person].groups
     if group is not None and group not in held:
         known = ", ".join(sorted(held)) or "no group"
         raise ApprovalError(f"{person} is not in {group:.80}, but in {known}")
     # A person counts in one group. If only one that is missing fits, it is meant; it is shown.
-    fitting = sorted(missing(approval).groups & held)
+    fitting = quorum.fitting(missing(approval), workspace.people[person])
     if group is not None or not fitting:
         return group
     if len(fitting) == 1:

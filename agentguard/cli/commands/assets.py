@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +23,11 @@ from agentguard.cli.output import (
     when,
 )
 from agentguard.errors import JobError
+from agentguard.model import JobState
 
 if TYPE_CHECKING:
-    from agentguard.ledger.storage.open import Row
+    from agentguard.ledger.rows import AssetRow, NamedAsset, OriginRow, RelatedAsset
+    from agentguard.model import Terms
 
 Asset = Annotated[
     str, typer.Argument(metavar="ASSET", help="Its id, or 12 or more characters of it.")
@@ -69,10 +72,10 @@ def import_asset(
     labels = {one.strip() for text in class_ or () for one in text.split(",")} - {""}
     with Guard.from_config(ctx.obj) as guard:
         if job is not None:
-            row = find_job(guard.ledger, job)
-            if row["state"] == "ended":
-                raise JobError(f"job {row['id']} has ended; nothing can be given to it")
-            job = row["id"]
+            known = find_job(guard.ledger, job)
+            if known.state == JobState.ENDED:
+                raise JobError(f"job {known.id} has ended; nothing can be given to it")
+            job = known.id
         name = guard.import_asset(file, labels, by=by, job=job)
         asset = find_asset(guard.ledger, name)
     if json_:
@@ -101,24 +104,25 @@ def list_assets(
 
     Next: `agentguard assets show ID`, or `lineage ID` for where it came from.
     """
-    from agentguard.ledger.queries.pages import assets_of, newest_assets
+    from agentguard.ledger.queries.assets import newest_assets, newest_assets_of
 
     workspace = workspace_of(ctx)
+    found: Sequence[NamedAsset]
     with ledger_of(workspace) as ledger:
         if job is None:
-            rows = newest_assets(ledger, count + 1)
+            found = ledger.rows(newest_assets(count + 1))
         else:
-            rows = assets_of(ledger, find_job(ledger, job)["id"], count + 1)
-    more, rows = len(rows) > count, rows[:count]
+            found = ledger.rows(newest_assets_of(find_job(ledger, job).id, count + 1))
+    more, found = len(found) > count, found[:count]
     if json_:
-        print_json([{**_as_data(row), "name": row["called"]} for row in rows])
+        print_json([{**_as_data(one), "name": one.called} for one in found])
         return
-    if not rows:
+    if not found:
         say("No assets yet. Next: agentguard assets import FILE --class CLASS --by PERSON")
         return
     table(
         ["asset", "kind", "class", "name"],
-        [[row["id"], kind_of(row), _marked(row), visible(row["called"], 60)] for row in rows],
+        [[one.id, kind_of(one), _marked(one), visible(one.called, 60)] for one in found],
         tight=["asset"],
     )
     say_more(more, count)
@@ -134,52 +138,65 @@ def show(ctx: typer.Context, asset: Asset, json_: Json = False) -> None:
 
     Next: `agentguard assets lineage ID` draws where it came from.
     """
+    from agentguard.ledger.queries import assets, grants
+    from agentguard.ledger.queries.parts import ALL
+
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
-        row = find_asset(ledger, asset)
-        known = {
-            name: [dict(one) for one in ledger.all(sql, row["sha256"])]
-            for name, sql in _ABOUT.items()
-        }
-    for review in known["reviews"]:
-        review["findings"] = json.loads(review["findings"])
+        known = find_asset(ledger, asset)
+        origins = ledger.rows(assets.origins_of(known.sha256, ALL))
+        contributors = ledger.rows(assets.contributors_of(known.sha256))
+        jobs = ledger.rows(assets.seen_in(known.sha256))
+        reviews = ledger.rows(assets.reviews_of(known.sha256))
+        queued = ledger.rows(assets.queued_for(known.sha256))
+        receipts = ledger.rows(grants.receipts_with(known.sha256))
     if json_:
-        print_json({**_as_data(row), **known})
+        print_json(
+            {
+                **_as_data(known),
+                "origins": [asdict(one) for one in origins],
+                "contributors": [{"person": person} for person in contributors],
+                "jobs": [asdict(one) for one in jobs],
+                "reviews": [
+                    {
+                        "job": one.job,
+                        "clean": int(one.clean),
+                        "findings": one.findings,
+                        "at": one.at,
+                    }
+                    for one in reviews
+                ],
+                "queued": [asdict(one) for one in queued],
+                "receipts": [
+                    {"destination": one.destination, "location": one.location, "at": one.at}
+                    for one in receipts
+                ],
+            }
+        )
         return
     rows: list[tuple[str, str | Say]] = [
-        ("asset", visible(row["id"])),
-        ("sha256", visible(row["sha256"])),
-        ("kind", f"{kind_of(row)}, {row['size']} bytes"),
-        ("class", _marked(row)),
-        ("terms", _terms(row)),
-        ("provenance", visible(row["provenance"])),
+        ("asset", visible(known.id)),
+        ("sha256", visible(known.sha256)),
+        ("kind", f"{kind_of(known)}, {known.size} bytes"),
+        ("class", _marked(known)),
+        ("terms", _terms(known.terms)),
+        ("provenance", visible(known.provenance)),
     ]
-    for origin in known["origins"]:
-        rows.append(("came from", f"{origin_text(origin)}, {when(origin['at'])}"))
-    people = ", ".join(one["person"] for one in known["contributors"])
+    for origin in origins:
+        rows.append(("came from", f"{origin_text(origin)}, {when(origin.at)}"))
+    people = ", ".join(contributors)
     rows.append(("contributors", f"{visible(people)} (they can't approve its release)"))
-    for one in known["jobs"]:
-        rows.append(("in job", visible(f"{one['job']}: {one['how']} as {one['name']}")))
-    for review in known["reviews"]:
-        rows.append(("reviewed", f"{'clean' if review['clean'] else 'with findings'},"
-                                 f" {when(review['at'])}"))  # fmt: skip
-        rows += [("", finding_text(one)) for one in review["findings"]]
-    for one in known["queued"]:
-        rows.append(("queued", f"for {visible(one['destination'])}, {when(one['at'])}"))
-    for one in known["receipts"]:
-        rows.append(("released", f"{visible(one['location'])}, {when(one['at'])}"))
+    for seen in jobs:
+        rows.append(("in job", visible(f"{seen.job}: {seen.how} as {seen.name}")))
+    for review in reviews:
+        rows.append(("reviewed", f"{'clean' if review.clean else 'with findings'},"
+                                 f" {when(review.at)}"))  # fmt: skip
+        rows += [("", finding_text(one)) for one in review.findings]
+    for place in queued:
+        rows.append(("queued", f"for {visible(place.destination)}, {when(place.at)}"))
+    for sent in receipts:
+        rows.append(("released", f"{visible(sent.location)}, {when(sent.at)}"))
     fields(rows)
-
-
-_ABOUT = {
-    "origins": "SELECT source, tool, agent, person, name, at FROM origins WHERE sha256 = ?"
-    " ORDER BY at",
-    "contributors": "SELECT person FROM contributors WHERE sha256 = ? ORDER BY person",
-    "jobs": "SELECT job, how, name, at FROM asset_jobs WHERE sha256 = ? ORDER BY at",
-    "reviews": "SELECT job, clean, findings, at FROM reviews WHERE sha256 = ? ORDER BY at",
-    "queued": "SELECT job, destination, at FROM queued WHERE sha256 = ? ORDER BY at",
-    "receipts": "SELECT destination, location, at FROM receipts WHERE sha256 = ? ORDER BY at",
-}
 
 
 def finding_text(finding: Any) -> str:
@@ -233,74 +250,72 @@ def recall(ctx: typer.Context, asset: Asset, by: By) -> None:
 
 
 def _mark(ctx: typer.Context, asset: str, by: str, *, column: str, value: bool) -> None:
+    from agentguard.ledger.queries.assets import children_of
+    from agentguard.ledger.queries.grants import receipts_with
+
     workspace = workspace_of(ctx)
     require_person(workspace, by)
     with ledger_of(workspace) as ledger:
-        row = find_asset(ledger, asset)
-        changed = ledger.mark_asset(row["sha256"], column=column, value=value, by=by)
-        sent = ledger.all(
-            "SELECT location, at FROM receipts WHERE sha256 = ? ORDER BY at", row["sha256"]
-        )
-        made = ledger.all(
-            "SELECT DISTINCT id FROM lineage JOIN assets ON sha256 = child WHERE parent = ?",
-            row["sha256"],
-        )
+        known = find_asset(ledger, asset)
+        changed = ledger.mark_asset(known.sha256, column=column, value=value, by=by)
+        sent = ledger.rows(receipts_with(known.sha256))
+        made = ledger.rows(children_of(known.sha256))
     state = {"held": "under legal hold", "recalled": "recalled"}[column]
     if not value:
         state = f"not {state}"
-    say(f"{row['id']} is {'now' if changed else 'already'} {state}")
+    say(f"{known.id} is {'now' if changed else 'already'} {state}")
     if column == "recalled":
         for one in sent:
-            say(f"  it was released to {visible(one['location'])}, {when(one['at'])}: take it down")
+            say(f"  it was released to {visible(one.location)}, {when(one.at)}: take it down")
     if value and made:
         said = "1 asset" if len(made) == 1 else f"{len(made)} assets"
-        say(f"  made from it, and {state} with it: {said}; agentguard assets lineage {row['id']}")
+        say(f"  made from it, and {state} with it: {said}; agentguard assets lineage {known.id}")
 
 
-def _as_data(row: Row) -> dict[str, Any]:
+def _as_data(asset: AssetRow) -> dict[str, Any]:
     return {
-        "id": row["id"],
-        "sha256": row["sha256"],
-        "media_type": row["media_type"],
-        "size": row["size"],
-        "width": row["width"],
-        "height": row["height"],
-        "class": json.loads(row["labels"]),
-        "terms": json.loads(row["terms"]),
-        "provenance": row["provenance"],
-        "held": bool(row["held"]),
-        "recalled": bool(row["recalled"]),
-        "created_at": row["created_at"],
+        "id": asset.id,
+        "sha256": asset.sha256,
+        "media_type": asset.media_type,
+        "size": asset.size,
+        "width": asset.width,
+        "height": asset.height,
+        "class": sorted(asset.labels),
+        "terms": json.loads(asset.terms.to_json()),
+        "provenance": asset.provenance,
+        "held": asset.held,
+        "recalled": asset.recalled,
+        "created_at": asset.created_at,
     }
 
 
-def kind_of(row: Row) -> str:
+def kind_of(asset: AssetRow) -> str:
     """What an asset is, and its size in pixels."""
-    size = f" {row['width']}x{row['height']}" if row["width"] else ""
-    return visible(row["media_type"]) + size
+    size = f" {asset.width}x{asset.height}" if asset.width else ""
+    return visible(asset.media_type) + size
 
 
-def _class(row: Row) -> str:
-    return visible(" + ".join(json.loads(row["labels"])))
+def _class(asset: AssetRow) -> str:
+    return visible(" + ".join(sorted(asset.labels)))
 
 
-def _marked(row: Row) -> Say:
-    marks = [name for name in ("held", "recalled") if row[name]]
-    return _class(row) + "".join(f", {mark.upper()}" for mark in marks), "red" if marks else ""
+def _marked(asset: AssetRow) -> Say:
+    marks = ", HELD" * asset.held + ", RECALLED" * asset.recalled
+    return _class(asset) + marks, "red" if marks else ""
 
 
-def _terms(row: Row) -> str:
-    terms = json.loads(row["terms"])
-    said = [f"{name} {when(terms[name])}" for name in ("release_at", "until") if terms.get(name)]
-    if terms.get("channels") is not None:
-        said.append(f"only to {visible(', '.join(terms['channels']))}")
-    if terms.get("consent") is False:
+def _terms(terms: Terms) -> str:
+    limits = {"release_at": terms.release_at, "until": terms.until}
+    said = [f"{name} {when(limit)}" for name, limit in limits.items() if limit]
+    if terms.channels is not None:
+        said.append(f"only to {visible(', '.join(sorted(terms.channels)))}")
+    if not terms.consent:
         said.append("consent withdrawn")
     return "; ".join(said) or "none"
 
 
-def origin_text(origin: Mapping[str, Any]) -> str:
+def origin_text(origin: OriginRow | RelatedAsset) -> str:
     """Where an asset came from, in one line."""
-    if origin["tool"]:
-        return visible(f"{origin['tool']}, called by {origin['agent']}")
-    return visible(f"{origin['name']}, imported by {origin['person'] or 'nobody known'}")
+    if origin.tool:
+        return visible(f"{origin.tool}, called by {origin.agent}")
+    return visible(f"{origin.name}, imported by {origin.person or 'nobody known'}")

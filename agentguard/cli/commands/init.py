@@ -61,7 +61,8 @@ def init(
 
     Next: `agentguard people add` for each of them.
     """
-    from agentguard.config import workspace as config
+    from agentguard.config.template import template
+    from agentguard.config.workspace import load
     from agentguard.transparency.log_key import create_log_key
 
     if ctx.obj is not None:
@@ -70,14 +71,14 @@ def init(
     _refuse_known(folder, target)
     people = _two_people(person or [])
     name = workspace or re.sub("[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-")
-    text = config.template(name or "media", people)
+    text = template(name or "media", people)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: can't be made: {error.strerror}") from error
     write_new(target, text)
     try:
-        made = config.load(target)
+        made = load(target)
         create_log_key(made.log_key)
         own = made.root / ".agentguard"
         own.mkdir(mode=0o700, exist_ok=True)
@@ -156,25 +157,25 @@ def bind(
     from agentguard.bindings.bound import draft, told
 
     module, found = import_object(named)
-    rows: list[dict[str, Any]] = []
+    drafts: list[dict[str, Any]] = []
     for index, tool in enumerate(_tools(named, found)):
         expression = _expression(module, named, tool, index, found)
-        row: dict[str, Any] = {"tool": tool.name, "expression": expression}
+        known: dict[str, Any] = {"tool": tool.name, "expression": expression}
         try:
             source = draft(tool, expression)
         except BindingError as error:
-            rows.append({**row, "error": str(error)})
+            drafts.append({**known, "error": str(error)})
             continue
         says = told(tool)
-        rows.append({**row, "source": source, **({"says": says} if says else {})})
+        drafts.append({**known, "source": source, **({"says": says} if says else {})})
     if json_:
-        print_json(rows)
+        print_json(drafts)
     else:
-        _print_source(named, rows)
-    failed = [row for row in rows if "error" in row]
+        _print_source(named, drafts)
+    failed = [one for one in drafts if "error" in one]
     if failed:
-        for row in failed:
-            say(f"error: {visible(row['error'])}", err=True)
+        for one in failed:
+            say(f"error: {visible(one['error'])}", err=True)
         raise typer.Exit(ERROR)
     if not json_ and sys.stdout.isatty():
         say("Next: save it as bindings.py, correct it, then run", err=True)
@@ -216,21 +217,21 @@ def _expression(module: Any, named: str, tool: BaseTool, index: int, found: Any)
     return f"{path}[{index}]" if isinstance(found, (list, tuple)) else path
 
 
-def _print_source(named: str, rows: list[dict[str, Any]]) -> None:
+def _print_source(named: str, drafts: list[dict[str, Any]]) -> None:
     module = named.partition(":")[0]
-    drafted = [row for row in rows if "source" in row]
-    names = sorted({re.split(r"[.\[]", row["expression"])[0] for row in drafted})
+    drafted = [one for one in drafts if "source" in one]
+    names = sorted({re.split(r"[.\[]", one["expression"])[0] for one in drafted})
     used = ["Binding", *(name for name in ("Arg", "McpTool") if _uses(drafted, name))]
     lines = [_HEADER, f"from agentguard import {', '.join(sorted(used))}"]
     if names:
         lines += [f"from {module} import {', '.join(names)}"]
     lines += ["", "bindings = ["]
-    for row in drafted:
-        lines += [f"    # {visible(line, 2000)}" for line in row.get("says", ())]
-        lines += [f"    {row['source']},"]
-    lines += [f"    # {visible(row['error'])}" for row in rows if "error" in row]
+    for one in drafted:
+        lines += [f"    # {visible(line, 2000)}" for line in one.get("says", ())]
+        lines += [f"    {one['source']},"]
+    lines += [f"    # {visible(one['error'])}" for one in drafts if "error" in one]
     typer.echo("\n".join([*lines, "]"]))
 
 
-def _uses(rows: list[dict[str, Any]], name: str) -> bool:
-    return any(f"{name}(" in row["source"] for row in rows)
+def _uses(drafts: list[dict[str, Any]], name: str) -> bool:
+    return any(f"{name}(" in one["source"] for one in drafts)

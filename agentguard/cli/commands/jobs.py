@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,9 +22,10 @@ from agentguard.cli.output import (
     visible,
     when,
 )
+from agentguard.model import JobState
 
 if TYPE_CHECKING:
-    from agentguard.ledger.storage.open import Row
+    from agentguard.ledger.rows import JobSummary
 
 _COLOURS = {"open": "green", "waiting": "yellow"}
 
@@ -56,34 +57,30 @@ def list_jobs(
 
     Next: `agentguard jobs show JOB`.
     """
+    from agentguard.ledger.queries.jobs import newest_jobs
+
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
         now = ledger.clock()
-        rows = ledger.all(
-            "SELECT jobs.*, leases.until, (SELECT count(*) FROM approvals WHERE job = jobs.id AND"
-            " state = 'pending' AND expires_at > ?) AS asked FROM jobs LEFT JOIN leases"
-            " ON leases.job = id ORDER BY opened_at DESC, id LIMIT ?",
-            now,
-            count + 1,
-        )
-    more, rows = len(rows) > count, rows[:count]
+        found = ledger.rows(newest_jobs(now, count + 1))
+    more, found = len(found) > count, found[:count]
     if json_:
-        print_json([_as_data(row) for row in rows])
+        print_json([_as_data(one) for one in found])
         return
-    if not rows:
+    if not found:
         say("No jobs yet. A job is opened in Python: with guard.open_job(purpose, requested_by=…)")
         return
     table(
         ["job", "state", "for", "asked by", "waits for"],
         [
             [
-                visible(row["id"]),
-                _state(row, now),
-                visible(row["purpose"], 60),
-                visible(row["requested_by"], 60),
-                _asked(row["asked"], row["state"]),
+                visible(one.id),
+                _state(one, now),
+                visible(one.purpose, 60),
+                visible(one.requested_by, 60),
+                _asked(one.asked, one.state),
             ]
-            for row in rows
+            for one in found
         ],
         tight=["job", "asked by"],
     )
@@ -100,58 +97,51 @@ def show(ctx: typer.Context, job: JobId, json_: Json = False) -> None:
 
     Next: `agentguard explain REQUEST` says why a call was decided so.
     """
+    from agentguard.ledger.queries.assets import assets_of_job
+    from agentguard.ledger.queries.jobs import job_summary, live_credentials_of
+    from agentguard.ledger.queries.requests import calls_of_job
+
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
-        name = find_job(ledger, job)["id"]
-        row = ledger.all(
-            "SELECT jobs.*, leases.until, (SELECT count(*) FROM approvals WHERE job = jobs.id AND"
-            " state = 'pending' AND expires_at > ?) AS asked FROM jobs LEFT JOIN leases"
-            " ON leases.job = id WHERE id = ?",
-            ledger.clock(),
-            name,
-        )[0]
-        calls = ledger.all(
-            "SELECT r.digest, r.agent, r.tool, r.destination, r.effect, r.decided_at,"
-            " a.state AS approval, g.state AS grant_state FROM requests r"
-            " LEFT JOIN approvals a ON a.request = r.digest"
-            " LEFT JOIN grants g ON g.request = r.digest WHERE r.job = ?"
-            " ORDER BY r.decided_at, r.digest",
-            name,
-        )
-        live = ledger.all(
-            "SELECT agent, stage, expires_at FROM credentials WHERE job = ? AND state = 'live'"
-            " AND expires_at > ? ORDER BY agent, stage",
-            name,
-            ledger.clock(),
-        )
-        media = ledger.all(
-            "SELECT id, how, name, labels FROM asset_jobs JOIN assets USING (sha256)"
-            " WHERE job = ? ORDER BY at, id",
-            name,
-        )
+        name = find_job(ledger, job).id
         now = ledger.clock()
+        (known,) = ledger.rows(job_summary(name, now))
+        calls = ledger.rows(calls_of_job(name))
+        live = ledger.rows(live_credentials_of(name, now))
+        media = ledger.rows(assets_of_job(name))
     if json_:
         print_json(
             {
-                **_as_data(row),
-                "calls": [dict(one) for one in calls],
-                "credentials": [dict(one) for one in live],
-                "assets": [{**dict(one), "labels": json.loads(one["labels"])} for one in media],
+                **_as_data(known),
+                "calls": [asdict(one) for one in calls],
+                "credentials": [
+                    {"agent": one.agent, "stage": one.stage, "expires_at": one.expires_at}
+                    for one in live
+                ],
+                "assets": [
+                    {
+                        "id": one.id,
+                        "how": one.how,
+                        "name": one.called,
+                        "labels": sorted(one.labels),
+                    }
+                    for one in media
+                ],
             }
         )
         return
-    ended = f"{when(row['ended_at'])}: {visible(row['reason'])}" if row["ended_at"] else "no"
-    credentials = ", ".join(f"{one['agent']} ({one['stage']})" for one in live)
+    ended = f"{when(known.ended_at)}: {visible(known.reason)}" if known.ended_at else "no"
+    credentials = ", ".join(f"{one.agent} ({one.stage})" for one in live)
     fields(
         [
-            ("job", visible(row["id"])),
-            ("for", visible(row["purpose"])),
-            ("asked by", visible(row["requested_by"])),
-            ("state", _state(row, now)),
-            ("opened", when(row["opened_at"])),
+            ("job", visible(known.id)),
+            ("for", visible(known.purpose)),
+            ("asked by", visible(known.requested_by)),
+            ("state", _state(known, now)),
+            ("opened", when(known.opened_at)),
             ("ended", ended),
             ("credentials", visible(credentials) or "none live"),
-            *(("media", visible(f"{one['id']}: {one['how']} as {one['name']}")) for one in media),
+            *(("media", visible(f"{one.id}: {one.how} as {one.called}")) for one in media),
         ]
     )
     if calls:
@@ -160,12 +150,12 @@ def show(ctx: typer.Context, job: JobId, json_: Json = False) -> None:
             ["request", "call", "decision", "approval", "grant"],
             [
                 [
-                    short(one["digest"]),
-                    visible(f"{one['agent']}: {one['tool']}")
-                    + (f" to {visible(one['destination'])}" if one["destination"] else ""),
-                    (visible(one["effect"]), EFFECT_STYLES.get(one["effect"], "")),
-                    visible(one["approval"] or "-"),
-                    visible(one["grant_state"] or "-"),
+                    short(one.digest),
+                    visible(f"{one.agent}: {one.tool}")
+                    + (f" to {visible(one.destination)}" if one.destination else ""),
+                    (visible(one.effect), EFFECT_STYLES.get(one.effect, "")),
+                    visible(one.approval or "-"),
+                    visible(one.grant_state or "-"),
                 ]
                 for one in calls
             ],
@@ -190,16 +180,16 @@ def end(
 
     Next: a call that had already started is not stopped; `agentguard reconcile` finds out.
     """
+    from agentguard.ledger.queries.grants import unsettled
+
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
-        name = find_job(ledger, job)["id"]
+        name = find_job(ledger, job).id
         changed = ledger.end_job(name, reason=reason)
-        started = ledger.all(
-            "SELECT request FROM grants WHERE job = ? AND state IN ('claimed', 'unknown')", name
-        )
+        started = ledger.rows(unsettled(name))
     say(f"{name} {'has ended' if changed else 'had ended already'}")
-    for one in started:
-        say(f"  had started: agentguard explain {short(one['request'])}", "yellow")
+    for request in started:
+        say(f"  had started: agentguard explain {short(request)}", "yellow")
 
 
 def sweep(ctx: typer.Context, json_: Json = False) -> None:
@@ -229,21 +219,21 @@ def _asked(count: int, state: str) -> str:
     return {0: none, 1: "1 approval"}.get(count, f"{count} approvals")
 
 
-def _state(row: Row, now: int) -> Say:
-    if row["state"] == "open" and (row["until"] is None or row["until"] <= now):
+def _state(job: JobSummary, now: int) -> Say:
+    if job.state == JobState.OPEN and (job.until is None or job.until <= now):
         return "lapsed (sweep ends it)", "yellow"
-    return visible(row["state"]), _COLOURS.get(row["state"], "dim")
+    return visible(job.state), _COLOURS.get(job.state, "dim")
 
 
-def _as_data(row: Row) -> dict[str, Any]:
+def _as_data(job: JobSummary) -> dict[str, Any]:
     return {
-        "id": row["id"],
-        "purpose": row["purpose"],
-        "requested_by": row["requested_by"],
-        "state": row["state"],
-        "opened_at": row["opened_at"],
-        "ended_at": row["ended_at"],
-        "reason": row["reason"],
-        "lease_until": row["until"],
-        "pending_approvals": row["asked"],
+        "id": job.id,
+        "purpose": job.purpose,
+        "requested_by": job.requested_by,
+        "state": job.state,
+        "opened_at": job.opened_at,
+        "ended_at": job.ended_at,
+        "reason": job.reason,
+        "lease_until": job.until,
+        "pending_approvals": job.asked,
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from agentguard.ledger.ledger import Ledger
-    from agentguard.ledger.storage.open import Row
+    from agentguard.ledger.rows import AssetRow
 
 _DEEPEST = 40  # generations shown
 
@@ -35,59 +34,51 @@ def lineage(ctx: typer.Context, asset: Asset, json_: Json = False) -> None:
     """
     workspace = workspace_of(ctx)
     with ledger_of(workspace) as ledger:
-        row = find_asset(ledger, asset)
+        known = find_asset(ledger, asset)
         if json_:
             print_json(
                 {
-                    "asset": row["id"],
-                    "made_from": _branch(ledger, row["sha256"], "parent", "child", ()),
-                    "made_into": _branch(ledger, row["sha256"], "child", "parent", ()),
+                    "asset": known.id,
+                    "made_from": _branch(ledger, known.sha256, "parent", ()),
+                    "made_into": _branch(ledger, known.sha256, "child", ()),
                 }
             )
             return
-        for title, way in (
-            ("made from", ("parent", "child")),
-            ("made into", ("child", "parent")),
-        ):
-            _draw(row, title, _branch(ledger, row["sha256"], *way, ()))
+        _draw(known, "made from", _branch(ledger, known.sha256, "parent", ()))
+        _draw(known, "made into", _branch(ledger, known.sha256, "child", ()))
 
 
 def _branch(
-    ledger: Ledger, sha256: str, want: str, have: str, above: tuple[str, ...]
+    ledger: Ledger, sha256: str, want: Literal["parent", "child"], above: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """The next assets one way along the lineage; the same bytes can come round again."""
+    from agentguard.ledger.queries.assets import next_to
+
     found = []
-    rows = ledger.all(
-        f"SELECT DISTINCT assets.*, o.tool, o.agent, o.person, o.name AS called FROM lineage"
-        f" JOIN assets ON assets.sha256 = lineage.{want} LEFT JOIN origins o ON o.sha256 ="
-        f" assets.sha256 AND o.at = (SELECT min(at) FROM origins WHERE sha256 = assets.sha256)"
-        f" WHERE lineage.{have} = ? ORDER BY assets.created_at, assets.id",
-        sha256,
-    )
     path = (*above, sha256)
-    for row in {row["sha256"]: row for row in rows}.values():
-        again = row["sha256"] in path or len(path) > _DEEPEST
+    for one in {one.sha256: one for one in ledger.rows(next_to(sha256, want))}.values():
+        again = one.sha256 in path or len(path) > _DEEPEST
         found.append(
             {
-                "asset": row["id"],
-                "kind": kind_of(row),
-                "class": json.loads(row["labels"]),
-                "by": origin_text({**dict(row), "name": row["called"]}),
+                "asset": one.id,
+                "kind": kind_of(one),
+                "class": sorted(one.labels),
+                "by": origin_text(one),
                 "again": again,
-                "next": [] if again else _branch(ledger, row["sha256"], want, have, path),
+                "next": [] if again else _branch(ledger, one.sha256, want, path),
             }
         )
     return found
 
 
-def _draw(row: Row, title: str, branch: list[dict[str, Any]]) -> None:
+def _draw(asset: AssetRow, title: str, branch: list[dict[str, Any]]) -> None:
     from rich.text import Text
     from rich.tree import Tree
 
     if not branch:
-        say(f"{row['id']} was {title} nothing else")
+        say(f"{asset.id} was {title} nothing else")
         return
-    tree = Tree(Text(f"{row['id']} was {title}", style="bold"))
+    tree = Tree(Text(f"{asset.id} was {title}", style="bold"))
 
     def grow(under: Tree, many: list[dict[str, Any]]) -> None:
         for one in many:

@@ -119,7 +119,7 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
 
     workspace = workspace_of(ctx)
     signers = Signers.load(workspace.signers)
-    rows = [
+    listed = [
         {
             "person": name,
             "groups": sorted(person.groups),
@@ -129,18 +129,18 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
         for name, person in workspace.people.items()
     ]
     if json_:
-        print_json(rows)
+        print_json(listed)
         return
     table(
         ["person", "groups", "key", "owns agents"],
         [
             [
-                visible(row["person"]),
-                visible(", ".join(row["groups"])) or "-",
-                _keys(row["keys"]),
-                visible(", ".join(row["owns"])) or "-",
+                visible(one["person"]),
+                visible(", ".join(one["groups"])) or "-",
+                _keys(one["keys"]),
+                visible(", ".join(one["owns"])) or "-",
             ]
-            for row in rows
+            for one in listed
         ],
     )
     say("Nobody approves in a job they asked for, or media that their agents worked on.")

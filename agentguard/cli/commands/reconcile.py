@@ -11,7 +11,7 @@ import typer
 
 from agentguard.cli.context import bound_in, ledger_of, require_person, workspace_of
 from agentguard.cli.output import Json, print_json, say, short, visible
-from agentguard.model import GrantState, OutsideEffect
+from agentguard.model import GrantState
 
 if TYPE_CHECKING:
     from agentguard.ledger.ledger import Ledger
@@ -102,11 +102,13 @@ def _tell(name: str, call: str, what: str) -> None:
 
 def _call(ledger: Ledger, name: str) -> str:
     """What a call does, in two words or four: `publish to team`."""
-    row = ledger.one("SELECT tool, destination FROM requests WHERE digest = ?", name)
-    if row is None:
+    from agentguard.ledger.queries.requests import request_by_digest
+
+    known = ledger.first(request_by_digest(name))
+    if known is None:
         return "an unrecorded call"
-    place = f" to {row['destination']}" if row["destination"] else ""
-    return visible(f"{row['tool']}{place}", 120)
+    place = f" to {known.destination}" if known.destination else ""
+    return visible(f"{known.tool}{place}", 120)
 
 
 def _claimed(ledger: Ledger) -> list[tuple[str, str]]:
@@ -114,19 +116,14 @@ def _claimed(ledger: Ledger) -> list[tuple[str, str]]:
 
     I8: whether its process is slow or dead can't be told before the lease of its job lapses.
     """
-    rows = ledger.all(
-        "SELECT g.request, g.job, coalesce(l.until, 0) AS until FROM grants g"
-        " JOIN jobs j ON j.id = g.job LEFT JOIN leases l ON l.job = g.job"
-        " WHERE g.state = 'claimed' AND g.effect <> ? AND j.state = 'open'"
-        " ORDER BY g.claimed_at, g.request",
-        OutsideEffect.NONE,
-    )
+    from agentguard.ledger.queries.grants import claimed_outside
+
     now = ledger.clock()
     return [
         (
-            str(row["request"]),
-            f"still claimed by {visible(row['job'])}, whose lease lapses in"
-            f" {max(-(-(row['until'] - now) // 1000), 0)} s",
+            one.request,
+            f"still claimed by {visible(one.job)}, whose lease lapses in"
+            f" {max(-(-(one.until - now) // 1000), 0)} s",
         )
-        for row in rows
+        for one in ledger.rows(claimed_outside())
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import textwrap
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 _MOST_WORDS = 4_000
 """Characters of what is written in a file that are shown; `--save` gives all of it."""
+_MOST_ORIGINS = 3
+_MOST_REVIEWS = 8
 
 
 def state_of(approval: Approval, now: int) -> str:
@@ -45,7 +46,7 @@ def state_of(approval: Approval, now: int) -> str:
 
 def missing(approval: Approval) -> Needs:
     """What is still missing of what was asked for."""
-    from agentguard.policy.decide import still_needed
+    from agentguard.policy.quorum import still_needed
 
     return still_needed(approval.needs, approval.answers)
 
@@ -115,31 +116,33 @@ def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
 def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
     """What helps a person who has not opened the file: its kind, its makers, its reviews."""
     from agentguard.content.store import asset_id
-    from agentguard.ledger.queries.call_history import findings_of, words_of
+    from agentguard.ledger.queries.assets import (
+        asset_by_sha256,
+        findings_of,
+        origins_of,
+        reviews_in_job,
+        words_of,
+    )
 
     sha256 = use["sha256"]
     rows: list[tuple[str, str | Say]] = []
-    row = ledger.one("SELECT * FROM assets WHERE sha256 = ?", sha256)
-    if row is None:
+    asset = ledger.first(asset_by_sha256(sha256))
+    if asset is None:
         return [("", ("its bytes are not in this ledger", "red"))]
-    rows.append(("", f"{kind_of(row)}, provenance {visible(row['provenance'])}"))
-    for one in ledger.all("SELECT * FROM origins WHERE sha256 = ? ORDER BY at LIMIT 3", sha256):
-        rows.append(("", f"from {origin_text(dict(one))}"))
-    for name, said in (("held", "under legal hold"), ("recalled", "recalled")):
-        if row[name]:
+    rows.append(("", f"{kind_of(asset)}, provenance {visible(asset.provenance)}"))
+    for origin in ledger.rows(origins_of(sha256, _MOST_ORIGINS)):
+        rows.append(("", f"from {origin_text(origin)}"))
+    for marked, said in ((asset.held, "under legal hold"), (asset.recalled, "recalled")):
+        if marked:
             rows.append(("", (said, "red")))
-    reviews = ledger.all(
-        "SELECT * FROM reviews WHERE sha256 = ? AND job = ? ORDER BY clean, at DESC LIMIT 8",
-        sha256,
-        job,
-    )
+    reviews = ledger.rows(reviews_in_job(sha256, job, _MOST_REVIEWS))
     if not reviews:
         rows.append(("", ("not reviewed in this job", "yellow")))
     for review in reviews:
-        rows.append(("", "clean review" if review["clean"] else ("review with findings", "yellow")))
-        rows += [("", finding_text(one)) for one in json.loads(review["findings"])]
+        rows.append(("", "clean review" if review.clean else ("review with findings", "yellow")))
+        rows += [("", finding_text(one)) for one in review.findings]
     findings, _ = findings_of(ledger, {sha256}, job=job)
-    shown = {review["grant_id"] for review in reviews}
+    shown = {review.grant_id for review in reviews}
     for finding in sorted(findings.get(sha256, ()), key=lambda each: (each.tool, each.grant)):
         if finding.reviewed == sha256 and finding.grant in shown:
             continue
@@ -229,14 +232,15 @@ def save_media(
         AssetError: the bytes are gone or were changed, or a copy can't be written.
     """
     from agentguard.content.store import Store, asset_id
+    from agentguard.ledger.queries.assets import asset_by_sha256
 
     store = Store(workspace.store)
     saved = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for sha256 in dict.fromkeys(use["sha256"] for use in approval.shown["assets"]):
-            row = ledger.one("SELECT extension FROM assets WHERE sha256 = ?", sha256)
-            suffix = row["extension"] if row is not None else ""
+            asset = ledger.first(asset_by_sha256(sha256))
+            suffix = asset.extension if asset is not None else ""
             suffix = suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else ""
             path = folder / f"{asset_id(sha256)}{suffix}"
             saved.append(path)

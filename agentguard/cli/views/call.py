@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from agentguard.config.workspace import Workspace
-    from agentguard.ledger.storage.open import Row
+    from agentguard.ledger.rows import ApprovalRow, OutcomeRow, ReceiptRow, RequestRow
     from agentguard.model import Answer
 
 CODES = {"permit": 0, "ask": PENDING, "deny": DENIED}
@@ -99,73 +99,76 @@ def policy_rows(
 
 def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
     """Print what was decided of a recorded request and what became of it; exits with its effect."""
+    from agentguard.ledger.queries import grants
+    from agentguard.ledger.queries.approvals import approval_of
+
     places = places_of(workspace)
     with ledger_of(workspace) as ledger:
-        row = find_request(ledger, name)
-        digest = row["digest"]
-        approval = ledger.one("SELECT * FROM approvals WHERE request = ?", digest)
+        known = find_request(ledger, name)
+        digest = known.digest
+        approval = ledger.first(approval_of(digest))
         answers = ledger.answers(digest)
-        grant = ledger.one("SELECT * FROM grants WHERE request = ?", digest)
-        outcome, receipts = None, []
+        grant = ledger.first(grants.grant_of(digest))
+        outcome: OutcomeRow | None = None
+        receipts: list[ReceiptRow] = []
         if grant is not None:
-            outcome = ledger.one("SELECT * FROM outcomes WHERE grant_id = ?", grant["id"])
-            receipts = ledger.all(
-                "SELECT destination, location, sha256, at FROM receipts WHERE grant_id = ?"
-                " ORDER BY at",
-                grant["id"],
-            )
-    policies = json.loads(row["policies"])
-    shown = json.loads(row["body"])
-    standing = _standing(row, approval)
+            outcome = ledger.first(grants.outcome_of(grant.id))
+            receipts = ledger.rows(grants.receipts_of(grant.id))
+    shown = known.body
+    standing = _standing(known, approval)
     if json_:
         print_json(
             {
                 "request": digest,
-                "job": row["job"],
-                "decided_at": row["decided_at"],
-                "effect": row["effect"],
-                "reason": row["reason"],
-                "policies": [{"id": one, "file": place_of(places, one)} for one in policies],
-                "policy_version": row["policy_version"],
+                "job": known.job,
+                "decided_at": known.decided_at,
+                "effect": known.effect,
+                "reason": known.reason,
+                "policies": [{"id": one, "file": place_of(places, one)} for one in known.policies],
+                "policy_version": known.policy_version,
                 "call": shown,
                 "approval": approval
                 and {
-                    "state": approval["state"],
-                    "approvals": approval["count"],
-                    "groups": json.loads(approval["groups"]),
-                    "expires_at": approval["expires_at"],
+                    "state": approval.state,
+                    "approvals": approval.count,
+                    "groups": sorted(approval.groups),
+                    "expires_at": approval.expires_at,
                 },
                 "answers": answers_data(workspace, answers),
-                "grant": grant and {"id": grant["id"], "state": grant["state"]},
+                "grant": grant and {"id": grant.id, "state": grant.state},
                 "outcome": outcome
-                and {
-                    "status": outcome["status"],
-                    "text": outcome["text"],
-                    "assets": json.loads(outcome["assets"]),
-                },
-                "receipts": [dict(one) for one in receipts],
+                and {"status": outcome.status, "text": outcome.text, "assets": outcome.assets},
+                "receipts": [
+                    {
+                        "destination": one.destination,
+                        "location": one.location,
+                        "sha256": one.sha256,
+                        "at": one.at,
+                    }
+                    for one in receipts
+                ],
             }
         )
         raise typer.Exit(CODES[standing])
-    place = f" to {row['destination']}" if row["destination"] else ""
+    place = f" to {known.destination}" if known.destination else ""
     rows: list[tuple[str, str | Say]] = [
         ("request", visible(digest)),
-        ("call", visible(f"{row['agent']} called {row['tool']}{place}", 400)),
-        ("in job", visible(row["job"])),
-        ("decided", f"{when(row['decided_at'])}"),
-        (row["effect"].upper(), (visible(row["reason"], 2000), EFFECT_STYLES[row["effect"]])),
-        *policy_rows("decided by", policies, places),
+        ("call", visible(f"{known.agent} called {known.tool}{place}", 400)),
+        ("in job", visible(known.job)),
+        ("decided", when(known.decided_at)),
+        (known.effect.upper(), (visible(known.reason, 2000), EFFECT_STYLES[known.effect])),
+        *policy_rows("decided by", known.policies, places),
         *call_rows(shown),
         *(media_row(use) for use in shown.get("assets", ())),
     ]
     if approval is not None:
-        rows.append(("approval", _style(approval["state"])))
+        rows.append(("approval", _style(approval.state)))
     rows += answer_rows(workspace, answers)
-    rows.append(("grant", visible(grant["state"]) if grant is not None else "none"))
+    rows.append(("grant", visible(grant.state) if grant is not None else "none"))
     if outcome is not None:
-        rows.append(("outcome", visible(f"{outcome['status']}: {outcome['text']}", 1000)))
+        rows.append(("outcome", visible(f"{outcome.status}: {outcome.text}", 1000)))
     for receipt in receipts:
-        rows.append(("released", f"{visible(receipt['location'])}, {when(receipt['at'])}"))
+        rows.append(("released", f"{visible(receipt.location)}, {when(receipt.at)}"))
     fields(rows)
     if standing == "ask":
         say(f"Next: agentguard approvals show {short(digest)}")
@@ -201,11 +204,11 @@ def media_row(use: Mapping[str, Any]) -> tuple[str, str | Say]:
     return "media", visible(f"{use['argument']}: {use['asset']}, class {labels}")
 
 
-def _standing(row: Row, approval: Row | None) -> str:
+def _standing(request: RequestRow, approval: ApprovalRow | None) -> str:
     """The effect as it stands now: an ask that was answered is no ask any more."""
-    if row["effect"] != Effect.ASK.value or approval is None:
-        return str(row["effect"])
-    return {"pending": "ask", "approved": "permit"}.get(approval["state"], "deny")
+    if request.effect != Effect.ASK.value or approval is None:
+        return request.effect
+    return {"pending": "ask", "approved": "permit"}.get(approval.state, "deny")
 
 
 def _style(state: str) -> Say:

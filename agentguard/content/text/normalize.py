@@ -82,7 +82,7 @@ class Reading:
     def folded(self) -> Reading:
         """Look-alikes made ASCII, invisible characters gone, one space where there were several.
 
-        INVARIANT: no two spaces in a row. Patterns of detect-secrets are cubic in such a run.
+        INVARIANT: no two spaces in a row. Patterns of secrets allow for one only.
         """
         return self.replace(_UNUSUAL, _fold).replace(_SPACES, _first)
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from agentguard.content.text.normalize import INVISIBLE_RUN, Reading
 from agentguard.content.text.personal_data import LABELS, personal_data
-from agentguard.content.text.secrets import BARE_KINDS, OWN_KINDS, Kind, mixing, other_kinds
+from agentguard.content.text.secrets import BARE_KINDS, KINDS, PLAIN_KINDS, Kind, mixing
 from agentguard.errors import AgentGuardError
 
 MAX_TEXT = 32_768
@@ -242,14 +242,14 @@ def _net(reading: Literal["whole", "reversed", "joined", "bare", "data"]) -> _Ne
     kinds: list[tuple[Kind, float]]
     match reading:
         case "whole":
-            kinds = [(kind, kind.always) for kind in (*OWN_KINDS, *other_kinds())]
+            kinds = [(kind, kind.always) for kind in (*KINDS, *PLAIN_KINDS)]
         case "reversed":
-            kinds = [(kind, kind.always) for kind in OWN_KINDS]
+            kinds = [(kind, kind.always) for kind in KINDS]
         case "joined":
-            kinds = [(kind, kind.split) for kind in OWN_KINDS if kind.split is not None]
+            kinds = [(kind, kind.split) for kind in KINDS if kind.split is not None]
         case "data":
             loose = ("AWS secret key", "named secret")
-            exact = (kind for kind in OWN_KINDS if kind.name not in loose)
+            exact = (kind for kind in KINDS if kind.name not in loose)
             kinds = [(kind, kind.always) for kind in exact if len(kind.hint) >= _LIKELY]
         case "bare":
             kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]

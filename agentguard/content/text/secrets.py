@@ -1,17 +1,11 @@
-"""Kinds of secrets and what they look like (S7): vendors' published key formats, detect-secrets.
+"""Kinds of secrets and what they look like (S7): vendors' published key formats.
 
 Every pattern is linear: bounded or possessive repeats only, since a hostile model writes the text.
-From detect-secrets come the compiled expressions of its regex plugins, read off their classes:
-`analyze_string` returns groups, not places (of a GitHub token only `ghp`), and the settings
-around it are global, while several threads scan at once. Not taken: its entropy plugins, `Secret
-Keyword`, `Public IP` and Artifactory's passwords (they fire on prose), and what a pattern here
-covers, among it OpenAI, JWT and NPM, whose patterns are quadratic.
 """
 
 from __future__ import annotations
 
 import re
-from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -60,12 +54,13 @@ _PREFIXES = (
     ("API key", "dckr_pat_ hvs. hvb. figd_ sntrys_ AKCp", _WORD, 24),
     ("AWS access key", "AKIA ABIA ACCA ASIA", _UPPER, 16),
     ("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", _WORD, 30),
-    ("GitLab token", "glpat- gldt- glrt- glptt- gloas- glsoat- glcbt- glft-", _WORD, 20),
+    ("GitLab token", "glpat- gldt- glrt- glptt- gloas- glsoat- glcbt- glft- GR1348941", _WORD, 20),
     ("Google API key", "AIza", _WORD, 35),
     ("Google OAuth secret", "ya29. GOCSPX-", _WORD, 20),
     ("Hugging Face token", "hf_ api_org_", _ALNUM, 30),
     ("Replicate token", "r8_", _ALNUM, 30),
     ("Slack token", "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xapp- xoxe.", _DOTTED, 16),
+    ("Square OAuth secret", "sq0csp-", _WORD, 43),
     ("Stripe key", "sk_live_ rk_live_ sk_test_ rk_test_ whsec_", _ALNUM, 16),
     ("JSON Web Token", "eyJhbGciOi eyJ0eXAiOi eyJraWQiOi", _WORD, 20),
     ("npm token", "npm_", _ALNUM, 30),
@@ -167,40 +162,40 @@ def _bared() -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
-OWN_KINDS = (*_prefixed(), *_SHAPES)
+def _assigned(names: str, value: str) -> re.Pattern[str]:
+    """A value behind a name, as settings, JSON and Ruby write it: `name = v`, `["name"] => "v"`."""
+    between = r"[\"']?\]?(?: ?(?::=|=>|::|[:=]) ?| )"
+    return re.compile(rf"(?i)(?<!\w)\[?[\"']?(?:{names}){between}[\"']?{value}[\"']?")
+
+
+_KEY = r"(?:api)?[_-]?(?:key|pwd|password|pass|token)"
+_IBM = r"(?:(?:ibm[_-]?)?cloud[_-]?iam|ibm[_-]?(?:cloud|iam)|ibm|iam|cloud)?[_-]?"
+
+KINDS = (*_prefixed(), *_SHAPES)
+"""Looked for in each reading of a text."""
+
 BARE_KINDS = _bared()
+"""Looked for in a text without its punctuation."""
 
-
-@cache
-def other_kinds() -> tuple[Kind, ...]:
-    """The kinds that only detect-secrets knows, imported on first use: it brings `requests`."""
-    from detect_secrets.plugins import (
-        cloudant,
-        discord,
-        gitlab_token,
-        ibm_cloud_iam,
-        ibm_cos_hmac,
-        mailchimp,
-        private_key,
-        softlayer,
-        square_oauth,
-        telegram_token,
-    )
-
-    plugins = (
-        ("Cloudant credential", cloudant.CloudantDetector, (*_NAMES, "cloudant.com")),
-        ("Discord bot token", discord.DiscordBotTokenDetector, (".",)),
-        ("GitLab token", gitlab_token.GitLabTokenDetector, ("gl", "gr1348941")),
-        ("IBM Cloud key", ibm_cloud_iam.IbmCloudIamDetector, _NAMES),
-        ("IBM Cloud key", ibm_cos_hmac.IbmCosHmacDetector, ("key",)),
-        ("Mailchimp API key", mailchimp.MailchimpDetector, ("-us",)),
-        ("private key", private_key.PrivateKeyDetector, ("private key", "putty-user-key-file-2")),
-        ("SoftLayer credential", softlayer.SoftlayerDetector, (*_NAMES, "softlayer")),
-        ("Square OAuth secret", square_oauth.SquareOAuthDetector, ("sq0csp-",)),
-        ("Telegram bot token", telegram_token.TelegramBotTokenDetector, (":",)),
-    )
-    return tuple(
-        Kind(name, "", regex, words=words)
-        for name, plugin, words in plugins
-        for regex in plugin.denylist
-    )
+PLAIN_KINDS = (
+    Kind("Cloudant credential", "", _assigned(rf"(?:cloudant|clou|cl)[_-]?(?:{_KEY}|(?:api)?pw)",
+         r"(?:[0-9a-f]{64}|[a-z]{24})"), words=_NAMES),
+    Kind("Discord bot token", ".", re.compile(r"[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27}", re.ASCII)),
+    Kind("GitLab token", "glimt-", re.compile(r"glimt-[\w-]{25}(?!\w)", re.ASCII)),
+    Kind("GitLab token", "glagent-", re.compile(r"glagent-[\w-]{50}", re.ASCII)),
+    Kind("IBM Cloud key", "", _assigned(_IBM + _KEY, r"[a-z0-9_-]{44}(?![a-z0-9_-])"),
+         words=_NAMES),
+    Kind("IBM Cloud key", "key", _assigned(
+        r"(?:(?:ibm)?[_-]?cos[_-]?(?:hmac)?)?[_-]?secret[_-]?(?:access)?[_-]?key",
+        r"[0-9a-f]{48}(?![0-9a-f])")),
+    Kind("Mailchimp API key", "-us", re.compile(r"[0-9a-z]{32}-us[0-9]{1,2}")),
+    Kind("private key", "private key", re.compile(
+        r"BEGIN (?:(?:DSA|EC|OPENSSH|PGP|RSA|SSH2 ENCRYPTED) )?PRIVATE KEY")),
+    Kind("private key", "putty-user-key-file-", re.compile(r"PuTTY-User-Key-File-[23]")),
+    Kind("SoftLayer credential", "", _assigned(r"(?:softlayer|sl)[_-]?" + _KEY, r"[a-z0-9]{64}"),
+         words=_NAMES),
+    Kind("SoftLayer credential", "api.softlayer.com/soap/v3", re.compile(
+        r"(?i)api\.softlayer\.com/soap/v3(?:\.1)?/[a-z0-9]{64}")),
+    Kind("Telegram bot token", ":", re.compile(r"\d{8,10}:[\w-]{35}", re.ASCII)),
+)  # fmt: skip
+"""Looked for only where they stand as they are: short, or told by the name in front of them."""

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agentguard.errors import LedgerUnavailable
-from agentguard.ledger.storage.transaction import KEYS, Row, Tx
+from agentguard.ledger.storage.query import Query, Row
+from agentguard.ledger.storage.transaction import KEYS, Tx
 
 _BATCH = 64
 _QUEUE = 4096
@@ -55,7 +56,7 @@ class Plan:
     Args:
         jobs: all whose lock it takes.
         assets: it relies on the asset graph, and raises nothing in it. A plan never says bytes.
-        reads: queries, each SQL and its parameters, as it will ask them.
+        reads: queries, as it will ask them.
         request: the one Request whose rows it reads and writes, besides reading its job and what
             it relied on; None: any rows of its jobs.
     """
@@ -63,7 +64,7 @@ class Plan:
     jobs: frozenset[str]
     assets: bool = False
     request: str | None = None
-    reads: tuple[tuple[Any, ...], ...] = ()
+    reads: tuple[Query[Any], ...] = ()
 
 
 @dataclass(kw_only=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 from agentguard.config.ledger_url import SQLITE, LedgerUrl
 from agentguard.errors import ConfigError, LedgerCorrupt, LedgerError
 from agentguard.ledger.storage.base import Plan, Reader, Storage, Transition, tree_size, wall_clock
+from agentguard.ledger.storage.query import Row
 from agentguard.ledger.storage.sqlite.connections import locate
 from agentguard.ledger.storage.sqlite.storage import SqliteStorage
 from agentguard.ledger.storage.transaction import (
     KEYS,
-    Row,
     Tx,
     digests_of,
     new_id,

@@ -6,12 +6,13 @@ import functools
 import hashlib
 import json
 import secrets
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from agentguard.canonical import Canonical, canonical
 from agentguard.errors import IllegalTransition
+from agentguard.ledger.storage.query import Reads, Row
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("id",),
@@ -36,18 +37,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "refusals": ("call_key",),
 }
 """Primary key of every table that the log accounts for."""
-
-
-class Row(Protocol):
-    """One row: by name, by position, or its values in order; `dict(row)` works."""
-
-    def __getitem__(self, key: Any, /) -> Any: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def __len__(self) -> int: ...
-
-    def keys(self) -> Sequence[str]: ...
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
@@ -119,7 +108,7 @@ _Touched = tuple[str, Written, bool]
 """A table, what was written there, and whether it must be exactly one row."""
 
 
-class Tx(ABC):
+class Tx(Reads):
     """One transition's view of the open transaction.
 
     SQL is one text for every database: `?` and `?1` stand for parameters, and only what both

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from agentguard.ledger.queries import assets
 from agentguard.ledger.storage.open import Tx, to_json
+from agentguard.model import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Made:
     width: int | None
     height: int | None
     labels: frozenset[str]
-    terms: Mapping[str, Any]
+    terms: Terms
     provenance: str
     parents: tuple[str, ...]
     contributors: frozenset[str]
@@ -41,8 +41,7 @@ def lock_made(tx: Tx, made: Sequence[Made]) -> None:
     if not bytes_:
         return
     tx.lock_bytes(*bytes_)
-    marks = ", ".join("?" * len(bytes_))
-    known = tx.one(f"SELECT 1 FROM assets WHERE sha256 IN ({marks}) LIMIT 1", *bytes_)
+    known = tx.first(assets.any_known(bytes_))
     tx.lock_assets(alone=known is not None)  # what is known may rise, and all that was made from it
 
 
@@ -57,16 +56,12 @@ def lock_import(tx: Tx, made: Made) -> None:
 
 def _rises(tx: Tx, made: Made) -> bool:
     """Whether registering would raise labels, terms or contributors of a known asset."""
-    known = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", made.sha256)
+    known = tx.first(assets.class_of(made.sha256))
     if known is None:
         return False
-    terms = json.loads(known["terms"])
-    if not made.labels <= set(json.loads(known["labels"])):
+    if not made.labels <= known.labels or known.terms.strictest(made.terms) != known.terms:
         return True
-    if to_json(strictest(terms, made.terms)) != to_json(terms):
-        return True
-    people = tx.all("SELECT person FROM contributors WHERE sha256 = ?", made.sha256)
-    return not made.contributors <= {row["person"] for row in people}
+    return not made.contributors <= set(tx.rows(assets.contributors_of(made.sha256)))
 
 
 def register(
@@ -86,7 +81,7 @@ def register(
     A row that changes rises in version, which voids what relied on the old one. The caller
     records.
     """
-    known = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", made.sha256)
+    known = tx.first(assets.class_of(made.sha256))
     if known is None:
         tx.insert(
             "assets",
@@ -98,7 +93,7 @@ def register(
             width=made.width,
             height=made.height,
             labels=to_json(made.labels),
-            terms=to_json(strictest({}, made.terms)),
+            terms=made.terms.to_json(),
             recalled=0,
             held=0,
             provenance=made.provenance,
@@ -120,7 +115,8 @@ def register(
         for contributor in sorted(made.contributors):
             tx.ensure("contributors", sha256=made.sha256, person=contributor)
     elif _rises(tx, made):
-        for sha256 in (made.sha256, *_descendants(tx, made.sha256)):  # I1, I4: an ancestor counts
+        # I1, I4: an ancestor counts
+        for sha256 in (made.sha256, *tx.rows(assets.descendants_of(made.sha256))):
             _join(tx, sha256, made)
     if job is not None:
         tx.ensure("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
@@ -132,28 +128,16 @@ def inherit(tx: Tx, made: Made) -> Made:
     Under the lock of the asset graph; what rises later finds its children by the lineage.
     """
     for parent in made.parents:
-        row = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", parent)
-        if row is None or parent == made.sha256:
+        known = tx.first(assets.class_of(parent))
+        if known is None or parent == made.sha256:
             continue
-        people = tx.all("SELECT person FROM contributors WHERE sha256 = ?", parent)
         made = replace(
             made,
-            labels=made.labels | set(json.loads(row["labels"])),
-            terms=strictest(made.terms, json.loads(row["terms"])),
-            contributors=made.contributors | {one["person"] for one in people},
+            labels=made.labels | known.labels,
+            terms=made.terms.strictest(known.terms),
+            contributors=made.contributors.union(tx.rows(assets.contributors_of(parent))),
         )
     return made
-
-
-def _descendants(tx: Tx, sha256: str) -> list[str]:
-    """What was made from an asset, over any number of generations."""
-    rows = tx.all(
-        "WITH RECURSIVE made(sha256) AS (SELECT child FROM lineage WHERE parent = ?1"
-        " UNION SELECT child FROM lineage JOIN made ON parent = made.sha256)"
-        " SELECT sha256 FROM made WHERE sha256 <> ?1 ORDER BY sha256",
-        sha256,
-    )
-    return [str(row["sha256"]) for row in rows]
 
 
 def _join(tx: Tx, sha256: str, made: Made) -> None:
@@ -161,14 +145,13 @@ def _join(tx: Tx, sha256: str, made: Made) -> None:
     joined = False
     for contributor in sorted(made.contributors):
         joined |= tx.insert_new("contributors", sha256=sha256, person=contributor)
-    known = tx.one("SELECT labels, terms FROM assets WHERE sha256 = ?", sha256)
+    known = tx.first(assets.class_of(sha256))
     if known is None:
         return
-    labels = to_json(made.labels | set(json.loads(known["labels"])))
-    terms = to_json(strictest(json.loads(known["terms"]), made.terms))
-    if joined or (labels, terms) != (known["labels"], known["terms"]):
+    labels, terms = made.labels | known.labels, known.terms.strictest(made.terms)
+    if joined or (labels, terms) != (known.labels, known.terms):
         tx.update("assets", "labels = ?, terms = ?, version = version + 1", "sha256 = ?",
-                  labels, terms, sha256)  # fmt: skip
+                  to_json(labels), terms.to_json(), sha256)  # fmt: skip
 
 
 def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
@@ -179,20 +162,7 @@ def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
         f"sha256 = ? AND {column} <> ?", int(value), sha256, int(value),
     )  # fmt: skip
     if changed:
-        for made in _descendants(tx, sha256):  # judged by their ancestors: see calls/request.py
+        for made in tx.rows(assets.descendants_of(sha256)):  # judged by their ancestors: `marks_of`
             tx.update("assets", "version = version + 1", "sha256 = ?", made)
         tx.record(f"asset.{column}", {"asset": sha256, "person": by, "value": value})
     return bool(changed)
-
-
-def strictest(known: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Bytes that came by two ways may be used only where both ways allow it (S36)."""
-    both = {key: [terms[key] for terms in (known, new) if terms.get(key) is not None]
-            for key in {**known, **new}}  # fmt: skip
-    join: Mapping[str, Any] = {
-        "until": min,
-        "release_at": max,
-        "channels": lambda sets: frozenset.intersection(*map(frozenset, sets)),
-        "consent": all,
-    }
-    return {key: join[key](values) for key, values in both.items() if values}

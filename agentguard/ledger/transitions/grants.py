@@ -6,12 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentguard.ledger.queries.call_history import of_findings
-from agentguard.ledger.storage.open import Row, Tx, to_json
+from agentguard.ledger.queries.assets import unclean_reviews, versions_of
+from agentguard.ledger.queries.grants import claim_check, finish_check
+from agentguard.ledger.rows import ClaimCheck
+from agentguard.ledger.storage.open import Tx, to_json
+from agentguard.ledger.storage.query import Query
 from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register
-from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
+from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.ledger.transitions.operations import Memory, Started, all_sent, raise_labels, start
-from agentguard.ledger.transitions.requests import Judged, approved_in, issue_grant
+from agentguard.ledger.transitions.requests import (
+    Judged,
+    is_approved,
+    issue_grant,
+    lock_job_of,
+)
 from agentguard.model import GrantState, OutsideEffect, Request
 
 
@@ -74,25 +82,27 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
     tx.lock_job(request.job)
     tx.lock_assets(alone=False)
-    row = tx.one(*_of_claim(request, relied))
-    obstacle = _obstacle(tx, row, request, relied)
-    if row is None or obstacle is not None:
+    check = tx.first(_claim_check(request, relied))
+    obstacle = _obstacle(tx, check, request, relied)
+    if check is None or obstacle is not None:
         return obstacle
     if relied.to_grant is not None:
         if not issue_grant(tx, relied.to_grant):
             return f"{_CLOSED}, or a person said no"
-        row = tx.one(*_of_claim(request, relied))  # with the grant that was written, or found
-    if row is not None and not approved_in(row, asked=relied.asked, now=tx.now):
+        check = tx.first(_claim_check(request, relied))  # with the grant that is written, or found
+    if check is not None and not is_approved(
+        check.approval_state, check.approved_until, asked=relied.asked, now=tx.now
+    ):
         return _CLOSED
-    obstacle = _grant_obstacle(row, now=tx.now)
-    if row is None or obstacle is not None:
+    obstacle = _grant_obstacle(check, now=tx.now)
+    if check is None or obstacle is not None:
         return obstacle
     # I8: the row that was judged, as it was judged, or none: then nothing is claimed.
     tx.move(
         "grants",
         "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
         "id = ?3 AND state = ?4 AND claims = ?5 AND expires_at = ?6",
-        tx.now, relied.epoch, row["id"], row["state"], row["claims"], row["expires_at"],
+        tx.now, relied.epoch, check.id, check.state, check.claims, check.expires_at,
     )  # fmt: skip
     tx.record(
         "claimed",
@@ -106,45 +116,22 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
     return None
 
 
-def of_claim(request: Request, relied: Relied) -> tuple[tuple[Any, ...], ...]:
-    """The queries for what a claim judges: SQL and parameters, each."""
-    return (_of_claim(request, relied), *_of_assets(relied))
+def claim_reads(request: Request, relied: Relied) -> tuple[Query[Any], ...]:
+    """What a claim judges first."""
+    check, media = _claim_check(request, relied), relied.versions
+    return (check, versions_of(media), unclean_reviews(media)) if media else (check,)
 
 
-def _of_claim(request: Request, relied: Relied) -> tuple[Any, ...]:
-    return (
-        f"SELECT {JOB}, credentials.state AS credential_state,"
-        " credentials.expires_at AS lives_until,"
-        " approvals.state AS approval_state, approvals.expires_at AS approved_until,"
-        " (SELECT count(*) FROM answers WHERE request = ?6) AS answers,"
-        " (SELECT count(*) FROM approvals denials WHERE denials.job = ?1"
-        " AND denials.state = 'denied') AS denied,"
-        " grants.id, grants.state, grants.claims, grants.effect, grants.expires_at"
-        f" FROM {job_from('?1')}"
-        " LEFT JOIN credentials ON credentials.id = ?2 AND credentials.job = ?1"
-        " AND credentials.agent = ?3 AND credentials.epoch = ?4"
-        " AND (credentials.stage = ?5 OR CAST(?5 AS TEXT) IS NULL)"
-        " LEFT JOIN approvals ON approvals.request = ?6"
-        " LEFT JOIN grants ON grants.request = ?6 AND grants.job = ?1",
-        request.job, relied.credential, request.agent, relied.epoch, request.stage, request.digest,
-    )  # fmt: skip
-
-
-def of_finish(request: Request, credential: str) -> tuple[Any, ...]:
-    """The query for what an outcome judges: SQL and parameters."""
-    return (
-        "SELECT id, state, epoch = (SELECT epoch FROM credentials WHERE id = ?) AS ours"
-        " FROM grants WHERE request = ?",
-        credential, request.digest,
-    )  # fmt: skip
+def _claim_check(request: Request, relied: Relied) -> Query[ClaimCheck]:
+    return claim_check(request, credential=relied.credential, epoch=relied.epoch)
 
 
 def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
     """Record what a claimed call came to; see `Ledger.finish`."""
     tx.lock_job(request.job)
     lock_made(tx, outcome.made)
-    row = tx.one(*of_finish(request, credential))
-    if row is None:
+    check = tx.first(finish_check(request.digest, credential))
+    if check is None:
         return False
     body = {
         "job": request.job,
@@ -153,11 +140,11 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
         "made": [made.sha256 for made in outcome.made],
         "receipts": [list(receipt) for receipt in outcome.receipts],
     }
-    if row["state"] not in (GrantState.CLAIMED, GrantState.UNKNOWN) or not row["ours"]:
+    if check.state not in (GrantState.CLAIMED, GrantState.UNKNOWN) or not check.ours:
         tx.record("finished.late", body)  # it changes nothing, but a recall needs to know
         return False
-    grant = str(row["id"])
-    if (row["state"], outcome.state) != (GrantState.UNKNOWN, GrantState.UNKNOWN):
+    grant = check.id
+    if (check.state, outcome.state) != (GrantState.UNKNOWN, GrantState.UNKNOWN):
         tx.move("grants", "state = ?, ended_at = ?", "id = ?", outcome.state, tx.now, grant)
     if outcome.remembers is not None:
         outcome = with_memory(tx, request, outcome, outcome.remembers)
@@ -166,50 +153,55 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
     return True
 
 
-def _obstacle(tx: Tx, row: Row | None, request: Request, relied: Relied) -> str | None:
+def settle(tx: Tx, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:
+    """Record what was found out about an unknown effect; see `Ledger.settle`."""
+    lock_job_of(tx, request)
+    if not tx.update("grants", "state = ?, ended_at = ?", "id = ? AND state = 'unknown'",
+                     outcome.state, tx.now, grant):  # fmt: skip
+        return False
+    set_outcome(tx, grant, outcome.state, outcome.text)
+    for destination, location, sha256 in outcome.receipts:
+        keep_receipt(tx, grant, destination=destination, location=location, sha256=sha256)
+    body = {"request": request, "as": outcome.state, "person": by, "found": outcome.text}
+    tx.record("reconciled", body)
+    return True
+
+
+def _obstacle(tx: Tx, check: ClaimCheck | None, request: Request, relied: Relied) -> str | None:
     """What stands against a claim besides its grant: job, credential, an answer, an asset."""
-    obstacle = obstacle_in(row, request.job, relied.epoch, now=tx.now)
-    if row is None or obstacle is not None:
+    obstacle = obstacle_in(check, request.job, relied.epoch, now=tx.now)
+    if check is None or obstacle is not None:
         return obstacle
-    if row["credential_state"] != "live" or row["lives_until"] <= tx.now:
+    if check.credential_state != "live" or (check.lives_until or 0) <= tx.now:
         return "its credential is not live"
-    if relied.asked and row["answers"] != relied.answers:
+    if relied.asked and check.answers != relied.answers:
         return "moved: somebody answered since it was judged"
-    if row["denied"] != relied.denied:
+    if check.denied != relied.denied:
         return "moved: somebody said no to another call since it was judged"
-    queries = _of_assets(relied)
-    versions, found = [tx.all(*query) for query in queries] if queries else ([], [])
-    if {row["sha256"]: row["version"] for row in versions} != dict(relied.versions):
+    versions = tx.rows(versions_of(relied.versions)) if relied.versions else []
+    if {row.sha256: row.version for row in versions} != dict(relied.versions):
         return "moved: an asset changed since it was judged"
+    found = tx.rows(unclean_reviews(relied.versions)) if relied.versions else []
     if len(found) != relied.findings:
         return "moved: a review found something since it was judged"
     return None
 
 
-def _grant_obstacle(row: Row | None, *, now: int) -> str | None:
+def _grant_obstacle(check: ClaimCheck | None, *, now: int) -> str | None:
     """Why the use of a Grant can't be taken; None: it can."""
-    if row is None or row["id"] is None:
+    if check is None or check.id is None or check.expires_at is None:
         return "no grant exists for this call"
     # A tool that paused itself goes on when it is answered: it has no effect outside, and its job
     # and credential were judged before.
-    none_outside = row["effect"] == OutsideEffect.NONE
-    if row["state"] == GrantState.ISSUED and row["claims"] > 0 and none_outside:
+    none_outside = check.effect == OutsideEffect.NONE
+    if check.state == GrantState.ISSUED and (check.claims or 0) > 0 and none_outside:
         return None
-    again = row["state"] == GrantState.FAILED and none_outside
-    if row["state"] != GrantState.ISSUED and not again:
-        return f"its grant is {row['state']}"
-    if row["expires_at"] <= now:
+    again = check.state == GrantState.FAILED and none_outside
+    if check.state != GrantState.ISSUED and not again:
+        return f"its grant is {check.state}"
+    if check.expires_at <= now:
         return "its grant is expired"
     return None
-
-
-def _of_assets(relied: Relied) -> list[tuple[Any, ...]]:
-    """The queries for the assets that were relied on: their row versions, and their findings."""
-    if not relied.versions:
-        return []
-    marks = ", ".join("?" * len(relied.versions))
-    versions = f"SELECT sha256, version FROM assets WHERE sha256 IN ({marks})"
-    return [(versions, *relied.versions), of_findings(relied.versions)]
 
 
 def _insert_effects(

@@ -2,58 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from agentguard.errors import JobError
-from agentguard.ledger.storage.open import Row, Tx
+from agentguard.ledger.queries.approvals import UNUSED, waits_in
+from agentguard.ledger.queries.jobs import holder_of, idle, job_by_id, lapsed, over
+from agentguard.ledger.rows import HolderRow
+from agentguard.ledger.storage.open import Tx
 from agentguard.model import JobState
 
 DIED = "its process died: the lease lapsed"
 """Why a job ended that nobody left."""
-
-UNUSED = (
-    "(approvals.state = 'pending' OR (approvals.state = 'approved' AND NOT EXISTS"
-    " (SELECT 1 FROM grants WHERE grants.request = approvals.request AND grants.state NOT IN"
-    " ('issued', 'revoked', 'expired'))))"
-)
-"""An approval request that still waits, or whose approvals no claim has used."""
-
-_LAPSED = "coalesce((SELECT until FROM leases WHERE job = jobs.id), 0) <= ?"
-
-_IDLE = (  # who enters it again within the window is still told of a no
-    "state = 'waiting' AND NOT EXISTS (SELECT 1 FROM approvals WHERE job = jobs.id"
-    f" AND ({UNUSED} OR (approvals.state = 'denied' AND approvals.expires_at > ?1)))"
-)
-
-# Whatever waits, or is approved and unused, is of a job that has not ended; `+` keeps SQLite away
-# from the index of states and deadlines, where all history is.
-_OVER = (
-    "SELECT id AS job FROM jobs WHERE id IN ("
-    f"SELECT id FROM jobs WHERE state = 'open' AND {_LAPSED.replace('?', '?1')}"
-    " UNION ALL SELECT approvals.job FROM jobs CROSS JOIN approvals"
-    " WHERE jobs.state IN ('open', 'waiting') AND approvals.job = jobs.id"
-    f" AND +approvals.expires_at <= ?1 AND {UNUSED}"
-    " UNION ALL SELECT job FROM grants WHERE state = 'issued' AND claims = 0 AND expires_at <= ?1"
-    " UNION ALL SELECT job FROM credentials WHERE state = 'live' AND expires_at <= ?1"
-    f" UNION ALL SELECT id FROM jobs WHERE {_IDLE}) ORDER BY id LIMIT ?2"
-)
-"""Jobs in which something may be over."""
-
-JOB = "jobs.state AS job_state, jobs.epoch AS job_epoch, leases.until AS leased_until"
-"""Columns that say whether a job is open, under which epoch, and until when it is leased."""
-
-
-def job_from(job: str) -> str:
-    """What JOB is selected from: one row, whether the job is there or not.
-
-    Args:
-        job: the parameter that names it.
-    """
-    return (
-        f"(SELECT 1 AS one) AS always LEFT JOIN jobs ON jobs.id = {job}"
-        " LEFT JOIN leases ON leases.job = jobs.id"
-    )
-
 
 SWEPT = 500
 """How many jobs one transition of `sweep` takes: each is a lock, and others wait for them. It stops
@@ -69,24 +26,18 @@ def require_open(tx: Tx, job: str, epoch: int) -> None:
 
 def job_obstacle(tx: Tx, job: str, epoch: int) -> str | None:
     """What stands against acting in a job as its holder of this epoch; None if nothing does."""
-    row = tx.one(*of_job(job))
-    return obstacle_in(row, job, epoch, now=tx.now)
+    return obstacle_in(tx.first(holder_of(job)), job, epoch, now=tx.now)
 
 
-def of_job(job: str) -> tuple[Any, ...]:
-    """The query for a row with the columns JOB: SQL and parameters."""
-    return f"SELECT {JOB} FROM {job_from('?')}", job
-
-
-def obstacle_in(row: Row | None, job: str, epoch: int, *, now: int) -> str | None:
-    """The same, of a row that holds the columns JOB."""
-    if row is None or row["job_state"] is None:
+def obstacle_in(holder: HolderRow | None, job: str, epoch: int, *, now: int) -> str | None:
+    """The same, where it is known who holds the job."""
+    if holder is None or holder.job_state is None:
         return f"no job {job} in this ledger"
-    if row["job_state"] != JobState.OPEN:
-        return f"job {job} is {row['job_state']}"
-    if row["job_epoch"] != epoch:
+    if holder.job_state != JobState.OPEN:
+        return f"job {job} is {holder.job_state}"
+    if holder.job_epoch != epoch:
         return f"job {job} was re-entered elsewhere"
-    if row["leased_until"] is None or row["leased_until"] <= now:
+    if holder.leased_until is None or holder.leased_until <= now:
         return f"the lease on job {job} lapsed"
     return None
 
@@ -105,12 +56,10 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
 
     Whoever holds it no longer (another epoch, or it is over) changes nothing.
     """
-    row = tx.one("SELECT * FROM jobs WHERE id = ?", job)
-    if row is None or row["state"] != JobState.OPEN or row["epoch"] != epoch:
-        return JobState(row["state"]) if row is not None else JobState.ENDED
-    waits = tx.one(
-        f"SELECT 1 FROM approvals WHERE job = ? AND +expires_at > ? AND {UNUSED}", job, tx.now
-    )
+    known = tx.first(job_by_id(job))
+    if known is None or known.state != JobState.OPEN or known.epoch != epoch:
+        return known.state if known is not None else JobState.ENDED
+    waits = tx.first(waits_in(job, tx.now))
     if not clean or waits is None:
         end_job(tx, job, reason=reason)
         return JobState.ENDED
@@ -138,7 +87,7 @@ def sweep(tx: Tx) -> tuple[dict[str, int], bool]:
     Returns:
         How many of each were ended, and whether more may be over.
     """
-    jobs = [str(row["job"]) for row in tx.all(_OVER, tx.now, SWEPT)]
+    jobs = tx.rows(over(tx.now, SWEPT))
     tx.lock_job(*jobs)  # and look again: a lease may have been renewed, a grant claimed
     done = {"jobs": 0, "approvals": 0, "grants": 0, "credentials": 0}
     rows = 0
@@ -151,8 +100,7 @@ def sweep(tx: Tx) -> tuple[dict[str, int], bool]:
 
 def _sweep_job(tx: Tx, job: str, done: dict[str, int]) -> int:
     """End what is over in a job, counted in `done`; returns how many rows moved."""
-    if tx.one(f"SELECT 1 FROM jobs WHERE id = ? AND state = 'open' AND {_LAPSED}",
-              job, tx.now):  # fmt: skip
+    if tx.first(lapsed(job, tx.now)):
         done["jobs"] += 1
         return end_job(tx, job, reason=DIED)
     counts = {
@@ -174,7 +122,7 @@ def _sweep_job(tx: Tx, job: str, done: dict[str, int]) -> int:
         tx.record("swept", {"job": job, "counts": counts})
         for name, count in counts.items():
             done[name] += count
-    if tx.one(f"SELECT 1 FROM jobs WHERE id = ?2 AND {_IDLE}", tx.now, job):
+    if tx.first(idle(job, tx.now)):
         done["jobs"] += 1
         rows += end_job(tx, job, reason="nothing in it waits for an answer any more")
     return rows

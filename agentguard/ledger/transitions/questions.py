@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentguard.ledger.queries.call_history import (
-    Reads,
-    bits_said,
-    line_of,
-    media_of,
-    questions_asked,
-)
+from agentguard.ledger.queries import approvals
+from agentguard.ledger.queries.assets import line_of
+from agentguard.ledger.queries.requests import bits_said
 from agentguard.ledger.storage.open import Tx
+from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions.requests import SAID_NO, Judged
 from agentguard.model import Effect
 
@@ -34,11 +31,14 @@ def has_room(reads: Reads, judged: Sequence[Judged], room: Room) -> bool:
     """Whether calls still fit into what their job and conversation may use up."""
     bits = [item for item in judged if item.bits]
     asks = [item for item in judged if item.decision.effect is Effect.ASK]
-    said = {item.thread: bits_said(reads, job=item.request.job, thread=item.thread)
-            for item in bits}  # fmt: skip
-    if any(before + sum(item.bits for item in bits) > room.bits for before in said.values()):
-        return False
-    return not asks or (questions_asked(reads, asks[0].request.job) + len(asks) <= room.questions)
+    more = sum(item.bits for item in bits)
+    for job, thread in {(item.request.job, item.thread) for item in bits}:
+        if (reads.first(bits_said(job, thread)) or 0) + more > room.bits:
+            return False
+    if not asks:
+        return True
+    asked = reads.first(approvals.questions_asked(asks[0].request.job)) or 0
+    return asked + len(asks) <= room.questions
 
 
 def close_like(tx: Tx, denied: str) -> None:
@@ -46,27 +46,17 @@ def close_like(tx: Tx, denied: str) -> None:
 
     A no holds for what is made from them as well. What only words tell is refused at the claim.
     """
-    row = tx.one(
-        "SELECT requests.job, requests.destination, approvals.question FROM approvals"
-        " JOIN requests ON requests.digest = approvals.request WHERE approvals.request = ?"
-        " AND approvals.state = 'denied'",
-        denied,
-    )
-    if row is None or row["destination"] is None:
+    no = tx.first(approvals.denied_question(denied))
+    if no is None or no.destination is None:
         return
-    media = media_of(row["question"])
-    for other in tx.all(
-        "SELECT approvals.request, approvals.question FROM approvals"
-        " JOIN requests ON requests.digest = approvals.request WHERE approvals.job = ?"
-        " AND approvals.state = 'pending' AND requests.destination = ?",
-        row["job"],
-        row["destination"],
-    ):
-        if not media & line_of(tx, media_of(other["question"])):
+    media = approvals.media_of(no.question)
+    for other in tx.rows(approvals.pending_questions(no.job, no.destination)):
+        asked = approvals.media_of(other.question)
+        if not (asked and media.intersection(tx.rows(line_of(asked)))):
             continue
         tx.move("approvals", "state = 'revoked', ended_at = ?", "request = ?", tx.now,
-                other["request"])  # fmt: skip
+                other.request)  # fmt: skip
         tx.record(
             "approval.settled",
-            {"request": other["request"], "as": "revoked", "reason": SAID_NO, "denied": denied},
+            {"request": other.request, "as": "revoked", "reason": SAID_NO, "denied": denied},
         )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
-from agentguard.ledger.queries.call_history import Reads
-from agentguard.ledger.queries.calls import SAID_NO_WITH
-from agentguard.ledger.storage.open import Row, Tx, new_id, to_json
-from agentguard.ledger.transitions.jobs import JOB, job_from, obstacle_in
+from agentguard.ledger.queries import approvals
+from agentguard.ledger.queries.approvals import answer_by, answers_of, approval_of, replaceable
+from agentguard.ledger.queries.grants import grant_of
+from agentguard.ledger.queries.requests import (
+    decision_check,
+    request_by_digest,
+    revision_of_key,
+)
+from agentguard.ledger.rows import DecisionCheck
+from agentguard.ledger.storage.open import Tx, new_id, to_json
+from agentguard.ledger.storage.query import Query, Reads
+from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.model import (
     Answer,
     AskedQuestion,
@@ -111,55 +118,39 @@ def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
 
     What they need to know is read before anything is written.
     """
-    found = [(item, tx.one(*of_decision(item))) for item in judged]
+    found = [(item, tx.first(decision_of(item))) for item in judged]
     recorded: set[tuple[str, int]] = set()
     ordinals: Counter[tuple[str, str, str]] = Counter()
-    for item, row in found:
+    for item, check in found:
         request = item.request
-        if row is None or row["known"] or (request.call_key, request.revision) in recorded:
+        if check is None or check.known or (request.call_key, request.revision) in recorded:
             continue
         if item.decision.effect is not Effect.DENY:
-            obstacle = obstacle_in(row, request.job, epoch, now=tx.now)
+            obstacle = obstacle_in(check, request.job, epoch, now=tx.now)
             if obstacle is not None:
                 raise JobError(obstacle)
         recorded.add((request.call_key, request.revision))
         # Orders requests that share a call id: models reuse them, within one millisecond too.
         call = (request.job, item.thread, item.call_id)
         ordinals[call] += 1
-        _record(tx, item, ordinal=int(row["last"] or 0) + ordinals[call])
+        _record(tx, item, ordinal=(check.last or 0) + ordinals[call])
 
 
-def of_decision(item: Judged) -> tuple[Any, ...]:
-    """The query for what recording a decision needs to know: SQL and parameters.
-
-    Its job, whether the Request is known, and the last ordinal of its call id.
-    """
-    request = item.request
-    return (
-        f"SELECT {JOB},"
-        " (SELECT 1 FROM requests WHERE call_key = ?2 AND revision = ?3) AS known,"
-        " (SELECT max(ordinal) FROM requests WHERE job = ?1 AND thread = ?4 AND call_id = ?5)"
-        f" AS last FROM {job_from('?1')}",
-        request.job, request.call_key, request.revision, item.thread, item.call_id,
-    )  # fmt: skip
+def decision_of(item: Judged) -> Query[DecisionCheck]:
+    """What recording a Decision needs to know first."""
+    return decision_check(item.request, thread=item.thread, call=item.call_id)
 
 
 def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
     """Close an open question and put the one that takes its place; see `Ledger.ask_anew`."""
     tx.lock_job(item.request.job)
-    old = tx.one(
-        "SELECT approvals.state, approvals.expires_at, requests.body,"
-        " EXISTS (SELECT 1 FROM grants WHERE grants.request = digest) AS granted"
-        " FROM approvals JOIN requests ON digest = request WHERE request = ?",
-        instead_of,
-    )
-    if old is None or old["granted"] or old["expires_at"] <= tx.now:
+    old = tx.first(replaceable(instead_of))
+    if old is None or old.granted or old.expires_at <= tx.now:
         return False
-    if tx.one("SELECT 1 FROM requests WHERE call_key = ? AND revision = ?",
-              item.request.call_key, item.request.revision):  # fmt: skip
+    if tx.first(revision_of_key(item.request.call_key, item.request.revision)):
         return True  # another process was quicker
     # Both are final, so that no answer to the old question is ever taken or counted again.
-    state = {"pending": "superseded", "approved": "revoked"}.get(old["state"])
+    state = {"pending": "superseded", "approved": "revoked"}.get(old.state)
     if state is None:
         return False
     tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, instead_of)
@@ -167,14 +158,13 @@ def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
         "approval.settled",
         {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
     )
-    item = replace(item, earlier=question_of(old["body"]).reasons)
+    item = replace(item, earlier=question_of(old.body).reasons)
     record_decisions(tx, [item], epoch=epoch)
     return True
 
 
-def question_of(body: str) -> AskedQuestion:
-    """Why people were asked, of the `body` of a Request's row; a row without it shows nothing."""
-    shown = json.loads(body)
+def question_of(shown: Mapping[str, Any]) -> AskedQuestion:
+    """Why people were asked, of a call as it was logged; one without it shows nothing."""
     earlier = shown.get("reasons_before")
     return AskedQuestion(
         reasons=frozenset(Reason(*reason) for reason in shown.get("reasons", ())),
@@ -251,16 +241,15 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
 def answer(tx: Tx, given: Answer) -> None:
     """Record an Answer and what its approval request comes to; see `Ledger.answer`."""
     lock_job_of(tx, given.request)
-    approval = tx.one("SELECT * FROM approvals WHERE request = ?", given.request)
+    approval = tx.first(approval_of(given.request))
     if approval is None:
         raise ApprovalError("this approval request is unknown; nothing to answer")
     if not is_open_question(tx, given.request):
         closed = why_closed(tx, given.request)
-        raise ApprovalError(nothing_to_answer(approval["state"], closed))
-    if tx.now >= approval["expires_at"]:  # S22: judged where it counts, not when it was sent
+        raise ApprovalError(nothing_to_answer(approval.state, closed))
+    if tx.now >= approval.expires_at:  # S22: judged where it counts, not when it was sent
         raise ApprovalError(TOO_LATE)
-    if tx.one("SELECT 1 FROM answers WHERE request = ? AND person = ?",
-              given.request, given.person):  # fmt: skip
+    if tx.first(answer_by(given.request, given.person)) is not None:
         raise ApprovalError(f"{given.person} answered this before; an answer stands")
     tx.insert(
         "answers",
@@ -294,8 +283,8 @@ def answer(tx: Tx, given: Answer) -> None:
 
 def lock_job_of(tx: Tx, request: str) -> None:
     """Take the lock of a recorded Request's job, which never changes."""
-    row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
-    tx.lock_job(row["job"] if row is not None else None)
+    known = tx.first(request_by_digest(request))
+    tx.lock_job(known.job if known is not None else None)
 
 
 def withdraw(tx: Tx, requests: Sequence[str]) -> None:
@@ -305,9 +294,9 @@ def withdraw(tx: Tx, requests: Sequence[str]) -> None:
     """
     jobs = {}
     for request in requests:
-        row = tx.one("SELECT job FROM requests WHERE digest = ?", request)
-        if row is not None:
-            jobs[request] = str(row["job"])
+        known = tx.first(request_by_digest(request))
+        if known is not None:
+            jobs[request] = known.job
     tx.lock_job(*sorted(set(jobs.values())))
     for request, job in jobs.items():
         # A Grant that its tool gave back, to ask a question of its own, was claimed before.
@@ -345,21 +334,11 @@ def closed_because(state: str, *, job_state: str, replaced: bool, said_no: bool)
 
 def why_closed(reads: Reads, request: str) -> str | None:
     """The same of the approval request of a Request; None without one."""
-    row = reads.one(
-        "SELECT approvals.state, jobs.state AS job_state, EXISTS (SELECT 1 FROM requests newer"
-        " WHERE newer.call_key = asked.call_key AND newer.revision > asked.revision) AS replaced,"
-        f" {SAID_NO_WITH} AS said_no"
-        " FROM approvals JOIN requests asked ON asked.digest = approvals.request"
-        " JOIN jobs ON jobs.id = approvals.job WHERE approvals.request = ?",
-        request,
-    )
-    if row is None:
+    asked = reads.first(approvals.why_closed(request))
+    if asked is None:
         return None
     return closed_because(
-        row["state"],
-        job_state=row["job_state"],
-        replaced=bool(row["replaced"]),
-        said_no=bool(row["said_no"]),
+        asked.state, job_state=asked.job_state, replaced=asked.replaced, said_no=asked.said_no
     )
 
 
@@ -373,16 +352,12 @@ def nothing_to_answer(state: str, closed: str | None) -> str:
     return f"this approval request is {state}{why}; nothing to answer"
 
 
-def is_open_question(tx: Reads, request: str) -> bool:
+def is_open_question(reads: Reads, request: str) -> bool:
     """Whether people may answer: nobody did enough yet, or the policy came to want more."""
-    row = tx.one(
-        "SELECT state, EXISTS (SELECT 1 FROM grants WHERE grants.request = approvals.request)"
-        " AS granted FROM approvals WHERE request = ?",
-        request,
-    )
-    if row is None:
+    asked = reads.first(replaceable(request))
+    if asked is None:
         return False
-    return row["state"] == "pending" or (row["state"] == "approved" and not row["granted"])
+    return asked.state == "pending" or (asked.state == "approved" and not asked.granted)
 
 
 def issue_grant(tx: Tx, item: Judged) -> bool:
@@ -395,12 +370,13 @@ def issue_grant(tx: Tx, item: Judged) -> bool:
     request = item.request
     if item.decision.effect is not Effect.PERMIT:
         return False
-    if tx.one("SELECT 1 FROM grants WHERE request = ?", request.digest) is not None:
+    if tx.first(grant_of(request.digest)) is not None:
         return True
     tx.update("approvals", "state = 'approved', ended_at = ?1",
               "request = ?2 AND state = 'pending' AND expires_at > ?1",
               tx.now, request.digest)  # fmt: skip
-    if not _is_approved(tx, request.digest):
+    asked = tx.first(approval_of(request.digest))
+    if asked is None or not is_approved(asked.state, asked.expires_at, asked=True, now=tx.now):
         return False
     _insert_grant(tx, item)
     tx.record(
@@ -415,37 +391,25 @@ def issue_grant(tx: Tx, item: Judged) -> bool:
     return True
 
 
-def _is_approved(tx: Tx, request: str) -> bool:
-    """Whether people were asked about a Request, and their approvals live."""
-    row = tx.one(
-        "SELECT state AS approval_state, expires_at AS approved_until FROM approvals"
-        " WHERE request = ?",
-        request,
-    )
-    return row is not None and approved_in(row, asked=True, now=tx.now)
-
-
-def approved_in(row: Row, *, asked: bool, now: int) -> bool:
+def is_approved(state: str | None, until: int | None, *, asked: bool, now: int) -> bool:
     """Whether approvals live, or nobody was `asked` for any.
 
     Args:
-        row: holds `approval_state` and `approved_until`; NULL where nobody was asked.
+        state: of the approval request; None where nobody was asked.
+        until: the end of its review window.
     """
-    if row["approval_state"] is None:
+    if state is None or until is None:
         return not asked
-    return bool(row["approval_state"] == "approved" and row["approved_until"] > now)
+    return state == "approved" and until > now
 
 
 def _enough(tx: Tx, request: str) -> bool:
     """Whether the approvals given are as many, and of the groups, that were asked for."""
-    needs = tx.one("SELECT count, groups FROM approvals WHERE request = ?", request)
-    given = tx.all(
-        "SELECT answered_as FROM answers WHERE request = ? AND verdict = 'approve'", request
-    )
+    needs = tx.first(approval_of(request))
+    given = [one for one in tx.rows(answers_of(request)) if one.verdict is Verdict.APPROVE]
     if needs is None:
         return False
-    groups = {row["answered_as"] for row in given}
-    return len(given) >= needs["count"] and set(json.loads(needs["groups"])) <= groups
+    return len(given) >= needs.count and needs.groups <= {one.group for one in given}
 
 
 def _insert_grant(tx: Tx, item: Judged) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from agentguard.ledger.queries.jobs import unguarded_run
 from agentguard.ledger.storage.open import Tx
-
-MARKED = "EXISTS (SELECT 1 FROM unguarded_runs WHERE job = jobs.id)"
-"""Whether a tool was started past the guard in a job."""
 
 
 def stop(tx: Tx, job: str | None, *, tool: str) -> None:
@@ -15,6 +13,6 @@ def stop(tx: Tx, job: str | None, *, tool: str) -> None:
     """
     if job is not None:
         tx.lock_job(job)
-        if tx.one("SELECT 1 FROM unguarded_runs WHERE job = ? AND tool = ?", job, tool) is None:
+        if tx.first(unguarded_run(job, tool)) is None:
             tx.insert("unguarded_runs", job=job, tool=tool, at=tx.now)
     tx.record("unguarded.stopped", {"job": job or "", "tool": tool})

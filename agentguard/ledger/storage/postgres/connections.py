@@ -22,7 +22,7 @@ from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
 from agentguard.ledger.storage.base import Found
 from agentguard.ledger.storage.postgres.pipeline import PgRow, Sent, Wire, numbered, places_of
-from agentguard.ledger.storage.transaction import Row
+from agentguard.ledger.storage.query import Row
 
 _SETTINGS = {
     "default_transaction_isolation": "read committed",

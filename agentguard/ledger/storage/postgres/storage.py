@@ -23,7 +23,7 @@ from agentguard.ledger.storage.postgres.indexes import verify_indexes
 from agentguard.ledger.storage.postgres.schema import prepare, verify_schema
 from agentguard.ledger.storage.postgres.sequencer import Sequencer, follow, publish
 from agentguard.ledger.storage.postgres.transaction import NOW, Busy, Flight, PostgresTx
-from agentguard.ledger.storage.transaction import Row
+from agentguard.ledger.storage.query import Row
 from agentguard.transparency import merkle
 from agentguard.transparency.checkpoints import Checkpoints
 

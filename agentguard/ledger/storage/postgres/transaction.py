@@ -20,7 +20,8 @@ from agentguard.errors import IllegalTransition
 from agentguard.ledger.storage.base import UNPLANNED, Plan
 from agentguard.ledger.storage.postgres.connections import Link, as_ours, unavailable
 from agentguard.ledger.storage.postgres.pipeline import Sent
-from agentguard.ledger.storage.transaction import Row, Tx, Written
+from agentguard.ledger.storage.query import Row
+from agentguard.ledger.storage.transaction import Tx, Written
 
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 """The server's time in ms, in SQL."""
@@ -32,7 +33,7 @@ class Busy(Exception):
     """A lock is held by somebody else, and this transition is not the first of its transaction."""
 
 
-_Query = tuple[Any, ...]
+_Asked = tuple[Any, ...]
 """SQL and its parameters."""
 
 
@@ -45,7 +46,7 @@ class Brought(NamedTuple):
     """
 
     denied: frozenset[int]
-    found: dict[_Query, Sent]
+    found: dict[_Asked, Sent]
 
 
 class Flight:
@@ -102,8 +103,13 @@ class Flight:
             "SELECT pg_try_advisory_xact_lock_shared(?)", (graph,)
         ) if shared else None  # fmt: skip
         time = link.send(f"SELECT {NOW}")
-        self._found: list[dict[_Query, Sent]] = [
-            {query: link.send(query[0], query[1:]) for query in plan.reads} if plan else {}
+        self._found: list[dict[_Asked, Sent]] = [
+            {
+                (query.sql, *query.parameters): link.send(query.sql, query.parameters)
+                for query in plan.reads
+            }
+            if plan
+            else {}
             for plan in plans
         ]
         with unavailable(place):

@@ -25,10 +25,11 @@ from agentguard.ledger.storage.base import (
     Storage,
     tree_size,
 )
+from agentguard.ledger.storage.query import Row
 from agentguard.ledger.storage.rollback_detection import keep, newest_of
 from agentguard.ledger.storage.sqlite.connections import Connections, find_damage
 from agentguard.ledger.storage.sqlite.schema import migrate, verify_schema
-from agentguard.ledger.storage.transaction import KEYS, Row, Tx, Written
+from agentguard.ledger.storage.transaction import KEYS, Tx, Written
 from agentguard.ledger.storage.tree_nodes import Nodes
 from agentguard.transparency import merkle
 from agentguard.transparency.checkpoints import Checkpoints

@@ -1,0 +1,661 @@
+"""What the ledger's queries return: one frozen class per kind of row, each column with its type.
+
+A field is named as its column. Its type says how the column is decoded, once, as the row is read:
+labels from JSON to a set, an integer to a bool, a text to a state.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+from agentguard.ledger.storage.query import Row
+from agentguard.model import GrantState, JobState, OutsideEffect, Provenance, Stage, Terms
+
+T = TypeVar("T")
+
+_Decode = Callable[[Any], Any]
+
+
+def row_as(kind: type[T]) -> Callable[[Row], T]:
+    """What makes a row an object of this dataclass; it needs a column for every field."""
+    names, readers = _columns(cast("Any", kind))
+
+    def decode(row: Row) -> T:
+        values = {name: row[name] for name in names}
+        for name, read in readers:
+            if values[name] is not None:
+                values[name] = read(values[name])
+        return kind(**values)
+
+    return decode
+
+
+def text(row: Row) -> str:
+    """The one text of a row."""
+    return str(row[0])
+
+
+def number(row: Row) -> int:
+    """The one number of a row, such as the 1 that says that there is one."""
+    return int(row[0])
+
+
+_JSON: Mapping[Any, _Decode] = {
+    frozenset[str]: lambda value: frozenset(json.loads(value)),
+    tuple[str, ...]: lambda value: tuple(json.loads(value)),
+    tuple[Any, ...]: lambda value: tuple(json.loads(value)),
+    Mapping[str, Any]: json.loads,
+    Terms: Terms.from_json,
+}
+
+
+@functools.cache
+def _columns(kind: type[Any]) -> tuple[tuple[str, ...], tuple[tuple[str, _Decode], ...]]:
+    """The columns of a row class, and how those are read that are not taken as they are."""
+    readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+    return tuple(readers), tuple((name, read) for name, read in readers.items() if read is not None)
+
+
+def _reader(hint: Any) -> _Decode | None:
+    """How a column of a type is read; None: as it is. NULL stays None."""
+    if hint in _JSON:
+        return _JSON[hint]
+    some = [one for one in get_args(hint) if one is not NoneType]
+    if some:
+        return _reader(some[0])
+    if hint is bool or issubclass(hint, Enum):
+        read: _Decode = hint
+        return read
+    if hint not in (str, int):
+        raise TypeError(f"no column holds a {hint}")
+    return None
+
+
+# --- jobs and credentials ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job."""
+
+    id: str
+    purpose: str
+    requested_by: str
+    state: JobState
+    epoch: int
+    opened_at: int
+    ended_at: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSummary(JobRow):
+    """A job as people read it.
+
+    Args:
+        until: the end of its lease; None without one.
+        asked: how many of its questions are open.
+    """
+
+    until: int | None
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HolderRow:
+    """Who may act in a job: all None where there is no such job."""
+
+    job_state: JobState | None
+    job_epoch: int | None
+    leased_until: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingRow:
+    """A job as a decision sees it.
+
+    Args:
+        live: the agent has a live credential for the call's stage.
+        unguarded: a tool was started past the guard.
+        denials: how many of its questions were answered with a no.
+    """
+
+    state: JobState
+    requested_by: str
+    live: bool
+    unguarded: bool
+    denials: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialRow:
+    """A credential."""
+
+    id: str
+    job: str
+    agent: str
+    stage: Stage
+    epoch: int
+    issued_at: int
+    expires_at: int
+    state: str
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """A recorded Request with its first Decision.
+
+    Args:
+        body: the call as it was logged, with texts redacted; where people were asked, why.
+        call_id: how the ledger names the call's id.
+        effect: `permit`, `ask` or `deny`.
+    """
+
+    digest: str
+    content_digest: str
+    call_key: str
+    revision: int
+    job: str
+    thread: str
+    call_id: str
+    agent: str
+    stage: Stage | None
+    tool: str
+    destination: str | None
+    body: Mapping[str, Any]
+    effect: str
+    policies: tuple[str, ...]
+    policy_version: str
+    reason: str
+    credential: str | None
+    decided_at: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunRow(RequestRow):
+    """A Request whose Grant was used, and what that came to."""
+
+    came_to: GrantState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionCheck(HolderRow):
+    """What recording a Decision needs to know.
+
+    Args:
+        known: 1 if the Request is recorded.
+        last: the last ordinal of its call id.
+    """
+
+    known: int | None
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCallRow:
+    """A call of a job, as people read it."""
+
+    digest: str
+    agent: str
+    tool: str
+    destination: str | None
+    effect: str
+    decided_at: int
+    approval: str | None
+    grant_state: GrantState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationCall:
+    """One recorded call of a conversation and what became of it.
+
+    Args:
+        call_key: names the call for good; see `agentguard.calls.request.call_key`.
+        call_id: how the ledger names the call's id.
+        approval_state: None if nobody was asked.
+        said_no: a no to the same media closed its approval request, too.
+        grant_state: None without a Grant.
+        outside: the kind of effect that the Grant is for.
+        text: the recorded outcome; None without one.
+        updates: the state keys that the outcome writes.
+        shown: the call as it was logged; only of another job's calls. Whoever names a thread and a
+            call like somebody else's is not that one: only the same call is.
+    """
+
+    request: str
+    job: str
+    job_state: JobState
+    call_key: str
+    call_id: str
+    revision: int
+    tool: str
+    effect: str
+    reason: str
+    approval_state: str | None
+    said_no: bool
+    asked_until: int | None
+    grant_state: GrantState | None
+    outside: OutsideEffect | None
+    text: str | None
+    updates: Mapping[str, Any] | None
+    shown: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredCall:
+    """A call that was carried out, and what its model was told."""
+
+    call_id: str
+    text: str
+
+
+# --- approvals --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRow:
+    """An approval request.
+
+    Args:
+        count, groups: how many approvals were asked for, and of which groups.
+        state: `pending`, `approved`, `denied`, `expired`, `revoked` or `superseded`.
+        question: the canonical JSON of the Request, which its digest names (I7).
+    """
+
+    request: str
+    job: str
+    count: int
+    groups: frozenset[str]
+    asked_at: int
+    expires_at: int
+    state: str
+    ended_at: int | None
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRow(ApprovalRow):
+    """An approval request, and the call as it was logged, with the reasons why it is asked."""
+
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionRow(AskedRow):
+    """An approval request as people read it.
+
+    Args:
+        said_no: the no of a person to the same media closed it.
+        replaced_by: digest of the newest question about the same call, if it was asked anew.
+    """
+
+    reason: str
+    policies: tuple[str, ...]
+    purpose: str
+    requested_by: str
+    job_state: JobState
+    said_no: bool
+    replaced_by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedRow:
+    """What says why an approval request takes no answer any more."""
+
+    state: str
+    job_state: JobState
+    replaced: bool
+    said_no: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceableRow:
+    """A question that may be asked anew.
+
+    Args:
+        granted: there is a Grant.
+    """
+
+    state: str
+    expires_at: int
+    body: Mapping[str, Any]
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeniedCall:
+    """A call that a person said no to.
+
+    Args:
+        question: the denied Request as people were asked it.
+    """
+
+    tool: str
+    content_digest: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQuestion:
+    """A question, and where its call goes."""
+
+    request: str
+    job: str
+    destination: str | None
+    question: str
+
+
+# --- grants -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRow:
+    """A Grant."""
+
+    id: str
+    request: str
+    job: str
+    credential: str | None
+    policy_version: str
+    effect: OutsideEffect
+    idempotency_key: str
+    state: GrantState
+    issued_at: int
+    expires_at: int
+    claims: int
+    claimed_at: int | None
+    epoch: int | None
+    ended_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeRow:
+    """What a Grant came to.
+
+    Args:
+        state: the declared state keys that its tool wrote.
+        assets: ids of what it made.
+    """
+
+    grant_id: str
+    status: GrantState
+    text: str
+    assets: tuple[str, ...]
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimCheck(HolderRow):
+    """What a claim judges.
+
+    Args:
+        credential_state, lives_until: of the credential that the call is claimed with.
+        approval_state, approved_until: None where nobody was asked.
+        answers: how many people answered, whatever they said.
+        denied: how many questions of the job were answered with a no.
+        id, state, claims, effect, expires_at: of the Grant; None without one.
+    """
+
+    credential_state: str | None
+    lives_until: int | None
+    approval_state: str | None
+    approved_until: int | None
+    answers: int
+    denied: int
+    id: str | None
+    state: GrantState | None
+    claims: int | None
+    effect: OutsideEffect | None
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishCheck:
+    """What an outcome judges.
+
+    Args:
+        ours: the claim is still of the holder whose credential finishes it; None: unknown.
+    """
+
+    id: str
+    state: GrantState
+    ours: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownGrant:
+    """A Grant whose effect nobody knows (I8).
+
+    Args:
+        body: the call as it was logged.
+        running: its job may still be at it.
+    """
+
+    id: str
+    job: str
+    request: str
+    effect: OutsideEffect
+    idempotency_key: str
+    claimed_at: int
+    body: Mapping[str, Any]
+    tool: str
+    destination: str | None
+    running: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedRow:
+    """A claimed Grant of an open job; `until`: the end of the job's lease."""
+
+    request: str
+    job: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRow:
+    """What was sent where."""
+
+    grant_id: str
+    sha256: str
+    destination: str
+    location: str
+    at: int
+
+
+# --- assets -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetRow:
+    """An asset.
+
+    Args:
+        version: rises with every change, which voids what relied on the row.
+    """
+
+    sha256: str
+    id: str
+    media_type: str
+    extension: str
+    size: int
+    width: int | None
+    height: int | None
+    labels: frozenset[str]
+    terms: Terms
+    recalled: bool
+    held: bool
+    provenance: Provenance
+    version: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedAsset(AssetRow):
+    """An asset and what its first source, or a job, called it."""
+
+    called: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAsset(NamedAsset):
+    """An asset that a job may see; `how`: `imported`, `given` or `made`."""
+
+    called: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelatedAsset(AssetRow):
+    """An asset next to another one in the lineage, and its first source, if that is known."""
+
+    tool: str | None
+    agent: str | None
+    person: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """What an asset's class and terms are."""
+
+    labels: frozenset[str]
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRow:
+    """An asset's row version."""
+
+    sha256: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarksRow:
+    """What holds of an asset by itself and by what it was made from.
+
+    Args:
+        recalled, held: it, or what it was made from; None: nothing is known of it.
+        queued: for the destination, in the job.
+        clean: reviewed without a finding, in the job.
+    """
+
+    recalled: bool | None
+    held: bool | None
+    queued: bool
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginRow:
+    """Where an asset came from: a person's import, or an agent's call of a tool."""
+
+    source: str
+    tool: str | None
+    agent: str | None
+    person: str | None
+    name: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRow:
+    """A job that may see an asset."""
+
+    job: str
+    how: str
+    name: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewRow:
+    """A review of an asset."""
+
+    job: str
+    sha256: str
+    grant_id: str
+    findings: tuple[Any, ...]
+    clean: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedRow:
+    """An asset in line for a destination."""
+
+    job: str
+    destination: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContributorRow:
+    """A person who stands behind an asset (I1)."""
+
+    sha256: str
+    person: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineageRow:
+    """What was made from what, by SHA-256."""
+
+    child: str
+    parent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolReview:
+    """A review by a tool."""
+
+    sha256: str
+    grant_id: str
+    tool: str
+
+
+# --- operations -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRow:
+    """Work that goes on at a vendor.
+
+    Args:
+        assets: SHA-256 of each asset that went in.
+    """
+
+    job: str
+    name: str
+    grant_id: str
+    tool: str
+    destination: str | None
+    labels: frozenset[str]
+    terms: Terms
+    contributors: frozenset[str]
+    assets: tuple[str, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentRow:
+    """A claimed call that sent something to a server which remembers; `id`: of its Grant."""
+
+    call_key: str
+    thread: str
+    call_id: str
+    ordinal: int
+    agent: str
+    body: Mapping[str, Any]
+    id: str
