@@ -32,7 +32,8 @@ from agentguard.errors import (
     JobError,
 )
 from agentguard.export.broker import Broker
-from agentguard.jobs.job import Job, Jobs
+from agentguard.jobs.job import Job
+from agentguard.jobs.registry import Jobs
 from agentguard.ledger.ledger import Ledger, Made
 from agentguard.ledger.open import checkpoints_of, open_ledger
 from agentguard.ledger.queries import assets

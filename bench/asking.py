@@ -22,7 +22,7 @@ from langgraph.types import Command, Send, interrupt
 from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Answer, Verdict
-from agentguard.people.approvals import sign_answer
+from agentguard.people.answers import sign_answer
 from bench.figures import Figure
 from bench.rounds import Scale, Times, ratio, timing
 from bench.studio import (

@@ -49,7 +49,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "agentguard.calls.request:prepare",
         "agentguard.calls.request:freeze",
     ),
-    "facts for the decision": ("agentguard.calls.request:facts",),
+    "facts for the decision": ("agentguard.calls.facts:facts",),
     "deciding (Cedar)": ("agentguard.policy.decide:decide",),
     "ledger: reads": (
         "agentguard.ledger.ledger:_Snapshot.one",

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
+from agentguard.calls.call import Call
 from agentguard.calls.claim import Claim
 from agentguard.calls.execute import Execution
-from agentguard.calls.request import Call, prepare
+from agentguard.calls.request import prepare
 from agentguard.content.scratch import Scratch
 from agentguard.content.store import Store
 from agentguard.content.text.scan import Scan

@@ -27,7 +27,8 @@ from agentguard.export.folder import Adapter, adapter_for
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.ledger.open import open_ledger
 from agentguard.model import Destination, Verdict
-from agentguard.people.approvals import Approval, sign_answer
+from agentguard.people.answers import sign_answer
+from agentguard.people.approvals import Approval
 from agentguard.policy.policy_set import Policy
 from evals import scenario as s
 from evals import steps

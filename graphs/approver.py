@@ -18,7 +18,8 @@ from rich.markup import escape
 from agentguard import Guard
 from agentguard.errors import ApprovalError
 from agentguard.model import Verdict
-from agentguard.people.approvals import Approval, sign_answer
+from agentguard.people.answers import sign_answer
+from agentguard.people.approvals import Approval
 from graphs.show import Show, link, short
 
 _VIEWERS = {"darwin": ["open"], "win32": ["explorer"]}

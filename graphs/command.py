@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from agentguard import Guard
 from agentguard.errors import AgentGuardError, ApprovalError
-from agentguard.people.signers import key_folder, load_person_key, person_key_path
+from agentguard.people.keys import key_folder, load_person_key, person_key_path
 from graphs.approver import Approver
 from graphs.director import load_model
 from graphs.running import begin, carry_out, folders, parse_material, threads

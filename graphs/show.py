@@ -20,7 +20,7 @@ from rich.status import Status
 from rich.table import Table
 
 from agentguard import Guard
-from agentguard.calls.request import call_name
+from agentguard.calls.call import call_name
 from graphs.director import HAND_OVER
 
 _TIMES = "\N{MULTIPLICATION SIGN}"

@@ -16,12 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard import Guard
 from agentguard.config import workspace as configuration
-from agentguard.people.signers import (
-    append_signer,
-    create_person_key,
-    load_person_key,
-    person_key_path,
-)
+from agentguard.people.keys import create_person_key, load_person_key, person_key_path
+from agentguard.people.signers import append_signer
 from agentguard.transparency.log_key import create_log_key
 from graphs.bindings import IMAGE_VENDOR, bindings
 

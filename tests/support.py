@@ -20,7 +20,8 @@ from PIL import Image
 from agentguard import Arg, Binding, Guard
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
-from agentguard.people.approvals import Approval, sign_answer
+from agentguard.people.answers import sign_answer
+from agentguard.people.approvals import Approval
 from agentguard.people.signers import append_signer
 from agentguard.transparency.log_key import create_log_key
 

@@ -12,19 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
+from agentguard.calls.call import Call, Refused, call_name
 from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.duplicates import begun_before
-from agentguard.calls.request import (
-    Call,
-    Prepared,
-    Refused,
-    call_name,
-    facts,
-    key_by_content,
-    prepare,
-    sayable,
-    stage_of,
-)
+from agentguard.calls.facts import facts
+from agentguard.calls.request import Prepared, key_by_content, prepare, sayable, stage_of
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError, LedgerError, LedgerUnavailable
 from agentguard.ledger.ledger import (

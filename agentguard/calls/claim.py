@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentguard.calls.request import Call, Prepared
+from agentguard.calls.call import Call
+from agentguard.calls.request import Prepared
 from agentguard.content.scratch import Scratch
 from agentguard.errors import ClaimError
 from agentguard.export.broker import Receipt

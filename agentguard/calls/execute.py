@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_again
+from agentguard.calls.call import Call, Refused, call_name
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.outputs import Collected, Sources, collect
-from agentguard.calls.request import Call, Prepared, Refused, call_name
+from agentguard.calls.request import Prepared
 from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import Scratch
 from agentguard.content.store import Store

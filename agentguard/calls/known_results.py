@@ -13,14 +13,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.request import (
-    Refused,
-    call_key,
-    call_name,
-    content_source,
-    freeze,
-    redacted_texts,
-)
+from agentguard.calls.call import Refused, call_key, call_name, content_source
+from agentguard.calls.request import freeze, redacted_texts
 from agentguard.errors import CanonicalError
 from agentguard.ledger.ledger import TOO_LATE, Ledger
 from agentguard.ledger.queries.requests import calls_named

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from agentguard.bindings.bound import Arg, Bound, replace_at, values_at
 from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
-from agentguard.calls.denials import is_denied
+from agentguard.calls.call import Call, Refused, call_key, call_name, content_source
 from agentguard.calls.inherited_labels import (
     NOTHING,
     Carried,
@@ -25,31 +25,24 @@ from agentguard.calls.inherited_labels import (
     carry,
     concealed,
 )
-from agentguard.canonical import digest
 from agentguard.config.workspace import Workspace
 from agentguard.content.store import asset_id
 from agentguard.content.text.scan import MAX_ACROSS, scan, secrets_across, texts_in_numbers
 from agentguard.errors import CanonicalError
 from agentguard.export.broker import EXPORT_ASSET
 from agentguard.export.folder import no_url
-from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.assets import (
     Finding,
     asset_of_job,
-    contributors_of,
     findings_of,
-    marks_of,
 )
-from agentguard.ledger.queries.jobs import revealed_labels, standing
+from agentguard.ledger.queries.jobs import revealed_labels
 from agentguard.ledger.queries.requests import bits_said
 from agentguard.ledger.rows import AssetRow, RequestRow
 from agentguard.model import (
-    AssetFacts,
     AssetUse,
     Destination,
-    Facts,
-    JobState,
     Request,
     Stage,
 )
@@ -65,66 +58,6 @@ _scan = functools.lru_cache(maxsize=512)(scan)
 _secrets_across = functools.lru_cache(maxsize=512)(secrets_across)
 
 
-class Refused(Exception):
-    """A call is refused before or instead of a Decision; the text is for the model.
-
-    Args:
-        reason: one sentence saying what is wrong and what to do.
-        policy: id of the built-in rule, e.g. `agentguard.unknown-asset`.
-    """
-
-    def __init__(self, reason: str, *, policy: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.policy = f"agentguard.{policy}"
-
-    @classmethod
-    def like(cls, other: Refused) -> Refused:
-        """The same refusal, to be raised once more."""
-        return cls(other.reason, policy=other.policy.removeprefix("agentguard."))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One tool call as it reached the gate.
-
-    Args:
-        agent: who calls; None where the call runs and the recorded Request says who.
-        arguments: as the model wrote them, injected ones left out.
-        thread: the LangGraph thread id, empty without a checkpointer.
-        key: names this call for good, see `call_key`; None without a message that holds it, and
-            where the recorded Request says it.
-        can_ask: an interrupt of this run can be resumed.
-        unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
-            message in between drops what a finished sibling said.
-        pauses_apart: if its tool pauses itself, it does so in a superstep in which no question of
-            the guard is open: one resume can't answer both.
-        instead_of: the call as its message has it, where it may have been decided on ahead; that
-            gives way if something changed the call on its way here, or its Grant lapsed meanwhile.
-    """
-
-    bound: Bound
-    agent: str | None
-    arguments: Mapping[str, Any]
-    call_id: str
-    job: Job
-    thread: str
-    key: str | None
-    can_ask: bool
-    unanswered: frozenset[str] = frozenset()
-    pauses_apart: bool = False
-    instead_of: Call | None = None
-
-
-def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
-    """The name of one call of one message of one thread of one job (DESIGN section 3).
-
-    Args:
-        source: id of the message that holds the call, or else the digest of its content.
-    """
-    return digest("agentguard/call/v1", [job, thread, source, call_id])
-
-
 def key_by_content(call: Call) -> str:
     """The name of a call that no message holds; whoever acts, so that one call has one agent.
 
@@ -133,21 +66,6 @@ def key_by_content(call: Call) -> str:
     """
     source = content_source(call.bound.name, freeze(call.bound, call.arguments))
     return call_key(job=call.job.id, thread=call.thread, source=source, call_id=call.call_id)
-
-
-def content_source(tool: str, frozen: Mapping[str, Any]) -> str:
-    """What stands for the message of a call that no message holds.
-
-    Args:
-        frozen: its arguments, see `freeze`.
-    """
-    return digest("agentguard/call-content/v1", [tool, frozen])
-
-
-@functools.lru_cache(maxsize=512)
-def call_name(call_id: str) -> str:
-    """How the ledger names a call id: a model chose it, so it is not written down as it is."""
-    return digest("agentguard/call-id/v1", call_id)[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,48 +282,6 @@ def freeze(bound: Bound, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return frozen
 
 
-def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *, now: int) -> Facts:
-    """What is true of a Request, from the ledger and the configuration.
-
-    Args:
-        reads: the ledger's rows of now.
-        now: the ledger's time (ms).
-    """
-    request = prepared.request
-    job = reads.first(
-        standing(
-            request.job,
-            agent=request.agent,
-            stage=request.stage,
-            epoch=call.job.epoch,
-            now=now,
-        )
-    )
-    agent = workspace.agents.get(request.agent)
-    binding = call.bound.binding
-    denials = job.denials if job is not None else 0
-    return Facts(
-        agent=agent,
-        tool_stage=binding.stage,
-        job_state=job.state if job is not None else JobState.ENDED,
-        credential_live=job is not None and job.live,
-        requester=job.requested_by if job is not None else "",
-        people=tuple(workspace.people.values()),
-        destination=workspace.destinations.get(request.destination or ""),
-        assets=tuple(_asset_facts(use, prepared, workspace, reads) for use in request.assets),
-        text_sensitivity=workspace.sensitivity(request.text_labels),
-        chat_ceiling=workspace.chat_ceiling,
-        reveals=binding.reveals,
-        rejected=denials > 0 and is_denied(request, binding, reads),
-        denials=denials,
-        unguarded=job is None or job.unguarded,
-        can_ask=call.can_ask,
-        open_labels=workspace.open_labels,
-        text=any(True for path in binding.texts for _ in values_at(request.args, path)),
-        contributors=prepared.carried.contributors,
-    )
-
-
 def _assets(
     call: Call, frozen: Mapping[str, Any], reads: Reads
 ) -> tuple[dict[str, AssetRow], tuple[AssetUse, ...]]:
@@ -568,27 +444,6 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
     if call.bound.name == EXPORT_ASSET and not destination.url:  # before a person is asked
         raise Refused(no_url(destination), policy="destination")
     return destination
-
-
-def _asset_facts(
-    use: AssetUse, prepared: Prepared, workspace: Workspace, reads: Reads
-) -> AssetFacts:
-    row, request = prepared.rows[use.asset], prepared.request
-    found = frozenset(one.grant for one in prepared.findings.get(use.sha256, ()))
-    marks = reads.first(marks_of(use.sha256, job=request.job, destination=request.destination))
-    return AssetFacts(
-        use=use,
-        sensitivity=workspace.sensitivity(use.labels),
-        version=row.version,
-        recalled=marks is None or bool(marks.recalled),
-        held=marks is None or bool(marks.held),
-        queued=marks is not None and marks.queued,
-        reviewed=marks is not None and marks.clean and not found,
-        provenance=row.provenance,
-        terms=row.terms,
-        contributors=frozenset(reads.rows(contributors_of(use.sha256))),
-        findings=found,
-    )
 
 
 def stage_of(call: Call, workspace: Workspace) -> Stage:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.types import Command, Send
 
-from agentguard.calls.request import Call
+from agentguard.calls.call import Call
 from agentguard.guard import Guard
 from agentguard.langgraph.runtime import ask_people, standing, use_up_wakes
 

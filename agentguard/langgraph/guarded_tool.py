@@ -19,8 +19,8 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.bindings.tool_class import shown_of
+from agentguard.calls.call import Call
 from agentguard.calls.claim import Claim, Replay
-from agentguard.calls.request import Call
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream

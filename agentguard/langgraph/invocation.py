@@ -20,9 +20,10 @@ from pydantic import ValidationError
 from agentguard.bindings.argument_paths import jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.calls.authorize import in_a_line, ledger_refusal, log_refusal
+from agentguard.calls.call import Call, Refused
 from agentguard.calls.claim import Claim, Replay, claimed
 from agentguard.calls.outputs import Collected, clean, private_left_out, require_taken
-from agentguard.calls.request import Call, Refused, freeze
+from agentguard.calls.request import freeze
 from agentguard.content.text.loggable import loggable
 from agentguard.content.text.sanitize import MAX_KEPT
 from agentguard.errors import AssetError, DestinationError, LedgerError

@@ -33,7 +33,8 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
-from agentguard.calls.request import Call, Refused, sayable
+from agentguard.calls.call import Call, Refused
+from agentguard.calls.request import sayable
 from agentguard.errors import BindingError, JobError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job

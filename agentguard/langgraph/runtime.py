@@ -13,7 +13,8 @@ from langgraph.types import interrupt
 
 from agentguard.bindings.bound import Bound
 from agentguard.calls.authorize import Waiting, log_refusal
-from agentguard.calls.request import Call, Refused, call_key, call_name, freeze, sayable
+from agentguard.calls.call import Call, Refused, call_key, call_name
+from agentguard.calls.request import freeze, sayable
 from agentguard.errors import ApprovalError, BindingError, JobError, LedgerError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job

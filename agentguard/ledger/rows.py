@@ -220,7 +220,7 @@ class ConversationCall:
     """One recorded call of a conversation and what became of it.
 
     Args:
-        call_key: names the call for good; see `agentguard.calls.request.call_key`.
+        call_key: names the call for good; see `agentguard.calls.call.call_key`.
         call_id: how the ledger names the call's id.
         approval_state: None if nobody was asked.
         said_no: a no to the same media closed its approval request, too.

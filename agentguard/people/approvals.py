@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from agentguard.canonical import canonical
 from agentguard.config.workspace import Workspace
-from agentguard.errors import ApprovalError, CanonicalError, ConfigError, LedgerCorrupt
+from agentguard.errors import ApprovalError, ConfigError, LedgerCorrupt
 from agentguard.ledger.ledger import (
     ASKED_ANEW,
     TOO_LATE,
@@ -33,108 +28,14 @@ from agentguard.ledger.transitions.requests import (
     nothing_to_answer,
 )
 from agentguard.ledger.verify import verify_tail
-from agentguard.model import Answer, Needs, Person, Reason, Verdict, request_digest
-from agentguard.people.signers import Signers, key_id
+from agentguard.model import Answer, Needs, Person, Reason, request_digest
+from agentguard.people.answers import verify_answer
+from agentguard.people.signers import Signers
 from agentguard.policy import explanation
 from agentguard.policy.quorum import Bar, Involved, bar, eligible, why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000
-
-_DOMAIN = b"agentguard/answer/v1\0"
-
-
-def answer_bytes(
-    *, request: str, verdict: Verdict, person: str, group: str | None, at: int, key_id: str
-) -> bytes:
-    """What a person signs: everything an Answer says, bound to the Request's digest (I7).
-
-    Args:
-        request: digest of the Request.
-        group: the group the person answers as, or None.
-        at: when (ms).
-        key_id: of the key that signs.
-
-    Raises:
-        ApprovalError: a name holds what has no canonical form.
-    """
-    said = {
-        "at": at,
-        "group": group,
-        "key_id": key_id,
-        "person": person,
-        "request": request,
-        "verdict": verdict,
-    }
-    try:
-        return _DOMAIN + canonical(said)
-    except CanonicalError as error:
-        raise ApprovalError(f"an answer can't be put in canonical form: {error}") from error
-
-
-def sign_answer(
-    private_key: Ed25519PrivateKey,
-    *,
-    request: str,
-    verdict: Verdict,
-    person: str,
-    group: str | None,
-    at: int,
-) -> Answer:
-    """Signs a Person's verdict with the Person's own key; see `answer_bytes`.
-
-    Raises:
-        ApprovalError: a name holds what has no canonical form.
-    """
-    unsigned = Answer(
-        request=request,
-        person=person,
-        verdict=verdict,
-        group=group,
-        at=at,
-        key_id=key_id(private_key.public_key()),
-        signature="",
-    )
-    signature = private_key.sign(_signed(unsigned))
-    return replace(unsigned, signature=base64.b64encode(signature).decode())
-
-
-def verify_answer(answer: Answer, signers: Signers) -> None:
-    """Returns if a key of the Person signed exactly this Answer.
-
-    Whether the Person may answer this Request at this time is judged elsewhere (I1, S22).
-
-    Raises:
-        ApprovalError: no such key, or the signature is not of it; says which.
-    """
-    key = signers.lookup(answer.person, answer.key_id)
-    if key is None:
-        known = ", ".join(signers.keys.get(answer.person, {})) or "no key"
-        raise ApprovalError(
-            f"{answer.person!r} answered with key {answer.key_id!r}, {signers.file} has {known}; "
-            "`agentguard people add` adds a key"
-        )
-    said = _signed(answer)
-    try:
-        signature = base64.b64decode(answer.signature, validate=True)
-        # One spelling per signature: base64 can carry stray bits in its last digit.
-        if base64.b64encode(signature).decode() != answer.signature:
-            raise InvalidSignature
-        key.verify(signature, said)
-    except (InvalidSignature, ValueError):  # ValueError: no base64
-        message = f"the answer of {answer.person!r} is not what key {answer.key_id} signed"
-        raise ApprovalError(f"{message}; it was changed, ask the person to answer again") from None
-
-
-def _signed(answer: Answer) -> bytes:
-    return answer_bytes(
-        request=answer.request,
-        verdict=answer.verdict,
-        person=answer.person,
-        group=answer.group,
-        at=answer.at,
-        key_id=answer.key_id,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

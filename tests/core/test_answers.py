@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agentguard.errors import ApprovalError
 from agentguard.model import Answer, Verdict
-from agentguard.people.approvals import answer_bytes, sign_answer, verify_answer
+from agentguard.people.answers import answer_bytes, sign_answer, verify_answer
 from agentguard.people.signers import Signers, key_id
 
 KIM = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)

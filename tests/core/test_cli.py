@@ -18,7 +18,8 @@ import pytest
 import typer.main
 
 from agentguard.cli.app import app
-from agentguard.people.signers import Signers, create_person_key
+from agentguard.people.keys import create_person_key
+from agentguard.people.signers import Signers
 from agentguard.transparency.log_key import create_log_key
 from tests.core import command_line
 from tests.core.command_line import Shell, studio_in

@@ -16,15 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentguard.errors import ApprovalError, ConfigError
-from agentguard.people.signers import (
-    Signers,
-    append_signer,
-    create_person_key,
-    key_folder,
-    key_id,
-    load_person_key,
-    person_key_path,
-)
+from agentguard.people.keys import create_person_key, key_folder, load_person_key, person_key_path
+from agentguard.people.signers import Signers, append_signer, key_id
 from agentguard.transparency.log_key import create_log_key, load_log_key
 
 PASSPHRASE = "correct horse battery"

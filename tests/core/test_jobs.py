@@ -18,7 +18,8 @@ import pytest
 from agentguard.config.workspace import Lifetimes
 from agentguard.errors import JobError, LedgerUnavailable
 from agentguard.jobs.entry import ENTRY_KEY
-from agentguard.jobs.job import CONFIG_KEY, Job, Jobs
+from agentguard.jobs.job import CONFIG_KEY, Job
+from agentguard.jobs.registry import Jobs
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx

@@ -43,7 +43,7 @@ from agentguard.langgraph import protect
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx
 from agentguard.model import Effect, Verdict
-from agentguard.people.approvals import sign_answer
+from agentguard.people.answers import sign_answer
 from tests.crash.cells import Cell, Kind
 from tests.support import T0, Clock, State, call, says, scripted
 

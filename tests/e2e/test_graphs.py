@@ -17,7 +17,8 @@ from rich.console import Console
 from agentguard import Guard
 from agentguard.errors import ConfigError
 from agentguard.model import Verdict
-from agentguard.people.approvals import Approval, sign_answer
+from agentguard.people.answers import sign_answer
+from agentguard.people.approvals import Approval
 from graphs import director, solo, studio
 from graphs.approver import Approver
 from graphs.bindings import AGENTS, toolboxes

@@ -143,7 +143,7 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)
             studio.guard.ledger.renew_lease(job.id, epoch=job.epoch, lease=30_000)
-        from agentguard.calls.request import Refused
+        from agentguard.calls.call import Refused
 
         with pytest.raises(Refused, match="credential"):
             studio.guard.execution.claim(made)

@@ -19,8 +19,8 @@ from langchain_core.tools import tool
 
 from agentguard import Arg, Binding, Guard, model
 from agentguard.calls import reconcile as recovery
+from agentguard.calls.call import Call, Refused, call_key
 from agentguard.calls.claim import Claim, claimed
-from agentguard.calls.request import Call, Refused, call_key
 from agentguard.config import workspace as config
 from agentguard.config.workspace import Lifetimes
 from agentguard.errors import AgentGuardError, IllegalTransition
@@ -28,7 +28,7 @@ from agentguard.export.broker import Broker
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Made
 from agentguard.model import Answer, Effect, JobState, Stage, Terms, Verdict
-from agentguard.people.approvals import sign_answer
+from agentguard.people.answers import sign_answer
 from agentguard.policy.policy_set import Policy
 from agentguard.transparency.log_key import create_log_key
 from tests.model.history import (

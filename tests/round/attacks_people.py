@@ -147,7 +147,7 @@ def a_signed_answer_turned_to_another_request(way: Way) -> None:
     if way.guarded:
         import dataclasses
 
-        from agentguard.people.approvals import sign_answer
+        from agentguard.people.answers import sign_answer
 
         by = {a.arguments["source"]: a.request for a in way.ground.guard.approvals.list()
               if way.job is not None and a.job == way.job.id}  # fmt: skip

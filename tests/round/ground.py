@@ -20,7 +20,7 @@ from PIL import Image
 from agentguard import Arg, Binding, Guard
 from agentguard.config.workspace import Workspace
 from agentguard.model import Verdict
-from agentguard.people.approvals import sign_answer
+from agentguard.people.answers import sign_answer
 from agentguard.policy.policy_set import Policy
 from tests.support import CONFIG, Clock, write_workspace
 

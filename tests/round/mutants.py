@@ -22,10 +22,12 @@ from typing import Any
 from unittest.mock import patch
 
 from agentguard.calls.authorize import Gate, Looked
+from agentguard.calls.call import Refused, call_name
 from agentguard.calls.claim import Claim
 from agentguard.calls.execute import Execution
-from agentguard.calls.request import Refused, call_name, prepare
-from agentguard.jobs.job import CONFIG_KEY, Jobs
+from agentguard.calls.request import prepare
+from agentguard.jobs.job import CONFIG_KEY
+from agentguard.jobs.registry import Jobs
 from agentguard.langgraph import (
     guarded_tool as tools,
 )
@@ -198,7 +200,7 @@ MUTANTS = {
     ),
     "signatures": Mutant(
         without="the signature of an answer",
-        patches=lambda: [patch("agentguard.people.approvals.verify_answer", lambda *_: None)],
+        patches=lambda: [patch("agentguard.people.answers.verify_answer", lambda *_: None)],
         aimed="signed_answer",
     ),
     "eligible": Mutant(

@@ -224,8 +224,8 @@ def _answer(
     key_folder: Path | None,
     json_: bool,
 ) -> None:
-    from agentguard.people import signers as identity
-    from agentguard.people.approvals import sign_answer
+    from agentguard.people import keys
+    from agentguard.people.answers import sign_answer
 
     workspace = workspace_of(ctx)
     require_person(workspace, person)
@@ -240,10 +240,10 @@ def _answer(
         if not yes and not _confirmed():
             say("Nothing was signed.", err=True)
             raise typer.Exit(ERROR)
-        path = identity.person_key_path(key_folder or identity.key_folder(), person)
+        path = keys.person_key_path(key_folder or keys.key_folder(), person)
         if not path.exists():
             raise ApprovalError(f"{path}: not found; `agentguard people add {person}` makes a key")
-        key = identity.load_person_key(path, passphrase())
+        key = keys.load_person_key(path, passphrase())
         answer = sign_answer(
             key,
             request=approval.request,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,8 +25,16 @@ from agentguard.errors import JobError
 from agentguard.model import JobState
 
 if TYPE_CHECKING:
-    from agentguard.ledger.rows import AssetRow, NamedAsset, OriginRow, RelatedAsset
-    from agentguard.model import Terms
+    from agentguard.ledger.rows import NamedAsset
+from agentguard.cli.views.asset import (
+    _as_data,
+    _class,
+    _marked,
+    _terms,
+    finding_text,
+    kind_of,
+    origin_text,
+)
 
 Asset = Annotated[
     str, typer.Argument(metavar="ASSET", help="Its id, or 12 or more characters of it.")
@@ -199,13 +206,6 @@ def show(ctx: typer.Context, asset: Asset, json_: Json = False) -> None:
     fields(rows)
 
 
-def finding_text(finding: Any) -> str:
-    """One finding of a review, in one line."""
-    if not isinstance(finding, dict):
-        return visible(finding)
-    return visible(f"{finding.get('severity', '?')}: {finding.get('message', finding)}")
-
-
 @app.command("hold")
 def hold(ctx: typer.Context, asset: Asset, by: By) -> None:
     """Put an asset under legal hold.
@@ -270,52 +270,3 @@ def _mark(ctx: typer.Context, asset: str, by: str, *, column: str, value: bool) 
     if value and made:
         said = "1 asset" if len(made) == 1 else f"{len(made)} assets"
         say(f"  made from it, and {state} with it: {said}; agentguard assets lineage {known.id}")
-
-
-def _as_data(asset: AssetRow) -> dict[str, Any]:
-    return {
-        "id": asset.id,
-        "sha256": asset.sha256,
-        "media_type": asset.media_type,
-        "size": asset.size,
-        "width": asset.width,
-        "height": asset.height,
-        "class": sorted(asset.labels),
-        "terms": json.loads(asset.terms.to_json()),
-        "provenance": asset.provenance,
-        "held": asset.held,
-        "recalled": asset.recalled,
-        "created_at": asset.created_at,
-    }
-
-
-def kind_of(asset: AssetRow) -> str:
-    """What an asset is, and its size in pixels."""
-    size = f" {asset.width}x{asset.height}" if asset.width else ""
-    return visible(asset.media_type) + size
-
-
-def _class(asset: AssetRow) -> str:
-    return visible(" + ".join(sorted(asset.labels)))
-
-
-def _marked(asset: AssetRow) -> Say:
-    marks = ", HELD" * asset.held + ", RECALLED" * asset.recalled
-    return _class(asset) + marks, "red" if marks else ""
-
-
-def _terms(terms: Terms) -> str:
-    limits = {"release_at": terms.release_at, "until": terms.until}
-    said = [f"{name} {when(limit)}" for name, limit in limits.items() if limit]
-    if terms.channels is not None:
-        said.append(f"only to {visible(', '.join(sorted(terms.channels)))}")
-    if not terms.consent:
-        said.append("consent withdrawn")
-    return "; ".join(said) or "none"
-
-
-def origin_text(origin: OriginRow | RelatedAsset) -> str:
-    """Where an asset came from, in one line."""
-    if origin.tool:
-        return visible(f"{origin.tool}, called by {origin.agent}")
-    return visible(f"{origin.name}, imported by {origin.person or 'nobody known'}")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from agentguard.cli.commands.assets import Asset, kind_of, origin_text
+from agentguard.cli.commands.assets import Asset
 from agentguard.cli.context import find_asset, ledger_of, workspace_of
 from agentguard.cli.output import Json, console, print_json, say, visible
+from agentguard.cli.views.asset import kind_of, origin_text
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -53,11 +53,12 @@ def add(
 
     Next: `agentguard approvals list` shows what waits for them.
     """
+    from agentguard.people import keys
     from agentguard.people import signers as identity
 
     workspace = workspace_of(ctx)
     require_person(workspace, person)
-    path = identity.person_key_path(key_folder or identity.key_folder(), person)
+    path = keys.person_key_path(key_folder or keys.key_folder(), person)
     signers = identity.Signers.load(workspace.signers)  # broken: found before a key is made
     comment = f"added {datetime.now(UTC).date().isoformat()}"
     if path.exists():
@@ -69,7 +70,7 @@ def add(
     else:
         if not second_key:
             signers.require_no_key(person)
-        key = identity.create_person_key(path, passphrase(new=True))
+        key = keys.create_person_key(path, passphrase(new=True))
         try:
             identity.append_signer(
                 workspace.signers, person, key, comment=comment, second_key=second_key
@@ -86,11 +87,12 @@ def add(
 def _known_key(path: Path, person: str, signers: Signers) -> Ed25519PublicKey:
     """The public half of a key that is there already, if it does not speak for the person yet."""
     from agentguard.errors import ApprovalError
+    from agentguard.people import keys
     from agentguard.people import signers as identity
 
     said = f"{visible(path)} is there already; its passphrase"
     try:
-        key = identity.load_person_key(path, passphrase(text=said)).public_key()
+        key = keys.load_person_key(path, passphrase(text=said)).public_key()
     except ApprovalError as error:
         raise ApprovalError(
             f"{error}. This key was there already; to use it here without its passphrase, copy"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentguard.cli.commands.assets import finding_text, kind_of, origin_text
 from agentguard.cli.context import places_of
 from agentguard.cli.output import STATE_STYLES, Say, fields, short, span, visible, when
+from agentguard.cli.views.asset import finding_text, kind_of, origin_text
 from agentguard.cli.views.call import (
     answer_rows,
     answers_data,

@@ -27,7 +27,7 @@ from agentguard import Binding, Guard
 from agentguard.bindings.argument_paths import Shape, jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.model_schema import injected, json_schema
-from agentguard.calls.request import Refused
+from agentguard.calls.call import Refused
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
 from agentguard.langgraph.guarded_tool import guarded, seat_of

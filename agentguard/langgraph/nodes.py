@@ -1,0 +1,435 @@
+"""The nodes that `protect` puts in the place of a ToolNode: authorize, execute and ask."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command, Send
+
+from agentguard.calls.authorize import ledger_refusal, log_refusal
+from agentguard.calls.call import Call, Refused
+from agentguard.calls.request import sayable
+from agentguard.errors import LedgerError
+from agentguard.guard import Guard
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.ask_task import AskedCall, AskTask
+from agentguard.langgraph.guarded_tool import seat_of
+from agentguard.langgraph.invocation import Seat
+from agentguard.langgraph.protect_graph import _BEHIND, _log
+from agentguard.langgraph.refusal_marks import marked
+from agentguard.langgraph.runtime import (
+    make_call,
+    refuse,
+    refuse_unknown,
+)
+from agentguard.model import Effect
+
+
+class _Gate:
+    """The bodies of one ToolNode's nodes.
+
+    Args:
+        gates: the gates of the graph, by the names of their ask nodes.
+    """
+
+    def __init__(
+        self, guard: Guard, node: ToolNode, *, name: str, gates: Mapping[str, _Gate]
+    ) -> None:
+        self._guard = guard
+        self._node = node
+        self._name = name
+        self._gates = gates
+        self._tools = dict(node.tools_by_name)
+        self._execute, self._ask, self._joined, self._done = (f"{name}{end}" for end in _BEHIND)
+        self._unwrapped = _upstream.unwrapped(node)
+        self._wrappers = self._innermost(_upstream.wrappers_of(node))
+        _upstream.set_wrappers(node, *self._wrappers)
+
+    @property
+    def staged(self) -> list[str]:
+        """The names of its tools that have a stage, and so an effect or media."""
+        seats = {name: seat_of(tool) for name, tool in self._tools.items()}
+        return sorted(n for n, s in seats.items() if s is not None and s.media)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether one of its tools pauses itself."""
+        seats = (seat_of(tool) for tool in self._tools.values())
+        return any(s is not None and s.bound.binding.interrupts for s in seats)
+
+    def _innermost(self, wrappers: tuple[Any, Any]) -> tuple[Any, Any]:
+        """The developer's wrappers around ours: whatever they hand on is looked at again (I5)."""
+        sync, asynchronous = (getattr(each, "around", each) for each in wrappers)
+
+        def wrap(request: Any, execute: Any) -> Any:
+            given = copy.deepcopy(request.tool_call)
+
+            def ours(inner: Any) -> Any:
+                refusal = self._changed(sync, given, inner)
+                return execute(inner) if refusal is None else refusal
+
+            return sync(request, ours)
+
+        async def awrap(request: Any, execute: Any) -> Any:
+            given = copy.deepcopy(request.tool_call)
+
+            async def ours(inner: Any) -> Any:
+                refusal = self._changed(asynchronous, given, inner)
+                return await execute(inner) if refusal is None else refusal
+
+            return await asynchronous(request, ours)
+
+        wrap.__dict__["around"] = sync
+        awrap.__dict__["around"] = asynchronous
+        return (wrap if sync is not None else None, awrap if asynchronous is not None else None)
+
+    def _changed(self, wrapper: Any, given: Mapping[str, Any], inner: Any) -> ToolMessage | None:
+        """The refusal of a call that a wrapper changed after it was decided on, else None."""
+        tool, call = inner.tool, inner.tool_call
+        name = given["name"]
+        if tool is None or seat_of(tool) is None or self._node.tools_by_name.get(name) is not tool:
+            what = f"hands {sayable(name)} to a tool that is not the guarded one"
+        elif call != given:
+            what = f"changes the call of {sayable(name)} after it was decided on"
+        else:
+            return None
+        who = getattr(wrapper, "__qualname__", type(wrapper).__qualname__)
+        reason = (
+            f"refused: the wrapper {who} of {self._name} {what}; do that in a node before"
+            f" {self._name}, and let the wrapper pass on what it was given"
+        )
+        seat = seat_of(self._node.tools_by_name.get(name))
+        agent = seat.agent if seat is not None else None
+        configurable = inner.runtime.config.get("configurable", {})
+        refuse(self._guard, name, agent, configurable, Refused(reason, policy="not-innermost"))
+        return _error(given, reason)
+
+    def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        self._keep_guarded()
+        calls, form = _upstream.parse_calls(self._node, input)
+        if not calls:  # upstream adds no message and follows the edges
+            return Command(goto=Send(self._execute, input))
+        configurable = config.get("configurable", {})
+        source = self._source(input, form)
+        messages = self._messages(input, form, config)
+        effects = self._decide(calls, configurable, source, messages)
+        # Only calls go on: state comes from the channels, not from a payload (trap 9). A tool that
+        # pauses itself has a task of its own, since answers match interrupts by order, and waits
+        # where a question may be open: sent one by one, a call doesn't know of the others.
+        apart = Effect.ASK in effects or form == "tool_calls"
+        together: list[Mapping[str, Any]] = []
+        asked: list[Mapping[str, Any]] = []
+        alone: list[Send] = []
+        for call, effect in zip(calls, effects, strict=True):
+            pauses = effect is Effect.PERMIT and self._pauses_itself(call)
+            if effect is Effect.ASK or (pauses and apart):
+                asked.append(_plain_call(call))
+            elif pauses:
+                alone.append(Send(self._execute, [_plain_call(call)]))
+            else:
+                together.append(_plain_call(call))
+        first = [Send(self._execute, together)] if together else []
+        then = [Send(self._ask, asked)] if asked else []
+        return Command(goto=[*first, *then, *alone])
+
+    async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        return await asyncio.to_thread(self.authorize, input, config)
+
+    def execute(self, input: Any, config: RunnableConfig, *, permitted: bool | None = None) -> Any:
+        """Answer what may not run, and hand the rest to the developer's ToolNode.
+
+        Args:
+            permitted: the ledger was just asked, and permits it for the first time, or does not;
+                None: it was not asked.
+        """
+        self._keep_guarded()
+        sorted_ = self._sorted(input, config, permitted)
+        if not sorted_.calls:  # upstream adds no message
+            return self._node.invoke(input, config)
+        outputs: list[Any] = [sorted_.refusals]
+        if sorted_.off_schema:
+            outputs.append(self._unwrapped.invoke(sorted_.off_schema, config))
+        if sorted_.permitted:
+            outputs.append(self._node.invoke(sorted_.permitted, config))
+        return self._answered(outputs, sorted_.calls, config)
+
+    async def aexecute(
+        self, input: Any, config: RunnableConfig, *, permitted: bool | None = None
+    ) -> Any:
+        """See `execute`."""
+        self._keep_guarded()
+        sorted_ = await asyncio.to_thread(self._sorted, input, config, permitted)
+        if not sorted_.calls:
+            return await self._node.ainvoke(input, config)
+        outputs: list[Any] = [sorted_.refusals]
+        if sorted_.off_schema:
+            outputs.append(await self._unwrapped.ainvoke(sorted_.off_schema, config))
+        if sorted_.permitted:
+            outputs.append(await self._node.ainvoke(sorted_.permitted, config))
+        return self._answered(outputs, sorted_.calls, config)
+
+    def _answered(
+        self, outputs: list[Any], calls: Sequence[Mapping[str, Any]], config: RunnableConfig
+    ) -> Any:
+        """All answers as one output, with the guard's mark on each refusal."""
+        output = _together(outputs, calls, key=_upstream.messages_key(self._node))
+        thread = str(config.get("configurable", {}).get("thread_id", ""))
+        return marked(output, key=self._guard.message_key, thread=thread)
+
+    def _sorted(self, input: Any, config: RunnableConfig, permitted: bool | None) -> _Sorted:
+        """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
+
+        The gate sends calls that it decided on; whoever else sends, the ledger knows nothing of it.
+        """
+        calls, _ = _upstream.parse_calls(self._node, input)
+        sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
+        for call in sorted_.calls:
+            seat = self._seated(call)
+            again = permitted is None
+            refusal = None if permitted else self._refusal(seat, call, config, again=again)
+            if refusal is None:
+                sorted_.permitted.append(call)
+            elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
+                sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
+            else:
+                sorted_.refusals.append(_error(call, refusal.reason))
+        return sorted_
+
+    def _refusal(
+        self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig, *, again: bool
+    ) -> Refused | None:
+        """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
+        if seat is None:
+            return Refused(self._unknown(call), policy="unknown-tool")
+        try:
+            made = self._made(seat, call, config.get("configurable", {}), None)
+            return self._guard.execution.refusal(made, again=again)
+        except Refused as refusal:
+            return refusal
+        except LedgerError as error:
+            told = ledger_refusal(error)
+            thread = str(config.get("configurable", {}).get("thread_id", ""))
+            log_refusal(seat.tool.name, seat.agent, "", thread, (told.policy,), str(error))
+            return told
+
+    def _unknown(self, call: Mapping[str, Any]) -> str:
+        name = call.get("name")
+        if not isinstance(name, str) or name not in self._node.tools_by_name:
+            there = ", ".join(self._node.tools_by_name)
+            return f"there is no tool {sayable(name)} here; there is {there or 'none'}"
+        return "the call can't be read: it needs an id, and its arguments in a mapping"
+
+    def _keep_guarded(self) -> None:
+        """Put back what was guarded if somebody changed the ToolNode since (I5, trap 10)."""
+        table = self._node.tools_by_name
+        for name in [name for name, tool in table.items() if seat_of(tool) is None]:
+            _log.error("%s: %s is not guarded and was put out of its ToolNode", self._execute, name)
+            if name in self._tools:
+                table[name] = self._tools[name]
+            else:
+                del table[name]
+        if _upstream.wrappers_of(self._node) != self._wrappers:
+            _log.error("%s: its wrappers were changed since protect(); put back", self._execute)
+            _upstream.set_wrappers(self._node, *self._wrappers)
+
+    def ask(self, input: Any, config: RunnableConfig) -> Any:
+        """Interrupt with the superstep's open questions; answer its calls when none is left."""
+        task = self._task(input, config)
+        while ready := task.ready():
+            for gate, calls, permitted in ready:
+                task.take(gate, gate.execute(calls, config, permitted=permitted))
+        return task.result()
+
+    async def aask(self, input: Any, config: RunnableConfig) -> Any:
+        """See `ask`."""
+        task = self._task(input, config)
+        while ready := await asyncio.to_thread(task.ready):
+            for gate, calls, permitted in ready:
+                task.take(gate, await gate.aexecute(calls, config, permitted=permitted))
+        return task.result()
+
+    def _task(self, input: Any, config: RunnableConfig) -> AskTask[_Gate]:
+        """What this task asks for: of several in a superstep, the first one asks for all.
+
+        So there is one interrupt, also where calls come one per `Send`, or to several ToolNodes.
+        """
+        sent = _upstream.sends(config)
+        asking = [n for n, send in enumerate(sent) if send.node in self._gates]
+        mine = _upstream.sent_as(config)
+        inputs = [(self, input)]  # nobody sent it: the graph was routed here by hand
+        if mine in asking:
+            first = mine == asking[0]
+            inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
+        calls: list[AskedCall[_Gate]] = []
+        for gate, given in inputs:
+            gate._keep_guarded()
+            parsed, _ = _upstream.parse_calls(gate._node, given)
+            calls += [gate.asked(_plain_call(call), config) for call in parsed]
+        return AskTask(self._guard, calls)
+
+    def asked(self, call: dict[str, Any], config: RunnableConfig) -> AskedCall[_Gate]:
+        """A call that people are asked about, or that waits until nobody is."""
+        seat = self._seated(call)
+
+        def find() -> Call:
+            if seat is None:
+                raise Refused(self._unknown(call), policy="unknown-tool")
+            return self._made(seat, call, config.get("configurable", {}), None)
+
+        binding = None if seat is None else seat.bound.binding
+        replays = binding is not None and not (binding.state or binding.unsafe_routes)
+        apart = self.pauses and self._pauses_itself(call)
+        return AskedCall(gate=self, call=call, find=find, replays=replays, apart=apart)
+
+    def together(self, outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]]) -> Any:
+        """What `execute` would have returned for calls that were answered one after the other."""
+        return _together(outputs, calls, key=_upstream.messages_key(self._node))
+
+    def send(self, call: Mapping[str, Any]) -> Send:
+        """A call in a task of its own, in the next superstep."""
+        return Send(self._execute, [call])
+
+    def join(self, state: Any, config: RunnableConfig) -> Command[Any] | None:
+        """Go on, unless calls are at work in this superstep: they lead here again."""
+        own = (self._execute, self._ask)
+        if any(send.node in own for send in _upstream.sends(config)):
+            return None
+        return Command(goto=self._done)
+
+    async def ajoin(self, state: Any, config: RunnableConfig) -> Command[Any] | None:
+        """See `join`."""
+        return self.join(state, config)
+
+    def _seated(self, call: Mapping[str, Any]) -> Seat | None:
+        """The guarded tool of a readable call; None: the ToolNode says what is wrong with it."""
+        tool = self._node.tools_by_name.get(str(call.get("name")))
+        seat = seat_of(tool) if tool is not None else None
+        readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
+        known = seat is not None and seat.tool.name == call.get("name")
+        return seat if known and readable and call["id"] else None
+
+    def _made(
+        self,
+        seat: Seat,
+        call: Mapping[str, Any],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any] = (),
+    ) -> Call:
+        return make_call(
+            self._guard,
+            seat.bound,
+            agent=seat.agent,
+            arguments=seat.model_arguments(call["args"]),
+            call_id=call["id"],
+            configurable=configurable,
+            source=source,
+            messages=messages,
+            pauses_apart=True,
+        )
+
+    def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
+        seat = self._seated(call)
+        return seat is not None and seat.bound.binding.interrupts
+
+    def _source(self, input: Any, form: str) -> str | None:
+        """The id of the message that holds the calls; None for calls without a message."""
+        if form != "tool_calls":
+            for message in reversed(_upstream.messages_of(self._node, input)):
+                if isinstance(message, AIMessage) and message.id:
+                    return message.id
+        return None
+
+    def _messages(self, input: Any, form: str, config: RunnableConfig) -> Sequence[Any]:
+        """The conversation that the calls belong to; a list of calls brings none."""
+        if form == "tool_calls":
+            state = _upstream.state_of(config) or {}
+            return list(state.get(_upstream.messages_key(self._node)) or ())
+        return _upstream.messages_of(self._node, input)
+
+    def _decide(
+        self,
+        calls: Sequence[Mapping[str, Any]],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any],
+    ) -> list[Effect]:
+        try:
+            made = [self._call(call, configurable, source, messages) for call in calls]
+            decided = iter(self._guard.gate.authorize([call for call in made if call is not None]))
+        except LedgerError:
+            return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
+        return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
+
+    def _call(
+        self,
+        call: Mapping[str, Any],
+        configurable: Mapping[str, Any],
+        source: str | None,
+        messages: Sequence[Any],
+    ) -> Call | None:
+        name = str(call.get("name"))
+        seat = self._seated(call)
+        if seat is None:
+            refuse_unknown(self._guard, name, configurable)
+            return None
+        try:
+            return self._made(seat, call, configurable, source, messages)
+        except Refused as refusal:
+            refuse(self._guard, name, seat.agent, configurable, refusal)
+            return None
+
+
+_OFF_SCHEMA = "agentguard.arguments"
+
+
+class _Sorted(NamedTuple):
+    """The calls of a payload, by who answers them."""
+
+    calls: list[dict[str, Any]]
+    permitted: list[dict[str, Any]]
+    off_schema: list[dict[str, Any]]
+    refusals: list[ToolMessage]
+
+
+def _together(outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]], *, key: str) -> Any:
+    """What a ToolNode would have returned for all calls: their messages in the calls' order.
+
+    Args:
+        outputs: messages, and what ToolNodes returned for some of the calls each.
+    """
+    order = {call["id"]: number for number, call in enumerate(calls)}
+    messages: list[Any] = []
+    others: list[Any] = []  # Commands, as ToolNode lists them
+    for output in outputs:
+        if isinstance(output, Mapping):
+            messages += output[key]
+        elif output and isinstance(output[0], ToolMessage):
+            messages += output
+        else:
+            others += output
+    messages.sort(key=lambda m: order.get(getattr(m, "tool_call_id", None), len(order)))
+    if not others:
+        return {key: messages}
+    return [{key: messages}, *others] if messages else others
+
+
+def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
+    name, id = call.get("name"), call.get("id")
+    return ToolMessage(
+        content=reason,
+        name=name if isinstance(name, str) else None,
+        tool_call_id=id if isinstance(id, str) else "",
+        status="error",
+    )
+
+
+def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": call.get("name"), "args": call.get("args"), "id": call.get("id"),
+            "type": "tool_call"}  # fmt: skip
