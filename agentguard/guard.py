@@ -24,7 +24,7 @@ from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
 from agentguard.content.intake import take_in
 from agentguard.content.scratch import sweep_scratch
-from agentguard.content.store import Store, asset_id
+from agentguard.content.store import Store
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import (
     AssetError,
@@ -46,6 +46,7 @@ from agentguard.model import (
     Provenance,
     Stage,
     Terms,
+    asset_id,
 )
 from agentguard.people.approvals import Approvals
 from agentguard.policy.policy_set import Policy

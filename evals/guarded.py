@@ -20,13 +20,13 @@ from langgraph.prebuilt import ToolNode
 
 from agentguard import Guard
 from agentguard.config.workspace import load
-from agentguard.content.store import Store, asset_id
+from agentguard.content.store import Store
 from agentguard.errors import ApprovalError
 from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, adapter_for
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.ledger.open import open_ledger
-from agentguard.model import Destination, Verdict
+from agentguard.model import Destination, Verdict, asset_id
 from agentguard.people.answers import sign_answer
 from agentguard.people.approvals import Approval
 from agentguard.policy.policy_set import Policy

@@ -21,13 +21,12 @@ from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, loca
 from agentguard.content.blocks import block_data, media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.content.scratch import Scratch
-from agentguard.content.store import asset_id
 from agentguard.content.text.sanitize import clean, private_left_out, without_urls
 from agentguard.content.text.scan import scan
 from agentguard.content.undeclared import require_declared
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import Made, Started
-from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms
+from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms, asset_id
 
 __all__ = [
     "Collected",

@@ -26,7 +26,6 @@ from agentguard.calls.inherited_labels import (
     concealed,
 )
 from agentguard.config.workspace import Workspace
-from agentguard.content.store import asset_id
 from agentguard.content.text.scan import MAX_ACROSS, scan, secrets_across, texts_in_numbers
 from agentguard.errors import CanonicalError
 from agentguard.export.broker import EXPORT_ASSET
@@ -45,6 +44,7 @@ from agentguard.model import (
     Destination,
     Request,
     Stage,
+    asset_id,
 )
 
 _ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")

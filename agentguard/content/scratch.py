@@ -31,8 +31,9 @@ from agentguard.content.formats.identify import (
     inspect,
 )
 from agentguard.content.intake import take_in
-from agentguard.content.store import Store, asset_id, reason_of
+from agentguard.content.store import Store, reason_of
 from agentguard.errors import AssetError
+from agentguard.model import asset_id
 
 _PREFIX = "agentguard-call-"
 

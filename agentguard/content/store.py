@@ -21,14 +21,10 @@ from agentguard.content.formats.identify import (
 )
 from agentguard.durable_files import flush, flush_file, flush_folder, make_folders
 from agentguard.errors import AssetError
+from agentguard.model import asset_id
 
 CHUNK = 1 << 20
 """Bytes that are read at a time."""
-
-
-def asset_id(sha256: str) -> str:
-    """The id people and models use for an asset: `asset-` and the first 20 hex digits."""
-    return f"asset-{sha256[:20]}"
 
 
 class Store:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentguard.content.store import asset_id
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.folder import Adapter, Parcel, adapter_for
-from agentguard.model import Destination
+from agentguard.model import Destination, asset_id
 
 EXPORT_ASSET = "export_asset"
 """The guard's own tool that sends: its parcels have names that `Broker.find` knows to look for."""

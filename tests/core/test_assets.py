@@ -25,8 +25,9 @@ from PIL import Image
 from agentguard.content.formats.identify import Limits
 from agentguard.content.intake import take_in
 from agentguard.content.scratch import Scratch, sweep_scratch
-from agentguard.content.store import Store, asset_id
+from agentguard.content.store import Store
 from agentguard.errors import AssetError
+from agentguard.model import asset_id
 
 LIMITS = Limits(max_bytes=200_000, max_pixels=1_000_000)
 

@@ -115,7 +115,6 @@ def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
 
 def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
     """What helps a person who has not opened the file: its kind, its makers, its reviews."""
-    from agentguard.content.store import asset_id
     from agentguard.ledger.queries.assets import (
         asset_by_sha256,
         findings_of,
@@ -123,6 +122,7 @@ def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[
         reviews_in_job,
         words_of,
     )
+    from agentguard.model import asset_id
 
     sha256 = use["sha256"]
     rows: list[tuple[str, str | Say]] = []
@@ -231,8 +231,9 @@ def save_media(
     Raises:
         AssetError: the bytes are gone or were changed, or a copy can't be written.
     """
-    from agentguard.content.store import Store, asset_id
+    from agentguard.content.store import Store
     from agentguard.ledger.queries.assets import asset_by_sha256
+    from agentguard.model import asset_id
 
     store = Store(workspace.store)
     saved = []

@@ -1,0 +1,90 @@
+"""What is decided, and what people answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+from agentguard.model.vocabulary import Effect, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One Person's signed verdict on one Request digest.
+
+    Args:
+        group: the group the person answered as, or None; each person counts in one group.
+        at: when it was signed (ms).
+        key_id: which of the person's keys signed.
+        signature: Ed25519 over `approvals.answer_bytes`, base64.
+    """
+
+    request: str
+    person: str
+    verdict: Verdict
+    group: str | None
+    at: int
+    key_id: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Approvals that are still missing: how many, and groups among which they must be."""
+
+    approvals: int
+    groups: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        people = "1 person" if self.approvals == 1 else f"{self.approvals} people"
+        return people + (f", including {' and '.join(sorted(self.groups))}" if self.groups else "")
+
+
+class Reason(NamedTuple):
+    """One thing that forbids a Request as long as nobody approves it: what an Approval lifts (I7).
+
+    Attributes:
+        policy: id of the policy.
+        asset: id of the asset that it forbids; empty for a call without assets.
+        grounds: digest of the policy as written and of what it reads of call and asset. With
+            other grounds it is another reason: nobody was asked about it.
+    """
+
+    policy: str
+    asset: str
+    grounds: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedQuestion:
+    """Why people were asked about a Request, as they were shown it (I7).
+
+    Args:
+        reasons: what their approvals lift, and nothing else.
+        earlier: the reasons of the question about the same call that this one replaced; None for
+            the first one.
+    """
+
+    reasons: frozenset[Reason]
+    earlier: frozenset[Reason] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided. It has no truth value: compare `effect`.
+
+    Args:
+        policies: ids of the policies that decided, e.g. the forbids behind an ASK.
+        reason: one sentence the agent can act on.
+        needs: the smallest sufficient set of approvals still missing; only with ASK.
+        reasons: everything that a person is asked to lift; only with ASK.
+    """
+
+    effect: Effect
+    policies: tuple[str, ...]
+    reason: str
+    needs: Needs | None = None
+    reasons: frozenset[Reason] = frozenset()
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a Decision has no truth value; write `decision.effect is Effect.PERMIT`")

@@ -1,0 +1,98 @@
+"""What is asked for: a Request, and the assets it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from agentguard.canonical import Canonical, digest_of, plain
+from agentguard.model.vocabulary import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetUse:
+    """One asset in a Request: which argument holds it, its bytes, its labels as judged."""
+
+    argument: str
+    asset: str
+    sha256: str
+    labels: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Who wants what on which Assets, to which Destination, in which Job (DESIGN section 3).
+
+    Args:
+        stage: the stage of the credential; None for tools without media or effect.
+        tool: the tool's name, as the model called it.
+        binding: digest of the Binding and the tool's schema.
+        args: what the tool's schema makes of the model's arguments, JSON mode, unset left out.
+        text_labels: labels raised by the texts, and by media revealed to the model before.
+        destination: id of the Destination, None where nothing leaves the workspace.
+        destination_digest: digest of the Destination's configuration, None with it.
+        call_key: names one call of one message of one thread of one job.
+        revision: 0; n+1 for the nth edit by a person.
+    """
+
+    workspace: str
+    job: str
+    agent: str
+    stage: Stage | None
+    tool: str
+    binding: str
+    args: Mapping[str, Any]
+    text_labels: frozenset[str]
+    assets: tuple[AssetUse, ...]
+    destination: str | None
+    destination_digest: str | None
+    call_key: str
+    revision: int
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical JSON of this Request: what its digest names and people are shown (I7)."""
+        more = plain({"call_key": self.call_key, "revision": self.revision})
+        return self._form.written(**more).decode("utf-8")
+
+    @cached_property
+    def digest(self) -> str:
+        """The one name of this Request: what an Answer approves and a Grant permits (I7)."""
+        return request_digest(self.text)
+
+    @cached_property
+    def content_digest(self) -> str:
+        """The digest without call key and revision: equal for the same thing asked for again.
+
+        It is the idempotency key of an export, and finds what a person already rejected.
+        """
+        return digest_of("agentguard/content/v1", self._form.written())
+
+    @cached_property
+    def _form(self) -> Canonical:
+        return Canonical(self._body())
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "workspace": self.workspace,
+            "job": self.job,
+            "agent": self.agent,
+            "stage": self.stage,
+            "tool": self.tool,
+            "binding": self.binding,
+            "args": self.args,
+            "text_labels": self.text_labels,
+            "assets": [
+                {"argument": a.argument, "sha256": a.sha256, "labels": a.labels}
+                for a in self.assets
+            ],
+            "destination": self.destination,
+            "destination_digest": self.destination_digest,
+        }
+
+
+def request_digest(text: str) -> str:
+    """The digest of a Request's canonical JSON."""
+    return digest_of("agentguard/request/v1", text.encode("utf-8"))
