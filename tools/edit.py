@@ -6,9 +6,9 @@ from langchain_core.tools import tool
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from pydantic import Field
 
-from tools._files import refusal
-from tools._lettering import Position, lay_out, set_caption
-from tools._pictures import open_picture, save_picture
+from tools.shared.files import refusal
+from tools.shared.lettering import Position, lay_out, set_caption
+from tools.shared.pictures import open_picture, save_picture
 
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 Side = Annotated[int, Field(ge=1, le=8192)]

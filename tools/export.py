@@ -15,7 +15,7 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, tool
 from pydantic import Field
 
-from tools._files import existing, refusal, written
+from tools.shared.files import existing, refusal, written
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".mov", ".webm"})
 

@@ -21,9 +21,9 @@ from PIL import Image, ImageOps
 from pydantic import Field
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from tools._files import refusal
-from tools._pictures import decode, flat, save_picture
 from tools.painter import paint
+from tools.shared.files import refusal
+from tools.shared.pictures import decode, flat, save_picture
 
 MODEL = "gpt-image-2.5-flare"
 TIMEOUT = 120.0  # seconds; the SDK's own default is 600

@@ -12,11 +12,11 @@ from langchain_core.tools import tool
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from tools._files import refusal, written
-from tools._pictures import flat, open_picture, save_picture
-from tools._progress import report
-from tools._transcoding import convert
-from tools._videos import (
+from tools.shared.files import refusal, written
+from tools.shared.pictures import flat, open_picture, save_picture
+from tools.shared.progress import report
+from tools.shared.transcoding import convert
+from tools.shared.videos import (
     MAX_SECONDS,
     add_h264,
     frame_rate,

@@ -6,11 +6,11 @@ from typing import TypedDict
 from langchain_core.tools import tool
 from PIL import Image, UnidentifiedImageError
 
-from tools._files import existing
-from tools._findings import Finding, summary
-from tools._picture_review import picture_findings
-from tools._pictures import FORMATS
-from tools._video_review import video_findings
+from tools.shared.files import existing
+from tools.shared.findings import Finding, summary
+from tools.shared.picture_review import picture_findings
+from tools.shared.pictures import FORMATS
+from tools.shared.video_review import video_findings
 
 
 class Review(TypedDict):

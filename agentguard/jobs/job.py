@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 CONFIG_KEY = "agentguard_job"
 """The key in `configurable` under which a job's id travels; it selects, and proves nothing."""
 
-_current: ContextVar[Job | None] = ContextVar("agentguard_job", default=None)
+CURRENT: ContextVar[Job | None] = ContextVar("agentguard_job", default=None)
 
 _PATIENCE_S = 5.0
 """How long the garbage collector waits for a job to be left."""
@@ -41,7 +41,7 @@ _PATIENCE_S = 5.0
 
 def current_job() -> Job | None:
     """The job whose `with` encloses the running code; None without one, or once it was left."""
-    job = _current.get()
+    job = CURRENT.get()
     return None if job is None or job.is_left else job
 
 
@@ -205,7 +205,7 @@ class Job:
         outer = current_job()
         if outer is not self:
             self._outer = outer
-        _current.set(self)
+        CURRENT.set(self)
         return self
 
     def __exit__(
@@ -227,8 +227,8 @@ class Job:
                 self._leave(clean=kind is None, reason=reason)
         finally:
             # A context that entered this job and does not leave it keeps it, as a left one.
-            if _current.get() is self:
-                _current.set(self._outer)
+            if CURRENT.get() is self:
+                CURRENT.set(self._outer)
 
     def _leave(self, *, clean: bool, reason: str) -> None:
         self.is_leaving = True

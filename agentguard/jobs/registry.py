@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentguard.errors import AgentGuardError, JobError
 from agentguard.jobs.entry import ENTRY_KEY, Entry
+from agentguard.jobs.job import CONFIG_KEY, CURRENT, Job
 
-if TYPE_CHECKING:
-    pass
-from agentguard.jobs.job import CONFIG_KEY, Job, _current, _log
+_log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -75,7 +75,7 @@ class Jobs:
                 that is not live is never made up for by the `with`.
         """
         named = configurable.get(CONFIG_KEY)
-        current = _current.get()
+        current = CURRENT.get()
         if current is not None and self._held.get(current.id) is not current:
             current = None  # it was left, its lease is lost, or it is another guard's
         if ENTRY_KEY in configurable:
@@ -128,7 +128,7 @@ class Jobs:
                 f"job {named!s:.40} is not open in this process; enter it again with"
                 " `with guard.rejoin_job(...) as job:` and pass job.config(...)"
             )
-        around = _current.get()
+        around = CURRENT.get()
         if around is not None:
             lost = "was left" if around.is_left else "is not open in this guard"
             return (

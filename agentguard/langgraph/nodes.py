@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,6 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask
 from agentguard.langgraph.guarded_tool import seat_of
 from agentguard.langgraph.invocation import Seat
-from agentguard.langgraph.protect_graph import _BEHIND, _log
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.runtime import (
     make_call,
@@ -30,8 +30,13 @@ from agentguard.langgraph.runtime import (
 )
 from agentguard.model import Effect
 
+_log = logging.getLogger(__name__)
 
-class _Gate:
+BEHIND = (".execute", ".ask", ".joined", ".done")
+"""How the nodes behind a ToolNode's own name are called."""
+
+
+class GateNodes:
     """The bodies of one ToolNode's nodes.
 
     Args:
@@ -39,14 +44,14 @@ class _Gate:
     """
 
     def __init__(
-        self, guard: Guard, node: ToolNode, *, name: str, gates: Mapping[str, _Gate]
+        self, guard: Guard, node: ToolNode, *, name: str, gates: Mapping[str, GateNodes]
     ) -> None:
         self._guard = guard
         self._node = node
         self._name = name
         self._gates = gates
         self._tools = dict(node.tools_by_name)
-        self._execute, self._ask, self._joined, self._done = (f"{name}{end}" for end in _BEHIND)
+        self._execute, self._ask, self._joined, self._done = (f"{name}{end}" for end in BEHIND)
         self._unwrapped = _upstream.unwrapped(node)
         self._wrappers = self._innermost(_upstream.wrappers_of(node))
         _upstream.set_wrappers(node, *self._wrappers)
@@ -254,7 +259,7 @@ class _Gate:
                 task.take(gate, await gate.aexecute(calls, config, permitted=permitted))
         return task.result()
 
-    def _task(self, input: Any, config: RunnableConfig) -> AskTask[_Gate]:
+    def _task(self, input: Any, config: RunnableConfig) -> AskTask[GateNodes]:
         """What this task asks for: of several in a superstep, the first one asks for all.
 
         So there is one interrupt, also where calls come one per `Send`, or to several ToolNodes.
@@ -266,14 +271,14 @@ class _Gate:
         if mine in asking:
             first = mine == asking[0]
             inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
-        calls: list[AskedCall[_Gate]] = []
+        calls: list[AskedCall[GateNodes]] = []
         for gate, given in inputs:
             gate._keep_guarded()
             parsed, _ = _upstream.parse_calls(gate._node, given)
             calls += [gate.asked(_plain_call(call), config) for call in parsed]
         return AskTask(self._guard, calls)
 
-    def asked(self, call: dict[str, Any], config: RunnableConfig) -> AskedCall[_Gate]:
+    def asked(self, call: dict[str, Any], config: RunnableConfig) -> AskedCall[GateNodes]:
         """A call that people are asked about, or that waits until nobody is."""
         seat = self._seated(call)
 

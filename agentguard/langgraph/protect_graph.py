@@ -31,7 +31,7 @@ from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.nested_agents import require_guarded
-from agentguard.langgraph.nodes import _Gate
+from agentguard.langgraph.nodes import BEHIND, GateNodes
 from agentguard.langgraph.repair_node import add_repair
 from agentguard.langgraph.runtime import (
     Agents,
@@ -94,14 +94,14 @@ def protect(
     sealed.edges = set(builder.edges)
     sealed.branches = defaultdict(dict, {k: dict(v) for k, v in builder.branches.items()})
     sealed.waiting_edges = set(builder.waiting_edges)
-    gates: dict[str, _Gate] = {}
+    gates: dict[str, GateNodes] = {}
     for name in agents:
         _rewrite(sealed, guard, name, nodes[name], gates)
     if agents:
         repair = f"{next(iter(agents))}.repair"
         if repair in sealed.nodes:
             raise BindingError(f"the graph already has a node {repair}; rename it")
-        own = {f"{name}{end}" for name in agents for end in ("", *_BEHIND)}
+        own = {f"{name}{end}" for name in agents for end in ("", *BEHIND)}
         keys = [_upstream.messages_key(nodes[name]) for name in agents]
         add_repair(sealed, guard, name=repair, keys=keys, gates=own)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
@@ -128,7 +128,7 @@ def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) 
         return
     for name, spec in builder.nodes.items():
         gate = getattr(getattr(spec.runnable, "func", None), "__self__", None)
-        staged = gate.staged if isinstance(gate, _Gate) else []
+        staged = gate.staged if isinstance(gate, GateNodes) else []
         if staged:
             raise BindingError(
                 f"{name} runs {', '.join(staged)}, and compile(checkpointer=False) makes this graph"
@@ -199,27 +199,24 @@ def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> Non
     node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
 
 
-_BEHIND = (".execute", ".ask", ".joined", ".done")
-
-
 def _rewrite(
     builder: StateGraph[Any, Any, Any, Any],
     guard: Guard,
     name: str,
     node: ToolNode,
-    gates: dict[str, _Gate],
+    gates: dict[str, GateNodes],
 ) -> None:
     """Put a ToolNode's gate in its place, and its nodes behind it.
 
     Args:
         gates: the gates of the graph, by the names of their ask nodes.
     """
-    execute, ask, joined, done = (f"{name}{end}" for end in _BEHIND)
+    execute, ask, joined, done = (f"{name}{end}" for end in BEHIND)
     for taken in (execute, ask, joined, done):
         if taken in builder.nodes:
             raise BindingError(f"the graph already has a node {taken}; rename it")
     spec = builder.nodes[name]
-    gate = _Gate(guard, node, name=name, gates=gates)
+    gate = GateNodes(guard, node, name=name, gates=gates)
     gates[ask] = gate
     plain = replace(
         spec,

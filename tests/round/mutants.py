@@ -173,7 +173,7 @@ MUTANTS = {
     "forged-state": Mutant(
         without="the graph's own state in place of a payload's",
         patches=lambda: [
-            patch.object(graph._Gate, "_calls_only", lambda self, input: input),
+            patch.object(graph.GateNodes, "_calls_only", lambda self, input: input),
             patch.object(middleware, "_with_own_state", lambda request: request),
         ],
         aimed="payload_brings",
@@ -190,7 +190,7 @@ MUTANTS = {
     ),
     "tool-table": Mutant(
         without="the guarded tools put back into a ToolNode",
-        patches=lambda: [patch.object(graph._Gate, "_keep_guarded", lambda self: None)],
+        patches=lambda: [patch.object(graph.GateNodes, "_keep_guarded", lambda self: None)],
         aimed="original_put_back",
     ),
     "enclosing-job": Mutant(

@@ -166,7 +166,7 @@ def test_text_that_cannot_be_set_is_refused(
 def test_letters_that_no_installed_font_has_are_refused_by_code_point(
     picture: MakePicture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools._lettering._FALLBACKS", ())  # a machine without fonts
+    monkeypatch.setattr("tools.shared.lettering._FALLBACKS", ())  # a machine without fonts
     with pytest.raises(ToolException, match=r"got U\+00E9, expected letters of an installed font"):
         caption.invoke({"source": picture(), "text": "café", "file": str(tmp_path / "out.png")})
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools._prompts import dice, read
 from tools.generate import generate_image
 from tools.painter import paint
+from tools.painter.prompts import dice, read
 from tools.review import review_media
 
 ROOT = Path(__file__).parents[2]

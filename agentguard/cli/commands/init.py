@@ -6,16 +6,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from agentguard.cli.commands.bind import bind
 from agentguard.cli.output import say, visible, write_new
 from agentguard.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
-from agentguard.cli.commands.bind import bind
 
 _PLACEHOLDERS = ("you@example.com", "colleague@example.com")
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools._brushes import Field, clouds, lay, mix, rgb, shine, smooth
-from tools._prompts import Hour, Reading
+from tools.painter.brushes import Field, clouds, lay, mix, rgb, shine, smooth
+from tools.painter.prompts import Hour, Reading
 
 # Colours from the zenith down: zenith, middle, horizon; then the lamp, near land, and distant haze.
 _PALETTES: dict[Hour, tuple[str, str, str, str, str, str]] = {

@@ -2,8 +2,20 @@
 
 import numpy as np
 
-from tools._brushes import Field, Point, clouds, curve, lay, mix, rgb, shine, smooth, stencil, waves
-from tools._prompts import Reading
+from tools.painter.brushes import (
+    Field,
+    Point,
+    clouds,
+    curve,
+    lay,
+    mix,
+    rgb,
+    shine,
+    smooth,
+    stencil,
+    waves,
+)
+from tools.painter.prompts import Reading
 
 _ACCENTS = ("1f8a8c", "c8352b", "2f6fc0", "e59a2b", "7a4fb5", "3f8f5a", "d76d86", "22396f")
 _WARM = ("ff9d5c", "f7c9a0", "ff7d7d", "8fd6e8", "f2a9d0")

@@ -9,9 +9,9 @@ from av.video.stream import VideoStream
 from langchain_core.tools import ToolException
 from numpy.typing import NDArray
 
-from tools._findings import Finding, error, info, warning
-from tools._picture_review import shape, tone_findings
-from tools._videos import MAX_SECONDS, frame_rate, open_video, seconds, start_of, video_errors
+from tools.shared.findings import Finding, error, info, warning
+from tools.shared.picture_review import shape, tone_findings
+from tools.shared.videos import MAX_SECONDS, frame_rate, open_video, seconds, start_of, video_errors
 
 _FROZEN = 2.0  # seconds of one unmoving picture that look like a fault
 _STILL = 0.35  # mean change in 8-bit luma, below which two frames are the same picture

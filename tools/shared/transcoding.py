@@ -9,9 +9,9 @@ from av.filter import Graph
 from av.video.stream import VideoStream
 from langchain_core.tools import ToolException
 
-from tools._files import refusal
-from tools._progress import report
-from tools._videos import MAX_SECONDS, add_h264, seconds, start_of, video_errors
+from tools.shared.files import refusal
+from tools.shared.progress import report
+from tools.shared.videos import MAX_SECONDS, add_h264, seconds, start_of, video_errors
 
 _TURNS = {90: "transpose=cclock", 270: "transpose=clock", 180: "hflip,vflip"}
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tools._brushes import Field, clouds, lay, mix, rgb, shine, smooth
-from tools._prompts import Reading
-from tools._skies import Light, level_of
+from tools.painter.brushes import Field, clouds, lay, mix, rgb, shine, smooth
+from tools.painter.prompts import Reading
+from tools.painter.skies import Light, level_of
 
 
 def water(

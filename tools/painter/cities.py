@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from tools._brushes import Field, Point, lay, mix, rgb, shine, smooth, stencil, waves
-from tools._prompts import Reading
-from tools._skies import Light, sky
-from tools._water import water
+from tools.painter.brushes import Field, Point, lay, mix, rgb, shine, smooth, stencil, waves
+from tools.painter.prompts import Reading
+from tools.painter.skies import Light, sky
+from tools.painter.water import water
 
 
 def city(canvas: Field, light: Light, reading: Reading, rng: np.random.Generator) -> None:

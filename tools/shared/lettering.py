@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from tools._files import refusal
+from tools.shared.files import refusal
 
 Position: TypeAlias = Literal["top", "bottom", "center"]
 Font: TypeAlias = ImageFont.FreeTypeFont

@@ -8,8 +8,8 @@ from langchain_core.tools import ToolException
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from tools._findings import Finding, error, info, warning
-from tools._pictures import FORMATS, decode, flat
+from tools.shared.findings import Finding, error, info, warning
+from tools.shared.pictures import FORMATS, decode, flat
 
 _SMALL = 320  # pixels on the shorter side; less looks soft on every channel
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"

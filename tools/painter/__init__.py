@@ -3,12 +3,12 @@
 import numpy as np
 from PIL import Image
 
-from tools._brushes import develop
-from tools._cities import city
-from tools._lands import desert, forest, hills, mountains, sea
-from tools._objects import abstract, bottle, cup, shoe
-from tools._prompts import dice, read
-from tools._skies import light_of, weather
+from tools.painter.brushes import develop
+from tools.painter.cities import city
+from tools.painter.lands import desert, forest, hills, mountains, sea
+from tools.painter.objects import abstract, bottle, cup, shoe
+from tools.painter.prompts import dice, read
+from tools.painter.skies import light_of, weather
 
 _LANDS = {
     "sea": sea,

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from tools._files import existing, refusal, written
+from tools.shared.files import existing, refusal, written
 
 MAX_PIXELS = 50_000_000  # a 50-megapixel photo is real; beyond it, memory is the target
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # no EPS, PDF or others that run programs

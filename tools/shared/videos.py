@@ -13,7 +13,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 from PIL import Image
 
-from tools._files import existing, refusal
+from tools.shared.files import existing, refusal
 
 MAX_PIXELS = 8192 * 4352  # per frame
 MAX_SECONDS = 600.0
