@@ -132,8 +132,8 @@ class Way:
             gate = self.ground.guard.gate
             authorize = type(gate).authorize
 
-            def authorized(calls: Sequence[Any]) -> Any:
-                results = authorize(gate, calls)
+            def authorized(calls: Sequence[Any], **given: Any) -> Any:
+                results = authorize(gate, calls, **given)
                 self.hook()
                 return results
 
