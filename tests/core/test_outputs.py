@@ -352,10 +352,10 @@ def test_a_long_text_is_cut_between_words_and_costs_little() -> None:
     assert len(seen) < 8_100
     assert seen.endswith("[cut]")
     assert len(clean("語" * 20_000)) > 7_900
-    before = time.monotonic()
+    before = time.process_time()  # CPU: what else runs here does not count
     for text in ("\x1b]" * 20_000, "\x1b[" * 20_000, ("a" * 59 + " ") * 600, "a" * 32_000):
         clean(text)
-    assert time.monotonic() - before < 5
+    assert time.process_time() - before < 30  # minutes, if it were quadratic
 
 
 # --- labels, terms --------------------------------------------------------------------------------

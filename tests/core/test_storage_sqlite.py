@@ -185,7 +185,7 @@ def test_a_ledger_locked_by_somebody_else_denies_everybody_at_once(
         for future in stopped:
             with pytest.raises(LedgerUnavailable, match="locked"):
                 future.result(20)
-        assert time.monotonic() - started < 5  # not 40 times the patience for one
+        assert time.monotonic() - started < 20  # not 40 times the patience for one
         other.execute("ROLLBACK")
         assert ledger.storage.submit(noted("after")).result(20) == "after"
 
