@@ -83,7 +83,7 @@ class Caller:
 
     def write(self, tx: Tx, item: Judged) -> None:
         """All three transitions in one transaction: the fastest way to a long log."""
-        requests.record_decision(tx, item, epoch=self.job.epoch)
+        requests.record_decisions(tx, [item], epoch=self.job.epoch)
         obstacle = grants.claim(tx, item.request, self._relied())
         if obstacle is not None:
             raise RuntimeError(obstacle)

@@ -47,7 +47,7 @@ def _no_claim() -> Any:
 
     return _patched(
         (Execution, "claim", claim),
-        (Execution, "refusal", lambda *_: None),  # what stands in front of the claim
+        (Execution, "refusal", lambda *_, **__: None),  # what stands in front of the claim
         (Execution, "_require_held", lambda *_: None),
     )
 

@@ -57,6 +57,8 @@ _UNGATED = (
     " agent=...) to the agent"
 )
 
+_CHANGED = "this call was decided before with other arguments, assets or labels; make a new call"
+
 _TOO_MANY = (
     f"{{}}; but people were asked {MOST_QUESTIONS} times about calls of this job, and are not asked"
     " again: do what needs nobody, or let a new job ask"
@@ -234,8 +236,9 @@ class Gate:
                 break
             if not asks_anew:
                 raise asks_again(looked.decision)
-            if not self._ask_anew(found, prepared, looked.decision, credential):
-                raise Refused(looked.decision.reason, policy="not-asked")  # it was begun before
+            if (self.ledger.first(questions_asked(found.job.id)) or 0) >= MOST_QUESTIONS:
+                raise Refused(_TOO_MANY.format(looked.decision.reason), policy="questions")
+            self._ask_anew(found, prepared, looked.decision, credential)  # then it is looked at
         else:
             raise Refused(MOVED, policy="moved")
         decision = looked.decision
@@ -364,18 +367,18 @@ class Gate:
 
     def _ask_anew(
         self, call: Call, prepared: Prepared, decision: Decision, credential: str
-    ) -> bool:
+    ) -> None:
         """Put the question of an asked call anew, as the next revision of its Request.
 
-        Returns:
-            False if the call was begun meanwhile, or nobody can answer the old question.
+        Not if the call was begun meanwhile, or nobody can answer the old question any more: who
+        looks again is told.
         """
         old = prepared.request
         # Its bits were counted with the first question.
         revised = replace(prepared, request=replace(old, revision=old.revision + 1), bits=0)
         item = self.judged(call, revised, decision, credential)
         try:
-            return self.ledger.ask_anew(item, instead_of=old.digest, epoch=call.job.epoch)
+            self.ledger.ask_anew(item, instead_of=old.digest, epoch=call.job.epoch)
         except JobError as error:
             raise Refused(str(error), policy="job") from None
 
@@ -463,12 +466,10 @@ class Gate:
                 seen[call.key] = _Seen(digest, result)
                 return result, None
             if not self._gives_way(known, call, reads):
-                raise Refused(
-                    "this call was decided before with other arguments, assets or labels; make a"
-                    " new call",
-                    policy="call-changed",
-                )
+                raise Refused(_CHANGED, policy="call-changed")
             self.ledger.withdraw([known.digest])
+            if self._is_begun(known, self.ledger):  # by another run of the thread, meanwhile
+                raise Refused(_CHANGED, policy="call-changed")
             prepared = prepare(call, self.workspace, reads, bits_before=bits)
             request = replace(prepared.request, revision=known.revision + 1)
             prepared, digest = replace(prepared, request=request), request.digest
@@ -502,8 +503,7 @@ class Gate:
         written = call.instead_of
         if written is None:
             return False
-        grant = reads.first(grant_of(known.digest))
-        if grant is not None and grant.claims > 0:
+        if self._is_begun(known, reads):
             return False
         try:
             ahead = prepare(written, self.workspace, reads, decided=known)
@@ -514,6 +514,11 @@ class Gate:
         recorded = known.tool, known.body["args"]
         same = recorded == (ahead.request.tool, ahead.shown["args"])
         return same and known.effect == Effect.PERMIT.value
+
+    def _is_begun(self, known: RequestRow, reads: Reads) -> bool:
+        """Whether a Grant of a recorded Request was claimed."""
+        grant = reads.first(grant_of(known.digest))
+        return grant is not None and grant.claims > 0
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.

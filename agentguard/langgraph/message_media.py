@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -57,17 +57,17 @@ _MOST_LEVELS = 32
 
 
 def take_in_media(
-    guard: Guard, job: Job | None, messages: Sequence[BaseMessage], *, owner: str, thread: str
+    guard: Guard, job: Job | None, messages: Sequence[BaseMessage], *, owners: Set[str], thread: str
 ) -> list[BaseMessage]:
     """A model's answer with all media replaced by a text that names the new asset.
 
     Args:
         job: where they are taken in; None: the run has none, and they are left out.
-        owner: the owner of the agent whose model answered; a contributor of what it made.
+        owners: of the agents that the answering model drives; contributors of what it made.
         thread: the LangGraph thread id, empty without one.
     """
     return [
-        _Intake(guard, job, (owner, thread) if isinstance(one, AIMessage) else None).message(one)
+        _Intake(guard, job, (owners, thread) if isinstance(one, AIMessage) else None).message(one)
         for one in messages
     ]
 
@@ -87,10 +87,10 @@ class _Intake:
     """Takes in what one message holds.
 
     Args:
-        made_by: owner and thread of the model that answered; None if nobody knows who made it.
+        made_by: owners and thread of the model that answered; None if nobody knows who made it.
     """
 
-    def __init__(self, guard: Guard, job: Job | None, made_by: tuple[str, str] | None) -> None:
+    def __init__(self, guard: Guard, job: Job | None, made_by: tuple[Set[str], str] | None) -> None:
         self._guard = guard
         self._job = job
         self._made_by = made_by
@@ -215,14 +215,16 @@ class _Intake:
         if self._job is None:
             return "[media in this message was left out: this run has no job]"
         labels: set[str] = set()
-        by = self._job.requested_by
+        contributors: Set[str] = {self._job.requested_by}
         try:
             if self._made_by is not None:
-                by, thread = self._made_by
+                contributors, thread = self._made_by
                 seen = self._guard.ledger.rows(revealed_labels(self._job.id, thread))
                 labels = {GENERATED, *seen}
             name = f"message-{hashlib.sha256(raw).hexdigest()[:8]}"
-            asset = self._guard.take_in(raw, labels, by=by, job=self._job.id, name=name)
+            asset = ""
+            for by in sorted(contributors):  # the same asset each time, with one more of them
+                asset = self._guard.take_in(raw, labels, by=by, job=self._job.id, name=name)
             known = self._guard.ledger.first(asset_by_id(asset))
         except AssetError as error:
             return f"[media in this message was left out: {error}]"

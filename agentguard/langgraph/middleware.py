@@ -19,7 +19,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 try:
-    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+    from langchain.agents.middleware import (
+        AgentMiddleware,
+        ExtendedModelResponse,
+        ModelRequest,
+        ModelResponse,
+    )
 except ImportError as error:
     raise ModuleNotFoundError(
         f'GuardMiddleware needs langchain ({error}): pip install "agentguard[langchain]"',
@@ -180,7 +185,13 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             return self._taken_in([response])[0]
         if isinstance(response, ModelResponse):
             return replace(response, result=self._taken_in(response.result))
-        return response
+        if isinstance(response, ExtendedModelResponse):  # of a middleware inside this one
+            inner = self._response(response.model_response)
+            return replace(response, model_response=inner)
+        raise BindingError(
+            f"wrap_model_call got {type(response).__name__}, expected a ModelResponse or an"
+            " AIMessage: a middleware behind GuardMiddleware returns something else; list it before"
+        )
 
     def _taken_in(self, messages: Sequence[Any]) -> list[Any]:
         job: Job | None = None
@@ -188,9 +199,10 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         with contextlib.suppress(JobError):
             job = self._guard.jobs.find(configurable)
         agents = self._guard.workspace.agents
-        name = self._agents if isinstance(self._agents, str) else min(self._agents.values())
+        names = {self._agents} if isinstance(self._agents, str) else set(self._agents.values())
+        owners = {agents[name].owner for name in names}
         thread = str(configurable.get("thread_id", ""))
-        return take_in_media(self._guard, job, messages, owner=agents[name].owner, thread=thread)
+        return take_in_media(self._guard, job, messages, owners=owners, thread=thread)
 
     def _shown(self, tools: Sequence[Any]) -> list[Any]:
         """The tools as the model may see them: guarded copies, and what a front end runs."""
@@ -231,7 +243,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if seat is not None:
             require_stage(self._guard, "GuardMiddleware(agent=...)", seat.bound, self._agents)
         if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
-            self._copies.pop(next(iter(self._copies)), None)
+            for oldest in list(self._copies)[:1]:  # other threads copy tools
+                self._copies.pop(oldest, None)
         self._copies[id(tool)] = (tool, fields, copy)
         return copy
 

@@ -180,7 +180,7 @@ class _Walk:
     functions: dict[int, str] = field(default_factory=dict)
 
     def run(self, root: Any, excused: frozenset[int]) -> Iterator[Unguarded]:
-        for bound in self.guard.bound.values():
+        for bound in list(self.guard.bound.values()):  # other threads bind tools
             if not _is_harmless(bound):
                 self.functions |= dict.fromkeys(_functions_of(bound.binding.tool), bound.name)
         self.todo.append(_Item(root, None, "", excused))

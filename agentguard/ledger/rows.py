@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from agentguard.ledger.storage.query import Row
 from agentguard.model import GrantState, JobState, OutsideEffect, Provenance, Stage, Terms
@@ -66,9 +66,12 @@ def _reader(hint: Any) -> _Decode | None:
     """How a column of a type is read; None: as it is. NULL stays None."""
     if hint in _JSON:
         return _JSON[hint]
-    some = [one for one in get_args(hint) if one is not NoneType]
-    if some:
-        return _reader(some[0])
+    if get_origin(hint) in (Union, UnionType):
+        some = [one for one in get_args(hint) if one is not NoneType]
+        if len(some) == 1:
+            return _reader(some[0])
+    if get_args(hint):
+        raise TypeError(f"no column holds a {hint}")
     if hint is bool or issubclass(hint, Enum):
         read: _Decode = hint
         return read

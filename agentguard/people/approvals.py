@@ -211,7 +211,11 @@ class Approvals:
         if approval.state != "pending":
             return  # the policy came to want more than was asked for, or a key was withdrawn
         others = [one for name, one in able.items() if name != answer.person]
-        given = self.sound(approval.answers)
+        given = [
+            one
+            for one in self.sound(approval.answers)
+            if one.person in self._workspace.people and bar(one.person, involved, ()) is None
+        ]
         uncounted = why_not_counted(approval.needs, given, answer, person=person, others=others)
         if uncounted is not None:
             raise ApprovalError(explanation.uncounted(uncounted, answer))

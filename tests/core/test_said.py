@@ -66,7 +66,7 @@ def test_a_long_text_costs_no_more_than_its_length(word: str) -> None:
     text = (word * 100_000)[:100_000]
     start = time.process_time()
     clean(without_paths(without_urls(text)))
-    assert time.process_time() - start < 0.25
+    assert time.process_time() - start < 5  # minutes, if it were quadratic
 
 
 def test_a_text_is_cut_between_two_words() -> None:

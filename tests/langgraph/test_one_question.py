@@ -782,6 +782,50 @@ def test_what_was_begun_never_gives_way_to_a_changed_call(
     assert all(row["claims"] <= 1 for row in studio.guard.ledger.all("SELECT claims FROM grants"))
 
 
+def test_what_another_run_begins_meanwhile_does_not_give_way(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of a thread: one has a call changed while the other runs it as it was written."""
+
+    class Changing(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            call = request.tool_call
+            if call["id"] == "p1":
+                args = {**call["args"], "prompt": "more red"}
+                request = request.override(tool_call={**call, "args": args})
+            return handler(request)
+
+    saver, wakes = InMemorySaver(), []
+    guard = studio.guard
+
+    def agent(*middleware: AgentMiddleware) -> Any:
+        model = Noting(messages=iter(()))
+        model.calls = [
+            call("paint", {"prompt": "a lighthouse", "colour": "navy"}, id=f"p{n}")
+            for n in range(2)
+        ]
+        model.wakes = wakes
+        tools = guard.tools([studio.tools["paint"]])
+        last = GuardMiddleware(guard, agent="painter")
+        return create_agent(model, tools, middleware=[*middleware, last], checkpointer=saver)
+
+    with guard.open_job("poster", requested_by=KIM) as job:
+        config = {**job.config(thread_id="t"), "max_concurrency": 1}
+        withdraw, ran = guard.ledger.withdraw, []
+
+        def meanwhile(requests: Any) -> Any:
+            if not ran:
+                ran.append(requests)
+                agent().invoke(None, config)
+            return withdraw(requests)
+
+        monkeypatch.setattr(guard.ledger, "withdraw", meanwhile)
+        agent(Changing()).invoke(GO, config)
+    assert ran
+    assert studio.world.count("paint") == 2
+    assert sum(row["claims"] for row in guard.ledger.all("SELECT claims FROM grants")) == 2
+
+
 @pytest.mark.parametrize("mode", ["batched", "per_call"])
 def test_an_edit_of_stock_hitl_is_asked_about_by_itself(
     desk: Callable[[str], Desk], mode: Any

@@ -102,21 +102,14 @@ def record_refused(tx: Tx, refused: Sequence[RefusedCall]) -> None:
         tx.record("refused", call.body)
 
 
-def record_decision(tx: Tx, item: Judged, *, epoch: int) -> None:
-    """Record a decision: a Grant for PERMIT, an approval request for ASK.
+def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
+    """Record the decisions of one message: a Grant for PERMIT, an approval request for ASK.
 
-    A Request that is already recorded keeps its first decision.
+    What they need to know is read before anything is written. A Request that is already recorded
+    keeps its first decision.
 
     Raises:
-        JobError: it is no DENY, and the job is not open under this epoch.
-    """
-    record_decisions(tx, [item], epoch=epoch)
-
-
-def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
-    """Record the decisions of one message, as `record_decision` does each.
-
-    What they need to know is read before anything is written.
+        JobError: one is no DENY, and the job is not open under this epoch.
     """
     found = [(item, tx.first(decision_of(item))) for item in judged]
     recorded: set[tuple[str, int]] = set()
