@@ -220,6 +220,13 @@ class Approvals:
         if uncounted is not None:
             raise ApprovalError(explanation.uncounted(uncounted, answer))
 
+    def takes_answers(self, approval: Approval) -> bool:
+        """Whether it waits, or is approved and not begun: then a no still counts, or more people.
+
+        More are wanted where the policy came to ask for them, or a key was withdrawn.
+        """
+        return approval.state == "pending" or is_open_question(self._ledger, approval.request)
+
     def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Those of recorded Answers whose signatures hold with the keys known now."""
         if not answers:

@@ -158,7 +158,7 @@ def test_I9_a_job_moves_only_along_the_edges_of_the_design(
 
 APPROVAL_STATES = ("pending", "approved", "denied", "expired", "revoked", "superseded")
 APPROVAL_EDGES = {("pending", new) for new in APPROVAL_STATES[1:]} | {
-    ("approved", "expired"), ("approved", "revoked"),
+    ("approved", "expired"), ("approved", "revoked"), ("approved", "denied"),
 }  # fmt: skip
 
 

@@ -134,12 +134,15 @@ def test_ledger_verifies_after_columns_were_added(
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_migrations_add_tables_indexes_and_nullable_columns_only(database: str) -> None:
-    """What changes a row that is there makes every record of it untrue."""
+    """What changes a row that is there makes every record of it untrue. Triggers change none."""
     for number, script in migrations.migrations_of(database):
         if number <= 3:
             continue
         for statement in _statements(script):
             word = statement.split()[:2]
+            if word == ["DROP", "TRIGGER"]:  # another one takes its name: no row changes
+                assert f"CREATE TRIGGER {statement.split()[2]} " in script
+                continue
             assert word[0] == "CREATE" or word == ["ALTER", "TABLE"], f"{number}: {statement}"
             if word[0] == "ALTER":
                 pattern = r"ALTER TABLE \w+ ADD COLUMN \w+ (text|bigint|integer)"

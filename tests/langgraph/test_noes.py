@@ -15,7 +15,7 @@ from agentguard.jobs.job import Job
 from agentguard.model import Verdict
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
 
-KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "lee"))
+INES, KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("ines", "kim", "omar", "lee"))
 BLOG = """
 [destinations.blog]
 url = "file:out/blog"
@@ -125,6 +125,31 @@ def test_what_is_made_of_a_denied_picture_is_closed_as_well(studio: Studio) -> N
         assert row is not None
         crop = {"source": row["id"], "caption": "other", "to": "site"}
         assert "new job" in refusal(studio, job, call("post", crop, "c"), thread="t2")
+
+
+def test_a_no_after_the_approval_closes_what_was_not_begun(studio: Studio) -> None:
+    """Two captions of one picture are approved; then somebody else looks, and says no to one."""
+    with studio.guard.open_job("j", requested_by=LEE) as job:
+        (picture,) = prepared(studio, job, "navy")
+        calls = [
+            call("post", {"source": picture, "caption": words, "to": "site"}, id=words)
+            for words in ("one", "two")
+        ]
+        graph = build(studio, [says(*calls)], NODES)
+        graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))
+        one, two = (each.request for each in studio.guard.approvals.list())
+        for request in (one, two):
+            assert studio.answer(request, OMAR).state == "approved"
+        assert studio.answer(one, INES, Verdict.DENY).state == "denied"
+        with pytest.raises(ApprovalError, match="is denied"):
+            studio.answer(one, INES)  # whoever comes next
+        state = graph.invoke(None, job.config(thread_id="t"))
+        assert "__interrupt__" not in state
+        assert {message.status for message in results(state)} == {"error"}
+        again = call("post", {"source": picture, "caption": "three", "to": "site"})
+        assert "new job" in refusal(studio, job, again, thread="t2")
+    assert studio.world.count("post") == 0
+    studio.guard.verify()
 
 
 def test_other_places_other_media_and_other_jobs_are_open(studio: Studio) -> None:

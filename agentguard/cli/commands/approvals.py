@@ -275,7 +275,7 @@ def _require_answerable(
 ) -> None:
     """Says what `Approvals.answer` would refuse before a passphrase is asked for."""
     state = state_of(approval, now)
-    if state != "pending":
+    if state == "expired" or not service.takes_answers(approval):
         why = f" ({approval.closed})" if approval.closed else ""
         raise ApprovalError(f"this approval request is {state}{why}; there is nothing to answer")
     why_barred = service.barred(approval, person)

@@ -142,11 +142,10 @@ def denied_question(request: str) -> Query[OpenQuestion]:
     return Query(sql, (request,), row_as(OpenQuestion))
 
 
-def pending_questions(job: str, destination: str) -> Query[OpenQuestion]:
-    """The questions of a job about calls for a destination that nobody answered yet."""
+def unused_questions(job: str, destination: str) -> Query[OpenQuestion]:
+    """The questions of a job about calls for a destination that wait, or that no claim used yet."""
     return Query(
-        f"{_OPEN} WHERE approvals.job = ? AND approvals.state = 'pending'"
-        " AND requests.destination = ?",
+        f"{_OPEN} WHERE approvals.job = ? AND {UNUSED} AND requests.destination = ?",
         (job, destination),
         row_as(OpenQuestion),
     )

@@ -42,15 +42,15 @@ def has_room(reads: Reads, judged: Sequence[Judged], room: Room) -> bool:
 
 
 def close_like(tx: Tx, denied: str) -> None:
-    """Close the open questions about the media of a denied Request, for its destination.
+    """Close the questions about the media of a denied Request, for its destination.
 
-    A no holds for what is made from them as well. What only words tell is refused at the claim.
+    Also those that were approved, and are not begun yet. A no holds for what is made from them as well. What only words tell is refused at the claim.
     """
     no = tx.first(approvals.denied_question(denied))
     if no is None or no.destination is None:
         return
     media = approvals.media_of(no.question)
-    for other in tx.rows(approvals.pending_questions(no.job, no.destination)):
+    for other in tx.rows(approvals.unused_questions(no.job, no.destination)):
         asked = approvals.media_of(other.question)
         if not (asked and media.intersection(tx.rows(line_of(asked)))):
             continue

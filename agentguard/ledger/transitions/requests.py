@@ -258,10 +258,13 @@ def answer(tx: Tx, given: Answer) -> None:
     outcome = Effect.DENY
     if given.verdict is Verdict.APPROVE:
         outcome = Effect.PERMIT if _enough(tx, given.request) else Effect.ASK
-    state = {Effect.PERMIT: "approved", Effect.DENY: "denied"}.get(outcome)
-    if state is not None:
-        tx.update("approvals", "state = ?, ended_at = ?",
-                  "request = ? AND state = 'pending'", state, tx.now, given.request)  # fmt: skip
+    if outcome is Effect.PERMIT:
+        tx.update("approvals", "state = 'approved', ended_at = ?",
+                  "request = ? AND state = 'pending'", tx.now, given.request)  # fmt: skip
+    elif outcome is Effect.DENY:  # also of what was approved, and not begun yet
+        tx.update("approvals", "state = 'denied', ended_at = ?",
+                  "request = ? AND state IN ('pending', 'approved')", tx.now,
+                  given.request)  # fmt: skip
     tx.record(
         "answered",
         {
