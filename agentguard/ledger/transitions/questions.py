@@ -44,7 +44,8 @@ def has_room(reads: Reads, judged: Sequence[Judged], room: Room) -> bool:
 def close_like(tx: Tx, denied: str) -> None:
     """Close the questions about the media of a denied Request, for its destination.
 
-    Also those that were approved, and are not begun yet. A no holds for what is made from them as well. What only words tell is refused at the claim.
+    Also those that were approved, and are not begun yet. A no holds for what is made from them as
+    well. What only words tell is refused at the claim.
     """
     no = tx.first(approvals.denied_question(denied))
     if no is None or no.destination is None:
