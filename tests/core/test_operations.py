@@ -107,6 +107,10 @@ def test_a_ledger_of_version_1_is_brought_up_with_all_it_holds(tmp_path: Path) -
         for kind, name, _ in connection.execute(query).fetchall():
             if (kind, name) not in [row[:2] for row in before] and kind in ("table", "index"):
                 connection.execute(f"DROP {kind} IF EXISTS {name}")
+        for kind, name, sql in before:
+            if kind == "trigger":  # a later version gave some of them another condition
+                connection.execute(f"DROP TRIGGER {name}")
+                connection.execute(sql)
         assert connection.execute(query).fetchall() == before
     with ledger_at(path) as ledger:
         assert bench.job == ledger.all("SELECT id FROM jobs")[0]["id"]

@@ -127,6 +127,9 @@ _NO_CREDENTIAL = Edit(
 )
 _NOT_DECIDED = Edit("calls.execute:Execution.claim", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
+_NO_COMES_LATE = Edit(
+    "ledger.transitions.requests:answer", "state IN ('pending', 'approved')", "state = 'pending'"
+)
 _ANY_STATE = Edit(_GRANT, "if check.state != GrantState.ISSUED and not again:", "if False:")
 _BLIND = Edit("calls.execute:Execution._done",
               "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
@@ -159,7 +162,8 @@ MUTANTS = (
            behind="a trigger of the database", behind_triggers=("grants_transition",)),
     Mutant(name="a claim ignores an answer that came since it was judged", scope="people",
            edits=(Edit(_OBSTACLE, "check.answers != relied.answers", "False"),),
-           within=("authorize", "answer", "execute")),
+           within=("authorize", "answer", "execute"),
+           behind="a no ends an approval, too", behind_edits=(_NO_COMES_LATE,)),
     Mutant(name="an expired grant can be claimed", scope="crash",
            edits=(Edit(_GRANT, "if check.expires_at <= now:", "if False:"),),
            within=("authorize", "execute", "tick", "renew"),
@@ -228,7 +232,8 @@ MUTANTS = (
     Mutant(name="a person's no does not count", scope="people",
            edits=(Edit("policy.decide:decide", "if answer.verdict is Verdict.DENY:", "if False:"),),
            within=("authorize", "answer", "resume"),
-           answers=(("omar", "deny"), ("lee", "approve"))),
+           answers=(("omar", "deny"), ("lee", "approve")),
+           behind="a no ends an approval, too", behind_edits=(_NO_COMES_LATE,)),
     # --- what an approval is for (I7) ---------------------------------------------------------
     Mutant(name="the digest leaves out arguments and assets", scope="people",
            edits=(Edit("model.request:Request._body", '"args": self.args,', ""),
