@@ -6,15 +6,14 @@ In-process here; the only code that holds credentials of export destinations (DE
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.folder import Adapter, Parcel, adapter_for
+from agentguard.forks import call_in_children
 from agentguard.model import Destination, asset_id
 
 EXPORT_ASSET = "export_asset"
@@ -48,9 +47,7 @@ class Broker:
         self._make = make_adapter
         self._adapters: dict[str, Adapter] = {}
         self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            this = weakref.ref(self)  # hooks stay for good, so they must not keep this alive
-            os.register_at_fork(after_in_child=lambda: _forked(this))
+        call_in_children(self._reset)
 
     def _reset(self) -> None:
         """A forked child may find the lock held, by a thread that it does not have."""
@@ -117,9 +114,3 @@ class Broker:
             if name not in self._adapters:
                 self._adapters[name] = self._make(destination)
             return self._adapters[name]
-
-
-def _forked(reference: weakref.ref[Broker]) -> None:
-    broker = reference()
-    if broker is not None:
-        broker._reset()

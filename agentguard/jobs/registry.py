@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentguard.errors import AgentGuardError, JobError
+from agentguard.forks import call_in_children
 from agentguard.jobs.entry import ENTRY_KEY, Entry
 from agentguard.jobs.job import CONFIG_KEY, CURRENT, Job
 
@@ -24,9 +23,7 @@ class Jobs:
         self._entered: dict[Entry, Job] = {}
         self._interval = interval
         self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            this = weakref.ref(self)  # hooks stay for good, so they must not keep this alive
-            os.register_at_fork(after_in_child=lambda: _forked(this))
+        call_in_children(self._reset)
 
     def _reset(self) -> None:
         """Begin without a thread: at first, and in a forked child, where it is not.
@@ -181,9 +178,3 @@ def _leased(held: Sequence[Job]) -> frozenset[str]:
     except Exception as error:  # one job's trouble must not be that of all
         _log.debug("leases are renewed one by one: %s", error)
         return frozenset()
-
-
-def _forked(reference: weakref.ref[Jobs]) -> None:
-    jobs = reference()
-    if jobs is not None:
-        jobs._reset()

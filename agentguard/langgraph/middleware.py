@@ -56,7 +56,7 @@ from agentguard.langgraph.provider_tools import (
 )
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
-from agentguard.langgraph.results import MESSAGES
+from agentguard.langgraph.results import MESSAGES, error_message
 from agentguard.langgraph.runtime import (
     agent_for,
     authorize_message,
@@ -257,7 +257,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
             configurable = request.runtime.config.get("configurable", {})
             refuse_unknown(self._guard, call["name"], configurable)
-            return _error(call, f"there is no tool {sayable(call['name'])} in this agent")
+            return error_message(call, f"there is no tool {sayable(call['name'])} in this agent")
         try:
             copy = self._copy(tool)
         except BindingError as error:
@@ -275,7 +275,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         agent = self._agents if isinstance(self._agents, str) else None
         configurable = request.runtime.config.get("configurable", {})
         refuse(self._guard, request.tool_call["name"], agent, configurable, refusal)
-        return _error(request.tool_call, refusal.reason)
+        return error_message(request.tool_call, refusal.reason)
 
     def _turn(self, request: ToolCallRequest) -> Any:
         """A lock that the tasks of a call's message share; should two be made, two decide alike."""
@@ -391,12 +391,6 @@ def _message_of(state: Any, call_id: str) -> AIMessage | None:
 def _source(state: Any, call_id: str) -> str | None:
     message = _message_of(state, call_id)
     return None if message is None else message.id
-
-
-def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
-    return ToolMessage(
-        content=reason, tool_call_id=call["id"] or "", name=call["name"], status="error"
-    )
 
 
 def _same(fields: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from agentguard.langgraph.ask_task import AskedCall, AskTask
 from agentguard.langgraph.guarded_tool import seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.refusal_marks import marked
+from agentguard.langgraph.results import error_message
 from agentguard.langgraph.runtime import (
     make_call,
     refuse,
@@ -113,7 +114,7 @@ class GateNodes:
         agent = seat.agent if seat is not None else None
         configurable = inner.runtime.config.get("configurable", {})
         refuse(self._guard, name, agent, configurable, Refused(reason, policy="not-innermost"))
-        return _error(given, reason)
+        return error_message(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         self._keep_guarded()
@@ -203,7 +204,7 @@ class GateNodes:
             elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
                 sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
             else:
-                sorted_.refusals.append(_error(call, refusal.reason))
+                sorted_.refusals.append(error_message(call, refusal.reason))
         return sorted_
 
     def _refusal(
@@ -427,16 +428,6 @@ def _together(outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]], *, key
     if not others:
         return {key: messages}
     return [{key: messages}, *others] if messages else others
-
-
-def _error(call: Mapping[str, Any], reason: str) -> ToolMessage:
-    name, id = call.get("name"), call.get("id")
-    return ToolMessage(
-        content=reason,
-        name=name if isinstance(name, str) else None,
-        tool_call_id=id if isinstance(id, str) else "",
-        status="error",
-    )
 
 
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:

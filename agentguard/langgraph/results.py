@@ -28,6 +28,17 @@ from agentguard.errors import AssetError, CanonicalError
 MESSAGES = "messages"
 
 
+def error_message(call: Mapping[str, Any], reason: str) -> ToolMessage:
+    """The answer to a call that is refused, whatever its name and id are."""
+    name, id = call.get("name"), call.get("id")
+    return ToolMessage(
+        content=reason,
+        name=name if isinstance(name, str) else None,
+        tool_call_id=id if isinstance(id, str) else "",
+        status="error",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnPart:
     """A tool's result without what is not its own.
