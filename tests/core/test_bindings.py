@@ -27,9 +27,10 @@ from pydantic import field_validator as validator
 from pydantic.v1 import BaseModel as OldModel
 from typing_extensions import TypedDict
 
-from agentguard.bindings.bound import Arg, Binding, Bound, draft, replace_at, same_tool, values_at
+from agentguard.bindings.bound import Bound, draft, replace_at, same_tool, values_at
 from agentguard.canonical import canonical
 from agentguard.errors import BindingError
+from tests.support.bindings import Arg, Binding
 
 ONE = "asset-0123456789abcdef0123"
 TWO = "asset-abcdef0123456789abcd"

@@ -437,7 +437,7 @@ def test_a_ledger_whose_triggers_were_dropped_is_red(workspace: Shell) -> None:
 
 def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
     (workspace.folder / "clitools_bound.py").write_text(
-        TOOLS + "\nfrom agentguard import Binding\n"
+        TOOLS + "\nfrom tests.support.bindings import Binding\n"
         'B = [Binding(crop, stage="edit", assets=["source"], plain=["width"], outputs=["file"]),\n'
         '     Binding(caption, stage="edit", assets=["source"], outputs=["file"]), crop]\n'
     )
@@ -451,7 +451,7 @@ def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
 CLIENT_TOOL = """
 import http.client
 from langchain_core.tools import tool
-from agentguard import Binding
+from tests.support.bindings import Binding
 there = http.client.HTTPConnection("127.0.0.1", 9)
 @tool
 def size_it(prompt: str) -> str:
@@ -484,7 +484,7 @@ def test_a_tool_that_holds_a_client_is_drafted_and_looked_at(workspace: Shell) -
 
 def test_a_drafted_operation_that_nobody_decided_on_is_red(workspace: Shell) -> None:
     (workspace.folder / "clitools_long.py").write_text(
-        "from langchain_core.tools import tool\nfrom agentguard import Binding\n"
+        "from langchain_core.tools import tool\nfrom tests.support.bindings import Binding\n"
         "@tool\ndef get_clip(job_id: str) -> str:\n    'Get a clip.'\n    return ''\n"
         'B = [Binding(get_clip, stage="generate", operations={"job_id": "?"})]\n'
     )

@@ -22,8 +22,9 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from agentguard.bindings.bound import Arg, Binding, Bound
+from agentguard.bindings.bound import Bound
 from agentguard.errors import BindingError
+from tests.support.bindings import Arg, Binding
 
 ONE = "asset-" + "1" * 20
 

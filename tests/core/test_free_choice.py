@@ -8,8 +8,9 @@ import pytest
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
 
-from agentguard.bindings.bound import Binding, Bound
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_DIGITS, MOST_NUMBERS
+from tests.support.bindings import Binding
 
 
 class Point(BaseModel):

@@ -21,7 +21,6 @@ from langchain_core.tools import StructuredTool
 from PIL import Image
 from pydantic import BaseModel
 
-from agentguard.bindings.bound import Binding, Returned
 from agentguard.calls.outputs import Collected, Sources, clean, collect, describe
 from agentguard.config.workspace import DEFAULT_CLASSES
 from agentguard.content.blocks import block_data, text_in
@@ -31,6 +30,7 @@ from agentguard.content.store import Store
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms
+from tests.support.bindings import Binding, Returned
 
 SECRET = "sk-ant-api03-" + "aB3dE5fG7h" * 4
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from agentguard import Arg, Attempt, Binding, Guard, idempotency_key
+from agentguard import Guard
 from agentguard.bindings.bound import Bound
 from agentguard.errors import BindingError, ClaimError, LedgerUnavailable
 from tests.core.command_line import Shell
 from tests.crash.second import Uploads
 from tests.e2e.test_readme import blocks
 from tests.support import Clock, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Arg, Attempt, Binding, idempotency_key
 
 KIM = "kim@acme.example"
 LEASE_S = 30
@@ -593,7 +594,7 @@ def test_the_example_of_a_probe_runs_as_it_stands(tmp_path: Path, arrives: bool)
 
 MODULE = '''
 from pathlib import Path
-from agentguard import Arg, Binding
+from tests.support.bindings import Arg, Binding
 
 def post(source: str, to: str, caption: str = "") -> str:
     """Post a picture by the developer's own code."""

@@ -46,11 +46,11 @@ from mcp import ClientSession
 from PIL import Image
 from pydantic import PrivateAttr
 
-from agentguard import Binding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.draft import draft
 from agentguard.bindings.reach import _REMOTE, reach_of
 from agentguard.errors import BindingError
+from tests.support.bindings import Binding
 
 URL = "http://127.0.0.1:9"
 

@@ -18,10 +18,10 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.prebuilt import InjectedState
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, field_validator
 
-from agentguard import Binding
 from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.draft import draft
 from agentguard.errors import BindingError
+from tests.support.bindings import Binding
 
 
 def bind(made: BaseTool, **meaning: Any) -> Bound:

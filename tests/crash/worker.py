@@ -34,7 +34,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 import agentguard.langgraph.runtime
-from agentguard import Arg, Attempt, Binding, Guard, idempotency_key
+from agentguard import Guard
 from agentguard.calls.authorize import Gate
 from agentguard.calls.execute import Execution
 from agentguard.export.folder import Folder
@@ -46,6 +46,7 @@ from agentguard.model import Effect, Verdict
 from agentguard.people.answers import sign_answer
 from tests.crash.cells import Cell, Kind
 from tests.support import T0, Clock, State, call, says, scripted
+from tests.support.bindings import Arg, Attempt, Binding, idempotency_key
 
 REQUESTER = "kim@acme.example"
 APPROVER = "omar@acme.example"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agentguard import Arg, Binding
 from tests.support import Studio, build, call, results, says
+from tests.support.bindings import Arg, Binding
 from tools.export import outbox_uploader
 
 

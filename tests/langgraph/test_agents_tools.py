@@ -13,7 +13,6 @@ from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.tools import load_mcp_tools
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
-from agentguard import Binding, McpTool
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware
@@ -21,6 +20,7 @@ from agentguard.langgraph.guarded_tool import seat_of
 from tests.langgraph import mcp_images
 from tests.langgraph.models import Watching
 from tests.support import Studio, call, says
+from tests.support.bindings import Binding, McpTool
 
 KIM = "kim@acme.example"
 GO = {"messages": [("user", "go")]}

@@ -24,12 +24,12 @@ from langchain_core.tools import ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
-from agentguard import Binding
 from agentguard.errors import BindingError, DestinationError
 from agentguard.export.folder import Folder
 from agentguard.ledger.verify import Checkpoints, verify
 from agentguard.transparency.log_key import load_log_key
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 CANARY = "sk-ant-api03-" + "cAn4rY0x9Z" * 4
 KIM = "kim@acme.example"

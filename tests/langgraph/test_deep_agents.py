@@ -16,11 +16,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, call, results, says
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

@@ -25,10 +25,10 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import interrupt
 
-from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware
 from tests.langgraph.models import Scripted
 from tests.support import Studio, call, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 GO = {"messages": [("user", "go")]}

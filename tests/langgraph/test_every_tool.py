@@ -16,11 +16,11 @@ from langgraph.func import entrypoint
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 
-from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware
 from tests.langgraph.models import Scripted
 from tests.langgraph.test_upstream import CASES, Heard, made
 from tests.support import Studio, call, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 # No ToolNode stands before an inline tool: nothing fills in state, store or runtime.

@@ -10,10 +10,10 @@ import pytest
 from langchain_core.tools import tool
 from typer.testing import CliRunner
 
-from agentguard import Binding
 from agentguard.cli.app import app
 from agentguard.jobs.job import Job
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "lee"))
 NODES = {"e": ("editor", ["crop"]), "r": ("reviewer", ["strict", "spelling"]),

@@ -15,11 +15,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph.models import Watching
 from tests.support import State, Studio, call, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 GO = {"messages": [("user", "go")]}

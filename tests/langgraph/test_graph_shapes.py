@@ -19,11 +19,11 @@ from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime, tools_condi
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send
 from pydantic import BaseModel
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph.models import Scripted
 from tests.support import Studio, call, results, says, scripted
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 

@@ -27,7 +27,6 @@ from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command
 
-from agentguard import Binding, McpTool
 from agentguard.bindings.bound import draft
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
@@ -35,6 +34,7 @@ from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph import fastmcp_images
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, call, results, says, scripted
+from tests.support.bindings import Binding, McpTool
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

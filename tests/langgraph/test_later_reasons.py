@@ -21,7 +21,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
-from agentguard import Binding
 from agentguard.errors import ApprovalError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware
@@ -30,6 +29,7 @@ from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
 from tests.langgraph.models import Scripted
 from tests.support import CONFIG, State, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_release"]),

@@ -28,7 +28,6 @@ from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
-from agentguard import Arg, Binding, McpTool
 from agentguard.bindings.bound import Bound, draft, told
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
@@ -36,6 +35,7 @@ from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph import mcp_images
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, call, results, says, scripted
+from tests.support.bindings import Arg, Binding, McpTool
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from langchain_core.tools import ToolException, tool
 
-from agentguard import Arg, Binding
 from agentguard.calls.claim import current_claim
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.broker import Broker
 from tests.support import Studio, build, call, results, says
+from tests.support.bindings import Arg, Binding
 
 KIM = "kim@acme.example"
 NODES = {"e": ("publisher", ["upload"])}

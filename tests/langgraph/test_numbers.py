@@ -13,9 +13,9 @@ import pytest
 from langchain_core.tools import tool
 from PIL import Image
 
-from agentguard import Binding
 from agentguard.jobs.job import Job
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 SEES_CUSTOMERS = (
     CONFIG.replace('workspace = "acme"', 'workspace = "acme"\nchat_model = "chat"')

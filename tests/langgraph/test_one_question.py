@@ -29,12 +29,12 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send, interrupt
 from pydantic import TypeAdapter
 
-from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.langgraph.models import Scripted, dangling
 from tests.race.ways import all_at_once, once
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says, wake
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

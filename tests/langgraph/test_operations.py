@@ -12,9 +12,10 @@ import pytest
 from langchain_core.tools import ToolException, tool
 from PIL import Image
 
-from agentguard import Binding, Guard, Returned
+from agentguard import Guard
 from agentguard.errors import ApprovalError, BindingError, LedgerUnavailable
 from tests.support import CONFIG, call, results, says
+from tests.support.bindings import Binding, Returned
 from tests.wild.desk import KIM, Desk, desk, rows
 
 SUBMIT = "submit_video"

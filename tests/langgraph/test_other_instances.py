@@ -15,12 +15,12 @@ from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import PrivateAttr
 
-from agentguard import Arg, Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph.guarded_tool import seat_of
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, call, results, says, scripted
+from tests.support.bindings import Arg, Binding
 
 KIM = "kim@acme.example"
 GO = {"messages": [("user", "go")]}

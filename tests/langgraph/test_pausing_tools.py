@@ -18,11 +18,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.types import Command, interrupt
 
-from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware
 from agentguard.model import Verdict
 from tests.langgraph.models import Watching, dangling
 from tests.support import Studio, build, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

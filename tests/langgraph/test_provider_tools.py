@@ -15,7 +15,6 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware
 from agentguard.langgraph.provider_tools import (
@@ -26,6 +25,7 @@ from agentguard.langgraph.provider_tools import (
 )
 from tests.langgraph.models import Watching
 from tests.support import Studio, call, results, says
+from tests.support.bindings import Binding
 
 ChatAnthropic = pytest.importorskip("langchain_anthropic").ChatAnthropic
 ChatOpenAI = pytest.importorskip("langchain_openai").ChatOpenAI

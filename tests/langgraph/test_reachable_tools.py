@@ -38,11 +38,11 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 from typing_extensions import TypedDict
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, nested_agents, protect
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, scripted
+from tests.support.bindings import Binding
 
 KEPT = RunnableLambda(lambda state: state)
 

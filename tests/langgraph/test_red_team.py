@@ -14,10 +14,10 @@ from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 
-from agentguard import Arg, Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
 from tests.support import CONFIG, State, Studio, build, call, open_studio, results, says, scripted
+from tests.support.bindings import Arg, Binding
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"

@@ -12,9 +12,9 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException, tool
 from langgraph.types import Command
 
-from agentguard import Binding, Returned
 from agentguard.jobs.job import Job
 from tests.support import CONFIG, call, results, says
+from tests.support.bindings import Binding, Returned
 from tests.wild.desk import KIM, Desk, desk, png
 
 

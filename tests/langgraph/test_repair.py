@@ -26,7 +26,6 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from agentguard import Binding
 from agentguard.errors import ApprovalError, LedgerUnavailable
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
@@ -43,6 +42,7 @@ from tests.support import (
     unsound,
     wake,
 )
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

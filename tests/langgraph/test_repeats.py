@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from agentguard import Arg, Binding
 from agentguard.calls.reconcile import settle
 from agentguard.errors import LedgerUnavailable
 from tests.support import Clock, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Arg, Binding
 
 LEASE_S = 30
 

@@ -10,9 +10,9 @@ import pytest
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from agentguard import Arg, Binding
 from agentguard.errors import BindingError
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Arg, Binding
 
 KIM, OMAR, INES = "kim@acme.example", "omar@acme.example", "ines@acme.example"
 SIZE = {"width": 8, "height": 8}

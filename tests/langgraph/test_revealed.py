@@ -11,10 +11,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import ToolException, tool
 from PIL import Image
 
-from agentguard import Binding
-from agentguard.bindings.bound import Returned
 from agentguard.langgraph.message_media import take_in_media
 from tests.support import CONFIG
+from tests.support.bindings import Binding, Returned
 from tests.wild.desk import KIM, Desk, desk, png, rows
 
 TOLD = "a customer holding a passport"

@@ -20,10 +20,10 @@ from langgraph.config import get_stream_writer
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, build, call, says, scripted
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

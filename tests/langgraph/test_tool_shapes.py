@@ -13,9 +13,9 @@ from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRunti
 from langgraph.store.memory import InMemoryStore
 from pydantic import BaseModel, Field, field_validator
 
-from agentguard import Binding
 from agentguard.langgraph import protect
 from tests.support import State, Studio, call, results, says, scripted
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 

@@ -24,11 +24,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send
 
-from agentguard import Binding
 from agentguard.errors import ApprovalError, BindingError, LedgerUnavailable
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.support import State, Studio, build, call, results, says, scripted
+from tests.support.bindings import Binding
 
 KIM, OMAR, INES = "kim@acme.example", "omar@acme.example", "ines@acme.example"
 

@@ -16,11 +16,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agentguard import Binding
 from agentguard.errors import LedgerUnavailable
 from agentguard.langgraph import GuardMiddleware
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, build, call, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 GO = {"messages": [("user", "go")]}

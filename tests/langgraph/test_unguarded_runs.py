@@ -21,11 +21,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agentguard import Binding
 from agentguard.errors import UnguardedTool
 from agentguard.langgraph import GuardMiddleware
 from tests.langgraph.models import Scripted
 from tests.support import State, Studio, build, call, results, says, scripted
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}

@@ -39,12 +39,12 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, Send, StreamWriter
 from pydantic import BaseModel, Field
 
-from agentguard import Binding
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import seat_of
 from tests.langgraph.models import Scripted
 from tests.support import Studio, call, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 

@@ -16,9 +16,9 @@ from langgraph.types import Command, interrupt
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ValidationError, field_validator
 
-from agentguard import Binding
 from agentguard.langgraph import protect
 from tests.support import Studio, call, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 

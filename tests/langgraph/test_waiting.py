@@ -12,10 +12,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from pydantic import TypeAdapter
 
-from agentguard import Arg, Binding
 from agentguard.errors import ApprovalError, JobError
 from agentguard.model import JobState, Verdict
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support.bindings import Arg, Binding
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 

@@ -15,10 +15,10 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, Send
 
-from agentguard import Binding
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
 from tests.support import State, Studio, build, call, results, says, scripted
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 PAINT = {"prompt": "the sea", "colour": "navy"}

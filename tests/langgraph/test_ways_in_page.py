@@ -25,12 +25,12 @@ from langgraph.prebuilt import ToolNode
 from langgraph_sdk.runtime import ServerRuntime
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
-from agentguard import Binding, McpTool
 from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, known, protect
 from tests.langgraph import mcp_images
 from tests.langgraph.models import Scripted
 from tests.support import Studio, build, call, results, says, scripted
+from tests.support.bindings import Binding, McpTool
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 PAGE = Path(__file__).parents[2] / "docs" / "ways-in.md"

@@ -13,10 +13,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from PIL import Image, PngImagePlugin
 
-from agentguard import Binding
 from agentguard.errors import AssetError
 from tests.core.command_line import Shell
 from tests.support import Studio, build, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 KEY = "AKIA" + "IOSFODNN7" + "EXAMPLQ"

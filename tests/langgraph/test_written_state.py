@@ -13,8 +13,8 @@ from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from agentguard import Binding
 from tests.support import State, Studio, build, call, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 GO = {"messages": [("user", "go")]}

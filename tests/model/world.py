@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from langchain_core.tools import tool
 
-from agentguard import Arg, Binding, Guard, model
+from agentguard import Guard, model
 from agentguard.calls import reconcile as recovery
 from agentguard.calls.call import Call, Refused, call_key
 from agentguard.calls.claim import Claim, claimed
@@ -43,6 +43,7 @@ from tests.model.history import (
     JobSeen,
 )
 from tests.model.standins import Files, MemoryStorage, NoThread, Place, RacedLedger
+from tests.support.bindings import Arg, Binding
 
 T0 = 1_800_000_000_000
 TICK = 10_000

@@ -18,11 +18,11 @@ from typing import Any
 
 from langchain_core.tools import tool
 
-from agentguard import Arg, Binding
 from agentguard.errors import JobError
 from agentguard.model import Stage
 from tests.race.ways import GO, graph_of
 from tests.support import Studio, call, open_studio, results, says
+from tests.support.bindings import Arg, Binding
 
 KIM = "kim@acme.example"
 PLACES = ("before the claim", "after the claim", "in the body", "before it is recorded")

@@ -18,10 +18,10 @@ import anyio
 import pytest
 from langchain_core.tools import BaseTool, StructuredTool
 
-from agentguard import Arg, Binding
 from agentguard.ledger.storage.open import Tx
 from tests.race.ways import GO, WAYS, graph_of, make_send
 from tests.support import Studio, call, results, says
+from tests.support.bindings import Arg, Binding
 
 KIM = "kim@acme.example"
 PATIENCE_S = 20

@@ -16,13 +16,13 @@ import pytest
 from langchain_core.tools import tool
 from PIL import Image
 
-from agentguard import Binding
 from agentguard.errors import AssetError, LedgerUnavailable
 from agentguard.export import folder as destinations
 from agentguard.ledger.storage.sqlite.connections import Connections
 from tests.race.resources import STEPS, Rig, Space
 from tests.race.ways import graph_of
 from tests.support import Studio, call, says
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 SMALL = 2_000

@@ -11,13 +11,13 @@ import pytest
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agentguard import Binding
 from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, adapter_for
 from agentguard.jobs.job import Job
 from agentguard.model import Destination, JobState
 from tests.race.ways import GO, graph_of
 from tests.support import Studio, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 PATIENCE_S = 20

@@ -16,9 +16,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from agentguard import Arg, Binding
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.support import State, Studio, scripted
+from tests.support.bindings import Arg, Binding
 
 WAYS = ("protect", "middleware", "inline")
 MODES = ("sync", "async")

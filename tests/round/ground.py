@@ -17,12 +17,13 @@ from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, interrupt
 from PIL import Image
 
-from agentguard import Arg, Binding, Guard
+from agentguard import Guard
 from agentguard.config.workspace import Workspace
 from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
 from agentguard.policy.policy_set import Policy
 from tests.support import CONFIG, Clock, write_workspace
+from tests.support.bindings import Arg, Binding
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 

@@ -21,10 +21,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from PIL import Image
 
-from agentguard import Binding
 from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says
+from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
 SECRET = "sig-5d41402abc4b2a76"  # stands in the query of every URL that the vendor hands out

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from agentguard import Arg, Binding
 from agentguard.errors import BindingError
+from tests.support.bindings import Arg, Binding
 from tests.wild.desk import desk
 
 PUBLISHED: list[str] = []

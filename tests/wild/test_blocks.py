@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 
-from agentguard import Binding
+from tests.support.bindings import Binding
 from tests.wild.desk import KIM, desk, mp4, png, wav
 
 PNG = png()

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from agentguard import Binding
+from tests.support.bindings import Binding
 from tests.wild.desk import KIM, Desk, desk, mp4, rows
 
 

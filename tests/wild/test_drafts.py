@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from langchain_core.tools import BaseTool, tool
 
-from agentguard import Arg, Binding
 from agentguard.bindings.bound import Bound, draft
 from agentguard.errors import BindingError, ConfigError
+from tests.support.bindings import Arg, Binding
 from tests.wild.desk import Vendor, desk
 from tests.wild.test_at_once import resize_and_publish
 from tests.wild.test_clip_lists import assemble

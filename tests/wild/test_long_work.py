@@ -13,11 +13,11 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 from pydantic import AnyUrl, BaseModel, HttpUrl
 
-from agentguard import Binding, Returned
 from agentguard.bindings.bound import Bound
 from agentguard.calls import outputs
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.errors import BindingError
+from tests.support.bindings import Binding, Returned
 from tests.wild.desk import KIM, SECRET, Desk, Vendor, desk, png, rows, vendor
 
 

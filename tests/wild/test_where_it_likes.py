@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from agentguard import Binding
+from tests.support.bindings import Binding
 from tests.wild.desk import KIM, Desk, desk, png
 
 Writes = Callable[[Path, Path], Any]

@@ -17,13 +17,14 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 from PIL import Image
 
-from agentguard import Arg, Binding, Guard
+from agentguard import Guard
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
 from agentguard.people.approvals import Approval
 from agentguard.people.signers import append_signer
 from agentguard.transparency.log_key import create_log_key
+from tests.support.bindings import Arg, Binding
 
 CONFIG = """
 workspace = "acme"
