@@ -10,6 +10,7 @@ import pytest
 from agentguard.langgraph.unguarded_runs import BELT
 from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
 from tests.support import UNSOUND_WAKES, Studio, open_studio
+from tests.support.shared import share
 
 
 def pytest_collection_finish() -> None:
@@ -25,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "unsound_wakes(why): a scripted model is woken with calls that nobody answered"
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared() -> Iterator[None]:
+    with share():
+        yield
 
 
 @pytest.fixture(autouse=True)

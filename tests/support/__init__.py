@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
-from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -25,6 +24,7 @@ from agentguard.people.approvals import Approval
 from agentguard.people.signers import append_signer
 from agentguard.transparency.log_key import create_log_key
 from tests.support.bindings import Arg, Binding
+from tests.support.shared import tool_of
 
 CONFIG = """
 workspace = "acme"
@@ -155,14 +155,12 @@ def write_workspace(folder: Path, config: str = CONFIG) -> dict[str, Ed25519Priv
 def make_tools(world: World) -> tuple[dict[str, Any], list[Binding]]:
     """Plain tools over file paths, and their Bindings."""
 
-    @tool
     def paint(prompt: str, colour: Literal["red", "green", "navy"], file: str = "p.png") -> str:
         """Paint a picture."""
         world.effects.append(("paint", prompt))
         Image.new("RGB", (24, 24), colour).save(file)
         return f"painted {file}"
 
-    @tool
     def crop(source: str, width: int, height: int, file: str = "c.png") -> str:
         """Crop a picture from its top left corner."""
         world.effects.append(("crop", source))
@@ -170,24 +168,34 @@ def make_tools(world: World) -> tuple[dict[str, Any], list[Binding]]:
             picture.crop((0, 0, width, height)).save(file)
         return f"cropped {source} into {file}"
 
-    @tool(response_format="content_and_artifact")
     def look(source: str) -> tuple[str, dict[str, Any]]:
         """Review a picture."""
         world.effects.append(("look", source))
         return "nothing to say", {"findings": [{"severity": "info", "message": "sharp"}]}
 
-    @tool
     def publish(source: str, to: str) -> str:
         """Upload a picture by the developer's own code."""
         world.effects.append(("publish", to))
         return "published"
 
-    tools = {"paint": paint, "crop": crop, "look": look, "publish": publish}
+    tools = {function.__name__: tool_of(function) for function in (paint, crop, publish)}
+    tools["look"] = tool_of(look, response_format="content_and_artifact")
+    edit = Binding(
+        tools["crop"], stage="edit", assets=["source"], plain=["width", "height"], outputs=["file"]
+    )
     bindings = [
-        Binding(paint, stage="generate", texts=["prompt"], plain=["colour"], outputs=["file"]),
-        Binding(crop, stage="edit", assets=["source"], plain=["width", "height"], outputs=["file"]),
-        Binding(look, stage="review", assets=["source"]),
-        Binding(publish, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"),
+        Binding(
+            tools["paint"], stage="generate", texts=["prompt"], plain=["colour"], outputs=["file"]
+        ),
+        edit,
+        Binding(tools["look"], stage="review", assets=["source"]),
+        Binding(
+            tools["publish"],
+            stage="export",
+            assets=["source"],
+            destination=Arg("to"),
+            effect="opaque",
+        ),
     ]
     return tools, bindings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Iterator
 
@@ -54,11 +55,16 @@ def verify_schema(connection: Reader) -> None:
     Raises:
         LedgerCorrupt: naming the first object that is missing, added or different.
     """
+    require_same(_created(), _objects(connection))
+
+
+@functools.cache
+def _created() -> dict[str, str]:
+    """What the migrations of this version create."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
         for _, script in migrations_of("sqlite"):
             fresh.executescript(script)
-        expected = _objects(fresh)
-    require_same(expected, _objects(connection))
+        return _objects(fresh)
 
 
 def _objects(connection: Reader) -> dict[str, str]:
