@@ -10,7 +10,10 @@ import pytest
 from agentguard.langgraph.unguarded_runs import BELT
 from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
 from tests.support import UNSOUND_WAKES, Studio, open_studio
+from tests.support.memory_disk import use_memory_disk
 from tests.support.shared import share
+
+use_memory_disk()
 
 
 def pytest_collection_finish() -> None:

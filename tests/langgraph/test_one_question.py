@@ -70,6 +70,19 @@ WAKES: dict[str, Callable[[Any], Any]] = {
 ALL = ("static", "conditional", "sends", "agent", "agent beside others")
 
 
+def mixed() -> Iterator[tuple[str, str, str, str]]:
+    """Every kind of edges with every mix, each run in each way, and woken in each as well.
+
+    Which way of waking goes with which way of running turns from one to the next.
+    """
+    some = [(edges, mix) for edges in ("static", "conditional") for mix in MIXES]
+    some += [(edges, mix) for edges in ALL[2:] for mix in ("aa", "dapp", "aaaaaaaa")]
+    wakes = list(WAKES)
+    for number, (edges, mix) in enumerate(some):
+        for place, run in enumerate(RUNS):
+            yield edges, mix, run, wakes[(number + place) % len(wakes)]
+
+
 class Noting(Scripted):
     """Makes its calls once, and notes which ones dangle whenever it is woken."""
 
@@ -235,13 +248,7 @@ def desk(studio: Studio) -> Iterator[Callable[[str], Desk]]:
         yield lambda mix: open_desk(studio, job, mix)
 
 
-@pytest.mark.parametrize(
-    ("edges", "mix"),
-    [(edges, mix) for edges in ("static", "conditional") for mix in MIXES]
-    + [(edges, mix) for edges in ALL[2:] for mix in ("aa", "dapp", "aaaaaaaa")],
-)
-@pytest.mark.parametrize("given", WAKES)
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(("edges", "mix", "run", "given"), mixed())
 def test_one_interrupt_lists_what_is_open(
     desk: Callable[[str], Desk], edges: str, run: str, given: str, mix: str
 ) -> None:
@@ -597,9 +604,14 @@ def pausing_tools(answers: dict[str, list[Any]]) -> list[Any]:
     return [choose, wipe]
 
 
-@pytest.mark.parametrize("mix", ["q", "w", "qa", "aq", "wp", "paw", "qwa", "pawqp"])
-@pytest.mark.parametrize("shape", ["static", "conditional", "sends", "subgraph"])
-@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("shape", "mix", "mode"),
+    [
+        (shape, mix, ("sync", "async")[(row + column) % 2])
+        for row, shape in enumerate(("static", "conditional", "sends", "subgraph"))
+        for column, mix in enumerate(("q", "w", "qa", "aq", "wp", "paw", "qwa", "pawqp"))
+    ],
+)
 def test_a_tool_that_pauses_itself_gets_its_own_answer(
     edits_asked: Studio, mode: str, shape: str, mix: str
 ) -> None:

@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     parser.add_argument("--scope", choices=list(SCOPES), action="append", help="only this one")
     parser.add_argument("--deeper", type=int, default=0, metavar="N",
-                        help="N moves more than the test suite explores")  # fmt: skip
+                        help="N moves more than each scope says")  # fmt: skip
     parser.add_argument("--no-mutants", action="store_true", help="only the real code")
     arguments = parser.parse_args()
     sound = True

@@ -36,7 +36,8 @@ class Scope:
         labels: (asset, label, person) that may be added.
         marks: (asset, `held` or `recalled`, value).
         races: moves that may also come between a decision and its writing.
-        depth: moves in a row that the test suite explores.
+        depth: moves in a row that `make model` explores, and the test suite unless there is `quick`.
+        quick: moves in a row that the test suite explores.
         goals: what must be reachable without a mutant, or the scope proves nothing.
     """
 
@@ -46,6 +47,7 @@ class Scope:
     moves: tuple[str, ...]
     setup: Setup
     depth: int
+    quick: int | None = None
     answers: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str, str], ...] = ()
     marks: tuple[tuple[str, str, bool], ...] = ()
@@ -207,6 +209,7 @@ SCOPES = {scope.name: scope for scope in (
         races=frozenset({"answer", "tick", "label"}),
         setup=Setup(),
         depth=4,
+        quick=3,
         goals=("claimed", "taken"),
     ),
     Scope(
@@ -218,6 +221,7 @@ SCOPES = {scope.name: scope for scope in (
         races=frozenset({"execute", "answer"}),
         setup=Setup(),
         depth=8,
+        quick=6,
         goals=("sent c1 to site", "sent c2 to site"),
     ),
     Scope(
@@ -275,6 +279,7 @@ SCOPES = {scope.name: scope for scope in (
         answers=(("lee", "approve"), ("kim", "approve"), ("omar", "approve")),
         setup=Setup(second=True),
         depth=6,
+        quick=4,
         goals=("sent c1 to site", "sent c1 to team"),
     ),
     Scope(
@@ -289,5 +294,6 @@ SCOPES = {scope.name: scope for scope in (
         marks=(("photo", "held", True), ("logo", "recalled", True)),
         setup=Setup(lease=2, second=True),
         depth=3,
+        quick=2,
     ),
 )}  # fmt: skip

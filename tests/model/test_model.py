@@ -12,7 +12,7 @@ from tests.model.mutants import MUTANTS, Mutant
 
 @pytest.mark.parametrize("scope", SCOPES.values(), ids=lambda scope: scope.name)
 def test_no_sequence_of_moves_breaks_an_invariant(scope: Scope) -> None:
-    report = explore(scope)
+    report = explore(scope, depth=scope.quick or scope.depth)
     print(line(report))
     assert report.counterexample is None, f"\n{report.counterexample}"
     assert not report.second_line
