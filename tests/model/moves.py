@@ -36,8 +36,8 @@ class Scope:
         labels: (asset, label, person) that may be added.
         marks: (asset, `held` or `recalled`, value).
         races: moves that may also come between a decision and its writing.
-        depth: moves in a row that `make model` explores, and the test suite unless there is `quick`.
-        quick: moves in a row that the test suite explores.
+        depth: moves in a row that `make model` explores.
+        quick: moves in a row that the test suite explores; None: as many.
         goals: what must be reachable without a mutant, or the scope proves nothing.
     """
 
