@@ -55,14 +55,14 @@ def verify_schema(connection: Reader) -> None:
     Raises:
         LedgerCorrupt: naming the first object that is missing, added or different.
     """
-    require_same(_created(), _objects(connection))
+    require_same(_created(tuple(migrations_of("sqlite"))), _objects(connection))
 
 
-@functools.cache
-def _created() -> dict[str, str]:
-    """What the migrations of this version create."""
+@functools.lru_cache(maxsize=1)
+def _created(migrations: tuple[tuple[int, str], ...]) -> dict[str, str]:
+    """What migrations create in an empty file."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
-        for _, script in migrations_of("sqlite"):
+        for _, script in migrations:
             fresh.executescript(script)
         return _objects(fresh)
 
