@@ -485,7 +485,7 @@ def test_the_thread_outlives_a_ledger_that_is_away_for_a_while(
         jobs.close()
 
 
-def test_S6_only_id_and_entry_travel_in_the_config(ledger: Ledger) -> None:
+def test_I6_only_id_and_entry_travel_in_the_config(ledger: Ledger) -> None:
     job = hold(ledger)
     base = {"configurable": {"x": 1, "thread_id": "old"}, "tags": ["t"]}
     config = job.config(base, thread_id="new")
