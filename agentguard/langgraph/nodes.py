@@ -234,12 +234,12 @@ class GateNodes:
     def _keep_guarded(self) -> None:
         """Put back what was guarded if somebody changed the ToolNode since (I5, trap 10)."""
         table = self._node.tools_by_name
-        for name in [name for name, tool in table.items() if seat_of(tool) is None]:
-            _log.error("%s: %s is not guarded and was put out of its ToolNode", self._execute, name)
-            if name in self._tools:
-                table[name] = self._tools[name]
-            else:
-                del table[name]
+        other = [name for name, tool in table.items() if tool is not self._tools.get(name)]
+        if other or len(table) != len(self._tools):
+            names = ", ".join(other) or "a tool"
+            _log.error("%s: %s was changed in its ToolNode since protect()", self._execute, names)
+            table.clear()
+            table.update(self._tools)
         if _upstream.wrappers_of(self._node) != self._wrappers:
             _log.error("%s: its wrappers were changed since protect(); put back", self._execute)
             _upstream.set_wrappers(self._node, *self._wrappers)

@@ -55,8 +55,8 @@ def protect(
 ) -> Graph:
     """A sealed copy of a graph builder with an authorization node in front of every ToolNode.
 
-    Compile what is returned, not `builder`: its ToolNodes hold guarded tools from now on, and
-    nothing can be added any more.
+    Compile what is returned, not `builder`: that one stays as it was, unguarded. Nothing can be
+    added to what is returned.
 
     Args:
         builder: a StateGraph whose ToolNodes were added directly.
@@ -88,7 +88,7 @@ def protect(
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
     for name, given in agents.items():
         known = known_agents(guard, name, given, unsafe_shared_driver)
-        _guard_tools(guard, nodes[name], name, known)
+        nodes[name] = _guarded_copy(guard, nodes[name], name, known)
     sealed = copy.copy(builder)
     sealed.nodes = dict(builder.nodes)
     sealed.edges = set(builder.edges)
@@ -179,7 +179,8 @@ def _require_guarded(
     require_guarded(guard, builder.channels, "the state's reducers")
 
 
-def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> None:
+def _guarded_copy(guard: Guard, node: ToolNode, name: str, agents: Agents) -> ToolNode:
+    """A ToolNode with guarded tools in place of the caller's; that one stays as it is."""
     changed = _upstream.overridden(node)
     if changed:
         raise BindingError(
@@ -196,7 +197,7 @@ def _guard_tools(guard: Guard, node: ToolNode, name: str, agents: Agents) -> Non
         if seat is not None:
             require_stage(guard, name, seat.bound, agents)
         copies[key] = copy_
-    node.tools_by_name.update(copies)  # in place: a copied ToolNode would run the originals
+    return _upstream.with_tools(node, copies)
 
 
 def _rewrite(

@@ -7,6 +7,7 @@ moves it; langgraph-prebuilt is capped below its next minor version for the same
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
@@ -165,6 +166,14 @@ def wrappers_of(node: ToolNode) -> tuple[Any, Any]:
 def set_wrappers(node: ToolNode, sync: Any, asynchronous: Any) -> None:
     """Give a ToolNode other wrappers for its calls; None: it runs them without one."""
     node._wrap_tool_call, node._awrap_tool_call = sync, asynchronous
+
+
+def with_tools(node: ToolNode, tools: Mapping[str, BaseTool]) -> ToolNode:
+    """A copy of a ToolNode that runs these tools, by the same names."""
+    made = copy.copy(node)
+    made._tools_by_name = dict(tools)
+    made.func, made.afunc = made._func, made._afunc  # they are bound to the node that they run
+    return made
 
 
 def unwrapped(node: ToolNode) -> ToolNode:

@@ -559,12 +559,11 @@ def test_I5_an_unguarded_toolnode_in_a_nodes_hands_is_refused(
         "with_retry": compiled.with_retry(),
     }
     builder = StateGraph(State).add_node("node", nodes[held]).add_edge(START, "node")
-    if not guarded:
+    if not guarded or held == "a ToolNode in a closure":  # protect() leaves that node as it was
         with pytest.raises(BindingError, match=r"ToolNode with unguarded tools \(paint\)"):
             protect(builder, studio.guard, agents={})
         return
     graph = protect(builder, studio.guard, agents={}).compile()
-    if held != "a ToolNode in a closure":
-        with studio.guard.open_job("poster", requested_by=KIM) as job:
-            state = graph.invoke({"messages": [("user", "go")], "log": []}, job.config())
-        assert results(state)[-1].status == "success"
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        state = graph.invoke({"messages": [("user", "go")], "log": []}, job.config())
+    assert results(state)[-1].status == "success"

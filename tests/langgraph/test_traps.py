@@ -521,6 +521,24 @@ def test_unnamed_toolnodes_are_refused_at_build_time(studio: Studio) -> None:
         protect(outer, studio.guard, agents={})
 
 
+@pytest.mark.parametrize("agents", [{"tools": "painter"}, {"tools": "reviewer"}])
+def test_protect_leaves_what_it_was_given_as_it_was(studio: Studio, agents: Any) -> None:
+    """Also where it raises: `reviewer` has not the stage of the tool."""
+    plain = studio.guard.bound["paint"].binding.tool
+    node = ToolNode([plain], wrap_tool_call=lambda request, execute: execute(request))
+    builder = StateGraph(State)
+    builder.add_node("model", scripted([]))
+    builder.add_node("tools", node)
+    builder.add_edge(START, "model")
+    builder.add_edge("tools", "model")
+    before = dict(vars(node)), dict(node.tools_by_name), dict(builder.nodes), set(builder.edges)
+    with contextlib.suppress(BindingError):
+        protect(builder, studio.guard, agents=agents)
+    assert (dict(vars(node)), dict(node.tools_by_name)) == before[:2]
+    assert node.tools_by_name["paint"] is plain
+    assert (dict(builder.nodes), set(builder.edges)) == before[2:]
+
+
 def test_unbound_tools_are_refused_at_build_time(studio: Studio) -> None:
     @tool
     def stray(x: str) -> str:

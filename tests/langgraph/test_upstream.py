@@ -31,7 +31,7 @@ from langchain_core.tools import (
     tool,
 )
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
 from langgraph.store.base import BaseStore
@@ -259,6 +259,20 @@ def test_a_run_knows_whether_its_graphs_keep_checkpoints(checkpointer: Any, mode
         graph.invoke(given, config)
     forgets = checkpointer is False
     assert seen == {"can_ask": not forgets, "over": forgets, "path": "mid.in"}
+
+
+def test_copied_toolnode_runs_its_own_tools_and_leaves_the_other_as_it_was() -> None:
+    node = ToolNode([plain_tool])
+    said = plain_tool.model_copy(update={"func": lambda n, **kwargs: "another"})
+    made = _upstream.with_tools(node, {"plain_tool": said})
+    assert _upstream.overridden(made) == []
+    given = call("plain_tool", {"n": 1}, id="c")
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", made)
+    builder.add_edge(START, "tools")
+    state = builder.compile().invoke({"messages": [AIMessage("", tool_calls=[given])]})
+    assert state["messages"][-1].content == "another"
+    assert node.tools_by_name == {"plain_tool": plain_tool}
 
 
 def test_toolnode_tools_by_name_is_the_dictionary_that_it_runs_from() -> None:

@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agentguard.errors import BindingError
+from agentguard.errors import BindingError, UnguardedTool
 from tests.round import shapes
 from tests.round.attacks_time import paused
 from tests.round.ground import NO_ASSET
@@ -226,7 +226,13 @@ def a_copy_of_the_tool_node_in_a_graph_of_its_own(way: Way) -> None:
     builder.add_edge("tools", END)
     given = {"messages": [says(way.publish(mine, id="x1"), id="m1")]}
     config = way.config(thread_id=way.thread + "-copy")
-    builder.compile().invoke(given, config)
+    try:
+        builder.compile().invoke(given, config)
+    except UnguardedTool:  # protect() left the developer's own node as it was, so the belt acts
+        assert way.job is not None
+        way.job.__exit__(None, None, None)  # every later export of that job would ask a person
+        way.job = way.ground.guard.open_job("after it", requested_by=way.requester)
+        way.job.__enter__()
 
 
 @attack("sealed", gates=("protect",))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agentguard.langgraph.unguarded_runs import BELT
 from tests.round import (  # noqa: F401  each enters its attacks into the table
     attacks_facts,
     attacks_people,
@@ -54,6 +55,7 @@ class Grounds:
         if self._shared is None:
             self._shared = self._open()
         self._shared.used += 1
+        BELT.watch(self._shared.guard)  # which `no_guard_of_before` has it forget after each test
         return self._shared
 
     def give_back(self, ground: Ground) -> None:
