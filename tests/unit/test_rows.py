@@ -113,12 +113,12 @@ def examples(hint: Any) -> tuple[Any, list[Any]]:
 @pytest.mark.parametrize("kind", [*ROWS, Answer])
 def test_I10_what_was_never_written_there_is_corrupt(kind: Any) -> None:
     hints = get_type_hints(kind)
-    row = {name: examples(hint)[0] for name, hint in hints.items()}
+    row: Any = {name: examples(hint)[0] for name, hint in hints.items()}
     assert row_as(kind)(row) == row_as(kind)(row)
     for name, hint in hints.items():
         for bad in examples(hint)[1]:
             with pytest.raises(LedgerCorrupt, match=name):
-                row_as(kind)({**row, name: bad})
+                row_as(kind)(row | {name: bad})
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,8 @@ def test_I10_a_text_or_number_that_is_none_is_corrupt(decode: Any, bad: Any) -> 
 
 
 def test_I10_a_logged_call_without_what_each_has_is_corrupt() -> None:
-    call = row_as(SentRow)(
-        {name: examples(hint)[0] for name, hint in get_type_hints(SentRow).items()}
-    ).body
+    row: Any = {name: examples(hint)[0] for name, hint in get_type_hints(SentRow).items()}
+    call = row_as(SentRow)(row).body
     assert call.get("contributors") is None
     with pytest.raises(LedgerCorrupt, match="args"):
         call["args"]
