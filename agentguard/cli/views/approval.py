@@ -44,11 +44,11 @@ def state_of(approval: Approval, now: int) -> str:
     return "expired" if late else visible(approval.state)
 
 
-def missing(approval: Approval) -> Needs:
-    """What is still missing of what was asked for."""
-    from agentguard.policy.quorum import still_needed
-
-    return still_needed(approval.needs, approval.answers)
+def takes_more(approval: Approval, left: Needs, now: int) -> bool:
+    """Whether people can still complete it; `left`: what is missing of what was asked for."""
+    if approval.expires_at <= now:
+        return False
+    return approval.state == "pending" or (approval.state == "approved" and left.approvals > 0)
 
 
 def summary(
@@ -91,9 +91,10 @@ def summary(
     rows += answer_rows(workspace, approval.answers)
     if approval.closed is not None:
         rows.append(("closed", visible(approval.closed)))
-    if state == "pending":
+    left = service.missing(approval)
+    if takes_more(approval, left, now):
         rows += [
-            ("needs", f"{missing(approval)}, to approve"),
+            ("needs", f"{left}, to approve"),
             ("who may", who(workspace, set(service.eligible(approval)))),
             ("time left", f"{span(approval.expires_at - now)}, until {when(approval.expires_at)}"),
         ]
@@ -195,13 +196,14 @@ def asked_data(
     approval: Approval,
     now: int,
     who_may: Sequence[str] | None = None,
+    left: Needs | None = None,
 ) -> dict[str, Any]:
     """An approval request as JSON data.
 
     Args:
-        who_may: who may answer, if that is known already.
+        who_may, left: who may answer, and what is missing, if that is known already.
     """
-    left = missing(approval)
+    left = service.missing(approval) if left is None else left
     return {
         "request": approval.request,
         "state": state_of(approval, now),

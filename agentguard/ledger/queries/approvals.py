@@ -67,6 +67,16 @@ def questions_in(state: str | None, limit: int) -> Query[QuestionRow]:
     return Query(sql, (*parameters, limit), row_as(QuestionRow))
 
 
+def approved_unused(now: int) -> Query[QuestionRow]:
+    """The approved questions that no Grant came of yet and whose window is open, newest first."""
+    sql = (
+        f"{_QUESTION} WHERE approvals.state = 'approved' AND approvals.expires_at > ?"
+        " AND NOT EXISTS (SELECT 1 FROM grants WHERE grants.request = approvals.request)"
+        " ORDER BY asked_at DESC, request"
+    )
+    return Query(sql, (now,), row_as(QuestionRow))
+
+
 def questions_called(name: str) -> Query[QuestionRow]:
     """The approval requests whose digest begins so, three at most."""
     sql = f"{_QUESTION} WHERE {begins_with('approvals.request')} LIMIT 3"
