@@ -15,13 +15,12 @@ from agentguard.cli.output import (
     STATE_STYLES,
     Json,
     Say,
+    listing,
     passphrase,
     print_json,
     say,
-    say_more,
     short,
     span,
-    table,
     visible,
 )
 from agentguard.cli.views.approval import (
@@ -80,44 +79,37 @@ def list_approvals(
         found = (
             service.list(state=None, limit=count + 1) if all_ else service.waiting(limit=count + 1)
         )
-        more, found = len(found) > count, found[:count]
-        left = service.missing_of(found)
-        if json_:
-            may = service.eligible_for(found)
-            print_json(
-                [
-                    asked_data(workspace, service, one, now, may[one.request], left[one.request])
-                    for one in found
-                ]
-            )
-            return
-    if not found:
-        say("Nothing waits for a person." if not all_ else "Nobody was ever asked.")
-        return
-    columns = ["id", *(["state"] if all_ else []), "call", "class", "needs", "time left"]
-    rows: list[list[str | Say]] = []
-    for one in found:
-        state, wanted = state_of(one, now), takes_more(one, left[one.request], now)
-        labels = {label for use in one.shown["assets"] for label in use["labels"]}
-        labels.update(one.shown.get("text_labels", ()))
-        place = f" to {one.shown['destination']}" if one.shown["destination"] else ""
-        rows.append(
-            [
-                short(one.request),
-                *([(state, STATE_STYLES.get(state, "red"))] if all_ else []),
-                visible(f"{one.shown['tool']}{place}", 80),
-                visible(" + ".join(sorted(labels)), 80),
-                str(left[one.request]) if wanted else "-",
-                span(one.expires_at - now) if wanted else "-",
-            ]
+        left, may = service.missing_of(found), service.eligible_for(found)
+
+        def wanted(one: Approval, value: str) -> str:
+            return value if takes_more(one, left[one.request], now) else "-"
+
+        state = {"state": lambda one: _style(one, now)} if all_ else {}
+        shown = listing(
+            found,
+            {
+                "id": lambda one: short(one.request),
+                **state,
+                "call": lambda one: visible(_call(one), 80),
+                "class": lambda one: visible(_class(one), 80),
+                "needs": lambda one: wanted(one, str(left[one.request])),
+                "time left": lambda one: wanted(one, span(one.expires_at - now)),
+            },
+            json_=json_,
+            data=lambda one: asked_data(
+                workspace, service, one, now, may[one.request], left[one.request]
+            ),
+            empty="Nobody was ever asked." if all_ else "Nothing waits for a person.",
+            tight=["id"],
+            newest=count,
         )
-    table(columns, rows, tight=["id"])
-    for one in found:
+    if not (shown and found):
+        return
+    for one in found[:count]:
         # Of the answers, only what a person must not overlook; `show` has them all.
         for _, text in answer_rows(workspace, one.answers):
             if not isinstance(text, str):
                 say(f"{short(one.request)}: {text[0]}", text[1])
-    say_more(more, count)
     say("Next: agentguard approvals show ID --save FOLDER")
 
 
@@ -325,6 +317,21 @@ def _group(
     if chosen not in fitting:
         raise ApprovalError(f"{chosen:.80} is none of {', '.join(fitting)}; nothing was signed")
     return chosen
+
+
+def _style(approval: Approval, now: int) -> Say:
+    state = state_of(approval, now)
+    return state, STATE_STYLES.get(state, "red")
+
+
+def _call(approval: Approval) -> str:
+    place = approval.shown["destination"]
+    return f"{approval.shown['tool']}{f' to {place}' if place else ''}"
+
+
+def _class(approval: Approval) -> str:
+    labels = {label for use in approval.shown["assets"] for label in use["labels"]}
+    return " + ".join(sorted(labels.union(approval.shown.get("text_labels", ()))))
 
 
 def _service(workspace: Workspace, ledger: Ledger) -> Approvals:
