@@ -25,6 +25,7 @@ from agentguard.model import OutsideEffect
 from agentguard.transparency import merkle
 from bench.calls import RECORDS, caller
 from bench.studio import KIM, open_guard
+from tests.trees import Frontier
 
 _NAME = "call-00000000"
 _CHUNK = 10_000  # calls
@@ -160,7 +161,7 @@ class _Edge:
     def __init__(self, connection: sqlite3.Connection, checkpoints: Checkpoints) -> None:
         self._connection = connection
         self._checkpoints = checkpoints
-        self._all = merkle.Frontier()
+        self._all = Frontier()
         for (leaf,) in connection.execute("SELECT hash FROM nodes WHERE level = 0 ORDER BY idx"):
             self._all.append(leaf)
         self._last: dict[int, tuple[int, bytes]] = {}

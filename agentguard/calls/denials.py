@@ -6,7 +6,6 @@ again. It holds for the job; a new job may ask again (DESIGN section 5).
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -47,7 +46,7 @@ def is_denied(request: Request, binding: Binding, reads: Reads) -> bool:
         media = media_of(call.question)
         if call.content_digest == request.content_digest or media & line:
             return True
-        if not media and _is_like(words, set(_words(json.loads(call.question)["args"]))):
+        if not media and _is_like(words, set(_words(call.question["args"]))):
             return True
     return False
 

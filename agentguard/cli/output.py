@@ -13,9 +13,9 @@ import sys
 import textwrap
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -32,6 +32,11 @@ ERROR, DENIED, PENDING, UNVERIFIED = 1, 3, 4, 5
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Say = tuple[str, str]
 """A cell: text, and rich's name of its style."""
+Line = tuple[str, str | Say]
+"""What `fields` prints: a label and its value."""
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], str | Say]]
+"""A table's columns by their names, with what stands in each of a row."""
 
 _WIDTH = 80
 _LABEL = 14
@@ -89,12 +94,6 @@ def say(text: str = "", style: str = "", *, err: bool = False) -> None:
     console(err=err).print(Text(_clean(text), style=style), soft_wrap=True)
 
 
-def say_more(more: bool, count: int) -> None:
-    """Says, if a list was cut after `count` rows, how to see more of it."""
-    if more:
-        say(f"These are the newest {count}; -n {count * 4} shows more.")
-
-
 @contextlib.contextmanager
 def progress(*, after: float = 1.0) -> Iterator[Callable[[str], None]]:
     """A line that says how far something is, gone when it ends; only where stderr is a terminal.
@@ -116,9 +115,7 @@ def progress(*, after: float = 1.0) -> Iterator[Callable[[str], None]]:
         yield tell
 
 
-def fields(
-    rows: Iterable[tuple[str, str | Say]], *, err: bool = False, label_width: int = _LABEL
-) -> None:
+def fields(rows: Iterable[Line], *, err: bool = False, label_width: int = _LABEL) -> None:
     """Lines of `label value`, wrapped at 80 columns; an empty label goes on under the last."""
     from rich.text import Text
 
@@ -133,22 +130,62 @@ def fields(
             out.print(Text.assemble((head, "bold"), (line, style)), soft_wrap=True)
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str | Say]], *, tight: Iterable[str] = ()
-) -> None:
-    """A table for people.
-
-    Args:
-        tight: columns that are never broken, such as ids.
-    """
+def table(rows: Iterable[T], columns: Columns[T], *, tight: Iterable[str] = ()) -> None:
+    """A table for people; see `listing`."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         made.add_column(name, no_wrap=name in tight, overflow="fold")
     for row in rows:
-        made.add_row(*(_cell(value) for value in row))
+        made.add_row(*(_cell(cell(row)) for cell in columns.values()))
     console().print(made)
+
+
+def listing(
+    rows: Sequence[T],
+    columns: Columns[T],
+    *,
+    json_: bool,
+    data: Callable[[T], Any],
+    empty: str = "",
+    tight: Iterable[str] = (),
+    newest: int | None = None,
+) -> bool:
+    """Print rows: for programs as a JSON list, for people as a table.
+
+    Args:
+        columns: those of the table.
+        data: a row as JSON data, whose keys stay as they are.
+        empty: what people are told where there is nothing.
+        tight: columns that are never broken, such as ids.
+        newest: rows beyond so many are not shown, but that there are more of them.
+
+    Returns:
+        Whether people see a table, and may be told more.
+    """
+    shown = rows[:newest]
+    if json_:
+        print_json([data(row) for row in shown])
+    elif not shown and empty:
+        say(empty)
+    else:
+        table(shown, columns, tight=tight)
+        if newest is not None and len(rows) > newest:
+            say(f"These are the newest {newest}; -n {newest * 4} shows more.")
+        return True
+    return False
+
+
+def picked(row: object, *names: str, **renamed: str) -> dict[str, Any]:
+    """Fields of a row as JSON data.
+
+    Args:
+        names: those that keep their name.
+        renamed: the name of another field for each other key.
+    """
+    fields = {name: name for name in names} | renamed
+    return {key: getattr(row, name) for key, name in fields.items()}
 
 
 def _cell(value: str | Say) -> Text:

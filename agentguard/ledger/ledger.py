@@ -25,7 +25,7 @@ from agentguard.ledger.queries.jobs import (
     live_credential,
 )
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
-from agentguard.ledger.storage.query import Reads
+from agentguard.ledger.storage.query import Query, Reads, T
 from agentguard.ledger.transitions import grants, requests, unguarded
 from agentguard.ledger.transitions.assets import (
     Made,
@@ -542,6 +542,20 @@ class Ledger(Reads):
         """All committed rows of a query."""
         with self._watched(), self.storage.read() as connection:
             return _Snapshot(connection).all(sql, *parameters)
+
+    def first(self, query: Query[T]) -> T | None:
+        """The first committed row of a query, or None.
+
+        Raises:
+            LedgerCorrupt: it holds what was never written there.
+        """
+        with self._watched():  # the row is decoded inside
+            return super().first(query)
+
+    def rows(self, query: Query[T]) -> list[T]:
+        """All committed rows of a query; raises as `first`."""
+        with self._watched():
+            return super().rows(query)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reads]:

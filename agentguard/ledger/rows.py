@@ -1,7 +1,9 @@
 """What the ledger's queries return: one frozen class per kind of row, each column with its type.
 
 A field is named as its column. Its type says how the column is decoded, once, as the row is read:
-labels from JSON to a set, an integer to a bool, a text to a state.
+labels from JSON to a set, an integer to a bool, a text to a state. SQLite keeps a value of any type
+in any column, so each is checked: what the ledger never writes was put there by somebody else, and
+is a tamper alarm (I10).
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from agentguard.errors import LedgerCorrupt
 from agentguard.ledger.storage.query import Row
 from agentguard.model import GrantState, JobState, OutsideEffect, Provenance, Stage, Terms
 
@@ -22,15 +25,34 @@ T = TypeVar("T")
 _Decode = Callable[[Any], Any]
 
 
+class LoggedCall(dict[str, Any]):
+    """A call as it was logged: the JSON of a Request, or what is kept of one with texts redacted.
+
+    Raises:
+        LedgerCorrupt: a key is asked for that every such call has, and this one lacks.
+    """
+
+    def __missing__(self, key: str) -> Any:
+        raise LedgerCorrupt(f"a recorded call has no {key}: {_EDITED}")
+
+
+_EDITED = "its row was edited; run `agentguard audit verify`"
+
+
 def row_as(kind: type[T]) -> Callable[[Row], T]:
-    """What makes a row an object of this dataclass; it needs a column for every field."""
-    names, readers = _columns(cast("Any", kind))
+    """What makes a row an object of this dataclass; it needs a column for every field.
+
+    What it returns raises LedgerCorrupt for a row that the ledger did not write.
+    """
+    columns = _columns(cast("Any", kind))
 
     def decode(row: Row) -> T:
-        values = {name: row[name] for name in names}
-        for name, read in readers:
-            if values[name] is not None:
-                values[name] = read(values[name])
+        values = {}
+        for column in columns:
+            value = row[column.name]
+            if value is not None or not column.optional:
+                value = _read(kind, column, value)
+            values[column.name] = value
         return kind(**values)
 
     return decode
@@ -38,46 +60,109 @@ def row_as(kind: type[T]) -> Callable[[Row], T]:
 
 def text(row: Row) -> str:
     """The one text of a row."""
-    return str(row[0])
+    return str(_read(str, _TEXT, row[0]))
 
 
 def number(row: Row) -> int:
     """The one number of a row, such as the 1 that says that there is one."""
-    return int(row[0])
+    try:
+        return int(row[0])  # a sum may be a Decimal
+    except (TypeError, ValueError) as error:
+        raise LedgerCorrupt(f"got {row[0]!r}, expected a number: {_EDITED}") from error
 
 
-_JSON: Mapping[Any, _Decode] = {
-    frozenset[str]: lambda value: frozenset(json.loads(value)),
-    tuple[str, ...]: lambda value: tuple(json.loads(value)),
-    tuple[Any, ...]: lambda value: tuple(json.loads(value)),
-    Mapping[str, Any]: json.loads,
-    Terms: Terms.from_json,
+class _Column(NamedTuple):
+    """How a column is read: of which types its value may be, and what makes it a field."""
+
+    name: str
+    stored: tuple[type, ...]
+    optional: bool = False
+    read: _Decode | None = None
+
+
+_TEXT = _Column("its text", (str,))
+
+
+def _read(kind: type[Any], column: _Column, value: Any) -> Any:
+    try:
+        if type(value) not in column.stored:
+            raise TypeError(f"it holds a {type(value).__name__}")
+        return value if column.read is None else column.read(value)
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise LedgerCorrupt(f"{kind.__name__}, {column.name}: {error}: {_EDITED}") from error
+
+
+def _flag(value: int) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"got {value}, expected 0 or 1")
+    return bool(value)
+
+
+def _of(kind: type, stored: str) -> Any:
+    value = json.loads(stored)
+    if type(value) is not kind:
+        raise TypeError(f"its JSON is a {type(value).__name__}")
+    return value
+
+
+def _texts(stored: str) -> list[str]:
+    return _require_texts(_of(list, stored))
+
+
+def _require_texts(values: Any) -> list[str]:
+    if type(values) is not list or not all(type(value) is str for value in values):
+        raise TypeError("its JSON is no list of texts")
+    return values
+
+
+def logged_call(stored: str) -> LoggedCall:
+    """A call as it was logged.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is no such call.
+    """
+    call = LoggedCall(_of(dict, stored))
+    if type(call.get("args", {})) is not dict:
+        raise TypeError("args is no object")
+    for name in ("text_labels", "tool_labels", "contributors"):
+        _require_texts(call.get(name, []))
+    for name in ("reasons", "reasons_before"):
+        for reason in call.get(name, ()):
+            if len(_require_texts(reason)) != 3:
+                raise TypeError(f"{name}: a reason is a policy, an asset and its grounds")
+    _require_texts([asset["sha256"] for asset in call.get("assets", ())])
+    return call
+
+
+_READERS: Mapping[Any, tuple[tuple[type, ...], _Decode | None]] = {
+    str: ((str,), None),
+    int: ((int,), None),
+    bool: ((int, bool), _flag),
+    frozenset[str]: ((str,), lambda stored: frozenset(_texts(stored))),
+    tuple[str, ...]: ((str,), lambda stored: tuple(_texts(stored))),
+    tuple[Any, ...]: ((str,), lambda stored: tuple(_of(list, stored))),
+    Mapping[str, Any]: ((str,), lambda stored: _of(dict, stored)),
+    LoggedCall: ((str,), logged_call),
+    Terms: ((str,), Terms.from_json),
 }
 
 
 @functools.cache
-def _columns(kind: type[Any]) -> tuple[tuple[str, ...], tuple[tuple[str, _Decode], ...]]:
-    """The columns of a row class, and how those are read that are not taken as they are."""
-    readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
-    return tuple(readers), tuple((name, read) for name, read in readers.items() if read is not None)
+def _columns(kind: type[Any]) -> tuple[_Column, ...]:
+    """How the columns of a row class are read."""
+    return tuple(_column(name, hint) for name, hint in get_type_hints(kind).items())
 
 
-def _reader(hint: Any) -> _Decode | None:
-    """How a column of a type is read; None: as it is. NULL stays None."""
-    if hint in _JSON:
-        return _JSON[hint]
+def _column(name: str, hint: Any) -> _Column:
+    some = [hint]
     if get_origin(hint) in (Union, UnionType):
         some = [one for one in get_args(hint) if one is not NoneType]
-        if len(some) == 1:
-            return _reader(some[0])
-    if get_args(hint):
+    known = _READERS.get(some[0])
+    if known is None and isinstance(some[0], type) and issubclass(some[0], Enum):
+        known = ((str,), some[0])
+    if known is None or len(some) > 1:
         raise TypeError(f"no column holds a {hint}")
-    if hint is bool or issubclass(hint, Enum):
-        read: _Decode = hint
-        return read
-    if hint not in (str, int):
-        raise TypeError(f"no column holds a {hint}")
-    return None
+    return _Column(name, known[0], some != [hint], known[1])
 
 
 # --- jobs and credentials ---------------------------------------------------------------------
@@ -174,7 +259,7 @@ class RequestRow:
     stage: Stage | None
     tool: str
     destination: str | None
-    body: Mapping[str, Any]
+    body: LoggedCall
     effect: str
     policies: tuple[str, ...]
     policy_version: str
@@ -251,7 +336,7 @@ class ConversationCall:
     outside: OutsideEffect | None
     text: str | None
     updates: Mapping[str, Any] | None
-    shown: Mapping[str, Any] | None
+    shown: LoggedCall | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +375,7 @@ class ApprovalRow:
 class AskedRow(ApprovalRow):
     """An approval request, and the call as it was logged, with the reasons why it is asked."""
 
-    body: Mapping[str, Any]
+    body: LoggedCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +416,7 @@ class ReplaceableRow:
 
     state: str
     expires_at: int
-    body: Mapping[str, Any]
+    body: LoggedCall
     granted: bool
 
 
@@ -345,7 +430,7 @@ class DeniedCall:
 
     tool: str
     content_digest: str
-    question: str
+    question: LoggedCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,7 +440,7 @@ class OpenQuestion:
     request: str
     job: str
     destination: str | None
-    question: str
+    question: LoggedCall
 
 
 # --- grants -----------------------------------------------------------------------------------
@@ -450,7 +535,7 @@ class UnknownGrant:
     effect: OutsideEffect
     idempotency_key: str
     claimed_at: int
-    body: Mapping[str, Any]
+    body: LoggedCall
     tool: str
     destination: str | None
     running: bool
@@ -660,5 +745,5 @@ class SentRow:
     call_id: str
     ordinal: int
     agent: str
-    body: Mapping[str, Any]
+    body: LoggedCall
     id: str

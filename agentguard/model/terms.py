@@ -30,18 +30,30 @@ class Terms:
         """The Terms that a JSON column holds; see `to_json`.
 
         Raises:
-            ValueError: it is no JSON, or holds a term of another version, which must not be lost.
+            ValueError: it is no JSON of terms, or has a term of another version, which must not be
+                lost.
         """
         stated = json.loads(text)
+        if not isinstance(stated, dict):
+            raise ValueError("terms: got no object")
         unknown = sorted(stated.keys() - {"until", "release_at", "channels", "consent"})
         if unknown:
             raise ValueError(f"unknown terms: {', '.join(unknown)}")
-        channels = stated.get("channels")
+        until, release_at = stated.get("until"), stated.get("release_at")
+        channels, consent = stated.get("channels"), stated.get("consent", True)
+        listed = [] if channels is None else channels
+        if not (
+            all(at is None or type(at) is int for at in (until, release_at))
+            and isinstance(listed, list)
+            and all(isinstance(channel, str) for channel in listed)
+            and isinstance(consent, bool)
+        ):
+            raise ValueError("a term is not of its type")
         return cls(
-            until=stated.get("until"),
-            release_at=stated.get("release_at"),
+            until=until,
+            release_at=release_at,
             channels=None if channels is None else frozenset(channels),
-            consent=stated.get("consent", True),
+            consent=consent,
         )
 
     def to_json(self) -> str:

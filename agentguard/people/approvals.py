@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from agentguard.model import Answer, Needs, Person, Reason, request_digest
 from agentguard.people.answers import verify_answer
 from agentguard.people.signers import Signers
 from agentguard.policy import explanation
-from agentguard.policy.quorum import Bar, Involved, bar, eligible, why_not_counted
+from agentguard.policy.quorum import Bar, Involved, bar, eligible, still_needed, why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000
@@ -101,6 +101,29 @@ class Approvals:
             answers = questions.answers_to(reads, [row.request for row in rows])
         return tuple(self._read(row, answers[row.request]) for row in rows)
 
+    def waiting(self, *, limit: int | None = None) -> tuple[Approval, ...]:
+        """The approval requests that people may complete now, newest first.
+
+        Also an approved one whose approvals are not enough any more, before its call is begun: a
+        key was withdrawn, or who approved left the group or the workspace.
+
+        Args:
+            limit: how many at most; None: all of them.
+        """
+        now = self._ledger.clock()
+        with self._ledger.snapshot() as reads:
+            rows = reads.rows(questions.questions_in("pending", ALL if limit is None else limit))
+            approved = reads.rows(questions.approved_unused(now))
+            answers = questions.answers_to(reads, [row.request for row in (*rows, *approved)])
+        found = [
+            one
+            for row in (*rows, *approved)
+            if (one := self._read(row, answers[row.request])).expires_at > now
+        ]
+        missing = self.missing_of(found)
+        found = [one for one in found if one.state == "pending" or missing[one.request].approvals]
+        return tuple(sorted(found, key=lambda one: one.asked_at, reverse=True)[:limit])
+
     def show(self, request: str) -> Approval:
         """One approval request, by its Request's digest or the first 12 or more digits of it.
 
@@ -146,18 +169,48 @@ class Approvals:
 
     def eligible_for(self, approvals: Sequence[Approval]) -> Mapping[str, tuple[str, ...]]:
         """As `eligible`, for many at once, by their Requests' digests."""
-        contributors = contributors_to(
-            self._ledger, (use["sha256"] for one in approvals for use in one.shown["assets"])
-        )
+        contributors = self._contributors(approvals)
         return {
             one.request: tuple(sorted(self._eligible(one, self._involved(one, contributors))))
             for one in approvals
         }
 
+    def missing(self, approval: Approval) -> Needs:
+        """What is missing of what was asked for.
+
+        While more people can approve, only approvals that hold now count.
+        """
+        return self.missing_of([approval])[approval.request]
+
+    def missing_of(self, approvals: Sequence[Approval]) -> Mapping[str, Needs]:
+        """As `missing`, for many at once, by their Requests' digests."""
+        contributors = self._contributors(approvals)
+        found = {}
+        for one in approvals:
+            holding = self._holding(one, self._involved(one, contributors))
+            left = found[one.request] = still_needed(one.needs, holding)
+            if left.approvals and one.answers and not self.takes_answers(one):
+                found[one.request] = still_needed(one.needs, one.answers)
+        return found
+
+    def _holding(self, approval: Approval, involved: Involved) -> Sequence[Answer]:
+        """The answers whose signatures hold, of people who may give them as they did."""
+        people = self._workspace.people
+        return [
+            one
+            for one in self.sound(approval.answers)
+            if one.person in people
+            and bar(one.person, involved, ()) is None
+            and (one.group is None or one.group in people[one.person].groups)
+        ]
+
+    def _contributors(self, approvals: Iterable[Approval]) -> Mapping[str, Set[str]]:
+        media = (use["sha256"] for one in approvals for use in one.shown["assets"])
+        return contributors_to(self._ledger, media)
+
     def barred(self, approval: Approval, person: str) -> Bar | None:
         """What keeps a person from answering; None: nothing does."""
-        media = [use["sha256"] for use in approval.shown["assets"]]
-        involved = self._involved(approval, contributors_to(self._ledger, media))
+        involved = self._involved(approval, self._contributors([approval]))
         return bar(person, involved, approval.answers)
 
     def answer(self, answer: Answer) -> Approval:
@@ -211,11 +264,7 @@ class Approvals:
         if approval.state != "pending":
             return  # the policy came to want more than was asked for, or a key was withdrawn
         others = [one for name, one in able.items() if name != answer.person]
-        given = [
-            one
-            for one in self.sound(approval.answers)
-            if one.person in self._workspace.people and bar(one.person, involved, ()) is None
-        ]
+        given = self._holding(approval, involved)
         uncounted = why_not_counted(approval.needs, given, answer, person=person, others=others)
         if uncounted is not None:
             raise ApprovalError(explanation.uncounted(uncounted, answer))

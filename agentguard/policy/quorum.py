@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 from itertools import combinations, islice
 
 from agentguard.model import Answer, Facts, Needs, Person, Request, Verdict
@@ -122,6 +123,7 @@ def smallest(
     if people is not None:
         most = min(most, len(people))
         names = names & frozenset().union(*(person.groups for person in people))
+    suffices = cache(suffices)  # of few groups, all but one are the others that are tried
     # Policies are monotone (doctor tests it): what all can't lift, no smaller set can. Mostly one
     # person is enough, so that is asked before.
     if most == 0 or not (suffices(1, names) or suffices(most, names)):
@@ -129,16 +131,31 @@ def smallest(
     for count in range(1, most + 1):
         if not suffices(count, names):
             continue
-        for groups in islice(_subsets(names, count), _MOST_TRIES):
+        for groups in _choices(suffices, names, count):
             possible = people is None or assign(groups, people) is not None
             if possible and suffices(count, groups):
                 return Needs(approvals=count, groups=groups)
     return None
 
 
-def _subsets(names: frozenset[str], largest: int) -> Iterator[frozenset[str]]:
-    for size in range(min(largest, len(names)) + 1):
-        yield from map(frozenset, combinations(sorted(names), size))
+def _choices(
+    suffices: Callable[[int, frozenset[str]], bool], names: frozenset[str], count: int
+) -> Iterator[frozenset[str]]:
+    """Sets of groups that so many approvals could be of, the smallest first.
+
+    Args:
+        suffices: as in `smallest`; it is a yes with all the names.
+    """
+    yield frozenset()
+    # Without these not even all the others are enough, so that they need no search.
+    needed = frozenset(name for name in names if not suffices(count, names - {name}))
+    others = sorted(names - needed)
+    sets = (
+        needed.union(more)
+        for size in range(count - len(needed) + 1)
+        for more in combinations(others, size)
+    )
+    yield from islice(sets, _MOST_TRIES)
 
 
 def assign(groups: Iterable[str], people: Sequence[Person]) -> dict[str, str] | None:

@@ -43,6 +43,7 @@ from tests.core.ledgers import (
     raw,
     request,
 )
+from tests.trees import MemoryNodes
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,7 +249,7 @@ def test_I10_a_trigger_dropped_under_a_running_process_is_found(log: Log) -> Non
 def rebuilt(log: Log) -> list[str]:
     """SQL that makes the tree fit the records again, as a careful forger would."""
     bodies = [body for (body,) in log.query("SELECT body FROM records ORDER BY idx")]
-    nodes = merkle.MemoryNodes()
+    nodes = MemoryNodes()
     merkle.append(nodes, 0, [merkle.leaf_hash(body.encode()) for body in bodies])
     rows = [f"({level}, {index}, x'{digest.hex()}')"
             for (level, index), digest in nodes._digests.items()]  # fmt: skip

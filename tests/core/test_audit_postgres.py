@@ -20,6 +20,7 @@ from agentguard.transparency import merkle
 from tests.core.ledgers import Place, ledger_at
 from tests.core.test_audit import live_through
 from tests.databases import drop_ledger, postgres_url, shell
+from tests.trees import MemoryNodes
 
 TABLES = (*KEYS, "records", "nodes", "checkpoints")
 
@@ -140,7 +141,7 @@ def test_S35_a_forger_who_rebuilds_the_tree_is_stopped_by_the_checkpoints(
     edit = "UPDATE records SET body = replace(body, 'kim', 'eve') WHERE idx = 0"
     with forged(place, edit) as connection:
         rows = connection.execute("SELECT body FROM records ORDER BY idx").fetchall()
-        nodes = merkle.MemoryNodes()
+        nodes = MemoryNodes()
         merkle.append(nodes, 0, [merkle.leaf_hash(body.encode()) for (body,) in rows])
         connection.execute("DELETE FROM nodes")
         for (level, index), digest in nodes._digests.items():

@@ -208,6 +208,30 @@ def test_answers_name_their_key_where_the_person_has_two(shell: Shell, studio: S
         assert "not theirs now" in shell("approvals", "list")
 
 
+def test_an_approval_that_holds_no_more_is_listed_again(shell: Shell, studio: Studio) -> None:
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["likeness"])
+        graph, config = ask_for_export(studio, job, asset)
+        name = studio.pending().request[:16]
+        shell("approvals", "approve", name, "--as", OMAR, "--yes")
+        assert shell.json("approvals", "list") == []
+        signers = shell.folder / "agentguard.signers"
+        kept = [line for line in signers.read_text().splitlines() if not line.startswith(OMAR)]
+        signers.write_text("\n".join(kept) + "\n")  # omar's key was withdrawn
+        (asked,) = shell.json("approvals", "list")
+        assert (asked["state"], asked["missing"]["approvals"]) == ("approved", 1)
+        for text in (shell("approvals", "list"), shell("approvals", "list", "--all")):
+            assert "1 person" in text
+        assert "1 person, to approve" in shell("approvals", "show", name)
+        shell("approvals", "approve", name, "--as", INES, "--yes")
+        assert shell.json("approvals", "list") == []
+        graph.invoke(None, config)
+        assert len(studio.exported()) == 1
+        signers.write_text("")
+        assert shell.json("approvals", "list") == []  # it is done
+        assert shell.json("approvals", "list", "--all")[0]["missing"]["approvals"] == 0
+
+
 def test_one_no_is_enough(shell: Shell, studio: Studio) -> None:
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])

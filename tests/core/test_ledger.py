@@ -11,9 +11,16 @@ from typing import Any
 
 import pytest
 
-from agentguard.errors import ApprovalError, IllegalTransition, JobError, LedgerUnavailable
+from agentguard.errors import (
+    ApprovalError,
+    IllegalTransition,
+    JobError,
+    LedgerCorrupt,
+    LedgerUnavailable,
+)
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger, Outcome, Relied
+from agentguard.ledger.queries.assets import asset_by_sha256
 from agentguard.ledger.storage.open import KEYS
 from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage, Terms
 from tests.core.ledgers import (
@@ -691,6 +698,17 @@ def test_I10_settling_to_what_is_no_outcome_raises_an_alarm(bench: Bench) -> Non
             grant, Outcome(state=GrantState.ISSUED, text="again"), request=digest, by=None
         )
     assert bench.ledger.alarms == 1
+
+
+def test_I10_a_row_that_does_not_decode_raises_an_alarm(bench: Bench, place: Place) -> None:
+    bench.ledger.register(made("ab"), job=None, by="kim", how="imported")
+    with raw(place) as shell:
+        shell.execute("UPDATE assets SET labels = '{', version = version + 1")
+    with pytest.raises(LedgerCorrupt, match=r"AssetRow, labels: .*edited"):
+        bench.ledger.first(asset_by_sha256(made("ab").sha256))
+    assert bench.ledger.alarms == 1
+    with pytest.raises(LedgerCorrupt):
+        bench.ledger.require_sound()
 
 
 # --- assets -----------------------------------------------------------------------------------

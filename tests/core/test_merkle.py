@@ -16,17 +16,14 @@ from hypothesis import strategies as st
 
 from agentguard.transparency.merkle import (
     EMPTY_ROOT,
-    Frontier,
-    MemoryNodes,
     append,
-    consistency_proof,
     inclusion_proof,
     leaf_hash,
     node_hash,
     root,
-    verify_consistency,
     verify_inclusion,
 )
+from tests.trees import Frontier, MemoryNodes, consistency_proof, verify_consistency
 
 MOST = 130  # leaves: past two full levels of 64, with every shape of ragged edge below
 LEAVES = tuple(leaf_hash(f"record {number}".encode()) for number in range(MOST))

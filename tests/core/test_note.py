@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentguard.transparency.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from agentguard.transparency.merkle import EMPTY_ROOT, leaf_hash
 from agentguard.transparency.signed_note import (
     MAX_NOTE_SIZE,
     Checkpoint,
@@ -21,6 +21,7 @@ from agentguard.transparency.signed_note import (
     sign,
     verify,
 )
+from tests.trees import Frontier
 
 ORIGIN = "acme.example/agentguard"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))

@@ -28,7 +28,7 @@ from agentguard.model import (
 )
 from agentguard.policy import explanation
 from agentguard.policy.decide import decide
-from agentguard.policy.quorum import Bar, assign, still_needed, why_not_counted
+from agentguard.policy.quorum import Bar, assign, smallest, still_needed, why_not_counted
 from agentguard.policy.simulate import Trial, judge
 from tests.core.command_line import Shell, ask_for_export
 from tests.support import CONFIG, Clock, open_studio
@@ -140,6 +140,23 @@ def test_each_group_gets_a_person_of_its_own(
     groups: tuple[str, ...], people: str, seated: dict[str, str] | None
 ) -> None:
     assert assign(groups, [PEOPLE[name] for name in people.split()]) == seated
+
+
+@pytest.mark.parametrize("people", [None, 4])
+def test_needed_groups_are_found_among_many(people: int | None) -> None:
+    """Also those that come late in the alphabet, with more sets of groups than are tried."""
+    names = frozenset(f"group-{number:02}" for number in range(40))
+    late = frozenset({"group-38", "group-39"})
+    able = None if people is None else [Person(id=f"p{n}", groups=names) for n in range(people)]
+    asked: list[frozenset[str]] = []
+
+    def suffices(count: int, groups: frozenset[str]) -> bool:
+        asked.append(groups)
+        return count >= 3 and groups >= late
+
+    assert smallest(suffices, names, able) == Needs(approvals=3, groups=late)
+    assert len(asked) < 100
+    assert smallest(lambda count, groups: count >= 3, names, able) == Needs(approvals=3)
 
 
 # --- one table, for whoever asks who may answer ------------------------------------------------

@@ -33,6 +33,7 @@ from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx, open_storage
 from agentguard.ledger.storage.postgres import sequencer as _postgres_sequencer
 from agentguard.ledger.storage.postgres.storage import PostgresStorage
+from agentguard.ledger.storage.tree_nodes import Nodes
 from agentguard.ledger.transitions import grants as _ledger_grants
 from tests.core.ledgers import LEASE, Bench, Clock, Place, job_held, kinds, ledger_at, made
 from tests.core.test_storage import Stopper, names, noted
@@ -684,12 +685,11 @@ def test_I10_a_record_that_is_committed_late_is_not_passed_over(
         connection.execute("BEGIN")
         connection.execute("INSERT INTO outbox (body) VALUES (%s)", (body,))
         if when != "after":
-            flush = _postgres_sequencer._Buffer.flush
+            take = Nodes.take
             late = iter([connection.commit])
             monkeypatch.setattr(
-                _postgres_sequencer._Buffer, "flush",
-                lambda self: (flush(self), next(late, lambda: None)()),
-            )  # fmt: skip
+                Nodes, "take", lambda self: (take(self), next(late, lambda: None)())[0]
+            )
         ledger.storage.submit(noted("first")).result(20)
         assert kinds(ledger)[:1] == ["noted"]
         connection.commit()

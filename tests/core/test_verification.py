@@ -16,6 +16,7 @@ from agentguard.ledger.storage.open import at_once, stretch
 from agentguard.ledger.verify_records import Tree, compare_rows, note_rows, verify_records
 from agentguard.ledger.verify_rows import Logged
 from agentguard.transparency import merkle
+from tests.trees import Frontier, MemoryNodes
 
 SIZE = 21
 BODIES = [json.dumps({"rows": [["grants", [str(n)], "d"]]}).encode() for n in range(SIZE)]
@@ -37,7 +38,7 @@ class Statements:
 @pytest.fixture
 def nodes() -> Iterator[Statements]:
     """The tree of BODIES, as a ledger stores it."""
-    stored = merkle.MemoryNodes()
+    stored = MemoryNodes()
     merkle.append(stored, 0, [merkle.leaf_hash(body) for body in BODIES])
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.row_factory = sqlite3.Row
@@ -54,7 +55,7 @@ def nodes() -> Iterator[Statements]:
 
 def roots() -> list[bytes]:
     """The root of every size up to SIZE."""
-    frontier = merkle.Frontier()
+    frontier = Frontier()
     found = [frontier.root()]
     for body in BODIES:
         frontier.append(merkle.leaf_hash(body))
@@ -230,7 +231,7 @@ def test_a_row_is_called_the_same_by_its_record_and_its_table() -> None:
 
 
 def test_a_root_or_proof_takes_one_statement(nodes: Statements) -> None:
-    stored = merkle.MemoryNodes()
+    stored = MemoryNodes()
     merkle.append(stored, 0, [merkle.leaf_hash(body) for body in BODIES])
     for size in range(SIZE + 1):
         before = nodes.count

@@ -8,13 +8,16 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from agentguard.errors import LedgerCorrupt
 from agentguard.ledger import rows
-from agentguard.ledger.rows import row_as
-from agentguard.model import GrantState, Terms
+from agentguard.ledger.rows import LoggedCall, SentRow, number, row_as, text
+from agentguard.model import Answer, GrantState, Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +65,6 @@ def test_null_stays_none() -> None:
     assert (found.count, found.body) == (None, None)
 
 
-@pytest.mark.parametrize(
-    "edited", ["'lost' AS state, '[]' AS labels", "'failed' AS state, '[' AS labels"]
-)
-def test_what_was_never_written_there_is_no_row(edited: str) -> None:
-    row = one(
-        f"SELECT 'a' AS name, NULL AS count, 0 AS clean, {edited},"
-        " '[]' AS assets, NULL AS body, '{}' AS terms"
-    )
-    with pytest.raises(ValueError, match=r"lost|Expecting"):
-        row_as(Example)(row)
-
-
 def test_type_that_no_column_holds_is_refused() -> None:
     @dataclass(frozen=True)
     class Wrong:
@@ -83,11 +74,69 @@ def test_type_that_no_column_holds_is_refused() -> None:
         row_as(Wrong)
 
 
+ROWS = [
+    kind
+    for _, kind in inspect.getmembers(rows, dataclasses.is_dataclass)
+    if kind.__module__ == rows.__name__
+]
+
+WRITTEN: dict[Any, tuple[Any, list[Any]]] = {
+    str: ("a", [None, 5, b"a"]),
+    int: (3, [None, "3", b"3", 3.0]),
+    bool: (1, [None, "1", 2]),
+    frozenset[str]: ('["b"]', [None, "[", "{}", '"b"', "[1]", 5, b"[]"]),
+    tuple[str, ...]: ('["b"]', [None, "[", "{}", '"b"', "[1]", 5, b"[]"]),
+    tuple[Any, ...]: ("[1]", [None, "[", "{}", "5", "[" * 100_000]),
+    Mapping[str, Any]: ("{}", [None, "{", "[]", "null", 5]),
+    Terms: ("{}", [None, "{", "[]", '{"until":"5"}', '{"channels":"ab"}', '{"channels":[1]}',
+                   '{"consent":0}', '{"more":1}', 5]),
+    LoggedCall: (
+        '{"assets":[{"sha256":"ab"}]}',
+        [None, "{", "[]", '{"assets":5}', '{"assets":["ab"]}', '{"assets":[{}]}',
+         '{"args":[]}', '{"text_labels":"ab"}', '{"reasons":[["a"]]}', 5],
+    ),
+}  # fmt: skip
+"""By type: what a column may hold, and what it can't."""
+
+
+def examples(hint: Any) -> tuple[Any, list[Any]]:
+    """A value that the ledger writes for a type, and values that it never writes."""
+    some = [one for one in get_args(hint) if one is not NoneType]
+    if NoneType in get_args(hint):
+        good, bad = examples(some[0])
+        return good, [value for value in bad if value is not None]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return next(iter(hint)).value, [None, "lost", 5, b"lost"]
+    return WRITTEN[hint]
+
+
+@pytest.mark.parametrize("kind", [*ROWS, Answer])
+def test_I10_what_was_never_written_there_is_corrupt(kind: Any) -> None:
+    hints = get_type_hints(kind)
+    row: Any = {name: examples(hint)[0] for name, hint in hints.items()}
+    assert row_as(kind)(row) == row_as(kind)(row)
+    for name, hint in hints.items():
+        for bad in examples(hint)[1]:
+            with pytest.raises(LedgerCorrupt, match=name):
+                row_as(kind)(row | {name: bad})
+
+
 @pytest.mark.parametrize(
-    "kind",
-    [kind for _, kind in inspect.getmembers(rows, dataclasses.is_dataclass)
-     if kind.__module__ == rows.__name__],
-)  # fmt: skip
-def test_every_row_is_frozen_and_can_be_decoded(kind: Any) -> None:
+    ("decode", "bad"), [(text, None), (text, 5), (number, None), (number, "a")]
+)
+def test_I10_a_text_or_number_that_is_none_is_corrupt(decode: Any, bad: Any) -> None:
+    with pytest.raises(LedgerCorrupt):
+        decode([bad])
+
+
+def test_I10_a_logged_call_without_what_each_has_is_corrupt() -> None:
+    row: Any = {name: examples(hint)[0] for name, hint in get_type_hints(SentRow).items()}
+    call = row_as(SentRow)(row).body
+    assert call.get("contributors") is None
+    with pytest.raises(LedgerCorrupt, match="args"):
+        call["args"]
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_every_row_is_frozen(kind: Any) -> None:
     assert kind.__dataclass_params__.frozen
-    row_as(kind)

@@ -15,21 +15,20 @@ from agentguard.cli.output import (
     STATE_STYLES,
     Json,
     Say,
+    listing,
     passphrase,
     print_json,
     say,
-    say_more,
     short,
     span,
-    table,
     visible,
 )
 from agentguard.cli.views.approval import (
     asked_data,
-    missing,
     save_media,
     state_of,
     summary,
+    takes_more,
     words_of,
 )
 from agentguard.cli.views.call import answer_rows, who
@@ -38,7 +37,7 @@ from agentguard.errors import ApprovalError
 if TYPE_CHECKING:
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.ledger import Ledger
-    from agentguard.model import Verdict
+    from agentguard.model import Needs, Verdict
     from agentguard.people.approvals import Approval, Approvals
 
 Request = Annotated[
@@ -77,43 +76,40 @@ def list_approvals(
     with ledger_of(workspace) as ledger:
         service = _service(workspace, ledger)
         now = ledger.clock()
-        found = service.list(state=None if all_ else "pending", limit=count + 1)
-        more, found = len(found) > count, found[:count]
-        if not all_:  # over, but nobody has swept yet
-            found = tuple(one for one in found if one.expires_at > now)
-        if json_:
-            may = service.eligible_for(found)
-            print_json(
-                [asked_data(workspace, service, one, now, may[one.request]) for one in found]
-            )
-            return
-    if not found:
-        say("Nothing waits for a person." if not all_ else "Nobody was ever asked.")
-        return
-    columns = ["id", *(["state"] if all_ else []), "call", "class", "needs", "time left"]
-    rows: list[list[str | Say]] = []
-    for one in found:
-        state = state_of(one, now)
-        labels = {label for use in one.shown["assets"] for label in use["labels"]}
-        labels.update(one.shown.get("text_labels", ()))
-        place = f" to {one.shown['destination']}" if one.shown["destination"] else ""
-        rows.append(
-            [
-                short(one.request),
-                *([(state, STATE_STYLES.get(state, "red"))] if all_ else []),
-                visible(f"{one.shown['tool']}{place}", 80),
-                visible(" + ".join(sorted(labels)), 80),
-                str(missing(one)) if state == "pending" else "-",
-                span(one.expires_at - now) if state == "pending" else "-",
-            ]
+        found = (
+            service.list(state=None, limit=count + 1) if all_ else service.waiting(limit=count + 1)
         )
-    table(columns, rows, tight=["id"])
-    for one in found:
+        left, may = service.missing_of(found), service.eligible_for(found)
+
+        def wanted(one: Approval, value: str) -> str:
+            return value if takes_more(one, left[one.request], now) else "-"
+
+        state = {"state": lambda one: _style(one, now)} if all_ else {}
+        shown = listing(
+            found,
+            {
+                "id": lambda one: short(one.request),
+                **state,
+                "call": lambda one: visible(_call(one), 80),
+                "class": lambda one: visible(_class(one), 80),
+                "needs": lambda one: wanted(one, str(left[one.request])),
+                "time left": lambda one: wanted(one, span(one.expires_at - now)),
+            },
+            json_=json_,
+            data=lambda one: asked_data(
+                workspace, service, one, now, may[one.request], left[one.request]
+            ),
+            empty="Nobody was ever asked." if all_ else "Nothing waits for a person.",
+            tight=["id"],
+            newest=count,
+        )
+    if not (shown and found):
+        return
+    for one in found[:count]:
         # Of the answers, only what a person must not overlook; `show` has them all.
         for _, text in answer_rows(workspace, one.answers):
             if not isinstance(text, str):
                 say(f"{short(one.request)}: {text[0]}", text[1])
-    say_more(more, count)
     say("Next: agentguard approvals show ID --save FOLDER")
 
 
@@ -233,7 +229,8 @@ def _answer(
         service = _service(workspace, ledger)
         approval = service.show(request)
         _require_answerable(workspace, service, approval, person, ledger.clock())
-        as_group = _group(workspace, approval, person, group, verdict, ask=not yes)
+        left = service.missing(approval)
+        as_group = _group(workspace, left, person, group, verdict, ask=not yes)
         summary(workspace, ledger, service, approval, err=json_)
         said = f"as {person}" + (f" for {as_group}" if as_group else "")
         say(f"You {verdict} this {visible(said)}.", "bold", err=json_)
@@ -254,14 +251,14 @@ def _answer(
         )
         approval = service.answer(answer)
         now = ledger.clock()
+        left = service.missing(approval)
         if json_:
             print_json(asked_data(workspace, service, approval, now))
-    more = approval.state == "pending"
+    more = takes_more(approval, left, now)
     if not json_:
-        left = missing(approval)
         said = f"recorded; {left} must still approve" if more else f"recorded: {approval.state}"
         say(said, STATE_STYLES.get(approval.state, "red"))
-        if approval.state == "approved":
+        if approval.state == "approved" and not more:
             say(f"Next: whoever runs {visible(approval.job)} wakes it, where it is open:")
             say("  graph.invoke(None, job.config(thread_id=...))")
             say(f'  once it was left: within `with guard.rejoin_job("{visible(approval.job)}",'
@@ -288,7 +285,7 @@ def _require_answerable(
 
 def _group(
     workspace: Workspace,
-    approval: Approval,
+    missing: Needs,
     person: str,
     group: str | None,
     verdict: Verdict,
@@ -302,7 +299,7 @@ def _group(
         known = ", ".join(sorted(held)) or "no group"
         raise ApprovalError(f"{person} is not in {group:.80}, but in {known}")
     # A person counts in one group. If only one that is missing fits, it is meant; it is shown.
-    fitting = quorum.fitting(missing(approval), workspace.people[person])
+    fitting = quorum.fitting(missing, workspace.people[person])
     if group is not None or not fitting:
         return group
     if len(fitting) == 1:
@@ -320,6 +317,21 @@ def _group(
     if chosen not in fitting:
         raise ApprovalError(f"{chosen:.80} is none of {', '.join(fitting)}; nothing was signed")
     return chosen
+
+
+def _style(approval: Approval, now: int) -> Say:
+    state = state_of(approval, now)
+    return state, STATE_STYLES.get(state, "red")
+
+
+def _call(approval: Approval) -> str:
+    place = approval.shown["destination"]
+    return f"{approval.shown['tool']}{f' to {place}' if place else ''}"
+
+
+def _class(approval: Approval) -> str:
+    labels = {label for use in approval.shown["assets"] for label in use["labels"]}
+    return " + ".join(sorted(labels.union(approval.shown.get("text_labels", ()))))
 
 
 def _service(workspace: Workspace, ledger: Ledger) -> Approvals:

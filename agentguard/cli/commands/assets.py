@@ -12,12 +12,12 @@ import typer
 from agentguard.cli.context import find_asset, find_job, ledger_of, require_person, workspace_of
 from agentguard.cli.output import (
     Json,
-    Say,
+    Line,
     fields,
+    listing,
+    picked,
     print_json,
     say,
-    say_more,
-    table,
     visible,
     when,
 )
@@ -27,13 +27,13 @@ from agentguard.model import JobState
 if TYPE_CHECKING:
     from agentguard.ledger.rows import NamedAsset
 from agentguard.cli.views.asset import (
-    _as_data,
-    _class,
-    _marked,
-    _terms,
+    asset_data,
+    class_text,
     finding_text,
     kind_of,
+    marked,
     origin_text,
+    terms_text,
 )
 
 Asset = Annotated[
@@ -86,9 +86,9 @@ def import_asset(
         name = guard.import_asset(file, labels, by=by, job=job)
         asset = find_asset(guard.ledger, name)
     if json_:
-        print_json(_as_data(asset))
+        print_json(asset_data(asset))
         return
-    say(f"{name}  {kind_of(asset)}  class {_class(asset)}")
+    say(f"{name}  {kind_of(asset)}  class {class_text(asset)}")
     if not labels:
         say("no --class was given, so it counts as unclassified: the highest sensitivity", "yellow")
     say(f"Next: agentguard assets show {name}")
@@ -120,19 +120,20 @@ def list_assets(
             found = ledger.rows(newest_assets(count + 1))
         else:
             found = ledger.rows(newest_assets_of(find_job(ledger, job).id, count + 1))
-    more, found = len(found) > count, found[:count]
-    if json_:
-        print_json([{**_as_data(one), "name": one.called} for one in found])
-        return
-    if not found:
-        say("No assets yet. Next: agentguard assets import FILE --class CLASS --by PERSON")
-        return
-    table(
-        ["asset", "kind", "class", "name"],
-        [[one.id, kind_of(one), _marked(one), visible(one.called, 60)] for one in found],
+    listing(
+        found,
+        {
+            "asset": lambda one: one.id,
+            "kind": kind_of,
+            "class": marked,
+            "name": lambda one: visible(one.called, 60),
+        },
+        json_=json_,
+        data=lambda one: {**asset_data(one), "name": one.called},
+        empty="No assets yet. Next: agentguard assets import FILE --class CLASS --by PERSON",
         tight=["asset"],
+        newest=count,
     )
-    say_more(more, count)
 
 
 @app.command("show")
@@ -160,33 +161,25 @@ def show(ctx: typer.Context, asset: Asset, json_: Json = False) -> None:
     if json_:
         print_json(
             {
-                **_as_data(known),
+                **asset_data(known),
                 "origins": [asdict(one) for one in origins],
                 "contributors": [{"person": person} for person in contributors],
                 "jobs": [asdict(one) for one in jobs],
                 "reviews": [
-                    {
-                        "job": one.job,
-                        "clean": int(one.clean),
-                        "findings": one.findings,
-                        "at": one.at,
-                    }
+                    {**picked(one, "job", "findings", "at"), "clean": int(one.clean)}
                     for one in reviews
                 ],
                 "queued": [asdict(one) for one in queued],
-                "receipts": [
-                    {"destination": one.destination, "location": one.location, "at": one.at}
-                    for one in receipts
-                ],
+                "receipts": [picked(one, "destination", "location", "at") for one in receipts],
             }
         )
         return
-    rows: list[tuple[str, str | Say]] = [
+    rows: list[Line] = [
         ("asset", visible(known.id)),
         ("sha256", visible(known.sha256)),
         ("kind", f"{kind_of(known)}, {known.size} bytes"),
-        ("class", _marked(known)),
-        ("terms", _terms(known.terms)),
+        ("class", marked(known)),
+        ("terms", terms_text(known.terms)),
         ("provenance", visible(known.provenance)),
     ]
     for origin in origins:

@@ -19,10 +19,11 @@ from agentguard.cli.output import (
     Json,
     as_json,
     fields,
+    listing,
+    picked,
     print_json,
     progress,
     say,
-    table,
     visible,
     when,
     write_new,
@@ -64,23 +65,17 @@ def tail(
     with ledger_of(workspace) as ledger:
         first = max(ledger.storage.tree_size() - count, 0)
         found = list(_records(ledger, first))
-    if json_:
-        print_json([{"index": index, "record": record} for index, record in found])
-        return
-    if not found:
-        say("Nothing is recorded yet.")
-        return
-    table(
-        ["n", "when (UTC)", "what", "about"],
-        [
-            [
-                str(index),
-                when(record.get("at")).removesuffix(" UTC"),
-                visible(record.get("kind", "?")),
-                _about(record),
-            ]
-            for index, record in found
-        ],
+    listing(
+        found,
+        {
+            "n": lambda one: str(one[0]),
+            "when (UTC)": lambda one: when(one[1].get("at")).removesuffix(" UTC"),
+            "what": lambda one: visible(one[1].get("kind", "?")),
+            "about": lambda one: _about(one[1]),
+        },
+        json_=json_,
+        data=lambda one: {"index": one[0], "record": one[1]},
+        empty="Nothing is recorded yet.",
         tight=["n", "when (UTC)", "what"],
     )
 
@@ -115,9 +110,7 @@ def verify(ctx: typer.Context, json_: Json = False) -> None:
     if json_:
         print_json(
             {
-                "records": report.records,
-                "rows": report.rows,
-                "checkpoints": report.checkpoints,
+                **picked(report, "records", "rows", "checkpoints"),
                 "root": report.root.hex(),
                 "accepted": [asdict(one) for one in report.accepted],
                 "verifier_key": checkpoints.verifier_key,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentguard.cli.context import import_object, ledger_of, policy_of, workspace_of
-from agentguard.cli.output import ERROR, Json, Say, fields, print_json, say, visible, when
+from agentguard.cli.output import ERROR, Json, Line, fields, print_json, say, visible, when
 from agentguard.cli.views.report import Finding, destinations, look, ok, writable
 from agentguard.errors import AgentGuardError, BindingError, ConfigError
 from agentguard.model import OutsideEffect
@@ -64,7 +64,7 @@ def doctor(
         print_json({"ok": not bad, "findings": [asdict(one) for one in found]})
     else:
         for one in found:
-            rows: list[tuple[str, str | Say]] = [
+            rows: list[Line] = [
                 (
                     f"{one.state:<4} {visible(one.what, 12)}",
                     (visible(one.text, 1000), _STYLES[one.state]),

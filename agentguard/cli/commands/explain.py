@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentguard.cli.context import place_of, policy_of, require_person, workspace_of
-from agentguard.cli.output import EFFECT_STYLES, Json, Say, fields, print_json, visible
+from agentguard.cli.output import EFFECT_STYLES, Json, Line, fields, print_json, visible
 from agentguard.cli.views.call import CODES, policy_rows, tell, who
 from agentguard.errors import ConfigError
 from agentguard.model import Decision, Provenance, Stage
@@ -171,7 +171,7 @@ def _show_supposed(
             f"an asset of class {' + '.join(sorted(trial.labels))}, {queued}queued,"
             f" {reviewed}reviewed, provenance {trial.provenance}"
         )
-    rows: list[tuple[str, str | Say]] = [
+    rows: list[Line] = [
         (word.upper(), (visible(decision.reason, 2000), EFFECT_STYLES[word])),
         ("supposed", f"{trial.agent.id} calls a tool of the {trial.stage} stage"),
         ("", media),

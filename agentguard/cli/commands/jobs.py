@@ -14,9 +14,10 @@ from agentguard.cli.output import (
     Json,
     Say,
     fields,
+    listing,
+    picked,
     print_json,
     say,
-    say_more,
     short,
     table,
     visible,
@@ -63,28 +64,22 @@ def list_jobs(
     with ledger_of(workspace) as ledger:
         now = ledger.clock()
         found = ledger.rows(newest_jobs(now, count + 1))
-    more, found = len(found) > count, found[:count]
-    if json_:
-        print_json([_as_data(one) for one in found])
-        return
-    if not found:
-        say("No jobs yet. A job is opened in Python: with guard.open_job(purpose, requested_by=…)")
-        return
-    table(
-        ["job", "state", "for", "asked by", "waits for"],
-        [
-            [
-                visible(one.id),
-                _state(one, now),
-                visible(one.purpose, 60),
-                visible(one.requested_by, 60),
-                _asked(one.asked, one.state),
-            ]
-            for one in found
-        ],
+    listing(
+        found,
+        {
+            "job": lambda one: visible(one.id),
+            "state": lambda one: _state(one, now),
+            "for": lambda one: visible(one.purpose, 60),
+            "asked by": lambda one: visible(one.requested_by, 60),
+            "waits for": lambda one: _asked(one.asked, one.state),
+        },
+        json_=json_,
+        data=_as_data,
+        empty="No jobs yet. A job is opened in Python:"
+        " with guard.open_job(purpose, requested_by=…)",
         tight=["job", "asked by"],
+        newest=count,
     )
-    say_more(more, count)
 
 
 @app.command("show")
@@ -114,19 +109,8 @@ def show(ctx: typer.Context, job: JobId, json_: Json = False) -> None:
             {
                 **_as_data(known),
                 "calls": [asdict(one) for one in calls],
-                "credentials": [
-                    {"agent": one.agent, "stage": one.stage, "expires_at": one.expires_at}
-                    for one in live
-                ],
-                "assets": [
-                    {
-                        "id": one.id,
-                        "how": one.how,
-                        "name": one.called,
-                        "labels": sorted(one.labels),
-                    }
-                    for one in media
-                ],
+                "credentials": [picked(one, "agent", "stage", "expires_at") for one in live],
+                "assets": [picked(one, "id", "how", "labels", name="called") for one in media],
             }
         )
         return
@@ -147,18 +131,17 @@ def show(ctx: typer.Context, job: JobId, json_: Json = False) -> None:
     if calls:
         say()
         table(
-            ["request", "call", "decision", "approval", "grant"],
-            [
-                [
-                    short(one.digest),
+            calls,
+            {
+                "request": lambda one: short(one.digest),
+                "call": lambda one: (
                     visible(f"{one.agent}: {one.tool}")
-                    + (f" to {visible(one.destination)}" if one.destination else ""),
-                    (visible(one.effect), EFFECT_STYLES.get(one.effect, "")),
-                    visible(one.approval or "-"),
-                    visible(one.grant_state or "-"),
-                ]
-                for one in calls
-            ],
+                    + (f" to {visible(one.destination)}" if one.destination else "")
+                ),
+                "decision": lambda one: (visible(one.effect), EFFECT_STYLES.get(one.effect, "")),
+                "approval": lambda one: visible(one.approval or "-"),
+                "grant": lambda one: visible(one.grant_state or "-"),
+            },
             tight=["request"],
         )
         say("Why: agentguard explain REQUEST")
@@ -226,14 +209,9 @@ def _state(job: JobSummary, now: int) -> Say:
 
 
 def _as_data(job: JobSummary) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "purpose": job.purpose,
-        "requested_by": job.requested_by,
-        "state": job.state,
-        "opened_at": job.opened_at,
-        "ended_at": job.ended_at,
-        "reason": job.reason,
-        "lease_until": job.until,
-        "pending_approvals": job.asked,
-    }
+    return picked(
+        job,
+        *("id", "purpose", "requested_by", "state", "opened_at", "ended_at", "reason"),
+        lease_until="until",
+        pending_approvals="asked",
+    )

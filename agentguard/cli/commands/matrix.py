@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from agentguard.cli.commands.explain import decision_data
 from agentguard.cli.context import policy_of, workspace_of
 from agentguard.cli.output import EFFECT_STYLES, Json, Say, print_json, say, table, visible
-from agentguard.model import Audience, Destination, Effect, Provenance, Stage
+from agentguard.model import Agent, Audience, Destination, Effect, Provenance, Stage
 
 if TYPE_CHECKING:
     from agentguard.config.workspace import Workspace
@@ -60,31 +61,32 @@ def matrix(
         return
     stages = list(Stage)
     table(
-        ["agent", *stages, "owner"],
-        [
-            [
-                visible(name),
-                *(_YES if stage in agent.stages else _NO for stage in stages),
-                visible(agent.owner),
-            ]
-            for name, agent in workspace.agents.items()
-        ],
+        workspace.agents.items(),
+        {
+            "agent": lambda one: visible(one[0]),
+            **{stage: partial(_may, stage) for stage in stages},
+            "owner": lambda one: visible(one[1].owner),
+        },
         tight=stages,
     )
     say()
     say(f"Release of a queued, reviewed asset of one class (provenance {provenance}):")
     names = list(workspace.destinations)
     by_place = {(one["class"], one["destination"]): one for one in releases}
+
+    def release(name: str, one: tuple[str, Any]) -> Say:
+        return _cell(by_place[one[0], name])
+
     for start in range(0, len(names), _COLUMNS):
         say()
         part = names[start : start + _COLUMNS]
-        heads = [_head(workspace.destinations[name]) for name in part]
         table(
-            ["class", "sensitivity", *heads],
-            [
-                [visible(label), one.value, *(_cell(by_place[label, name]) for name in part)]
-                for label, one in _by_sensitivity(workspace)
-            ],
+            _by_sensitivity(workspace),
+            {
+                "class": lambda one: visible(one[0]),
+                "sensitivity": lambda one: one[1].value,
+                **{_head(workspace.destinations[name]): partial(release, name) for name in part},
+            },
             tight=["sensitivity"],
         )
     say()
@@ -97,6 +99,10 @@ def matrix(
 
 def _by_sensitivity(workspace: Workspace) -> list[tuple[str, Any]]:
     return sorted(workspace.classes.items(), key=lambda one: (one[1].rank, one[0]))
+
+
+def _may(stage: Stage, one: tuple[str, Agent]) -> Say:
+    return _YES if stage in one[1].stages else _NO
 
 
 def _head(place: Destination) -> str:

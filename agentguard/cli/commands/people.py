@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agentguard.cli.context import require_person, workspace_of
-from agentguard.cli.output import Json, Say, passphrase, print_json, say, table, visible
+from agentguard.cli.output import Json, Say, listing, passphrase, say, visible
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -121,7 +121,7 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
 
     workspace = workspace_of(ctx)
     signers = Signers.load(workspace.signers)
-    listed = [
+    listed: list[dict[str, Any]] = [
         {
             "person": name,
             "groups": sorted(person.groups),
@@ -130,22 +130,19 @@ def list_people(ctx: typer.Context, json_: Json = False) -> None:
         }
         for name, person in workspace.people.items()
     ]
-    if json_:
-        print_json(listed)
-        return
-    table(
-        ["person", "groups", "key", "owns agents"],
-        [
-            [
-                visible(one["person"]),
-                visible(", ".join(one["groups"])) or "-",
-                _keys(one["keys"]),
-                visible(", ".join(one["owns"])) or "-",
-            ]
-            for one in listed
-        ],
+    shown = listing(
+        listed,
+        {
+            "person": lambda one: visible(one["person"]),
+            "groups": lambda one: visible(", ".join(one["groups"])) or "-",
+            "key": lambda one: _keys(one["keys"]),
+            "owns agents": lambda one: visible(", ".join(one["owns"])) or "-",
+        },
+        json_=json_,
+        data=dict,
     )
-    say("Nobody approves in a job they asked for, or media that their agents worked on.")
+    if shown:
+        say("Nobody approves in a job they asked for, or media that their agents worked on.")
 
 
 def _keys(held: Sequence[str]) -> str | Say:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentguard.cli.context import places_of
-from agentguard.cli.output import STATE_STYLES, Say, fields, short, span, visible, when
+from agentguard.cli.output import (
+    STATE_STYLES,
+    Line,
+    fields,
+    picked,
+    short,
+    span,
+    visible,
+    when,
+)
 from agentguard.cli.views.asset import finding_text, kind_of, origin_text
 from agentguard.cli.views.call import (
     answer_rows,
@@ -44,11 +53,11 @@ def state_of(approval: Approval, now: int) -> str:
     return "expired" if late else visible(approval.state)
 
 
-def missing(approval: Approval) -> Needs:
-    """What is still missing of what was asked for."""
-    from agentguard.policy.quorum import still_needed
-
-    return still_needed(approval.needs, approval.answers)
+def takes_more(approval: Approval, left: Needs, now: int) -> bool:
+    """Whether people can still complete it; `left`: what is missing of what was asked for."""
+    if approval.expires_at <= now:
+        return False
+    return approval.state == "pending" or (approval.state == "approved" and left.approvals > 0)
 
 
 def summary(
@@ -67,7 +76,7 @@ def summary(
     shown = approval.shown
     now = ledger.clock()
     state = state_of(approval, now)
-    rows: list[tuple[str, str | Say]] = [
+    rows: list[Line] = [
         ("request", visible(approval.request)),
         ("state", (state, STATE_STYLES.get(state, "red"))),
         ("what", visible(f"{shown['agent']} wants to call {shown['tool']} ({shown['stage']})")),
@@ -91,19 +100,20 @@ def summary(
     rows += answer_rows(workspace, approval.answers)
     if approval.closed is not None:
         rows.append(("closed", visible(approval.closed)))
-    if state == "pending":
+    left = service.missing(approval)
+    if takes_more(approval, left, now):
         rows += [
-            ("needs", f"{missing(approval)}, to approve"),
+            ("needs", f"{left}, to approve"),
             ("who may", who(workspace, set(service.eligible(approval)))),
             ("time left", f"{span(approval.expires_at - now)}, until {when(approval.expires_at)}"),
         ]
     fields(rows, err=err)
 
 
-def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
+def _reason_rows(approval: Approval) -> list[Line]:
     """What an approval covers, and the question to look at instead if this one was replaced."""
     pairs = sorted({(reason.policy, reason.asset) for reason in approval.reasons})
-    rows: list[tuple[str, str | Say]] = [
+    rows: list[Line] = [
         ("covers" if index == 0 else "", visible(f"{policy}{f' for {asset}' if asset else ''}"))
         for index, (policy, asset) in enumerate(pairs)
     ]
@@ -113,7 +123,7 @@ def _reason_rows(approval: Approval) -> list[tuple[str, str | Say]]:
     return rows
 
 
-def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[str, str | Say]]:
+def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[Line]:
     """What helps a person who has not opened the file: its kind, its makers, its reviews."""
     from agentguard.ledger.queries.assets import (
         asset_by_sha256,
@@ -125,7 +135,7 @@ def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[
     from agentguard.model import asset_id
 
     sha256 = use["sha256"]
-    rows: list[tuple[str, str | Say]] = []
+    rows: list[Line] = []
     asset = ledger.first(asset_by_sha256(sha256))
     if asset is None:
         return [("", ("its bytes are not in this ledger", "red"))]
@@ -156,7 +166,7 @@ def _media_rows(ledger: Ledger, job: str, use: Mapping[str, Any]) -> list[tuple[
     return rows
 
 
-def _word_rows(workspace: Workspace, sha256: str) -> list[tuple[str, str | Say]]:
+def _word_rows(workspace: Workspace, sha256: str) -> list[Line]:
     """What is written in a file, word for word; a bar stands before each line of it."""
     try:
         shown, more = words_of(workspace, sha256)
@@ -164,7 +174,7 @@ def _word_rows(workspace: Workspace, sha256: str) -> list[tuple[str, str | Say]]
         return [("", (visible(error), "red"))]
     if not shown:
         return []
-    rows: list[tuple[str, str | Say]] = [("", "also in this file:")]
+    rows: list[Line] = [("", "also in this file:")]
     for line in shown.split("\n"):
         rows += [("", f"| {part}") for part in textwrap.wrap(visible(line, _MOST_WORDS), 60)]
     if more:
@@ -195,30 +205,27 @@ def asked_data(
     approval: Approval,
     now: int,
     who_may: Sequence[str] | None = None,
+    left: Needs | None = None,
 ) -> dict[str, Any]:
     """An approval request as JSON data.
 
     Args:
-        who_may: who may answer, if that is known already.
+        who_may, left: who may answer, and what is missing, if that is known already.
     """
-    left = missing(approval)
+    left = service.missing(approval) if left is None else left
     return {
-        "request": approval.request,
+        **picked(
+            approval,
+            *("request", "closed", "job", "purpose", "requested_by", "reason", "policies"),
+            *("asked_at", "expires_at"),
+            asked_anew="replaced_by",
+        ),
         "state": state_of(approval, now),
-        "closed": approval.closed,
-        "job": approval.job,
-        "purpose": approval.purpose,
-        "requested_by": approval.requested_by,
         "call": {**approval.shown, "args": approval.arguments},
-        "reason": approval.reason,
-        "policies": list(approval.policies),
         "covers": [reason._asdict() for reason in sorted(approval.reasons)],
-        "asked_anew": approval.replaced_by,
-        "asked": {"approvals": approval.needs.approvals, "groups": approval.needs.groups},
-        "missing": {"approvals": left.approvals, "groups": left.groups},
         "who_may": list(service.eligible(approval) if who_may is None else who_may),
-        "asked_at": approval.asked_at,
-        "expires_at": approval.expires_at,
+        "asked": picked(approval.needs, "approvals", "groups"),
+        "missing": picked(left, "approvals", "groups"),
         "answers": answers_data(workspace, approval.answers),
     }
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agentguard.cli.output import (
-    Say,
-    visible,
-    when,
-)
+from agentguard.cli.output import Say, picked, visible, when
 
 if TYPE_CHECKING:
     from agentguard.ledger.rows import AssetRow, OriginRow, RelatedAsset
@@ -23,21 +19,12 @@ def finding_text(finding: Any) -> str:
     return visible(f"{finding.get('severity', '?')}: {finding.get('message', finding)}")
 
 
-def _as_data(asset: AssetRow) -> dict[str, Any]:
-    return {
-        "id": asset.id,
-        "sha256": asset.sha256,
-        "media_type": asset.media_type,
-        "size": asset.size,
-        "width": asset.width,
-        "height": asset.height,
-        "class": sorted(asset.labels),
-        "terms": json.loads(asset.terms.to_json()),
-        "provenance": asset.provenance,
-        "held": asset.held,
-        "recalled": asset.recalled,
-        "created_at": asset.created_at,
-    }
+def asset_data(asset: AssetRow) -> dict[str, Any]:
+    """An asset as JSON data."""
+    kept = ("id", "sha256", "media_type", "size", "width", "height", "provenance", "held",
+            "recalled", "created_at")  # fmt: skip
+    terms = json.loads(asset.terms.to_json())
+    return {**picked(asset, *kept, **{"class": "labels"}), "terms": terms}
 
 
 def kind_of(asset: AssetRow) -> str:
@@ -46,16 +33,19 @@ def kind_of(asset: AssetRow) -> str:
     return visible(asset.media_type) + size
 
 
-def _class(asset: AssetRow) -> str:
+def class_text(asset: AssetRow) -> str:
+    """Its labels."""
     return visible(" + ".join(sorted(asset.labels)))
 
 
-def _marked(asset: AssetRow) -> Say:
+def marked(asset: AssetRow) -> Say:
+    """Its labels, and what holds it back."""
     marks = ", HELD" * asset.held + ", RECALLED" * asset.recalled
-    return _class(asset) + marks, "red" if marks else ""
+    return class_text(asset) + marks, "red" if marks else ""
 
 
-def _terms(terms: Terms) -> str:
+def terms_text(terms: Terms) -> str:
+    """Terms in one line."""
     limits = {"release_at": terms.release_at, "until": terms.until}
     said = [f"{name} {when(limit)}" for name, limit in limits.items() if limit]
     if terms.channels is not None:

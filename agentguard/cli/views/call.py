@@ -14,8 +14,10 @@ from agentguard.cli.output import (
     EFFECT_STYLES,
     PENDING,
     STATE_STYLES,
+    Line,
     Say,
     fields,
+    picked,
     print_json,
     say,
     short,
@@ -52,21 +54,17 @@ def answers_data(workspace: Workspace, answers: Sequence[Answer]) -> list[dict[s
     keys = _keys_of(workspace, answers)
     return [
         {
-            "person": one.person,
-            "verdict": one.verdict,
-            "group": one.group,
-            "at": one.at,
-            "key_id": one.key_id,
+            **picked(one, "person", "verdict", "group", "at", "key_id"),
             "keys": len(keys.get(one.person, ())),
         }
         for one in answers
     ]
 
 
-def answer_rows(workspace: Workspace, answers: Sequence[Answer]) -> list[tuple[str, str | Say]]:
+def answer_rows(workspace: Workspace, answers: Sequence[Answer]) -> list[Line]:
     """One line per Answer: who said what, when, and with which key where there is more than one."""
     keys = _keys_of(workspace, answers)
-    rows: list[tuple[str, str | Say]] = []
+    rows: list[Line] = []
     for one in answers:
         as_group = f" as {one.group}" if one.group else ""
         text = visible(f"{one.person} said {one.verdict}{as_group}") + f", {when(one.at)}"
@@ -89,7 +87,7 @@ def _keys_of(
 
 def policy_rows(
     label: str, policies: tuple[str, ...] | list[str], places: Mapping[str, str]
-) -> list[tuple[str, str | Say]]:
+) -> list[Line]:
     """One line per policy: its id, and where it stands."""
     return [
         (label if index == 0 else "", f"{visible(one)}  ({visible(place_of(places, one))})")
@@ -119,39 +117,23 @@ def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
     if json_:
         print_json(
             {
+                **picked(known, "job", "decided_at", "effect", "reason", "policy_version"),
                 "request": digest,
-                "job": known.job,
-                "decided_at": known.decided_at,
-                "effect": known.effect,
-                "reason": known.reason,
                 "policies": [{"id": one, "file": place_of(places, one)} for one in known.policies],
-                "policy_version": known.policy_version,
                 "call": shown,
                 "approval": approval
-                and {
-                    "state": approval.state,
-                    "approvals": approval.count,
-                    "groups": sorted(approval.groups),
-                    "expires_at": approval.expires_at,
-                },
+                and picked(approval, "state", "groups", "expires_at", approvals="count"),
                 "answers": answers_data(workspace, answers),
-                "grant": grant and {"id": grant.id, "state": grant.state},
-                "outcome": outcome
-                and {"status": outcome.status, "text": outcome.text, "assets": outcome.assets},
+                "grant": grant and picked(grant, "id", "state"),
+                "outcome": outcome and picked(outcome, "status", "text", "assets"),
                 "receipts": [
-                    {
-                        "destination": one.destination,
-                        "location": one.location,
-                        "sha256": one.sha256,
-                        "at": one.at,
-                    }
-                    for one in receipts
+                    picked(one, "destination", "location", "sha256", "at") for one in receipts
                 ],
             }
         )
         raise typer.Exit(CODES[standing])
     place = f" to {known.destination}" if known.destination else ""
-    rows: list[tuple[str, str | Say]] = [
+    rows: list[Line] = [
         ("request", visible(digest)),
         ("call", visible(f"{known.agent} called {known.tool}{place}", 400)),
         ("in job", visible(known.job)),
@@ -175,14 +157,14 @@ def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
     raise typer.Exit(CODES[standing])
 
 
-def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[tuple[str, str | Say]]:
+def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[Line]:
     """The arguments of a call; media by `media_row`.
 
     Args:
         whole: they are word for word what is asked, and nothing of it is cut (I7); else they are
             as the log keeps them, texts redacted.
     """
-    rows: list[tuple[str, str | Say]] = []
+    rows: list[Line] = []
     media = {use["asset"] for use in shown.get("assets", ())}
     for path, value in shown.get("args", {}).items():
         if isinstance(value, str) and value in media:
@@ -198,7 +180,7 @@ def call_rows(shown: Mapping[str, Any], *, whole: bool = False) -> list[tuple[st
     return rows
 
 
-def media_row(use: Mapping[str, Any]) -> tuple[str, str | Say]:
+def media_row(use: Mapping[str, Any]) -> Line:
     """One asset of a call."""
     labels = " + ".join(use["labels"])
     return "media", visible(f"{use['argument']}: {use['asset']}, class {labels}")

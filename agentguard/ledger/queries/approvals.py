@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +11,15 @@ from agentguard.ledger.rows import (
     AskedRow,
     ClosedRow,
     DeniedCall,
+    LoggedCall,
     OpenQuestion,
     QuestionRow,
     ReplaceableRow,
     number,
     row_as,
 )
-from agentguard.ledger.storage.query import Query, Reads, Row
-from agentguard.model import Answer, Request, Verdict
+from agentguard.ledger.storage.query import Query, Reads
+from agentguard.model import Answer, Request
 
 UNUSED = (
     "(approvals.state = 'pending' OR (approvals.state = 'approved' AND NOT EXISTS"
@@ -65,6 +65,16 @@ def questions_in(state: str | None, limit: int) -> Query[QuestionRow]:
     where, parameters = ("", ()) if state is None else (" WHERE approvals.state = ?", (state,))
     sql = f"{_QUESTION}{where} ORDER BY asked_at DESC, request LIMIT ?"
     return Query(sql, (*parameters, limit), row_as(QuestionRow))
+
+
+def approved_unused(now: int) -> Query[QuestionRow]:
+    """The approved questions that no Grant came of yet and whose window is open, newest first."""
+    sql = (
+        f"{_QUESTION} WHERE approvals.state = 'approved' AND approvals.expires_at > ?"
+        " AND NOT EXISTS (SELECT 1 FROM grants WHERE grants.request = approvals.request)"
+        " ORDER BY asked_at DESC, request"
+    )
+    return Query(sql, (now,), row_as(QuestionRow))
 
 
 def questions_called(name: str) -> Query[QuestionRow]:
@@ -151,42 +161,31 @@ def unused_questions(job: str, destination: str) -> Query[OpenQuestion]:
     )
 
 
-def media_of(question: str) -> frozenset[str]:
+def media_of(call: LoggedCall) -> frozenset[str]:
     """SHA-256 of the assets that people were asked about."""
-    return frozenset(use["sha256"] for use in json.loads(question)["assets"])
+    return frozenset(use["sha256"] for use in call["assets"])
 
 
 # --- answers ------------------------------------------------------------------------------------
 
+_ANSWERS = 'SELECT *, answered_as AS "group" FROM answers'
+
 
 def answers_of(request: str) -> Query[Answer]:
     """Every Answer to a Request, in their order; whoever uses them verifies the signatures."""
-    return Query("SELECT * FROM answers WHERE request = ? ORDER BY at", (request,), _answer)
+    return Query(f"{_ANSWERS} WHERE request = ? ORDER BY at", (request,), row_as(Answer))
 
 
 def answer_by(request: str, person: str) -> Query[Answer]:
     """A person's Answer to a Request."""
-    sql = "SELECT * FROM answers WHERE request = ? AND person = ?"
-    return Query(sql, (request, person), _answer)
+    return Query(f"{_ANSWERS} WHERE request = ? AND person = ?", (request, person), row_as(Answer))
 
 
 def answers_to(reads: Reads, requests: Sequence[str]) -> Mapping[str, list[Answer]]:
     """Every Answer to each of these Requests, in the order in which they were given."""
     found: defaultdict[str, list[Answer]] = defaultdict(list)
     for some in in_parts(requests):
-        sql = f"SELECT * FROM answers WHERE request IN ({marks(some)}) ORDER BY at"
-        for answer in reads.rows(Query(sql, tuple(some), _answer)):
+        sql = f"{_ANSWERS} WHERE request IN ({marks(some)}) ORDER BY at"
+        for answer in reads.rows(Query(sql, tuple(some), row_as(Answer))):
             found[answer.request].append(answer)
     return found
-
-
-def _answer(row: Row) -> Answer:
-    return Answer(
-        request=row["request"],
-        person=row["person"],
-        verdict=Verdict(row["verdict"]),
-        group=row["answered_as"],
-        at=row["at"],
-        key_id=row["key_id"],
-        signature=row["signature"],
-    )

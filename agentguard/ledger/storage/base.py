@@ -39,6 +39,22 @@ class Found(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+class Rows:
+    """The rows of a query that is over."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+
 class Reader(Protocol):
     """A connection that only reads."""
 

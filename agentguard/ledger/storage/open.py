@@ -1,7 +1,7 @@
 """How the ledger is kept, in SQLite or PostgreSQL: the door to what both share.
 
-A transition is a function of a `Tx`, written once for both. `_writer` says what a Storage is;
-`_sqlite` and `_postgres` keep one each.
+A transition is a function of a `Tx`, written once for both. `base.py` says what a Storage is;
+`sqlite/` and `postgres/` keep one each.
 """
 
 from __future__ import annotations

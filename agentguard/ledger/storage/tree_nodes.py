@@ -13,26 +13,41 @@ from agentguard.transparency import merkle
 T = TypeVar("T")
 
 _Place = tuple[int, int]  # level, index
+_KEPT = 20_000  # hashes that are remembered
 
 
 class Nodes:
-    """Reads and adds one hash at a time.
+    """The tree's hashes, read one at a time and remembered; new ones are written together.
 
     Args:
-        connection: to put, one that writes.
+        reader: where the stored ones are.
     """
 
-    def __init__(self, connection: Reader) -> None:
-        self._connection = connection
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._known: dict[_Place, bytes] = {}
+        self._new: list[tuple[int, int, bytes]] = []
 
     def get(self, level: int, index: int) -> bytes:
-        row = self._connection.execute(
-            "SELECT hash FROM nodes WHERE level = ? AND idx = ?", (level, index)
-        ).fetchone()
-        return _hash(level, index, None if row is None else row[0])
+        found = self._known.get((level, index))
+        if found is None:
+            row = self._reader.execute(
+                "SELECT hash FROM nodes WHERE level = ? AND idx = ?", (level, index)
+            ).fetchone()
+            found = _hash(level, index, None if row is None else row[0])
+            self._known[level, index] = found
+        return found
 
-    def put(self, level: int, index: int, value: bytes) -> None:
-        self._connection.execute("INSERT INTO nodes VALUES (?, ?, ?)", (level, index, value))
+    def put(self, level: int, index: int, digest: bytes) -> None:
+        self._known[level, index] = digest
+        self._new.append((level, index, digest))
+
+    def take(self) -> list[tuple[int, int, bytes]]:
+        """Level, index and hash of each that was put, to be written now."""
+        new, self._new = self._new, []
+        while len(self._known) > _KEPT:  # the oldest first; the edge of the tree is new
+            del self._known[next(iter(self._known))]
+        return new
 
 
 def at_once(reader: Reader, of: Callable[[merkle.Hashes], T]) -> T:

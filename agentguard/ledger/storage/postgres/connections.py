@@ -20,7 +20,7 @@ from psycopg.types.string import StrDumper
 
 from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
-from agentguard.ledger.storage.base import Found
+from agentguard.ledger.storage.base import Found, Rows
 from agentguard.ledger.storage.postgres.pipeline import PgRow, Sent, Wire, numbered, places_of
 from agentguard.ledger.storage.query import Row
 
@@ -49,22 +49,6 @@ _EXPECTED = {
 def _rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PgRow]:
     places = places_of(column.name for column in cursor.description or ())
     return lambda values: PgRow(places, values)
-
-
-class Rows:
-    """The rows of a query, to be taken one by one or together."""
-
-    def __init__(self, rows: list[PgRow]) -> None:
-        self._rows = iter(rows)
-
-    def fetchone(self) -> PgRow | None:
-        return next(self._rows, None)
-
-    def fetchall(self) -> list[PgRow]:
-        return list(self._rows)
-
-    def __iter__(self) -> Iterator[PgRow]:
-        return self._rows
 
 
 class Link:

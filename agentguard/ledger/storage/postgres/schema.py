@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import LedgerCorrupt
 from agentguard.ledger.storage.base import Reader
-from agentguard.ledger.storage.migrations import grouped, migrations_of, require_same
+from agentguard.ledger.storage.migrations import grouped, migrations_of, require_same, schema_number
 from agentguard.ledger.storage.postgres.connections import Link
 
 _CATALOGUE = r"""
@@ -80,15 +80,10 @@ def prepare(link: Link, place: LedgerUrl) -> Mapping[str, str]:
     newest = migrations[-1][0]
     link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")  # it sees what it waited for
     try:
-        if _version(link, place) < newest:
+        if _version(link, place, newest) < newest:
             # Whoever comes first makes it; the others wait here, and find it made.
             link.execute("SELECT pg_advisory_xact_lock(?)", (place.key("migrations"),))
-        version = _version(link, place)
-        if version > newest:
-            raise LedgerCorrupt(
-                f"the ledger has schema {version}, this agentguard knows {newest};"
-                " upgrade agentguard"
-            )
+        version = _version(link, place, newest)
         if version == 0:
             link.execute(f'CREATE SCHEMA IF NOT EXISTS "{place.schema}"')
         for number, script in migrations:
@@ -149,15 +144,6 @@ def _path(schema: str) -> str:
     return f'search_path = "{schema}", pg_temp'
 
 
-def _version(link: Link, place: LedgerUrl) -> int:
+def _version(link: Link, place: LedgerUrl, newest: int) -> int:
     known = link.execute("SELECT to_regclass(?)", (f'"{place.schema}".meta',)).fetchone()
-    if known is None or known[0] is None:
-        return 0
-    row = link.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    try:
-        return int(row[0])
-    except (TypeError, ValueError):
-        got = None if row is None else row[0]
-        raise LedgerCorrupt(
-            f"the ledger's schema version: got {got!r:.40}, expected a number; restore a copy"
-        ) from None
+    return 0 if known is None or known[0] is None else schema_number(link, newest)

@@ -151,7 +151,7 @@ class _Leader:
         self._link = link
         self._checkpoints = checkpoints
         self._size = tree_size(link)
-        self._nodes = _Buffer(link)
+        self._nodes = Nodes(link)
         self._signed = int(_one(link, "SELECT coalesce(max(size), 0) FROM checkpoints"))
         self._signed_at = 0.0
         self._moved_at = 0.0
@@ -187,7 +187,11 @@ class _Leader:
                 "INSERT INTO records SELECT * FROM unnest(?::bigint[], ?::text[])",
                 (list(range(self._size, size)), bodies),
             )
-            self._nodes.flush()
+            levels, indexes, digests = zip(*self._nodes.take(), strict=True)
+            self._link.send(
+                "INSERT INTO nodes SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bytea[])",
+                (list(levels), list(indexes), list(digests)),
+            )
             # Ids are not in the order of commits: never "all up to the last one".
             self._link.send("DELETE FROM outbox WHERE id = ANY(?)", ([row["id"] for row in rows],))
             self._link.commit()
@@ -208,36 +212,6 @@ class _Leader:
             raise LedgerUnavailable(f"a checkpoint could not be written: {error}") from error
         publish(self._link, self._size, signed)
         self._signed = self._size
-
-
-class _Buffer:
-    """The tree's nodes: what this tenure put or got, written together."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._stored = Nodes(link)
-        self._known: dict[tuple[int, int], bytes] = {}
-        self._new: list[tuple[int, int, bytes]] = []
-
-    def get(self, level: int, index: int) -> bytes:
-        found = self._known.get((level, index))
-        if found is None:
-            found = self._known[level, index] = self._stored.get(level, index)
-        return found
-
-    def put(self, level: int, index: int, digest: bytes) -> None:
-        self._known[level, index] = digest
-        self._new.append((level, index, digest))
-
-    def flush(self) -> None:
-        levels, indexes, digests = zip(*self._new, strict=True)
-        self._new.clear()
-        self._link.send(
-            "INSERT INTO nodes SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bytea[])",
-            (list(levels), list(indexes), list(digests)),
-        )
-        while len(self._known) > 20_000:  # the oldest first; the edge of the tree is new
-            del self._known[next(iter(self._known))]
 
 
 def follow(link: Link, checkpoints: Checkpoints) -> None:

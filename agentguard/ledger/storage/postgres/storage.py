@@ -1,8 +1,7 @@
 """The ledger in PostgreSQL: many processes on many machines, one writer connection in each.
 
-DESIGN section 10. READ COMMITTED, and advisory locks for what must hold still: rows of one job
-move under the lock of that job; whoever relies on the asset graph shares its lock, whoever raises
-something in it holds it alone. Records go through an outbox (`_postgres_sequencer`).
+DESIGN section 10. READ COMMITTED, and locks for what must hold still (`locks.py`). Records go
+through an outbox (`sequencer.py`).
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailabl
 from agentguard.ledger.storage.base import Plan, Queued, Reader, Storage, Transition, tree_size
 from agentguard.ledger.storage.postgres.connections import Connections, Link, as_ours, unavailable
 from agentguard.ledger.storage.postgres.indexes import verify_indexes
+from agentguard.ledger.storage.postgres.locks import NOW, Busy, Flight, Locks
 from agentguard.ledger.storage.postgres.schema import prepare, verify_schema
 from agentguard.ledger.storage.postgres.sequencer import Sequencer, follow, publish
-from agentguard.ledger.storage.postgres.transaction import NOW, Busy, Flight, PostgresTx
+from agentguard.ledger.storage.postgres.transaction import PostgresTx
 from agentguard.ledger.storage.query import Row
 from agentguard.transparency import merkle
 from agentguard.transparency.checkpoints import Checkpoints
@@ -284,14 +284,14 @@ class PostgresStorage(Storage):
     ) -> tuple[list[Any], list[bytes], str]:
         results: list[Any] = []
         ran: list[PostgresTx] = []
-        held: dict[int, bool] = {}
+        locks = Locks(self._place)
         clock = self._given_clock
         with unavailable(self._place):
             link.send(_BEGIN)
             began = link.send(_BEGAN, ("on" if durable else "off",))
         flight = None
         if group[0].plan is not None:
-            flight = self._fly(link, group, 0, held)
+            flight = self._fly(link, group, 0, locks)
         with unavailable(self._place):
             _, xid, backend, _ = began.rows()[0]
         if backend != link.backend:
@@ -303,11 +303,11 @@ class PostgresStorage(Storage):
         self._server_time = (now, time.monotonic())
         for number, one in enumerate(group):
             if flight is None and one.plan is not None:
-                flight = self._fly(link, group, number, held)
+                flight = self._fly(link, group, number, locks)
                 now = max(now, flight.now)
             tx = PostgresTx(
-                link, place=self._place, now=now if clock is None else clock(), clock=clock,
-                held=held, first=not ran,
+                link, locks=locks, now=now if clock is None else clock(), clock=clock,
+                first=not ran,
                 brought=None if flight is None else flight.brought(number),
             )  # fmt: skip
             try:
@@ -330,13 +330,11 @@ class PostgresStorage(Storage):
                 link.send(_LEAVE, ([body.decode("utf-8") for body in records],))
         return results, records, xid
 
-    def _fly(
-        self, link: Link, group: Sequence[Queued], number: int, held: dict[int, bool]
-    ) -> Flight:
+    def _fly(self, link: Link, group: Sequence[Queued], number: int, locks: Locks) -> Flight:
         """A flight for those from one number on; those before it ran."""
         plans = [None] * number + [one.plan for one in group[number:]]
         with unavailable(self._place):
-            return Flight(link, place=self._place, plans=plans, held=held, first=number == 0)
+            return Flight(link, locks=locks, plans=plans, first=number == 0)
 
     def _end(self, link: Link) -> None:
         link.commit()

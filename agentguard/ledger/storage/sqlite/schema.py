@@ -7,9 +7,8 @@ import functools
 import sqlite3
 from collections.abc import Iterator
 
-from agentguard.errors import LedgerCorrupt
 from agentguard.ledger.storage.base import Reader
-from agentguard.ledger.storage.migrations import grouped, migrations_of, require_same
+from agentguard.ledger.storage.migrations import grouped, migrations_of, require_same, schema_number
 
 _STATISTICS = frozenset(
     {
@@ -28,13 +27,9 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version, migrations = _version(connection), migrations_of("sqlite")
+        migrations = migrations_of("sqlite")
         newest = migrations[-1][0]
-        if version > newest:
-            raise LedgerCorrupt(
-                f"the ledger has schema {version}, this agentguard knows {newest};"
-                " upgrade agentguard"
-            )
+        version = _version(connection, newest)
         for number, script in migrations:
             if number > version:
                 for statement in _statements(script):
@@ -80,20 +75,11 @@ def _objects(connection: Reader) -> dict[str, str]:
     )
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: sqlite3.Connection, newest: int) -> int:
     known = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'"
     ).fetchone()
-    if known is None:
-        return 0
-    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    try:
-        return int(row[0])
-    except (TypeError, ValueError):
-        got = None if row is None else row[0]
-        raise LedgerCorrupt(
-            f"the ledger's schema version: got {got!r:.40}, expected a number; restore a copy"
-        ) from None
+    return 0 if known is None else schema_number(connection, newest)
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -22,6 +22,7 @@ from agentguard.ledger.storage.base import (
     Plan,
     Queued,
     Reader,
+    Rows,
     Storage,
     tree_size,
 )
@@ -289,23 +290,7 @@ class _ShortReads:
 
     def execute(self, sql: str, parameters: Any = (), /) -> Found:
         with self._connections.reading() as connection, _written_text():
-            return _Rows(connection.execute(sql, parameters).fetchall())
-
-
-class _Rows:
-    """The rows of a query that is over."""
-
-    def __init__(self, rows: list[Any]) -> None:
-        self._rows = iter(rows)
-
-    def fetchone(self) -> Any:
-        return next(self._rows, None)
-
-    def fetchall(self) -> list[Any]:
-        return list(self._rows)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._rows
+            return Rows(connection.execute(sql, parameters).fetchall())
 
 
 def _page(reader: Reader, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
@@ -327,39 +312,20 @@ def _written_text() -> Iterator[None]:
 def _append(
     connection: sqlite3.Connection, size: int, records: Sequence[bytes]
 ) -> tuple[int, bytes]:
-    nodes = _Buffer(Nodes(connection))
+    nodes = Nodes(connection)
     try:
         connection.executemany(
             "INSERT INTO records VALUES (?, ?)",
             [(size + offset, body.decode("utf-8")) for offset, body in enumerate(records)],
         )
         new_size = merkle.append(nodes, size, [merkle.leaf_hash(body) for body in records])
-        connection.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes.new())
+        connection.executemany("INSERT INTO nodes VALUES (?, ?, ?)", nodes.take())
     except sqlite3.IntegrityError as error:
         raise LedgerCorrupt(
             f"the log's nodes do not fit its {size} records ({error}); run `agentguard audit"
             " verify` and restore a copy"
         ) from error
     return new_size, merkle.root(nodes, new_size)
-
-
-class _Buffer:
-    """The tree's nodes: those of this commit are kept, to be written together."""
-
-    def __init__(self, stored: Nodes) -> None:
-        self._stored = stored
-        self._put: dict[tuple[int, int], bytes] = {}
-
-    def get(self, level: int, index: int) -> bytes:
-        found = self._put.get((level, index))
-        return found if found is not None else self._stored.get(level, index)
-
-    def put(self, level: int, index: int, digest: bytes) -> None:
-        self._put[level, index] = digest
-
-    def new(self) -> list[tuple[int, int, bytes]]:
-        """Level, index and hash of each."""
-        return [(*place, digest) for place, digest in self._put.items()]
 
 
 def _rollback(connection: sqlite3.Connection) -> None:
