@@ -267,7 +267,7 @@ class Guard:
 
         if gate == "inline" and agent not in self.workspace.agents:
             raise BindingError(f"gate='inline' needs a configured agent, got {agent!r}")
-        return [guarded(self, tool, agents=agent, gate=gate) for tool in tools]
+        return [guarded(self, tool, agents=agent, inline=gate == "inline") for tool in tools]
 
     def list_tool(self) -> BaseTool:
         """`list_assets`, which shows an agent the media of its job."""

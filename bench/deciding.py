@@ -18,8 +18,9 @@ from typing import Any
 import cedarpy
 
 import agentguard.calls.authorize
+from agentguard.calls.arguments import CallArguments
 from agentguard.jobs.job import Job
-from agentguard.langgraph.runtime import make_call
+from agentguard.langgraph.runtime import CallContext
 from agentguard.model import Decision, Effect
 from agentguard.policy.policy_set import Policy
 from bench.figures import TIMES, Figure
@@ -158,14 +159,12 @@ def _whole(policy: Policy) -> cedarpy.PolicySet:
 
 def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Sequence[Any]:
     """What the gate gives to `decide` for a call: (policy, request, facts, answers, now)."""
-    call = make_call(
-        place.guard,
-        place.guard.bound[tool],
+    configurable = {**job.config()["configurable"], "__pregel_checkpointer": True}
+    context = CallContext.from_config(place.guard, {"configurable": configurable}, source="bench")
+    call = context.call(
+        CallArguments(place.guard.bound[tool], arguments),
         agent="editor" if tool == "note" else "publisher",
-        arguments=arguments,
         call_id=f"bench-{json.dumps(arguments)}"[:60],
-        configurable={**job.config()["configurable"], "__pregel_checkpointer": True},
-        source="bench",
     )
     with _captured() as seen:
         place.guard.gate.authorize([call])

@@ -47,7 +47,7 @@ WRITER = "the ledger's writer, on a thread of its own"
 PARTS: dict[str, tuple[str, ...]] = {
     "reading the call: arguments, texts, secrets": (
         "agentguard.calls.request:prepare",
-        "agentguard.calls.request:freeze",
+        "agentguard.bindings.bound:Bound.freeze",
     ),
     "facts for the decision": ("agentguard.calls.facts:facts",),
     "deciding (Cedar)": ("agentguard.policy.decide:decide",),

@@ -96,7 +96,7 @@ def _no_scan() -> Any:
     def scan(text: str) -> Scan:
         return Scan(labels=frozenset(), secrets=(), redacted=text)
 
-    return _patched_in("agentguard.calls.request._scan", scan)
+    return _patched_in("agentguard.calls.arguments.scan", scan)
 
 
 def _no_scratch() -> Any:

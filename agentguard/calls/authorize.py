@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
-from agentguard.calls.call import Call, Refused, call_name
+from agentguard.calls.arguments import sayable
+from agentguard.calls.call import Call, call_key, call_name
 from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.duplicates import begun_before
 from agentguard.calls.facts import facts
-from agentguard.calls.request import Prepared, key_by_content, prepare, sayable, stage_of
+from agentguard.calls.refused import Refused
+from agentguard.calls.request import Prepared, prepare, stage_of
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError, LedgerError, LedgerUnavailable
 from agentguard.ledger.ledger import (
@@ -268,7 +270,7 @@ class Gate:
         The row is found by (job, thread, call id), and must have decided exactly what would run:
         a call id may come again, a Request may not (I5, I6).
         """
-        rows = reads.rows(requests_of_call(call.job.id, call.thread, call_name(call.call_id)))
+        rows = reads.rows(requests_of_call(call.job.id, call.thread, call.name))
         if not rows:
             raise self._undecided(call, reads)
         prepared: Prepared | None = None
@@ -314,7 +316,7 @@ class Gate:
         if call.agent is not None:
             stage_of(call, self.workspace)
         prepare(call, self.workspace, reads)
-        name, tool = call_name(call.call_id), call.bound.name
+        name, tool = call.name, call.bound.name
         job = reads.first(
             decided_elsewhere(job=call.job.id, thread=call.thread, call=name, tool=tool)
         )
@@ -529,7 +531,15 @@ class Gate:
         with contextlib.suppress(Refused):
             known, _, _ = self.recorded(call, reads)
             return known
-        return replace(call, key=key_by_content(call))
+        return replace(
+            call,
+            key=call_key(
+                job=call.job.id,
+                thread=call.thread,
+                source=call.arguments.source,
+                call_id=call.call_id,
+            ),
+        )
 
     def _done_before(self, call: Call, prepared: Prepared, reads: Reads) -> Decision | None:
         """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
@@ -600,7 +610,7 @@ class Gate:
             decision=decision,
             shown=prepared.shown,
             thread=call.thread,
-            call_id=call_name(call.call_id),
+            call_id=call.name,
             credential=credential,
             policy_version=self.policy.digest,
             outside=call.bound.outside,
@@ -648,7 +658,7 @@ def in_a_line(text: str) -> str:
 
 
 def _place(call: Call) -> tuple[str, str, str]:
-    return call.job.id, call.thread, call_name(call.call_id)
+    return call.job.id, call.thread, call.name
 
 
 _K = TypeVar("_K")
@@ -703,7 +713,7 @@ def _refused_call(call: Call, refusal: Refused) -> RefusedCall:
         call_key=call.key,
         job=call.job.id,
         thread=call.thread,
-        call_id=call_name(call.call_id),
+        call_id=call.name,
         tool=call.bound.name,
         reason=refusal.reason[:500],
         body=_refusal(call, refusal),

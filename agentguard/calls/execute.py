@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_again
-from agentguard.calls.call import Call, Refused, call_name
+from agentguard.calls.call import Call
 from agentguard.calls.claim import Claim, Replay
 from agentguard.calls.outputs import Collected, Sources, collect
+from agentguard.calls.refused import Refused
 from agentguard.calls.request import Prepared
 from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import Scratch
@@ -389,12 +390,13 @@ class Execution:
 
 def _is_granted(call: Call, reads: Reads) -> bool:
     """Whether a call is, word for word, one that was granted; then only its claim says more."""
-    known = reads.first(granted_call(call.job.id, call.thread, call_name(call.call_id)))
+    known = reads.first(granted_call(call.job.id, call.thread, call.name))
     if known is None or known.tool != call.bound.name:
         return False
     if call.agent not in (None, known.agent) or call.key not in (None, known.call_key):
         return False
     recorded = known.body["args"]
     return all(
-        name in recorded and recorded[name] == value for name, value in call.arguments.items()
+        name in recorded and recorded[name] == value
+        for name, value in call.arguments.written.items()
     )

@@ -19,16 +19,18 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.bindings.tool_class import shown_of
-from agentguard.calls.call import Call
 from agentguard.calls.claim import Claim, Replay
+from agentguard.calls.refused import Refused
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.agent_mapping import Agents
 from agentguard.langgraph.invocation import Incoming, Seat, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
-from agentguard.langgraph.runtime import Agents, Gate, authorize_inline, make_call
+from agentguard.langgraph.runtime import CallContext
 from agentguard.langgraph.unguarded_runs import announced
+from agentguard.langgraph.waiting import Found, authorize_message
 
 
 def guarded(
@@ -36,14 +38,14 @@ def guarded(
     tool: BaseTool,
     *,
     agents: Agents | None = None,
-    gate: Gate = "graph",
+    inline: bool = False,
     pauses_apart: bool = False,
 ) -> BaseTool:
     """The guarded copy of a bound tool.
 
     Args:
         agents: the agent it acts as, or one per stage; None: whoever was authorized.
-        gate: see `Seat`.
+        inline: see `Seat`.
         pauses_apart: see `Call`.
 
     Raises:
@@ -64,7 +66,7 @@ def guarded(
             f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
             " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
-    seat = Seat(guard, original, bound, agents=agents, gate=gate, pauses_apart=pauses_apart)
+    seat = Seat(guard, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart)
     shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
     update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
@@ -202,26 +204,17 @@ def _unopened(seat: Seat, opened: Replay | str, incoming: Incoming) -> Any:
 
 
 def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
-    call_id = incoming.call_id
-    if seat.gate != "inline" or call_id is None:
+    if not seat.inline or incoming.call_id is None:
         return
-
-    state = _upstream.state_of({"configurable": dict(incoming.configurable)}) or {}
+    state = _upstream.state_of(incoming.config) or {}
     messages = state.get(MESSAGES) or ()
-
-    def find() -> Call:
-        return make_call(
-            seat.guard,
-            seat.bound,
-            agent=seat.agent,
-            arguments=incoming.arguments,
-            call_id=call_id,
-            configurable=incoming.configurable,
-            source=None,
-            messages=messages,
-        )
-
-    authorize_inline(seat.guard, find)
+    context = CallContext.from_config(seat.guard, incoming.config, messages=messages)
+    call: Found
+    try:
+        call = seat.call(context, incoming.arguments, incoming.call_id)
+    except Refused as refusal:
+        call = refusal
+    authorize_message(seat.guard, [call], 0)
 
 
 async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
@@ -19,16 +20,18 @@ from pydantic import ValidationError
 
 from agentguard.bindings.argument_paths import jsonable
 from agentguard.bindings.bound import Bound
+from agentguard.calls.arguments import CallArguments
 from agentguard.calls.authorize import in_a_line, ledger_refusal, log_refusal
-from agentguard.calls.call import Call, Refused
+from agentguard.calls.call import Call
 from agentguard.calls.claim import Claim, Replay, claimed
 from agentguard.calls.outputs import Collected, clean, private_left_out, require_taken
-from agentguard.calls.request import freeze
+from agentguard.calls.refused import Refused
 from agentguard.content.text.loggable import loggable
 from agentguard.content.text.sanitize import MAX_KEPT
 from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.detached import detached, quiet_arguments
 from agentguard.langgraph.results import (
     MESSAGES,
@@ -39,7 +42,7 @@ from agentguard.langgraph.results import (
     said,
     storable,
 )
-from agentguard.langgraph.runtime import Agents, Gate, agent_for, make_call
+from agentguard.langgraph.runtime import CallContext
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +52,10 @@ class Incoming:
     """What `run` was given, for `_run` of the same call."""
 
     seat: Seat
-    arguments: Mapping[str, Any]
+    arguments: CallArguments
     injected: Mapping[str, Any]
     call_id: str | None
-    configurable: Mapping[str, Any]
+    config: RunnableConfig
 
 
 class _Taken(NamedTuple):
@@ -80,7 +83,7 @@ class Seat:
     Args:
         agents: the agent that the enclosing ToolNode acts as, by stage if it shares a driver;
             None: whoever the recorded Request names.
-        gate: `inline` authorizes in the tool itself, for the functional API.
+        inline: it authorizes in the tool itself, for the functional API.
         pauses_apart: see `Call`.
     """
 
@@ -91,14 +94,14 @@ class Seat:
         bound: Bound,
         *,
         agents: Agents | None,
-        gate: Gate,
+        inline: bool,
         pauses_apart: bool = False,
     ) -> None:
         self.guard = guard
         self.tool = tool
         self.bound = bound
         self.agents = agents
-        self.gate: Gate = gate
+        self.inline = inline
         self.pauses_apart = pauses_apart
         binding = bound.binding
         # A tool without stage touches no media: its result passes as upstream would pass it.
@@ -113,26 +116,26 @@ class Seat:
         """The agent this seat's calls run as, None if any recorded one may."""
         return agent_for(self.agents, self.bound.binding.stage)
 
-    def incoming(self, tool_input: Any, call_id: str | None, config: Any) -> Incoming:
+    def incoming(
+        self, tool_input: Any, call_id: str | None, config: RunnableConfig | None
+    ) -> Incoming:
         """Split a call's input into the model's arguments and injected ones."""
         if isinstance(tool_input, str):
-            names = [*self.bound.args_names, "input"]
-            tool_input = {names[0]: tool_input}
-        injected = {n: tool_input[n] for n in self.bound.injected if n in tool_input}
-        arguments = self.model_arguments(tool_input)
-        if self.gate == "inline":  # no ToolNode stands before it to strip what a model forged
-            injected, arguments = {}, dict(tool_input)
+            tool_input = {[*self.bound.args_names, "input"][0]: tool_input}
+        # Inline, no ToolNode stands before it to strip what a model forged.
+        names = () if self.inline else self.bound.injected
         return Incoming(
             seat=self,
-            arguments=arguments,
-            injected=injected,
+            arguments=self.arguments_of(tool_input),
+            injected={name: tool_input[name] for name in names if name in tool_input},
             call_id=call_id,
-            configurable=(config or {}).get("configurable", {}),
+            config=config or {},
         )
 
-    def model_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments_of(self, given: Mapping[str, Any]) -> CallArguments:
         """What the model gave, without what LangGraph injects."""
-        return {name: value for name, value in given.items() if name not in self.bound.injected}
+        injected = () if self.inline else self.bound.injected
+        return CallArguments(self.bound, {n: v for n, v in given.items() if n not in injected})
 
     def unreadable(self, incoming: Incoming) -> Any:
         """The refusal of arguments that no Request can be made of, None for sound ones.
@@ -142,7 +145,7 @@ class Seat:
         if not self.media:
             return None
         try:
-            freeze(self.bound, incoming.arguments)
+            incoming.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
             if incoming.call_id is None:
                 return refusal.reason
@@ -154,33 +157,27 @@ class Seat:
             )
         return None
 
-    def call(self, incoming: Incoming) -> Call:
-        """The call to claim.
+    def call(self, context: CallContext, arguments: CallArguments, call_id: str | None) -> Call:
+        """A call of this seat.
 
         Raises:
-            Refused: it has no id, or belongs to no job of this process.
+            Refused: it has no id, or see `CallContext.call`.
         """
-        if incoming.call_id is None:
+        if not call_id:
             raise Refused(
                 f"{self.tool.name} was invoked without a tool call id; call it through a graph",
                 policy="no-call-id",
             )
-        return make_call(
-            self.guard,
-            self.bound,
-            agent=self.agent,
-            arguments=incoming.arguments,
-            call_id=incoming.call_id,
-            configurable=incoming.configurable,
-            source=None,
-            pauses_apart=self.pauses_apart,
+        return context.call(
+            arguments, agent=self.agent, call_id=call_id, pauses_apart=self.pauses_apart
         )
 
     def open(self, incoming: Incoming) -> Claim | Replay | str:
         """Claim the Grant of a call; a str is the refusal that the model reads."""
         call: Call | None = None
         try:
-            call = self.call(incoming)
+            context = CallContext.from_config(self.guard, incoming.config)
+            call = self.call(context, incoming.arguments, incoming.call_id)
             return self.guard.execution.claim(call)
         except Refused as refusal:
             if call is not None:
@@ -194,7 +191,7 @@ class Seat:
             return told.reason
 
     def _log_refusal(self, incoming: Incoming, job: str, refusal: Refused, why: str) -> None:
-        thread = str(incoming.configurable.get("thread_id", ""))
+        thread = str(incoming.config.get("configurable", {}).get("thread_id", ""))
         log_refusal(self.tool.name, self.agent, job, thread, (refusal.policy,), why)
 
     def arguments(
@@ -245,7 +242,7 @@ class Seat:
         filled = {path.split(".")[0].rstrip("[]") for path in self.bound.binding.assets}
         written = {
             name: value
-            for name, value in incoming.arguments.items()
+            for name, value in incoming.arguments.written.items()
             if name in claim.arguments and name not in filled
         }
         changed = [

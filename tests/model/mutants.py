@@ -18,7 +18,6 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 from unittest.mock import patch
 
-from agentguard.calls.request import _request
 from tests.model.moves import Scope
 
 
@@ -47,7 +46,6 @@ def edited(edits: Sequence[Edit]) -> Iterator[None]:
     for edit in edits:
         by_place.setdefault(edit.where, []).append(edit)
     with contextlib.ExitStack() as stack:
-        stack.callback(_request.cache_clear)  # Requests that remember a digest of the other code
         for where, here in by_place.items():
             module, _, path = where.partition(":")
             owner: Any = importlib.import_module(f"agentguard.{module}")
@@ -60,7 +58,6 @@ def edited(edits: Sequence[Edit]) -> Iterator[None]:
                 function.__code__ = _code(function, here)
             else:
                 stack.enter_context(patch.object(owner, name, here[0].new))
-        _request.cache_clear()
         yield
 
 

@@ -19,8 +19,10 @@ from langchain_core.tools import tool
 
 from agentguard import Guard, model
 from agentguard.calls import reconcile as recovery
-from agentguard.calls.call import Call, Refused, call_key
+from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import Call, call_key
 from agentguard.calls.claim import Claim, claimed
+from agentguard.calls.refused import Refused
 from agentguard.config import workspace as config
 from agentguard.config.workspace import Lifetimes
 from agentguard.errors import AgentGuardError, IllegalTransition
@@ -589,8 +591,9 @@ class World:
         arguments = {source: f"asset-{sha256[:20]}"} | ({"to": variant.to} if variant.to else {})
         key = call_key(job=handle.id, thread="t", source="m1", call_id=call)
         return Call(
-            bound=self.guard.bound[variant.tool], agent=agent if gate else None,
-            arguments=arguments, call_id=call, job=handle, thread="t", key=key if gate else None,
+            agent=agent if gate else None,
+            arguments=CallArguments(self.guard.bound[variant.tool], arguments),
+            call_id=call, job=handle, thread="t", key=key if gate else None,
             can_ask=True,
         )  # fmt: skip
 

@@ -22,15 +22,13 @@ from typing import Any
 from unittest.mock import patch
 
 from agentguard.calls.authorize import Gate, Looked
-from agentguard.calls.call import Refused, call_name
+from agentguard.calls.call import call_name
 from agentguard.calls.claim import Claim
 from agentguard.calls.execute import Execution
+from agentguard.calls.refused import Refused
 from agentguard.calls.request import prepare
 from agentguard.jobs.job import CONFIG_KEY
 from agentguard.jobs.registry import Jobs
-from agentguard.langgraph import (
-    guarded_tool as tools,
-)
 from agentguard.langgraph import (
     invocation as seat,
 )
@@ -230,10 +228,7 @@ MUTANTS = {
     ),
     "thread": Mutant(
         without="the thread in what names a call",
-        patches=lambda: [patch.object(calls, "make_call", _threadless(calls.make_call))] + [
-            patch.object(module, "make_call", _threadless(calls.make_call))
-            for module in (graph, middleware, tools, seat)
-        ],
+        patches=lambda: [patch.object(calls.CallContext, "from_config", _threadless())],
         aimed="copied|another_request",
     ),
     "paused": Mutant(
@@ -244,11 +239,13 @@ MUTANTS = {
 }  # fmt: skip
 
 
-def _threadless(make_call: Callable[..., Any]) -> Callable[..., Any]:
-    def made(*args: Any, configurable: Any, **kwargs: Any) -> Any:
-        return make_call(*args, configurable={**configurable, "thread_id": "t"}, **kwargs)
+def _threadless() -> Callable[..., Any]:
+    made = calls.CallContext.from_config
 
-    return made
+    def from_config(guard: Any, config: Any, **kwargs: Any) -> Any:
+        return replace(made(guard, config, **kwargs), thread="t")
+
+    return from_config
 
 
 def succeed(mutant: Mutant, folder: Path, *, every: bool) -> Iterator[tuple[str, str]]:

@@ -27,11 +27,11 @@ from agentguard import Binding, Guard
 from agentguard.bindings.argument_paths import Shape, jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.model_schema import injected, json_schema
-from agentguard.calls.call import Refused
+from agentguard.calls.refused import Refused
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
 from agentguard.langgraph.guarded_tool import guarded, seat_of
-from agentguard.langgraph.runtime import make_call
+from agentguard.langgraph.runtime import CallContext
 from agentguard.ledger.storage.open import wall_clock
 from agentguard.transparency.log_key import create_log_key
 
@@ -169,15 +169,9 @@ class _Shim:
         assert seat is not None
         configurable = (config or {}).get("configurable", {})
         try:
-            found = make_call(
-                self._guard,
-                seat.bound,
-                agent=seat.agent,
-                arguments=seat.model_arguments(call["args"]),
-                call_id=call["id"],
-                configurable=configurable,
-                source=self._source(request.state, call["id"], configurable),
-            )
+            source = self._source(request.state, call["id"], configurable)
+            context = CallContext.from_config(self._guard, config or {}, source=source)
+            found = seat.call(context, seat.arguments_of(call["args"]), call["id"])
             self._guard.gate.authorize([found])
         except Refused:
             pass  # the tool finds no grant, and says why
