@@ -17,8 +17,9 @@ from typing import Any
 
 import cedarpy
 
-import agentguard.calls.authorize
+import agentguard.calls.assess
 from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import Call
 from agentguard.jobs.job import Job
 from agentguard.langgraph.runtime import CallContext
 from agentguard.model import Decision, Effect
@@ -98,7 +99,7 @@ def _calls(place: Studio, job: Job) -> Sequence[tuple[str, Effect, str, dict[str
 def _measured(
     scale: Scale, what: str, effect: Effect, policy: Policy, given: Sequence[Any]
 ) -> list[Figure]:
-    decide = agentguard.calls.authorize.decide
+    decide = agentguard.calls.assess.decide
     request, facts, answers, now = given
     with _asked() as questions:
         decision = decide(policy, request, facts, answers, now)
@@ -167,7 +168,9 @@ def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Seq
         call_id=f"bench-{json.dumps(arguments)}"[:60],
     )
     with _captured() as seen:
-        place.guard.gate.authorize([call])
+        if not isinstance(call, Call):
+            raise RuntimeError(call.sentence)
+        place.guard.authorizer.authorize([call])
     if len(seen) != 1:
         raise RuntimeError(f"the gate decided {len(seen)} times on one call, expected once")
     return seen[0]
@@ -176,14 +179,14 @@ def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Seq
 @contextmanager
 def _captured() -> Iterator[list[tuple[Any, ...]]]:
     seen: list[tuple[Any, ...]] = []
-    decide = agentguard.calls.authorize.decide
+    decide = agentguard.calls.assess.decide
 
     def note_down(*given: Any) -> Decision:
         seen.append(given)
         return decide(*given)
 
-    agentguard.calls.authorize.decide = note_down
+    agentguard.calls.assess.decide = note_down
     try:
         yield seen
     finally:
-        agentguard.calls.authorize.decide = decide
+        agentguard.calls.assess.decide = decide

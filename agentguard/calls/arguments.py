@@ -25,6 +25,7 @@ from agentguard.content.text.scan import (
     secrets_across,
     texts_in_numbers,
 )
+from agentguard.model import ObstacleKind
 
 ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 
@@ -59,7 +60,7 @@ class CallArguments:
         try:
             frozen = self.bound.freeze(self.written)
         except ValueError as error:
-            raise Refused(str(error), policy="arguments") from None
+            raise Refused(str(error), kind=ObstacleKind.ARGUMENTS) from None
         if frozen != self.written:  # its schema put defaults there
             self._require_no_secret(frozen)
         self._require_no_secret_across(self.written, frozen)
@@ -119,18 +120,18 @@ class CallArguments:
             if total > MAX_ACROSS:
                 raise Refused(
                     f"{name}: its arguments are longer than {MAX_ACROSS} characters; shorten them",
-                    policy="arguments",
+                    kind=ObstacleKind.ARGUMENTS,
                 )
             if len(text) < _SHORTEST_SECRET or ASSET_ID.fullmatch(text):
                 continue
             try:
                 secrets = self._scan(text).secrets
             except ValueError as error:
-                raise Refused(f"{name}: {error}", policy="text") from None
+                raise Refused(f"{name}: {error}", kind=ObstacleKind.TEXT) from None
             if secrets:
                 raise Refused(
                     f"{name}: an argument holds a secret ({secrets[0]}); take it out and ask again",
-                    policy="secret",
+                    kind=ObstacleKind.SECRET,
                 )
 
     def _require_no_secret_across(self, *forms: Mapping[str, Any]) -> None:
@@ -148,7 +149,7 @@ class CallArguments:
                 raise Refused(
                     f"{self.bound.name}: its arguments hold a secret in pieces ({secrets[0]}); take"
                     " it out and ask again",
-                    policy="secret",
+                    kind=ObstacleKind.SECRET,
                 )
 
 

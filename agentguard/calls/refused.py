@@ -1,22 +1,22 @@
-"""Why a call can't go on, as `calls` raises it; where it leaves this room it is a value."""
+"""Why a call does not go on, as this room raises it; what leaves the room is the Obstacle."""
 
 from __future__ import annotations
 
+from agentguard.model import Obstacle, ObstacleKind
+
 
 class Refused(Exception):
-    """A call is refused before or instead of a Decision; the text is for the model.
+    """A call is refused before or instead of a Decision.
 
     Args:
-        reason: one sentence saying what is wrong and what to do.
-        policy: id of the built-in rule, e.g. `agentguard.unknown-asset`.
+        sentence: what is wrong and what to do, for the model.
     """
 
-    def __init__(self, reason: str, *, policy: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.policy = f"agentguard.{policy}"
+    def __init__(self, sentence: str, *, kind: ObstacleKind) -> None:
+        super().__init__(sentence)
+        self.obstacle = Obstacle(kind=kind, sentence=sentence)
 
     @classmethod
-    def like(cls, other: Refused) -> Refused:
-        """The same refusal, to be raised once more."""
-        return cls(other.reason, policy=other.policy.removeprefix("agentguard."))
+    def of(cls, obstacle: Obstacle) -> Refused:
+        """The refusal that an Obstacle is."""
+        return cls(obstacle.sentence, kind=obstacle.kind)

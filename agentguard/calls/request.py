@@ -6,20 +6,14 @@ Whatever the model said is looked up by id or refused (I3); nothing is opened he
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agentguard.bindings.bound import Arg, values_at
 from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
 from agentguard.calls.arguments import ASSET_ID
 from agentguard.calls.call import Call
-from agentguard.calls.inherited_labels import (
-    NOTHING,
-    Carried,
-    TooMuch,
-    UnknownOperation,
-    carry,
-)
+from agentguard.calls.inherited_labels import InheritedLabels, asset_use, inherit
 from agentguard.calls.refused import Refused
 from agentguard.config.workspace import Workspace
 from agentguard.errors import CanonicalError
@@ -37,6 +31,7 @@ from agentguard.ledger.rows import AssetRow, RequestRow
 from agentguard.model import (
     AssetUse,
     Destination,
+    ObstacleKind,
     Request,
     Stage,
     asset_id,
@@ -46,14 +41,13 @@ _MAX_ASSETS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A Request and what was looked up for it.
+class BuiltRequest:
+    """A Request, and what was looked up to build it; it stays in this room.
 
     Args:
         shown: what people and the log see: arguments with texts redacted.
         rows: the asset rows by asset id.
-        carried: what it carries of operations and remembering servers, which is also in the
-            Request.
+        inherited: what it carries of operations and remembering servers, also in the Request.
         findings: what reviews found wrong with its assets or their sources, by SHA-256.
         reviews: how many reviews found something wrong with any of these.
         bits: what it says in numbers after something was revealed, if it does not carry that.
@@ -62,20 +56,20 @@ class Prepared:
     request: Request
     shown: Mapping[str, Any]
     rows: Mapping[str, AssetRow]
-    carried: Carried = NOTHING
-    findings: Mapping[str, frozenset[Finding]] = field(default_factory=dict)
-    reviews: int = 0
-    bits: int = 0
+    inherited: InheritedLabels
+    findings: Mapping[str, frozenset[Finding]]
+    reviews: int
+    bits: int
 
 
-def prepare(
+def build_request(
     call: Call,
     workspace: Workspace,
     reads: Reads,
     *,
     decided: RequestRow | None = None,
     bits_before: int = 0,
-) -> Prepared:
+) -> BuiltRequest:
     """Build the Request of a call.
 
     Args:
@@ -92,8 +86,17 @@ def prepare(
     rows, uses = _assets(call, frozen, reads)
     labels = call.arguments.labels
     destination = _destination(call, frozen, workspace)
-    carried = _carried(call, frozen, destination, workspace, reads)
-    rows, uses, labels = {**rows, **carried.rows}, uses + carried.uses, labels | carried.labels
+    inherited = inherit(
+        call.bound,
+        frozen,
+        job=call.job.id,
+        call=(call.key, call.thread, call.name),
+        destination=destination.id if destination else None,
+        workspace=workspace,
+        reads=reads,
+    )
+    rows, uses = {**rows, **inherited.rows}, uses + inherited.uses
+    labels |= inherited.labels
     numbers = None
     if call.bound.carries_text:
         labels |= frozenset(reads.rows(revealed_labels(call.job.id, call.thread)))
@@ -121,7 +124,7 @@ def prepare(
     try:
         request.digest  # noqa: B018  computed here, so that what has none is refused here
     except CanonicalError as error:
-        raise Refused(f"{call.bound.name}: {error}", policy="arguments") from None
+        raise Refused(f"{call.bound.name}: {error}", kind=ObstacleKind.ARGUMENTS) from None
     shown: dict[str, Any] = {
         "tool": request.tool,
         "binding": request.binding,
@@ -138,8 +141,8 @@ def prepare(
     }  # fmt: skip
     if binding.labels:
         shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)
-    if carried.contributors:
-        shown["contributors"] = carried.contributors  # who can't answer, besides the assets' (I1)
+    if inherited.contributors:
+        shown["contributors"] = inherited.contributors  # who can't answer, besides the assets' (I1)
     made_when_run = call.bound.made_when_run(frozen)
     if made_when_run:
         shown["made_when_run"] = made_when_run
@@ -149,11 +152,11 @@ def prepare(
     findings, reviews = findings_of(reads, media, job=call.job.id)
     if any(findings.values()):
         shown["findings"] = _findings_shown(uses, findings)
-    return Prepared(
+    return BuiltRequest(
         request=request,
         shown=shown,
         rows=rows,
-        carried=carried,
+        inherited=inherited,
         findings=findings,
         reviews=reviews,
         bits=numbers.bits if numbers is not None and numbers.told and not numbers.carry else 0,
@@ -203,30 +206,6 @@ def _findings_shown(
     ]
 
 
-def _carried(
-    call: Call,
-    frozen: Mapping[str, Any],
-    destination: Destination | None,
-    workspace: Workspace,
-    reads: Reads,
-) -> Carried:
-    name = (call.key, call.thread, call.name)
-    try:
-        return carry(
-            call.bound,
-            frozen,
-            job=call.job.id,
-            call=name,
-            destination=destination.id if destination else None,
-            workspace=workspace,
-            reads=reads,
-        )
-    except UnknownOperation as error:
-        raise Refused(str(error), policy="unknown-operation") from None
-    except TooMuch as error:
-        raise Refused(str(error), policy="arguments") from None
-
-
 def _assets(
     call: Call, frozen: Mapping[str, Any], reads: Reads
 ) -> tuple[dict[str, AssetRow], tuple[AssetUse, ...]]:
@@ -236,7 +215,7 @@ def _assets(
     if len(named) > _MAX_ASSETS:
         raise Refused(
             f"{call.bound.name} got {len(named)} assets, at most {_MAX_ASSETS} go into one call",
-            policy="arguments",
+            kind=ObstacleKind.ARGUMENTS,
         )
     rows: dict[str, AssetRow] = {}
     uses = []
@@ -245,18 +224,17 @@ def _assets(
             raise Refused(
                 f"{call.bound.name}.{path} takes an asset id such as asset-0123456789abcdef0123,"
                 " never a path, URL or data; list_assets shows the ids of this job",
-                policy="not-an-asset",
+                kind=ObstacleKind.NOT_AN_ASSET,
             )
         if value not in rows:
             row = reads.first(asset_of_job(value, call.job.id))
             if row is None:  # one answer for unknown and foreign ids: no way to probe other jobs
                 raise Refused(
                     f"{value} is no asset of this job; list_assets shows its ids",
-                    policy="unknown-asset",
+                    kind=ObstacleKind.UNKNOWN_ASSET,
                 )
             rows[value] = row
-        row = rows[value]
-        uses.append(AssetUse(argument=path, asset=value, sha256=row.sha256, labels=row.labels))
+        uses.append(asset_use(path, rows[value]))
     return rows, tuple(uses)
 
 
@@ -270,7 +248,7 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
             raise Refused(
                 f"{call.bound.name}.{named.path} must name one destination;"
                 f" configured are {', '.join(sorted(workspace.destinations))}",
-                policy="unknown-destination",
+                kind=ObstacleKind.UNKNOWN_DESTINATION,
             )
         named = values[0]
     destination = workspace.destinations.get(named)  # exact: no prefix, no case folding
@@ -278,10 +256,10 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
         raise Refused(
             f"no destination {named!r:.60} is configured; there are"
             f" {', '.join(sorted(workspace.destinations))}",
-            policy="unknown-destination",
+            kind=ObstacleKind.UNKNOWN_DESTINATION,
         )
     if call.bound.name == EXPORT_ASSET and not destination.url:  # before a person is asked
-        raise Refused(no_url(destination), policy="destination")
+        raise Refused(no_url(destination), kind=ObstacleKind.DESTINATION)
     return destination
 
 
@@ -297,16 +275,16 @@ def stage_of(call: Call, workspace: Workspace) -> Stage:
         raise Refused(
             f"{call.bound.name} belongs to the {stage or 'use'} stage, for which no agent is named"
             " where it is called; name one that takes it",
-            policy="unknown-agent",
+            kind=ObstacleKind.UNKNOWN_AGENT,
         )
     if agent is None:
-        raise Refused(f"no agent {call.agent} is configured", policy="unknown-agent")
+        raise Refused(f"no agent {call.agent} is configured", kind=ObstacleKind.UNKNOWN_AGENT)
     if stage is None:
         return min(agent.stages)
     if stage not in agent.stages:
         raise Refused(
             f"{call.bound.name} belongs to the {stage} stage and {call.agent} takes"
             f" {', '.join(sorted(agent.stages))}; ask the agent of that stage",
-            policy="stage",
+            kind=ObstacleKind.STAGE,
         )
     return stage

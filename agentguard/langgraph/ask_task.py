@@ -14,8 +14,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.types import Command, Send
 
+from agentguard.calls.ask import CallState, PendingQuestion
 from agentguard.guard import Guard
-from agentguard.langgraph.waiting import Found, ask_people, standing, use_up_wakes
+from agentguard.langgraph.runtime import Found
+from agentguard.langgraph.waiting import ask_people, standing, use_up_wakes
 
 
 class Answering(Protocol):
@@ -69,11 +71,13 @@ class AskTask(Generic[GateT]):
         None when all are answered. Interrupts with what is open if there is nothing to do before.
         """
         stands = [(one, standing(self._guard, one.found)) for one in self._left]
-        questions = [stand.question for _, stand in stands if stand.question is not None]
+        questions = [stand for _, stand in stands if isinstance(stand, PendingQuestion)]
         now = [
-            (one, stand.permitted)
+            (one, stand is CallState.PERMITTED)
             for one, stand in stands
-            if not one.apart and (not questions or (stand.permitted and one.replays))
+            if not one.apart
+            and not isinstance(stand, PendingQuestion)
+            and (not questions or (stand is CallState.PERMITTED and one.replays))
         ]
         if questions and not now:
             ask_people(self._guard, questions)

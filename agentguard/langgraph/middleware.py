@@ -39,7 +39,6 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from agentguard.calls.arguments import sayable
 from agentguard.calls.call import Call
-from agentguard.calls.refused import Refused
 from agentguard.errors import BindingError, JobError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
@@ -58,9 +57,9 @@ from agentguard.langgraph.provider_tools import (
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.results import MESSAGES, error_message
-from agentguard.langgraph.runtime import CallContext
-from agentguard.langgraph.waiting import Found, authorize_message
-from agentguard.model import Stage
+from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.waiting import authorize_message
+from agentguard.model import Obstacle, ObstacleKind, Stage
 
 _MOST_COPIES = 512
 
@@ -244,28 +243,29 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         call = request.tool_call
         inside = _upstream.inside_of(handler)
         if inside is None or inside:
-            return self._refusal(request, Refused(_not_innermost(inside), policy="not-innermost"))
+            return self._refusal(request, ObstacleKind.NOT_INNERMOST, _not_innermost(inside))
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
-            self._context(request).refuse_unknown(call["name"])
-            return error_message(call, f"there is no tool {sayable(call['name'])} in this agent")
+            reason = f"there is no tool {sayable(call['name'])} in this agent"
+            return self._refusal(request, ObstacleKind.UNKNOWN_TOOL, reason)
         try:
             copy = self._copy(tool)
         except BindingError as error:
-            return self._refusal(request, Refused(str(error), policy="not-bound"))
+            return self._refusal(request, ObstacleKind.NOT_BOUND, str(error))
         seat = seat_of(copy)
         if seat is None:
             reason = f"{tool.name} is not guarded"
-            return self._refusal(request, Refused(reason, policy="not-bound"))
+            return self._refusal(request, ObstacleKind.NOT_BOUND, reason)
         calls, own, changed = self._message(seat, request, handler)
         turn = self._turn(request) if len(calls) > 1 else contextlib.nullcontext()
         authorize_message(self._guard, calls, own, changed=changed, turn=turn)
         return copy
 
-    def _refusal(self, request: ToolCallRequest, refusal: Refused) -> ToolMessage:
+    def _refusal(self, request: ToolCallRequest, kind: ObstacleKind, reason: str) -> ToolMessage:
         agent = self._agents if isinstance(self._agents, str) else None
-        self._context(request).refuse(request.tool_call["name"], agent, refusal)
-        return error_message(request.tool_call, refusal.reason)
+        obstacle = Obstacle(kind=kind, sentence=reason)
+        self._context(request).refuse(request.tool_call["name"], agent, obstacle)
+        return error_message(request.tool_call, reason)
 
     def _context(self, request: ToolCallRequest) -> CallContext:
         message = _message_of(request.state, request.tool_call["id"] or "")
@@ -329,11 +329,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 def _found(seat: Seat | None, call: Mapping[str, Any], context: CallContext) -> Found:
     """A call of a message, as it is given."""
     if seat is None:
-        return Refused(f"there is no tool {sayable(call['name'])}", policy="unknown-tool")
-    try:
-        return seat.call(context, seat.arguments_of(call["args"]), call["id"])
-    except Refused as refusal:
-        return refusal
+        why = f"there is no tool {sayable(call['name'])}"
+        return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=why)
+    return seat.call(context, seat.arguments_of(call["args"]), call["id"])
 
 
 def _checked_request(check: Callable[[str, Any], Any]) -> type[ModelRequest[Any]]:

@@ -14,9 +14,8 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
 from agentguard.calls.arguments import sayable
-from agentguard.calls.authorize import ledger_refusal, log_refusal
 from agentguard.calls.call import Call
-from agentguard.calls.refused import Refused
+from agentguard.calls.refusals import ledger_obstacle
 from agentguard.errors import LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
@@ -25,9 +24,8 @@ from agentguard.langgraph.guarded_tool import seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.results import error_message
-from agentguard.langgraph.runtime import CallContext
-from agentguard.langgraph.waiting import Found
-from agentguard.model import Effect
+from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.model import Effect, Obstacle, ObstacleKind
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +109,8 @@ class GateNodes:
         seat = seat_of(self._node.tools_by_name.get(name))
         agent = seat.agent if seat is not None else None
         context = CallContext.from_config(self._guard, inner.runtime.config)
-        context.refuse(name, agent, Refused(reason, policy="not-innermost"))
+        obstacle = Obstacle(kind=ObstacleKind.NOT_INNERMOST, sentence=reason)
+        context.refuse(name, agent, obstacle)
         return error_message(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
@@ -194,37 +193,41 @@ class GateNodes:
         for call in sorted_.calls:
             seat = self._seated(call)
             again = permitted is None
-            refusal = None if permitted else self._refusal(seat, call, context, again=again)
-            if refusal is None:
+            obstacle = None if permitted else self._obstacle(seat, call, context, again=again)
+            if obstacle is None:
                 sorted_.permitted.append(call)
-            elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
+            elif not (seat is None or seat.media) and obstacle.kind is ObstacleKind.ARGUMENTS:
                 sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
             else:
-                sorted_.refusals.append(error_message(call, refusal.reason))
+                sorted_.refusals.append(error_message(call, obstacle.sentence))
         return sorted_
 
-    def _refusal(
+    def _obstacle(
         self, seat: Seat | None, call: Mapping[str, Any], context: CallContext, *, again: bool
-    ) -> Refused | None:
+    ) -> Obstacle | None:
         """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
         found = self._found(seat, call, context)
-        if isinstance(found, Refused):
+        if isinstance(found, Obstacle):
             return found
         try:
-            return self._guard.execution.refusal(found, again=again)
+            return self._guard.asker.obstacle(found, again=again)
         except LedgerError as error:
-            told = ledger_refusal(error)
-            log_refusal(found.bound.name, found.agent, "", found.thread, (told.policy,), str(error))
+            told = ledger_obstacle(error)
+            self._guard.refusals.log_unmade(
+                found.bound.name,
+                found.agent,
+                job="",
+                thread=found.thread,
+                obstacle=told,
+                why=str(error),
+            )
             return told
 
     def _found(self, seat: Seat | None, call: Mapping[str, Any], context: CallContext) -> Found:
         """The Call of a run."""
         if seat is None:
-            return Refused(self._unknown(call), policy="unknown-tool")
-        try:
-            return seat.call(context, seat.arguments_of(call["args"]), call["id"])
-        except Refused as refusal:
-            return refusal
+            return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=self._unknown(call))
+        return seat.call(context, seat.arguments_of(call["args"]), call["id"])
 
     def _unknown(self, call: Mapping[str, Any]) -> str:
         name = call.get("name")
@@ -336,23 +339,15 @@ class GateNodes:
     def _decide(self, calls: Sequence[Mapping[str, Any]], context: CallContext) -> list[Effect]:
         found = [self._found(self._seated(call), call, context) for call in calls]
         for call, made in zip(calls, found, strict=True):
-            seat = self._seated(call)
-            if seat is None:
-                context.refuse_unknown(str(call.get("name")))
-            elif isinstance(made, Refused):
-                context.refuse(str(call.get("name")), seat.agent, made)
+            if isinstance(made, Obstacle):
+                seat = self._seated(call)
+                context.refuse(call.get("name"), None if seat is None else seat.agent, made)
         try:
             made_calls = [made for made in found if isinstance(made, Call)]
-            decided = iter(self._guard.gate.authorize(made_calls))
+            decided = iter(self._guard.authorizer.authorize(made_calls))
         except LedgerError:
             return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
-        return [
-            next(decided).decision.effect if isinstance(made, Call) else Effect.DENY
-            for made in found
-        ]
-
-
-_OFF_SCHEMA = "agentguard.arguments"
+        return [next(decided).effect if isinstance(made, Call) else Effect.DENY for made in found]
 
 
 class _Sorted(NamedTuple):

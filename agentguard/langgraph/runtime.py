@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from agentguard.calls.arguments import CallArguments, sayable
-from agentguard.calls.authorize import log_refusal
+from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key
-from agentguard.calls.refused import Refused
-from agentguard.errors import JobError, LedgerError
+from agentguard.errors import JobError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
+from agentguard.model import Obstacle, ObstacleKind
 
 _LONGEST_ID = 256
 
@@ -27,18 +25,21 @@ _STARTS_OVER = (
 )
 
 
-class NoJob(Refused):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoJob(Obstacle):
     """A run belongs to no job that this process holds; its call may wait in one that was left.
 
     Args:
         thread: of the run; empty where its interrupts can't be resumed.
     """
 
-    def __init__(self, reason: str, *, arguments: CallArguments, thread: str, call_id: str) -> None:
-        super().__init__(reason, policy="no-job")
-        self.arguments = arguments
-        self.thread = thread
-        self.call_id = call_id
+    arguments: CallArguments
+    thread: str
+    call_id: str
+
+
+Found = Call | Obstacle
+"""A call of a run, or why it is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,27 +103,32 @@ class CallContext:
         agent: str | None,
         call_id: str,
         pauses_apart: bool = False,
-    ) -> Call:
+    ) -> Found:
         """A call of this run.
 
         Args:
             agent, pauses_apart: see `Call`.
 
-        Raises:
-            Refused: the run belongs to no job that this process holds, or starts over after each
-                pause; or the call's id can't be read.
+        Returns:
+            An Obstacle where the run belongs to no job that this process holds, or starts over
+            after each pause; or where the call's id can't be read.
         """
         for name in (call_id, self.thread, self.source or ""):
             if len(name) > _LONGEST_ID or not name.isprintable():
-                raise Refused(
-                    "its call id, thread or message id is no readable id", policy="call-id"
-                )
+                why = "its call id, thread or message id is no readable id"
+                return Obstacle(kind=ObstacleKind.CALL_ID, sentence=why)
         if isinstance(self.job, JobError):
-            thread = self.thread if self.can_ask else ""
-            raise NoJob(str(self.job), arguments=arguments, thread=thread, call_id=call_id)
+            return NoJob(
+                kind=ObstacleKind.NO_JOB,
+                sentence=str(self.job),
+                arguments=arguments,
+                thread=self.thread if self.can_ask else "",
+                call_id=call_id,
+            )
         bound = arguments.bound
         if bound.binding.stage is not None and self.starts_over is not None:
-            raise Refused(_STARTS_OVER.format(self.starts_over), policy="starts-over")
+            why = _STARTS_OVER.format(self.starts_over)
+            return Obstacle(kind=ObstacleKind.STARTS_OVER, sentence=why)
         key = None
         if self.source is not None:
             key = call_key(job=self.job.id, thread=self.thread, source=self.source, call_id=call_id)
@@ -138,22 +144,12 @@ class CallContext:
             pauses_apart=pauses_apart,
         )
 
-    def refuse(self, name: object, agent: str | None, refusal: Refused) -> None:
+    def refuse(self, name: object, agent: str | None, obstacle: Obstacle) -> None:
         """Record and log that a call was refused before anything could be decided about it."""
         job = self.job.id if isinstance(self.job, Job) else ""
-        log_refusal(sayable(name), agent, job, self.thread, (refusal.policy,), refusal.reason)
-        body = {
-            "tool": sayable(name),
-            "job": job,
-            "policy": refusal.policy,
-            "reason": refusal.reason[:500],
-        }
-        with contextlib.suppress(LedgerError):  # nothing runs either way
-            self.guard.ledger.refuse(body)
-
-    def refuse_unknown(self, name: str) -> None:
-        """Record that a model called a tool which is not there."""
-        self.guard.gate.refuse_unknown(name, self.job.id if isinstance(self.job, Job) else None)
+        self.guard.refusals.record_unmade(
+            name, agent, job=job, thread=self.thread, obstacle=obstacle
+        )
 
     def _unanswered(self, call_id: str) -> frozenset[str]:
         """The calls of the conversation, its message's excepted, that no ToolMessage answers."""

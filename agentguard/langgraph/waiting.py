@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
-from agentguard.calls.authorize import Waiting
+from agentguard.calls.ask import CallState, PendingQuestion
 from agentguard.calls.call import Call, call_name
 from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.guard import Guard
-from agentguard.langgraph.approval_interrupt import OpenQuestion, approval_payload
-from agentguard.langgraph.runtime import NoJob
-from agentguard.model import Decision, Effect
+from agentguard.langgraph.approval_interrupt import approval_payload
+from agentguard.langgraph.runtime import Found, NoJob
+from agentguard.model import Decision, Effect, Obstacle
 from agentguard.people.approvals import Approval
 
 _AGAIN = (
@@ -37,40 +36,25 @@ _NOT_ENTERED = (
 )
 
 
-Found = Call | Refused
-"""A call of a run, or why it is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How an asked call stands in the ledger.
-
-    Args:
-        question: what people have not answered yet; None if nothing is open.
-        permitted: it may be claimed for the first time. Whatever else has no open question is
-            answered by the tool, which says what came of it.
-    """
-
-    question: OpenQuestion | None = None
-    permitted: bool = False
-
-
-def standing(guard: Guard, call: Found) -> Standing:
+def standing(guard: Guard, call: Found) -> PendingQuestion | CallState:
     """How a call stands now; one that waits in a job that this process does not hold is open."""
     if isinstance(call, NoJob):  # who resumes without the job must not use up the question
-        return Standing(question=_question_of(guard, call))
-    if isinstance(call, Refused):
-        return Standing()
+        return _question_of(guard, call) or CallState.SETTLED
+    if isinstance(call, Obstacle):
+        return CallState.SETTLED
     try:
-        waiting = guard.gate.waiting(call)
-    except (Refused, LedgerError):
-        return Standing()  # the tool finds no grant, and says why
-    if waiting.decision.effect is Effect.ASK:
-        return Standing(question=OpenQuestion(waiting=waiting, call_id=call.call_id))
-    return Standing(permitted=waiting.decision.effect is Effect.PERMIT and not waiting.begun)
+        return guard.asker.look(call)
+    except LedgerError:
+        return CallState.SETTLED  # the tool finds no grant, and says why
 
 
-def ask_people(guard: Guard, questions: Sequence[OpenQuestion]) -> NoReturn:
+def open_questions(guard: Guard, calls: Sequence[Found]) -> list[PendingQuestion]:
+    """The questions about these calls that are open."""
+    stands = (standing(guard, call) for call in calls)
+    return [stand for stand in stands if isinstance(stand, PendingQuestion)]
+
+
+def ask_people(guard: Guard, questions: Sequence[PendingQuestion]) -> NoReturn:
     """Interrupt with all open questions of a task.
 
     The interrupt notifies, a resume value only wakes: it returns once for each earlier wake of
@@ -94,8 +78,7 @@ def use_up_wakes() -> None:
 
 def await_people(guard: Guard, calls: Sequence[Found]) -> None:
     """Return once no question about these calls is open; else interrupt with all that are."""
-    questions = [question for call in calls if (question := standing(guard, call).question)]
-    if questions:
+    if questions := open_questions(guard, calls):
         ask_people(guard, questions)
 
 
@@ -121,8 +104,7 @@ def authorize_message(
         turn: held while it is decided, by one call of the message at a time.
     """
     if isinstance(calls[own], NoJob):  # it may wait in one
-        stands = [standing(guard, call) for call in calls]
-        asked = [number for number, stand in enumerate(stands) if stand.question is not None]
+        asked = [number for number, call in enumerate(calls) if open_questions(guard, [call])]
     else:
         try:
             with turn or contextlib.nullcontext():
@@ -135,7 +117,7 @@ def authorize_message(
         await_people(guard, [calls[number] for number in asked])
     elif changed:
         await_people(guard, [calls[own]])
-    elif standing(guard, calls[own]).question is not None:
+    elif open_questions(guard, [calls[own]]):
         raise GraphInterrupt()
 
 
@@ -151,16 +133,16 @@ def _asked(guard: Guard, calls: Sequence[Found], own: int) -> list[int]:
     if own not in made:
         return []
     others = [number for number in made if number != own]
-    known = guard.gate.decided([made[number] for number in others]) if others else []
+    known = guard.authorizer.decided([made[number] for number in others]) if others else []
     effects = dict(zip(others, known, strict=True))
     new = sorted([own, *(number for number in others if effects[number] is None)])
     ahead = frozenset(place for place, number in enumerate(new) if number != own)
-    decided = guard.gate.authorize([made[number] for number in new], ahead=ahead)
-    effects |= {number: one.decision.effect for number, one in zip(new, decided, strict=True)}
+    decided = guard.authorizer.authorize([made[number] for number in new], ahead=ahead)
+    effects |= {number: one.effect for number, one in zip(new, decided, strict=True)}
     return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
-def _question_of(guard: Guard, call: NoJob) -> OpenQuestion | None:
+def _question_of(guard: Guard, call: NoJob) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
         found = guard.approvals.unused(call.thread, call_name(call.call_id))
@@ -172,21 +154,22 @@ def _question_of(guard: Guard, call: NoJob) -> OpenQuestion | None:
     if not same:
         return None
     note = _NOT_ENTERED if guard.jobs.holds(found.job) else _ELSEWHERE
-    return OpenQuestion(waiting=_as_asked(found), call_id=call.call_id, note=note.format(found.job))
+    return _as_asked(found, call.call_id, note.format(found.job))
 
 
-def _as_asked(question: Approval) -> Waiting:
-    """An approval request as it was asked; the facts of now need a job."""
+def _as_asked(question: Approval, call_id: str, note: str) -> PendingQuestion:
+    """An approval request as it was asked; the current facts need a job."""
     approved = question.state == "approved"
-    decision = Decision(
-        effect=Effect.ASK,
-        policies=question.policies,
-        reason="it is approved, and waits for its job only" if approved else question.reason,
-        needs=None if approved else question.needs,
-    )
-    return Waiting(
+    return PendingQuestion(
+        call_id=call_id,
         request=question.request,
-        decision=decision,
+        decision=Decision(
+            effect=Effect.ASK,
+            policies=question.policies,
+            reason="it is approved, and waits for its job only" if approved else question.reason,
+            needs=None if approved else question.needs,
+        ),
         shown={**question.shown, "args": question.arguments},
         expires_at=question.expires_at,
+        note=note,
     )

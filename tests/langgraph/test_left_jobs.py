@@ -8,8 +8,10 @@ import pytest
 from langgraph.types import Command
 
 from agentguard.calls.arguments import CallArguments
+from agentguard.calls.ask import CallState
+from agentguard.calls.call import Call
 from agentguard.langgraph.runtime import CallContext
-from agentguard.model import Effect, JobState, Verdict
+from agentguard.model import JobState, Verdict
 from tests.race.ways import graph_of, once
 from tests.support import Studio, call, results, says
 
@@ -118,7 +120,8 @@ def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is
         arguments = CallArguments(studio.guard.bound["publish"], {"source": asset, "to": "team"})
         context = CallContext.from_config(studio.guard, job.config(thread_id="t"))
         woken = context.call(arguments, agent="publisher", call_id="c1")
-        assert studio.guard.gate.waiting(woken).decision.effect is Effect.PERMIT
+        assert isinstance(woken, Call)
+        assert studio.guard.asker.look(woken) is CallState.PERMITTED
         assert studio.grants() == []
     assert job.state is JobState.WAITING
     assert results(finish(studio, left))[-1].status == "success"
