@@ -428,7 +428,8 @@ class Guard:
         Returns:
             (request digest, what was found) for each: `executed`, `failed`, or why it stays.
         """
-        return reconcile(self.ledger, self.broker, self.bound)
+        found = reconcile(self.ledger, self.broker, self.bound)
+        return [(one.request, one.sentence) for one in found]
 
     def verify(self) -> Report:
         """Replay the log and compare every row and checkpoint with it (I10).
