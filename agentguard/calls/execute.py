@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from agentguard.calls.assess import Assessor
 from agentguard.calls.claim import ClaimedCall
-from agentguard.calls.outputs import Collected, Sources, collect
 from agentguard.calls.refusals import in_a_line
+from agentguard.calls.results import Collected, Sources, collect
 from agentguard.content.text.loggable import loggable
 from agentguard.errors import (
     AssetError,

@@ -22,11 +22,11 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.execute import Execution, Failure, TakenIn
-from agentguard.calls.outputs import Collected, clean, private_left_out, require_taken
 from agentguard.calls.refusals import ledger_obstacle
 from agentguard.calls.refused import Refused
+from agentguard.calls.results import Collected, require_taken
 from agentguard.content.scratch import Scratch
-from agentguard.content.text.sanitize import MAX_KEPT
+from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
 from agentguard.errors import AssetError, DestinationError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream

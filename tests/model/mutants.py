@@ -296,7 +296,7 @@ MUTANTS = (
                        ", *tx.rows(assets.descendants_of(made.sha256)))", ",)"),),
            within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="what is made starts without its parents' class", scope="lineage",
-           edits=(Edit("calls.outputs:collect", "*(use.labels for use in request.assets)", ""),),
+           edits=(Edit("calls.results:collect", "*(use.labels for use in request.assets)", ""),),
            within=("authorize", "execute", "run", "record"),
            behind="its parents are looked at once more when it is registered",
            behind_edits=(_NOT_INHERITED,)),

@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool, tool
 from pydantic import AnyUrl, BaseModel, HttpUrl
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls import outputs
+from agentguard.calls import results as outputs
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.errors import BindingError
 from tests.support.bindings import Binding, Returned
