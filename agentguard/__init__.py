@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentguard.bindings.bound import Arg, Attempt, Binding, McpTool, Returned
-    from agentguard.calls.claim import idempotency_key
+    from agentguard.calls.execute import idempotency_key
     from agentguard.guard import Guard
 
 __all__ = ["Arg", "Attempt", "Binding", "Guard", "McpTool", "Returned", "idempotency_key"]
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return Guard
     if name == "idempotency_key":
-        from agentguard.calls.claim import idempotency_key
+        from agentguard.calls.execute import idempotency_key
 
         return idempotency_key
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """`Guard`: one workspace in one process, opened from its configuration.
 
-It holds the gate (calls/authorize.py: gather → decide → grant) and the execution
-(calls/execute.py: claim → run → record). All of it is synchronous; asynchronous front ends call it
+It holds what a call goes through: calls/authorize.py, calls/ask.py, calls/claim.py and
+calls/execute.py. All of it is synchronous; asynchronous front ends call it
 on a thread, so that nothing is written twice.
 """
 
@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from agentguard.bindings.bound import Binding, Bound, same_tool
-from agentguard.calls.authorize import Gate
+from agentguard.calls.ask import Asker
+from agentguard.calls.assess import Assessor
+from agentguard.calls.authorize import Authorizer
 from agentguard.calls.builtin_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
-from agentguard.calls.execute import Execution
+from agentguard.calls.claim import Claims
+from agentguard.calls.execute import Executor
 from agentguard.calls.reconcile import reconcile
+from agentguard.calls.refusals import Refusals
 from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
@@ -89,10 +93,18 @@ class Guard:
         self.limits = Limits(
             max_bytes=workspace.limits.max_bytes, max_pixels=workspace.limits.max_pixels
         )
-        self.gate = Gate(
-            workspace=workspace, policy=policy, ledger=ledger, approvals=self.approvals
+        self.refusals = Refusals(ledger)
+        self.assessor = Assessor(
+            workspace=workspace,
+            policy=policy,
+            ledger=ledger,
+            approvals=self.approvals,
+            refusals=self.refusals,
         )
-        self.execution = Execution(gate=self.gate, store=store, broker=broker, limits=self.limits)
+        self.authorizer = Authorizer(assessor=self.assessor, refusals=self.refusals)
+        self.asker = Asker(assessor=self.assessor, refusals=self.refusals)
+        self.claims = Claims(assessor=self.assessor, store=store, limits=self.limits)
+        self.executor = Executor(assessor=self.assessor, broker=broker)
         self.bound: dict[str, Bound] = {}
         for binding in bindings:
             self.bind(binding)
@@ -267,7 +279,7 @@ class Guard:
 
         if gate == "inline" and agent not in self.workspace.agents:
             raise BindingError(f"gate='inline' needs a configured agent, got {agent!r}")
-        return [guarded(self, tool, agents=agent, gate=gate) for tool in tools]
+        return [guarded(self, tool, agents=agent, inline=gate == "inline") for tool in tools]
 
     def list_tool(self) -> BaseTool:
         """`list_assets`, which shows an agent the media of its job."""
@@ -416,7 +428,8 @@ class Guard:
         Returns:
             (request digest, what was found) for each: `executed`, `failed`, or why it stays.
         """
-        return reconcile(self.ledger, self.broker, self.bound)
+        found = reconcile(self.ledger, self.broker, self.bound)
+        return [(one.request, one.sentence) for one in found]
 
     def verify(self) -> Report:
         """Replay the log and compare every row and checkpoint with it (I10).

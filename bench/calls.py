@@ -7,10 +7,22 @@ from dataclasses import dataclass
 
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
-from agentguard.ledger.ledger import Judged, Ledger, Outcome, Relied
+from agentguard.ledger.ledger import Ledger, Outcome
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.transitions import grants, requests
-from agentguard.model import Decision, Effect, GrantState, OutsideEffect, Request, Stage
+from agentguard.model import (
+    Assessment,
+    Decision,
+    Effect,
+    Facts,
+    GrantState,
+    Holder,
+    JobState,
+    OutsideEffect,
+    Request,
+    Sensitivity,
+    Stage,
+)
 
 RECORDS = 3
 """Records of one call."""
@@ -30,7 +42,7 @@ class Caller:
     policy_version: str
     outside: OutsideEffect = OutsideEffect.NONE
 
-    def judged(self, name: str) -> Judged:
+    def judged(self, name: str) -> Assessment:
         """A permitted call under a name of its own, with its digests computed."""
         key = hashlib.sha256(name.encode()).hexdigest()
         request = Request(
@@ -50,56 +62,62 @@ class Caller:
         )
         permitted = Decision(effect=Effect.PERMIT, policies=("workspace.make",), reason="permitted")
         shown = {"tool": request.tool, "agent": request.agent, "args": request.args}
+        facts = Facts(
+            agent=None,
+            tool_stage=request.stage,
+            job_state=JobState.OPEN,
+            credential_live=True,
+            requester="",
+            people=(),
+            destination=None,
+            assets=(),
+            text_sensitivity=Sensitivity.OPEN,
+            chat_ceiling=frozenset(),
+            reveals=False,
+            rejected=False,
+            can_ask=True,
+            open_labels=frozenset(),
+        )
         request.digest, request.content_digest  # noqa: B018  computed here, not while it is timed
-        return Judged(
+        return Assessment(
             request=request,
-            decision=permitted,
             shown=shown,
+            facts=facts,
+            decision=permitted,
+            holder=Holder(epoch=self.job.epoch, credential=self.credential),
             thread=name,
-            call_id=key[:32],
-            credential=self.credential,
-            policy_version=self.policy_version,
+            call_name=key[:32],
             outside=self.outside,
-            expires_at=self.ledger.clock() + 3_600_000,
+            policy_version=self.policy_version,
+            lifetime=3_600_000,
         )
 
-    def decide(self, item: Judged) -> None:
-        self.ledger.record_decisions([item], epoch=self.job.epoch)
+    def decide(self, item: Assessment) -> None:
+        self.ledger.record_decisions([item])
 
-    def claim(self, item: Judged) -> None:
+    def claim(self, item: Assessment) -> None:
         """Take its Grant.
 
         Raises:
             RuntimeError: it could not be had.
         """
         durable = self.outside is not OutsideEffect.NONE
-        obstacle = self.ledger.claim(item.request, self._relied(), durable=durable)
+        obstacle = self.ledger.claim(item, durable=durable)
         if obstacle is not None:
-            raise RuntimeError(obstacle)
+            raise RuntimeError(obstacle.sentence)
 
-    def finish(self, item: Judged) -> None:
+    def finish(self, item: Assessment) -> None:
         outcome = Outcome(state=GrantState.EXECUTED, text="cropped into crop.png")
         self.ledger.finish(item.request, outcome, credential=self.credential)
 
-    def write(self, tx: Tx, item: Judged) -> None:
+    def write(self, tx: Tx, item: Assessment) -> None:
         """All three transitions in one transaction: the fastest way to a long log."""
-        requests.record_decisions(tx, [item], epoch=self.job.epoch)
-        obstacle = grants.claim(tx, item.request, self._relied())
+        requests.record_decisions(tx, [item])
+        obstacle = grants.claim(tx, item)
         if obstacle is not None:
-            raise RuntimeError(obstacle)
+            raise RuntimeError(obstacle.sentence)
         outcome = Outcome(state=GrantState.EXECUTED, text="cropped into crop.png")
         grants.finish(tx, item.request, outcome, credential=self.credential)
-
-    def _relied(self) -> Relied:
-        return Relied(
-            epoch=self.job.epoch,
-            credential=self.credential,
-            versions={},
-            asked=False,
-            answers=0,
-            to_grant=None,
-            policy_version=self.policy_version,
-        )
 
 
 def caller(guard: Guard, job: Job, outside: OutsideEffect = OutsideEffect.NONE) -> Caller:

@@ -17,9 +17,11 @@ from typing import Any
 
 import cedarpy
 
-import agentguard.calls.authorize
+import agentguard.calls.assess
+from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import Call
 from agentguard.jobs.job import Job
-from agentguard.langgraph.runtime import make_call
+from agentguard.langgraph.runtime import CallContext
 from agentguard.model import Decision, Effect
 from agentguard.policy.policy_set import Policy
 from bench.figures import TIMES, Figure
@@ -97,7 +99,7 @@ def _calls(place: Studio, job: Job) -> Sequence[tuple[str, Effect, str, dict[str
 def _measured(
     scale: Scale, what: str, effect: Effect, policy: Policy, given: Sequence[Any]
 ) -> list[Figure]:
-    decide = agentguard.calls.authorize.decide
+    decide = agentguard.calls.assess.decide
     request, facts, answers, now = given
     with _asked() as questions:
         decision = decide(policy, request, facts, answers, now)
@@ -158,17 +160,17 @@ def _whole(policy: Policy) -> cedarpy.PolicySet:
 
 def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Sequence[Any]:
     """What the gate gives to `decide` for a call: (policy, request, facts, answers, now)."""
-    call = make_call(
-        place.guard,
-        place.guard.bound[tool],
+    configurable = {**job.config()["configurable"], "__pregel_checkpointer": True}
+    context = CallContext.from_config(place.guard, {"configurable": configurable}, source="bench")
+    call = context.call(
+        CallArguments(place.guard.bound[tool], arguments),
         agent="editor" if tool == "note" else "publisher",
-        arguments=arguments,
         call_id=f"bench-{json.dumps(arguments)}"[:60],
-        configurable={**job.config()["configurable"], "__pregel_checkpointer": True},
-        source="bench",
     )
     with _captured() as seen:
-        place.guard.gate.authorize([call])
+        if not isinstance(call, Call):
+            raise RuntimeError(call.sentence)
+        place.guard.authorizer.authorize([call])
     if len(seen) != 1:
         raise RuntimeError(f"the gate decided {len(seen)} times on one call, expected once")
     return seen[0]
@@ -177,14 +179,14 @@ def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Seq
 @contextmanager
 def _captured() -> Iterator[list[tuple[Any, ...]]]:
     seen: list[tuple[Any, ...]] = []
-    decide = agentguard.calls.authorize.decide
+    decide = agentguard.calls.assess.decide
 
     def note_down(*given: Any) -> Decision:
         seen.append(given)
         return decide(*given)
 
-    agentguard.calls.authorize.decide = note_down
+    agentguard.calls.assess.decide = note_down
     try:
         yield seen
     finally:
-        agentguard.calls.authorize.decide = decide
+        agentguard.calls.assess.decide = decide

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from agentguard.jobs.job import Job
-from agentguard.ledger.ledger import Judged
-from agentguard.model import OutsideEffect
+from agentguard.model import Assessment, OutsideEffect
 from bench.calls import RECORDS, Caller, caller
 from bench.databases import databases, kept_in
 from bench.figures import Figure
@@ -44,15 +43,15 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def _rates(name: str, place: Studio, jobs: Sequence[Job], each: int) -> list[Figure]:
-    work: list[list[tuple[Caller, Judged]]] = []
+    work: list[list[tuple[Caller, Assessment]]] = []
     for number, job in enumerate(jobs):
         client = caller(place.guard, job, OutsideEffect.OPAQUE)
         items = [client.judged(f"claim {name} {number} {n}") for n in range(each)]
-        place.guard.ledger.record_decisions(items, epoch=job.epoch)
+        place.guard.ledger.record_decisions(items)
         work.append([(client, item) for item in items])
     claims = _rate(work, Caller.claim)
 
-    def whole(client: Caller, item: Judged) -> None:
+    def whole(client: Caller, item: Assessment) -> None:
         client.decide(item)
         client.claim(item)
         client.finish(item)
@@ -73,13 +72,13 @@ def _rates(name: str, place: Studio, jobs: Sequence[Job], each: int) -> list[Fig
 
 
 def _rate(
-    work: Sequence[Sequence[tuple[Caller, Judged]]], run: Callable[[Caller, Judged], None]
+    work: Sequence[Sequence[tuple[Caller, Assessment]]], run: Callable[[Caller, Assessment], None]
 ) -> float:
     """Items per second, each client's on a thread of its own."""
     failures: list[BaseException] = []
     start = threading.Barrier(len(work) + 1)
 
-    def go(mine: Sequence[tuple[Caller, Judged]]) -> None:
+    def go(mine: Sequence[tuple[Caller, Assessment]]) -> None:
         start.wait()
         try:
             for client, item in mine:

@@ -46,10 +46,10 @@ SAVER = "the saver, on threads of its own"
 WRITER = "the ledger's writer, on a thread of its own"
 PARTS: dict[str, tuple[str, ...]] = {
     "reading the call: arguments, texts, secrets": (
-        "agentguard.calls.request:prepare",
-        "agentguard.calls.request:freeze",
+        "agentguard.calls.request:build_request",
+        "agentguard.bindings.bound:Bound.freeze",
     ),
-    "facts for the decision": ("agentguard.calls.facts:facts",),
+    "facts for the decision": ("agentguard.calls.facts:gather_facts",),
     "deciding (Cedar)": ("agentguard.policy.decide:decide",),
     "ledger: reads": (
         "agentguard.ledger.ledger:_Snapshot.one",
@@ -68,17 +68,17 @@ PARTS: dict[str, tuple[str, ...]] = {
         "agentguard.content.scratch:Scratch.take",
     ),
     "the rest of the guard": (
-        "agentguard.calls.authorize:Gate.authorize",
-        "agentguard.calls.authorize:Gate.waiting",
+        "agentguard.calls.authorize:Authorizer.authorize",
+        "agentguard.calls.ask:Asker.look",
         "agentguard.people.approvals:Approvals.answer",
-        "agentguard.calls.execute:Execution.claim",
-        "agentguard.calls.execute:Execution.collect",
-        "agentguard.calls.execute:Execution.executed",
+        "agentguard.calls.claim:Claims.claim",
+        "agentguard.calls.execute:Executor.collect",
+        "agentguard.calls.execute:Executor.record",
         "agentguard.langgraph.invocation:Seat.incoming",
         "agentguard.langgraph.invocation:Seat.unreadable",
         "agentguard.langgraph.invocation:Seat.open",
         "agentguard.langgraph.invocation:Seat.arguments",
-        "agentguard.langgraph.invocation:Seat.close",
+        "agentguard.langgraph.invocation:Seat.message",
     ),
     SAVER: (
         "langgraph.checkpoint.sqlite:SqliteSaver.put",

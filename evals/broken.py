@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
 
+from agentguard.calls.ask import Asker
 from agentguard.calls.call import Call
-from agentguard.calls.claim import Claim
-from agentguard.calls.execute import Execution
-from agentguard.calls.request import prepare
+from agentguard.calls.claim import ClaimedCall, Claims
+from agentguard.calls.execute import Executor
+from agentguard.calls.request import build_request
 from agentguard.content.scratch import Scratch
 from agentguard.content.store import Store
 from agentguard.content.text.scan import Scan
 from agentguard.errors import AssetError
 from agentguard.export.broker import Broker, Receipt
-from agentguard.model import Answer, Decision, Effect
+from agentguard.model import Answer, Decision, Effect, Holder
 from agentguard.people.approvals import Approvals
 from agentguard.policy import quorum
 from evals.crew import HOME
@@ -38,17 +39,17 @@ def _patched(*changes: tuple[Any, str, Any]) -> Iterator[None]:
 def _no_claim() -> Any:
     """A tool runs whether or not a Grant exists for the call."""
 
-    def claim(self: Execution, call: Call) -> Claim:
+    def claim(self: Claims, call: Call) -> ClaimedCall:
+        assessor = self._assessor
         call = replace(call, agent=call.agent or HOME[call.bound.name])
-        prepared = prepare(call, self.workspace, self.ledger)
-        scratch, arguments, outputs = self._prepare_files(call, prepared)
-        return Claim(call=call, prepared=prepared, contributors=frozenset(), credential="",
-                     scratch=scratch, arguments=arguments, outputs=outputs)  # fmt: skip
+        built = build_request(call, assessor.workspace, assessor.ledger)
+        holder = Holder(epoch=call.job.epoch, credential="")
+        return self._prepared(call, assessor.assess(call, built, holder, assessor.ledger))
 
     return _patched(
-        (Execution, "claim", claim),
-        (Execution, "refusal", lambda *_, **__: None),  # what stands in front of the claim
-        (Execution, "_require_held", lambda *_: None),
+        (Claims, "claim", claim),
+        (Asker, "obstacle", lambda *_, **__: None),  # what stands in front of the claim
+        (Executor, "_require_held", lambda *_: None),
     )
 
 
@@ -58,7 +59,7 @@ def _no_policy() -> Any:
     def decide(*_: Any) -> Decision:
         return Decision(effect=Effect.PERMIT, policies=("broken",), reason="all is permitted")
 
-    return _patched_in("agentguard.calls.authorize.decide", decide)
+    return _patched_in("agentguard.calls.assess.decide", decide)
 
 
 def _no_eligibility() -> Any:
@@ -96,7 +97,7 @@ def _no_scan() -> Any:
     def scan(text: str) -> Scan:
         return Scan(labels=frozenset(), secrets=(), redacted=text)
 
-    return _patched_in("agentguard.calls.request._scan", scan)
+    return _patched_in("agentguard.calls.arguments.scan", scan)
 
 
 def _no_scratch() -> Any:

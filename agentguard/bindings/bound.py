@@ -68,7 +68,6 @@ __all__ = [
 ]
 
 _MAX_PLAIN = 256
-_REMEMBERED = 64
 _LONGEST = 1 << 20  # a data URL that holds a picture is longer than any address
 
 
@@ -96,7 +95,6 @@ class Bound:
         self.args_schema = self._facing_schema()
         self._model = self._argument_model()
         self._validator = self._json_validator()
-        self._frozen: dict[str, str] = {}
         try:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
@@ -212,16 +210,6 @@ class Bound:
                 tool's schema changes; the message is safe to show to the model.
         """
         canonical(raw)  # JSON, of bounded depth
-        written = repr(raw)  # tells 1 from 1.0, as a schema may
-        known = self._frozen.get(written)
-        if known is None:  # the gate, the tool's door and its claim all ask
-            if len(self._frozen) >= _REMEMBERED:
-                self._frozen.clear()
-            known = self._frozen[written] = json.dumps(self._freeze(raw))
-        frozen: dict[str, Any] = json.loads(known)  # a copy that is the caller's own
-        return frozen
-
-    def _freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         numbers = (*self.binding.plain, *self.binding.texts)
         self._require_own(raw)
         if self._model is None:
@@ -238,7 +226,8 @@ class Bound:
             require_few_numbers(self.name, given, numbers)
             plain(frozen)
         self._shape.require(frozen)
-        return frozen
+        copied: dict[str, Any] = json.loads(json.dumps(frozen))  # a default is the schema's own
+        return copied
 
     def fill(
         self,

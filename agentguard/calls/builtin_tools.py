@@ -9,7 +9,7 @@ from typing import Annotated, Protocol
 from langchain_core.tools import ToolException, tool
 
 from agentguard.bindings.bound import Arg, Binding
-from agentguard.calls.claim import Claim, current_claim
+from agentguard.calls.execute import Execution, current_execution
 from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import TextTooLong, scan
 from agentguard.export.broker import EXPORT_ASSET, Receipt
@@ -22,7 +22,7 @@ class Sender(Protocol):
     """Sends an asset of a claimed call through the broker."""
 
     def send(
-        self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]
+        self, execution: Execution, *, path: str, sha256: str, texts: Mapping[str, str]
     ) -> Receipt: ...
 
 
@@ -36,7 +36,7 @@ class Host(Protocol):
     def ledger(self) -> Ledger: ...
 
     @property
-    def execution(self) -> Sender: ...
+    def executor(self) -> Sender: ...
 
 
 def list_assets(guard: Host) -> Binding:
@@ -45,7 +45,7 @@ def list_assets(guard: Host) -> Binding:
     @tool
     def list_assets() -> str:
         """List the media of this job: asset id, kind, size, class, and what it was made from."""
-        job = _claim().call.job.id
+        job = _running().claimed.call.job.id
         lines = []
         for asset in guard.ledger.rows(assets_of_job(job)):
             parents = guard.ledger.rows(parents_in_job(asset.sha256, job))
@@ -89,10 +89,10 @@ def export_asset(guard: Host) -> Binding:
         caption: Annotated[str, "text published with it, if any"] = "",
     ) -> str:
         """Release an asset to a destination. Sensitive exports wait until a person approves."""
-        claim = _claim()
-        sha256 = claim.prepared.request.assets[0].sha256
+        execution = _running()
+        sha256 = execution.claimed.request.assets[0].sha256
         texts = {"caption": caption} if caption else {}
-        receipt = guard.execution.send(claim, path=asset, sha256=sha256, texts=texts)
+        receipt = guard.executor.send(execution, path=asset, sha256=sha256, texts=texts)
         return f"Exported to {receipt.location}."
 
     return Binding(
@@ -120,11 +120,11 @@ def _places(guard: Host, *, with_url: bool = False) -> str:
     return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))
 
 
-def _claim() -> Claim:
-    claim = current_claim.get()
-    if claim is None:
+def _running() -> Execution:
+    execution = current_execution.get()
+    if execution is None:
         raise ToolException("this runs only under a claimed grant; call it through a graph")
-    return claim
+    return execution
 
 
 OWN_NAMES = frozenset({"list_assets", "queue_for_release", EXPORT_ASSET})

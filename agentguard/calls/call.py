@@ -1,43 +1,22 @@
-"""One tool call as it reached the gate, its names, and why it is refused."""
+"""One tool call as it reached the gate, and its names."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from agentguard.bindings.bound import Bound
+from agentguard.calls.arguments import CallArguments
 from agentguard.canonical import digest
 from agentguard.jobs.job import Job
 
 
-class Refused(Exception):
-    """A call is refused before or instead of a Decision; the text is for the model.
-
-    Args:
-        reason: one sentence saying what is wrong and what to do.
-        policy: id of the built-in rule, e.g. `agentguard.unknown-asset`.
-    """
-
-    def __init__(self, reason: str, *, policy: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.policy = f"agentguard.{policy}"
-
-    @classmethod
-    def like(cls, other: Refused) -> Refused:
-        """The same refusal, to be raised once more."""
-        return cls(other.reason, policy=other.policy.removeprefix("agentguard."))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One tool call as it reached the gate.
+    """One tool call as it reached the gate; only `CallContext.call` makes one of what a run says.
 
     Args:
         agent: who calls; None where the call runs and the recorded Request says who.
-        arguments: as the model wrote them, injected ones left out.
+        arguments: what the model gave, for the tool of its Binding.
         thread: the LangGraph thread id, empty without a checkpointer.
         key: names this call for good, see `call_key`; None without a message that holds it, and
             where the recorded Request says it.
@@ -50,9 +29,8 @@ class Call:
             gives way if something changed the call on its way here, or its Grant lapsed meanwhile.
     """
 
-    bound: Bound
     agent: str | None
-    arguments: Mapping[str, Any]
+    arguments: CallArguments
     call_id: str
     job: Job
     thread: str
@@ -61,6 +39,16 @@ class Call:
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
     instead_of: Call | None = None
+
+    @property
+    def bound(self) -> Bound:
+        """The Binding of its tool."""
+        return self.arguments.bound
+
+    @property
+    def name(self) -> str:
+        """How the ledger names its id; see `call_name`."""
+        return call_name(self.call_id)
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
@@ -72,16 +60,6 @@ def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
     return digest("agentguard/call/v1", [job, thread, source, call_id])
 
 
-def content_source(tool: str, frozen: Mapping[str, Any]) -> str:
-    """What stands for the message of a call that no message holds.
-
-    Args:
-        frozen: its arguments, see `freeze`.
-    """
-    return digest("agentguard/call-content/v1", [tool, frozen])
-
-
-@functools.lru_cache(maxsize=512)
 def call_name(call_id: str) -> str:
     """How the ledger names a call id: a model chose it, so it is not written down as it is."""
     return digest("agentguard/call-id/v1", call_id)[:32]

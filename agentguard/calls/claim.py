@@ -1,110 +1,200 @@
-"""A claimed Grant while its tool runs, and what a call that already ran came to."""
+"""Claim the Grant of a call: decide once more on what would run, and take its one use (I5, I8)."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+import base64
+from dataclasses import dataclass
 from typing import Any
 
+from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, approval_of
 from agentguard.calls.call import Call
-from agentguard.calls.request import Prepared
+from agentguard.calls.refused import Refused
+from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import Scratch
-from agentguard.errors import ClaimError
-from agentguard.export.broker import Receipt
+from agentguard.content.store import Store
+from agentguard.errors import AssetError
+from agentguard.ledger.ledger import Reads
+from agentguard.ledger.queries.grants import grant_of, outcome_of
+from agentguard.ledger.rows import GrantRow, OutcomeRow, RequestRow
+from agentguard.model import (
+    Assessment,
+    Decision,
+    Effect,
+    GrantState,
+    Obstacle,
+    ObstacleKind,
+    OutsideEffect,
+    Request,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """The recorded outcome of a call that already ran (I8)."""
-
-    executed: bool
-    text: str
-    updates: Mapping[str, Any]
-    assets: tuple[str, ...]
-
-
-@dataclass(kw_only=True)
-class Claim:
-    """A claimed Grant, while its tool runs.
+class ClaimedCall:
+    """A call whose Grant was claimed: the only thing that may run.
 
     Args:
-        prepared: the Request and asset rows it was claimed for.
-        contributors: people who had a hand in its assets (I1).
+        assessment: what it was claimed by.
         scratch: the call's private folder.
         arguments: what the tool runs with.
         outputs: output argument → its path.
-        receipts: what the broker sent under this claim.
-        sends: how often the broker sent something under this claim, or may have.
-        not_sent: the error with which the broker said that it sent nothing.
-        started: the tool's body was entered.
-        unknown: an effect outside may have happened, nobody knows (I8).
-        left: the tool's body was left; what it started and left behind acts for no call.
     """
 
     call: Call
-    prepared: Prepared
-    contributors: frozenset[str]
-    credential: str
+    assessment: Assessment
     scratch: Scratch
     arguments: dict[str, Any]
     outputs: dict[str, str]
-    receipts: list[Receipt] = field(default_factory=list)
-    sends: int = 0
-    not_sent: Exception | None = None
-    started: bool = False
-    unknown: bool = False
-    left: bool = False
 
-    def is_known_not_done(self, error: BaseException) -> bool:
-        """Whether an error that ended the tool says that nothing was sent (I8).
+    @property
+    def request(self) -> Request:
+        """What was claimed."""
+        return self.assessment.request
 
-        Only the broker may say so, of this claim: the very error that it raised counts. One of
-        the same class can come from any tool's body, after it sent something by itself.
+
+class Claims:
+    """Claims calls.
+
+    Args:
+        assessor: decides again before each claim.
+        store: where asset bytes are.
+        limits: what may be taken in.
+    """
+
+    def __init__(self, *, assessor: Assessor, store: Store, limits: Limits) -> None:
+        self._assessor = assessor
+        self._ledger = assessor.ledger
+        self._store = store
+        self.limits = limits
+
+    def claim(self, call: Call) -> ClaimedCall | OutcomeRow | Obstacle:
+        """Rebuild the Request from what would run now, decide again, and claim its Grant.
+
+        Returns:
+            The recorded outcome of a call that already ran; or an Obstacle: there is no matching
+            Grant, or the current facts don't permit it (I5).
+
+        Raises:
+            LedgerError: nothing was claimed.
         """
-        return error is self.not_sent and self.sends == 0
+        try:
+            for _ in range(ATTEMPTS):
+                claimed = self._try(call)
+                if claimed is not None:
+                    return claimed
+            raise Refused(MOVED, kind=ObstacleKind.MOVED)
+        except Refused as refusal:
+            return refusal.obstacle
+
+    def _try(self, call: Call) -> ClaimedCall | OutcomeRow | None:
+        """One attempt; None if something moved meanwhile."""
+        held = call.job.held
+        item: Assessment | None = None
+        with self._ledger.snapshot() as reads:
+            call, built, row = self._assessor.recorded(call, reads)
+            grant = reads.first(grant_of(built.request.digest))
+            approval = approval_of(row, reads)
+            done = _done(row, grant, reads, asked=approval is not None)
+            if done is not None:
+                return done
+            if self._assessor.is_held(call, held):
+                holder = self._assessor.holder(call)
+                item = self._assessor.assess(call, built, holder, reads, approval=approval)
+        if item is None:
+            self._assessor.holder(call)  # and look again, where its credential can be seen
+            return None
+        if item.asks_again:
+            raise asks_again(item.decision)
+        decision = item.decision
+        if decision.effect is not Effect.PERMIT:
+            kind = ObstacleKind.NOT_GRANTED if grant is None else ObstacleKind.DECIDED_AGAIN
+            raise Refused(decision.reason, kind=kind)
+        # The private copies come first: what can't be prepared must not use up the Grant.
+        claimed = self._prepared(call, item)
+        try:
+            obstacle = self._ledger.claim(item, durable=call.bound.reaches_out)
+        except BaseException:
+            claimed.scratch.close()
+            raise
+        if obstacle is None:
+            return claimed
+        claimed.scratch.close()
+        if obstacle.kind is ObstacleKind.MOVED:
+            return None
+        raise Refused.of(obstacle)
+
+    def _prepared(self, call: Call, item: Assessment) -> ClaimedCall:
+        """The call with private copies of what it uses (I12)."""
+        bound = call.bound
+        uses = {use.asset: use for use in item.request.assets}
+        scratch = Scratch(self._store, limits=self.limits)
+
+        def private(path: str, value: Any) -> Any:
+            use = uses[value]
+            form = bound.binding.assets[path]
+            if form == "bytes":
+                return scratch.input_bytes(use.sha256)
+            if form == "data-url":
+                return scratch.data_url(use.sha256, use.media_type)
+            if form == "base64":
+                return base64.b64encode(scratch.input_bytes(use.sha256)).decode("ascii")
+            return scratch.input(use.sha256, use.extension)
+
+        try:
+            outputs = {
+                name: scratch.output(name, bound.suffix(name)) for name in bound.binding.outputs
+            }
+            arguments = bound.fill(item.request.args, private, outputs)
+        except AssetError as error:
+            scratch.close()
+            raise Refused(str(error), kind=ObstacleKind.INPUTS) from None
+        except BaseException:
+            scratch.close()
+            raise
+        return ClaimedCall(
+            call=call, assessment=item, scratch=scratch, arguments=arguments, outputs=outputs
+        )
 
 
-current_claim: ContextVar[Claim | None] = ContextVar("agentguard_claim", default=None)
+def asks_again(decision: Decision) -> Refused:
+    """The refusal of a call that was approved before a new reason came up (I7)."""
+    return Refused(
+        f"{decision.reason}. Nobody approved it knowing that; make the call again, to ask again",
+        kind=ObstacleKind.ASKS_AGAIN,
+    )
 
 
-@contextlib.contextmanager
-def claimed(claim: Claim) -> Iterator[None]:
-    """Make a claim the current one, for the tool's body."""
-    token = current_claim.set(claim)
-    try:
-        yield
-    finally:
-        claim.left = True
-        current_claim.reset(token)
-
-
-def idempotency_key() -> str:
-    """The idempotency key of the guarded call that runs now: 64 hex digits.
-
-    Send it as the vendor's `Idempotency-Key`, or name by it what is sent; a Binding's `probe` is
-    given the same one. It names the content: tool, arguments, media and destination in this job. A
-    second call for the same in the same job has the same key.
-
-    Take it right before sending: who slept past the lease of its job gets none, since by then the
-    call may have been given up (I8). That reads the ledger; in a coroutine, write
-    `await asyncio.to_thread(idempotency_key)`.
+def recorded_outcome(grant: GrantRow, reads: Reads) -> OutcomeRow:
+    """What a Grant that was used came to.
 
     Raises:
-        ClaimError: outside of a guarded call's body, or its claim is not held any more.
-        LedgerUnavailable: that can't be found out.
+        Refused: it was deleted.
     """
-    claim = current_claim.get()
-    if claim is None:
-        raise ClaimError(
-            "idempotency_key() was called outside of a guarded call, where there is no key. To run"
-            " this tool on its own, replace the function in the module that uses it:"
-            " monkeypatch.setattr(your_module, 'idempotency_key', lambda: 'a-key-of-the-test')."
-            " A thread that the tool starts is outside, too: take the key before, and hand it over"
+    outcome = reads.first(outcome_of(grant.id))
+    if outcome is None:
+        raise Refused("this call already ran; its text was deleted", kind=ObstacleKind.REPLAYED)
+    return outcome
+
+
+def _done(
+    row: RequestRow, grant: GrantRow | None, reads: Reads, *, asked: bool
+) -> OutcomeRow | None:
+    """What came of a Grant that was used before; None if the call may be claimed now.
+
+    Raises:
+        Refused: nothing was granted, nobody knows what came of it (I8), or it was deleted.
+    """
+    if grant is None:
+        if not asked:
+            raise Refused(row.reason, kind=ObstacleKind.NOT_GRANTED)
+        return None
+    state = grant.state
+    if state in (GrantState.CLAIMED, GrantState.UNKNOWN):
+        raise Refused(
+            "this call was started before and its outcome is not known yet; it will not"
+            " be done twice (`agentguard reconcile` finds out)",
+            kind=ObstacleKind.OUTCOME_UNKNOWN,
         )
-    if claim.left or not claim.call.job.has_claimed(claim.prepared.request):
-        raise ClaimError(
-            "this call is over, or its job is: nothing may be sent in its name any more"
-        )
-    return claim.prepared.request.content_digest
+    retried = state == GrantState.FAILED and grant.effect == OutsideEffect.NONE
+    if state not in (GrantState.EXECUTED, GrantState.FAILED) or retried:
+        return None
+    return recorded_outcome(grant, reads)

@@ -1,176 +1,313 @@
-"""What happens under a Grant: claim it, run on private copies, record what came of it.
+"""Run a claimed call and record what came of it: the way out of every guarded tool.
 
-Claim → run → record (DESIGN section 4, 3). The decision to run is made in authorize.py.
+Only a `ClaimedCall` enters `Executor.run`, and however its body ends, that is recorded before the
+`with` is left (DESIGN section 4, 3).
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from agentguard.calls.authorize import ATTEMPTS, MOVED, Gate, asked_of, asks_again
-from agentguard.calls.call import Call, Refused, call_name
-from agentguard.calls.claim import Claim, Replay
-from agentguard.calls.outputs import Collected, Sources, collect
-from agentguard.calls.request import Prepared
-from agentguard.content.formats.identify import Limits
-from agentguard.content.scratch import Scratch
-from agentguard.content.store import Store
-from agentguard.errors import AssetError, DestinationError, LedgerError, LedgerUnavailable
+from agentguard.calls.assess import Assessor
+from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.refusals import in_a_line
+from agentguard.calls.results import Collected, Sources, collect
+from agentguard.content.text.loggable import loggable
+from agentguard.errors import (
+    AssetError,
+    ClaimError,
+    DestinationError,
+    LedgerError,
+    LedgerUnavailable,
+)
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
-from agentguard.ledger.ledger import Memory, Outcome, Reads, Relied
-from agentguard.ledger.queries.grants import grant_of, outcome_of, outcome_text
-from agentguard.ledger.queries.requests import granted_call
-from agentguard.ledger.rows import GrantRow
-from agentguard.model import Effect, GrantState, OutsideEffect, Request, Stage
+from agentguard.ledger.ledger import Memory, Outcome
+from agentguard.ledger.queries.grants import outcome_text
+from agentguard.model import GrantState, Request, Stage
+
+_log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True)
 class Execution:
-    """Runs calls under their Grants.
+    """A claimed call while its tool runs, and how it ended.
 
     Args:
-        gate: decides again before each claim.
-        store: where asset bytes are.
-        broker: the way out.
-        limits: what may be taken in.
+        result: what the tool's body returned; the body of the `with` sets it.
+        started: the tool's body was entered.
+        receipts: what the broker sent under the claim.
+        sends: how often the broker sent something under the claim, or may have.
+        not_sent: the error with which the broker said that it sent nothing.
+        left: the tool's body was left; what it started and left behind acts for no call.
+        failure: what the model reads of a call that failed, or whose outcome is not recorded.
+        text: what the model may read of one that ran.
+        taken: what was taken in of it.
     """
 
-    def __init__(self, *, gate: Gate, store: Store, broker: Broker, limits: Limits) -> None:
-        self.gate = gate
-        self.workspace = gate.workspace
-        self.ledger = gate.ledger
-        self.store = store
+    claimed: ClaimedCall
+    result: Any = None
+    started: bool = False
+    receipts: list[Receipt] = field(default_factory=list)
+    sends: int = 0
+    not_sent: Exception | None = None
+    left: bool = False
+    failure: str | None = None
+    text: str = ""
+    taken: TakenIn | None = None
+
+    def is_known_not_done(self, error: BaseException) -> bool:
+        """Whether an error that ended the tool says that nothing was sent (I8).
+
+        Only the broker may say so, of this claim: the very error that it raised counts. One of
+        the same class can come from any tool's body, after it sent something by itself.
+        """
+        return error is self.not_sent and self.sends == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenIn:
+    """A result that was taken in, before it is recorded.
+
+    Args:
+        collected: what the guard made of it.
+        updates: state keys that it writes.
+        front: what the framework's side needs of it afterwards.
+    """
+
+    collected: Collected
+    updates: Mapping[str, Any] | None = None
+    front: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What an exception that left a tool's body means.
+
+    Args:
+        text: what is recorded of it, and what the model reads where it is not raised.
+        unknown: an effect outside may have happened, nobody knows (I8).
+        error: what the developer's log gets, with its traceback.
+        paused: the tool paused itself before any effect: its Grant goes back.
+        quiet: nobody is told but the ledger: the run is being stopped, or paused.
+        raises: the exception goes on.
+    """
+
+    text: str
+    unknown: bool = False
+    error: Exception | None = None
+    paused: bool = False
+    quiet: bool = False
+    raises: bool = False
+
+
+class Front(Protocol):
+    """What the framework around the tools says of their ends."""
+
+    def failure_of(self, execution: Execution, error: BaseException) -> Failure:
+        """What an exception of the tool's body means."""
+
+    def take_in(self, execution: Execution) -> TakenIn:
+        """What becomes of the result of an execution.
+
+        Raises:
+            AssetError: it can't be taken in.
+        """
+
+
+current_execution: ContextVar[Execution | None] = ContextVar("agentguard_execution", default=None)
+
+
+def idempotency_key() -> str:
+    """The idempotency key of the guarded call that runs now: 64 hex digits.
+
+    Send it as the vendor's `Idempotency-Key`, or name by it what is sent; a Binding's `probe` is
+    given the same one. It names the content: tool, arguments, media and destination in this job. A
+    second call for the same in the same job has the same key.
+
+    Take it right before sending: who slept past the lease of its job gets none, since by then the
+    call may have been given up (I8). That reads the ledger; in a coroutine, write
+    `await asyncio.to_thread(idempotency_key)`.
+
+    Raises:
+        ClaimError: outside of a guarded call's body, or its claim is not held any more.
+        LedgerUnavailable: that can't be found out.
+    """
+    execution = current_execution.get()
+    if execution is None:
+        raise ClaimError(
+            "idempotency_key() was called outside of a guarded call, where there is no key. To run"
+            " this tool on its own, replace the function in the module that uses it:"
+            " monkeypatch.setattr(your_module, 'idempotency_key', lambda: 'a-key-of-the-test')."
+            " A thread that the tool starts is outside, too: take the key before, and hand it over"
+        )
+    claimed = execution.claimed
+    if execution.left or not claimed.call.job.has_claimed(claimed.request):
+        raise ClaimError(
+            "this call is over, or its job is: nothing may be sent in its name any more"
+        )
+    return claimed.request.content_digest
+
+
+class Executor:
+    """Runs claimed calls.
+
+    Args:
+        assessor: knows the workspace and its ledger.
+        broker: the way out.
+    """
+
+    def __init__(self, *, assessor: Assessor, broker: Broker) -> None:
+        self._assessor = assessor
+        self._ledger = assessor.ledger
         self.broker = broker
-        self.limits = limits
 
-    def refusal(self, call: Call, *, again: bool = True) -> Refused | None:
-        """Why a call may not reach its tool; None if it is permitted, or was begun before.
+    @contextlib.contextmanager
+    def run(self, claimed: ClaimedCall, front: Front) -> Iterator[Execution]:
+        """Enter a tool's body; what it came to is recorded as it is left.
 
-        It reads what was recorded and claims nothing: the tool's claim decides on current facts.
-
-        Args:
-            again: whether one that failed without an effect outside is tried once more; if not, its
-                failure is the answer.
-
-        Raises:
-            LedgerError: that can't be read.
+        The body sets `result`. An exception of it does not leave the `with` unless the front says
+        so; then `failure` is set.
         """
-        try:
-            with self.ledger.snapshot() as reads:
-                if again and _is_granted(call, reads):
-                    return None
-                _, prepared, row = self.gate.recorded(call, reads)
-                grant = reads.first(grant_of(prepared.request.digest))
-                if grant is not None:
-                    if again or grant.state != GrantState.FAILED:
-                        return None
-                    return Refused(self._outcome(grant, reads).text, policy="failed")
-                if asked_of(row, reads) is None:
-                    return Refused(row.reason, policy="not-granted")
-            decision = self.gate.waiting(call, asks_anew=False).decision
-            if decision.effect is Effect.PERMIT:
-                return None
-            raise Refused(decision.reason, policy="not-granted")
-        except Refused as refusal:
-            self.gate.record_refusal(call, refusal)
-            return refusal
-
-    def claim(self, call: Call) -> Claim | Replay:
-        """Rebuild the Request from what would run now, decide again, and claim its Grant.
-
-        Raises:
-            Refused: no matching Grant, or the facts of now don't permit it (I5).
-            LedgerUnavailable: nothing was claimed.
-        """
-        for _ in range(ATTEMPTS):
-            held = call.job.held
-            with self.ledger.snapshot() as reads:
-                call, prepared, row = self.gate.recorded(call, reads)
-                request = prepared.request
-                grant = reads.first(grant_of(request.digest))
-                approval = asked_of(row, reads)
-                if grant is not None:
-                    done = self._done(grant, reads)
-                    if done is not None:
-                        return done
-                elif approval is None:
-                    raise Refused(row.reason, policy="not-granted")
-                looked = None
-                if self.gate.is_held(call, held):
-                    looked = self.gate.decide_asked(call, prepared, approval, reads)
-            credential = self.gate.credential(call)
-            if looked is None:
-                continue  # where its credential can be seen
-            decision = looked.decision
-            if looked.asks_again:
-                raise asks_again(decision)
-            if decision.effect is not Effect.PERMIT:
-                policy = "decided-again" if grant is not None else "not-granted"
-                raise Refused(decision.reason, policy=policy)
-            # The private copies come first: what can't be prepared must not use up the Grant.
-            scratch, arguments, outputs = self._prepare_files(call, prepared)
-            # They may take long, and a Grant lives from when it is written.
-            wanted = self.gate.judged(call, prepared, decision, credential)
-            relied = Relied(
-                epoch=call.job.epoch,
-                credential=credential,
-                versions={use.sha256: prepared.rows[use.asset].version for use in request.assets},
-                asked=approval is not None,
-                answers=looked.answers,
-                findings=prepared.reviews,
-                denied=looked.facts.denials,
-                policy_version=self.gate.policy.digest,
-                to_grant=wanted if grant is None else None,
-            )  # fmt: skip
+        execution = Execution(claimed=claimed)
+        with entered(execution):
             try:
-                durable = call.bound.reaches_out
-                obstacle = self.ledger.claim(request, relied, durable=durable)
-            except BaseException:
-                scratch.close()
-                raise
-            if obstacle is None:
-                return Claim(
-                    call=call,
-                    prepared=prepared,
-                    contributors=frozenset().union(*(a.contributors for a in looked.facts.assets)),
-                    credential=credential,
-                    scratch=scratch,
-                    arguments=arguments,
-                    outputs=outputs,
-                )
-            scratch.close()
-            if not obstacle.startswith("moved"):
-                raise Refused(obstacle, policy="not-granted")
-        raise Refused(MOVED, policy="moved")
+                yield execution
+            except BaseException as error:
+                failure = front.failure_of(execution, error)
+                self._fail(execution, failure)
+                if failure.raises:
+                    raise
+                return
+        self._finish(execution, front)
 
-    def collect(self, claim: Claim, result: Any) -> Collected:
+    @contextlib.asynccontextmanager
+    async def arun(self, claimed: ClaimedCall, front: Front) -> AsyncIterator[Execution]:
+        """See `run`; what is recorded is recorded on a thread, and waited for by all means."""
+        execution = Execution(claimed=claimed)
+        with entered(execution):
+            try:
+                yield execution
+            except BaseException as error:
+                failure = front.failure_of(execution, error)
+                if isinstance(error, GeneratorExit):  # nothing can be awaited any more
+                    self._fail(execution, failure)
+                else:
+                    await finished(asyncio.to_thread(self._fail, execution, failure))
+                if failure.raises:
+                    raise
+                return
+        await finished(asyncio.to_thread(self._finish, execution, front))
+
+    def abandon(self, claimed: ClaimedCall, why: str) -> None:
+        """Record that a claimed call was given up before its body was entered."""
+        self.record_failure(Execution(claimed=claimed), why, unknown=False)
+
+    def _finish(self, execution: Execution, front: Front) -> None:
+        """Take in a result and record it."""
+        releases = execution.claimed.call.bound.releases  # the body ran: it may have happened
+        try:
+            execution.taken = front.take_in(execution)
+        except AssetError as error:
+            return self._fail(execution, Failure(text=str(error), unknown=releases))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            # A hostile result may be of any shape; what the body did is done.
+            text = "its result has a shape that can't be taken in"
+            return self._fail(execution, Failure(text=text, unknown=releases, error=error))
+        taken = execution.taken
+        try:
+            execution.text = self.record(execution, taken.collected, updates=taken.updates)
+        except LedgerError as error:
+            self._unrecorded(execution, error)
+
+    def _fail(self, execution: Execution, failure: Failure) -> None:
+        """Record how a body failed, paused or was stopped."""
+        if failure.paused or failure.quiet:
+            # Unrecorded, the Grant stays claimed, and becomes unknown when the job ends (I8).
+            with contextlib.suppress(LedgerError):
+                if failure.paused:
+                    self._give_back(execution)
+                else:
+                    self.record_failure(execution, failure.text, unknown=failure.unknown)
+            return
+        self._log_failure(execution, failure)
+        text = f"{execution.claimed.call.bound.name} failed: {failure.text}"
+        try:
+            execution.failure = self.record_failure(execution, text, unknown=failure.unknown)
+        except LedgerError as unrecorded:
+            self._unrecorded(execution, unrecorded)
+
+    def _give_back(self, execution: Execution) -> None:
+        """Return the Grant of a tool that paused itself before any effect."""
+        claimed = execution.claimed
+        try:
+            self._ledger.unclaim(claimed.request, epoch=claimed.assessment.holder.epoch)
+        finally:
+            claimed.scratch.close()
+
+    def _unrecorded(self, execution: Execution, error: LedgerError) -> None:
+        name = execution.claimed.call.bound.name
+        _log.error(
+            "%s ran in job %s, and its outcome could not be recorded: %s; `agentguard reconcile`"
+            " finds out what came of it",
+            name,
+            execution.claimed.call.job.id,
+            in_a_line(str(error)),
+        )
+        execution.failure = (
+            f"{name} ran, but its outcome could not be recorded; it will be reconciled,"
+            " do not repeat it"
+        )
+
+    def _log_failure(self, execution: Execution, failure: Failure) -> None:
+        claimed = execution.claimed
+        place = (claimed.call.bound.name, claimed.request.agent, claimed.call.job.id)
+        if failure.error is None:
+            _log.warning("%s as %s in job %s failed: %s", *place, in_a_line(failure.text))
+        elif not execution.started:  # of the tool's schema: its error quotes the arguments
+            kind = type(failure.error).__name__
+            _log.error("%s as %s in job %s was not run: %s", *place, kind)
+        else:
+            trace = loggable(failure.error)
+            _log.error("%s as %s in job %s raised an exception", *place, exc_info=trace)
+
+    def collect(self, execution: Execution, result: Any) -> Collected:
         """Take in what a tool returned.
 
         Raises:
             AssetError: an output is missing or can't be taken in.
         """
-        request = claim.prepared.request
-        owner = self.workspace.agents[request.agent].owner
-        carried = claim.prepared.carried
+        claimed = execution.claimed
+        request, facts = claimed.request, claimed.assessment.facts
+        workspace = self._assessor.workspace
+        owner = workspace.agents[request.agent].owner
+        contributors = frozenset().union(*(asset.contributors for asset in facts.assets))
         return collect(
             result,
-            binding=claim.call.bound.binding,
+            binding=claimed.call.bound.binding,
             request=request,
-            scratch=claim.scratch,
-            outputs=claim.outputs,
+            scratch=claimed.scratch,
+            outputs=claimed.outputs,
             sources=Sources(
-                terms=tuple(claim.prepared.rows[use.asset].terms for use in request.assets)
-                + carried.terms,
-                contributors=claim.contributors | carried.contributors | {owner},
-                classes=frozenset(self.workspace.classes),
-                shown=self.workspace.chat_ceiling,
+                terms=tuple(asset.terms for asset in facts.assets) + facts.inherited_terms,
+                contributors=contributors | facts.contributors | {owner},
+                classes=frozenset(workspace.classes),
+                shown=workspace.chat_ceiling,
                 hosts=self._hosts(request),
             ),
         )
 
-    def executed(
-        self, claim: Claim, collected: Collected, *, updates: Mapping[str, Any] | None = None
+    def record(
+        self,
+        execution: Execution,
+        collected: Collected,
+        *,
+        updates: Mapping[str, Any] | None = None,
     ) -> str:
         """Record that a claimed call ran, with all it made.
 
@@ -180,13 +317,13 @@ class Execution:
         Raises:
             LedgerUnavailable: the outcome is not recorded; the Grant stays `claimed`.
         """
-        request = claim.prepared.request
-        binding = claim.call.bound.binding
+        request = execution.claimed.request
+        binding = execution.claimed.call.bound.binding
         used = {use.sha256 for use in request.assets}
         queued = binding.stage is Stage.QUEUE and request.destination is not None
         reviewed = {use.sha256 for use in request.assets if use.argument == binding.reviews}
-        return self._finish(
-            claim,
+        return self._record(
+            execution,
             Outcome(
                 state=GrantState.EXECUTED,
                 text=collected.text,
@@ -196,91 +333,84 @@ class Execution:
                 queued=tuple((sha256, request.destination or "") for sha256 in sorted(used))
                 if queued
                 else (),
-                revealed=collected.revealed - self.workspace.open_labels,
+                revealed=collected.revealed - self._assessor.workspace.open_labels,
                 receipts=tuple(
                     (receipt.destination, receipt.location, receipt.sha256)
-                    for receipt in claim.receipts
+                    for receipt in execution.receipts
                 ),
                 started=collected.started,
-                remembers=self._memory(claim),
+                remembers=self._memory(execution.claimed),
                 raised=collected.raised,
             ),
         )
 
-    def failed(self, claim: Claim, text: str) -> str:
+    def record_failure(self, execution: Execution, text: str, *, unknown: bool) -> str:
         """Record that a claimed call failed; `unknown` where its effect may have happened (I8).
 
         Returns:
-            What the model reads, as for `executed`.
+            What the model reads, as for `record`.
         """
-        unknown = claim.unknown and claim.call.bound.reaches_out
-        state = GrantState.UNKNOWN if unknown else GrantState.FAILED
+        claimed = execution.claimed
+        request, bound = claimed.request, claimed.call.bound
+        state = GrantState.UNKNOWN if unknown and bound.reaches_out else GrantState.FAILED
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
-        if claim.started and claim.call.bound.binding.reveals:
-            request = claim.prepared.request
-            revealed |= (
-                claim.call.bound.binding.labels
-                | request.text_labels
-                | claim.prepared.carried.labels
-            )
+        if execution.started and bound.binding.reveals:
+            revealed = bound.binding.labels | request.text_labels
             revealed = revealed.union(*(use.labels for use in request.assets))
-            revealed -= self.workspace.open_labels
-        memory = self._memory(claim) if claim.started else None
-        return self._finish(
-            claim, Outcome(state=state, text=text, revealed=revealed, remembers=memory)
-        )
+            revealed -= self._assessor.workspace.open_labels
+        memory = self._memory(claimed) if execution.started else None
+        outcome = Outcome(state=state, text=text, revealed=revealed, remembers=memory)
+        return self._record(execution, outcome)
 
-    def paused(self, claim: Claim) -> None:
-        """Return the Grant of a tool that paused itself before any effect."""
-        try:
-            self.ledger.unclaim(claim.prepared.request, epoch=claim.call.job.epoch)
-        finally:
-            claim.scratch.close()
-
-    def send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
+    def send(
+        self, execution: Execution, *, path: str, sha256: str, texts: Mapping[str, str]
+    ) -> Receipt:
         """Send an asset of a claimed call through the broker, and keep the receipt.
 
         If nothing was sent, the claim of the guard's own export tool notes the error that says so
-        (`Claim.is_known_not_done`). What a developer's body did by itself, the broker can't tell.
+        (`Execution.is_known_not_done`). What a developer's body did by itself, the broker can't
+        tell.
 
         Raises:
             AssetError: the private copy is not what was decided on; nothing was sent.
             DestinationError: the destination refused or could not be reached.
         """
-        claim.sends += 1  # until it is known better
+        execution.sends += 1  # until it is known better
         try:
-            return self._send(claim, path=path, sha256=sha256, texts=texts)
+            return self._send(execution, path=path, sha256=sha256, texts=texts)
         except (AssetError, DestinationError) as error:
             unknown = isinstance(error, DestinationError) and error.outcome_unknown
-            if not unknown and claim.call.bound.name == EXPORT_ASSET:
-                claim.sends -= 1
-                claim.not_sent = error
+            if not unknown and execution.claimed.call.bound.name == EXPORT_ASSET:
+                execution.sends -= 1
+                execution.not_sent = error
             raise
 
-    def _send(self, claim: Claim, *, path: str, sha256: str, texts: Mapping[str, str]) -> Receipt:
-        request = claim.prepared.request
+    def _send(
+        self, execution: Execution, *, path: str, sha256: str, texts: Mapping[str, str]
+    ) -> Receipt:
+        request = execution.claimed.request
         if request.destination is None:
             raise DestinationError("this call names no destination", outcome_unknown=False)
-        row = next(row for row in claim.prepared.rows.values() if row.sha256 == sha256)
-        self._require_held(claim)
+        use = next(use for use in request.assets if use.sha256 == sha256)
+        self._require_held(execution.claimed)
         receipt = self.broker.send(
             destination=request.destination,
             key=request.content_digest,
             path=path,
             sha256=sha256,
-            extension=row.extension,
+            extension=use.extension,
             texts=texts,
         )
-        claim.receipts.append(receipt)
+        execution.receipts.append(receipt)
         return receipt
 
-    def _require_held(self, claim: Claim) -> None:
+    def _require_held(self, claimed: ClaimedCall) -> None:
         """Look once more right before sending: who slept past its lease may be given up by now.
 
         I8: an effect that was reconciled as "it did not happen" must not happen afterwards.
         """
         try:
-            held = claim.call.job.has_claimed(claim.prepared.request)
+            held = claimed.call.job.has_claimed(claimed.request)
         except LedgerError as error:
             reason = (
                 "the ledger can't say whether this call still holds its grant; nothing was sent"
@@ -290,111 +420,65 @@ class Execution:
             reason = "its job ended meanwhile; nothing was sent"
             raise DestinationError(reason, outcome_unknown=False)
 
-    def _prepare_files(
-        self, call: Call, prepared: Prepared
-    ) -> tuple[Scratch, dict[str, Any], dict[str, str]]:
-        bound = call.bound
-        scratch = Scratch(self.store, limits=self.limits)
-        try:
-            outputs = {name: scratch.output(name, bound.suffix(name))
-                       for name in bound.binding.outputs}  # fmt: skip
-
-            def private(path: str, value: Any) -> Any:
-                row = prepared.rows[value]
-                form = bound.binding.assets[path]
-                if form == "bytes":
-                    return scratch.input_bytes(row.sha256)
-                if form == "data-url":
-                    return scratch.data_url(row.sha256, row.media_type)
-                if form == "base64":
-                    return base64.b64encode(scratch.input_bytes(row.sha256)).decode("ascii")
-                return scratch.input(row.sha256, row.extension)
-
-            return scratch, bound.fill(prepared.request.args, private, outputs), outputs
-        except AssetError as error:
-            scratch.close()
-            raise Refused(str(error), policy="inputs") from None
-        except BaseException:
-            scratch.close()
-            raise
-
-    def _memory(self, claim: Claim) -> Memory | None:
-        binding = claim.call.bound.binding
+    def _memory(self, claimed: ClaimedCall) -> Memory | None:
+        binding = claimed.call.bound.binding
         if not binding.remembers:
             return None
         return Memory(
             tools=binding.remembers,
-            owners={agent.id: agent.owner for agent in self.workspace.agents.values()},
-            ceiling=self.workspace.chat_ceiling if binding.reveals else None,
-            open_labels=self.workspace.open_labels,
+            owners={agent.id: agent.owner for agent in self._assessor.workspace.agents.values()},
+            ceiling=self._assessor.workspace.chat_ceiling if binding.reveals else None,
+            open_labels=self._assessor.workspace.open_labels,
         )
 
     def _hosts(self, request: Request) -> frozenset[str]:
         """Where what a call returned may be fetched from (I3)."""
-        named = self.workspace.destinations.get(request.destination or "")
+        named = self._assessor.workspace.destinations.get(request.destination or "")
         return named.hosts if named is not None else frozenset()
 
-    def _done(self, grant: GrantRow, reads: Reads) -> Replay | None:
-        """What came of a Grant that was used before; None if it may be claimed now.
-
-        Raises:
-            Refused: nobody knows what came of it (I8), or it was deleted.
-        """
-        state = grant.state
-        if state in (GrantState.CLAIMED, GrantState.UNKNOWN):
-            raise Refused(
-                "this call was started before and its outcome is not known yet; it will not"
-                " be done twice (`agentguard reconcile` finds out)",
-                policy="outcome-unknown",
-            )
-        retried = state == GrantState.FAILED and grant.effect == OutsideEffect.NONE
-        if state not in (GrantState.EXECUTED, GrantState.FAILED) or retried:
-            return None
-        return self._outcome(grant, reads)
-
-    def _outcome(self, grant: GrantRow, reads: Reads) -> Replay:
-        """The recorded outcome of a Grant that was used.
-
-        Raises:
-            Refused: it was deleted.
-        """
-        outcome = reads.first(outcome_of(grant.id))
-        if outcome is None:
-            raise Refused("this call already ran; its text was deleted", policy="replayed")
-        return Replay(
-            executed=grant.state == GrantState.EXECUTED,
-            text=outcome.text,
-            updates=outcome.state,
-            assets=outcome.assets,
-        )
-
-    def _finish(self, claim: Claim, outcome: Outcome) -> str:
-        request = claim.prepared.request
+    def _record(self, execution: Execution, outcome: Outcome) -> str:
+        claimed = execution.claimed
+        request, credential = claimed.request, claimed.assessment.holder.credential
         try:
-            held = self.ledger.finish(request, outcome, credential=claim.credential)
+            held = self._ledger.finish(request, outcome, credential=credential)
         except LedgerUnavailable:
-            claim.call.job.owe(request, outcome, credential=claim.credential)
+            claimed.call.job.owe(request, outcome, credential=credential)
             raise
         finally:
-            claim.scratch.close()
+            claimed.scratch.close()
         if not held:
             raise LedgerUnavailable("the job ended while its tool ran; the outcome came too late")
         if outcome.remembers is None or outcome.remembers.ceiling is None:
             return outcome.text
-        text = self.ledger.first(outcome_text(request.digest))
+        text = self._ledger.first(outcome_text(request.digest))
         if text is None:
             raise LedgerUnavailable("what the tool said was deleted before it was read")
         return text
 
 
-def _is_granted(call: Call, reads: Reads) -> bool:
-    """Whether a call is, word for word, one that was granted; then only its claim says more."""
-    known = reads.first(granted_call(call.job.id, call.thread, call_name(call.call_id)))
-    if known is None or known.tool != call.bound.name:
-        return False
-    if call.agent not in (None, known.agent) or call.key not in (None, known.call_key):
-        return False
-    recorded = known.body["args"]
-    return all(
-        name in recorded and recorded[name] == value for name, value in call.arguments.items()
-    )
+@contextlib.contextmanager
+def entered(execution: Execution) -> Iterator[None]:
+    """Make an execution the current one, for the tool's body."""
+    token = current_execution.set(execution)
+    try:
+        yield
+    finally:
+        execution.left = True
+        current_execution.reset(token)
+
+
+async def finished(work: Awaitable[Any]) -> Any:
+    """Await to the end even if the caller is cancelled; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+    if cancelled is not None and not task.exception():
+        task.result()
+        raise cancelled
+    return task.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentguard.bindings.bound import values_at
 from agentguard.calls.call import Call
 from agentguard.calls.denials import is_denied
-from agentguard.calls.request import Prepared
+from agentguard.calls.request import BuiltRequest
 from agentguard.config.workspace import Workspace
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.assets import (
@@ -21,14 +21,16 @@ from agentguard.model import (
 )
 
 
-def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *, now: int) -> Facts:
+def gather_facts(
+    call: Call, built: BuiltRequest, workspace: Workspace, reads: Reads, *, now: int
+) -> Facts:
     """What is true of a Request, from the ledger and the configuration.
 
     Args:
         reads: the ledger's rows of now.
         now: the ledger's time (ms).
     """
-    request = prepared.request
+    request = built.request
     job = reads.first(
         standing(
             request.job,
@@ -49,7 +51,7 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         requester=job.requested_by if job is not None else "",
         people=tuple(workspace.people.values()),
         destination=workspace.destinations.get(request.destination or ""),
-        assets=tuple(_asset_facts(use, prepared, workspace, reads) for use in request.assets),
+        assets=tuple(_asset_facts(use, built, workspace, reads) for use in request.assets),
         text_sensitivity=workspace.sensitivity(request.text_labels),
         chat_ceiling=workspace.chat_ceiling,
         reveals=binding.reveals,
@@ -59,15 +61,16 @@ def facts(call: Call, prepared: Prepared, workspace: Workspace, reads: Reads, *,
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=any(True for path in binding.texts for _ in values_at(request.args, path)),
-        contributors=prepared.carried.contributors,
+        contributors=built.inherited.contributors,
+        inherited_terms=built.inherited.terms,
     )
 
 
 def _asset_facts(
-    use: AssetUse, prepared: Prepared, workspace: Workspace, reads: Reads
+    use: AssetUse, built: BuiltRequest, workspace: Workspace, reads: Reads
 ) -> AssetFacts:
-    row, request = prepared.rows[use.asset], prepared.request
-    found = frozenset(one.grant for one in prepared.findings.get(use.sha256, ()))
+    row, request = built.rows[use.asset], built.request
+    found = frozenset(one.grant for one in built.findings.get(use.sha256, ()))
     marks = reads.first(marks_of(use.sha256, job=request.job, destination=request.destination))
     return AssetFacts(
         use=use,

@@ -15,12 +15,13 @@ from typing import Any
 
 from agentguard.bindings.argument_paths import replace_at, values_at
 from agentguard.bindings.bound import Bound
+from agentguard.calls.refused import Refused
 from agentguard.config.workspace import Workspace
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.assets import asset_by_sha256
 from agentguard.ledger.queries.operations import SentCall, operations_named, sent_calls
 from agentguard.ledger.rows import AssetRow, OperationRow
-from agentguard.model import AssetUse, Terms
+from agentguard.model import AssetUse, ObstacleKind, Terms
 
 REMEMBERED = "remembered"
 """The argument name of an asset that a remembering server was sent before."""
@@ -28,19 +29,8 @@ REMEMBERED = "remembered"
 _MAX_ASSETS = 256
 
 
-class UnknownOperation(ValueError):
-    """An id that this job did not get from the tool it must come from; the text is for the model.
-
-    One answer for unknown and foreign ids, so that no job can probe another's.
-    """
-
-
-class TooMuch(ValueError):
-    """More was carried into one call than can be judged; the text is for the model."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
+class InheritedLabels:
     """What a call carries.
 
     Args:
@@ -58,10 +48,10 @@ class Carried:
     contributors: frozenset[str] = frozenset()
 
 
-NOTHING = Carried()
+NOTHING = InheritedLabels()
 
 
-def carry(
+def inherit(
     bound: Bound,
     frozen: Mapping[str, Any],
     *,
@@ -70,7 +60,7 @@ def carry(
     destination: str | None,
     workspace: Workspace,
     reads: Reads,
-) -> Carried:
+) -> InheritedLabels:
     """What a call with these frozen arguments carries.
 
     Args:
@@ -79,8 +69,8 @@ def carry(
         destination: id of the Destination that it names.
 
     Raises:
-        UnknownOperation: this job did not obtain an id it names.
-        TooMuch: more assets than one call may hold.
+        Refused: this job did not obtain an id it names, or it carries more assets than one call
+            may hold. One answer for unknown and foreign ids, so that no job can probe another's.
     """
     if not (bound.binding.operations or bound.binding.remembers):
         return NOTHING
@@ -100,12 +90,13 @@ def carry(
         people |= {owner.owner} if owner is not None else set()
         named.update(dict.fromkeys((REMEMBERED, sha256) for sha256 in sent.assets))
     if len(named) > _MAX_ASSETS:
-        raise TooMuch(
+        raise Refused(
             f"{bound.name} carries {len(named)} assets that were sent before, at most"
-            f" {_MAX_ASSETS} go into one call; go on in a new job"
+            f" {_MAX_ASSETS} go into one call; go on in a new job",
+            kind=ObstacleKind.ARGUMENTS,
         )
     uses, rows = _assets(named, reads)
-    return Carried(
+    return InheritedLabels(
         labels=frozenset(labels),
         uses=uses,
         rows=rows,
@@ -127,9 +118,10 @@ def _operations(
         for value in values_at(frozen, path):
             rows = reads.rows(operations_named(job, tools, str(value)))
             if not rows:
-                raise UnknownOperation(
+                raise Refused(
                     f"{bound.name}.{path} is no operation that this job got from"
-                    f" {' or '.join(tools)}; give an id as that tool returned it in this job"
+                    f" {' or '.join(tools)}; give an id as that tool returned it in this job",
+                    kind=ObstacleKind.UNKNOWN_OPERATION,
                 )
             for row in rows:  # a vendor may hand out one id twice: then it carries both
                 yield path, row
@@ -163,7 +155,22 @@ def _assets(
     for path, sha256 in named:
         row = reads.first(asset_by_sha256(sha256))
         if row is None:  # rows of assets are kept; without one nothing can be judged (I11)
-            raise UnknownOperation("an asset that went into this work is no longer known")
+            raise Refused(
+                "an asset that went into this work is no longer known",
+                kind=ObstacleKind.UNKNOWN_OPERATION,
+            )
         rows[row.id] = row
-        uses.append(AssetUse(argument=path, asset=row.id, sha256=sha256, labels=row.labels))
+        uses.append(asset_use(path, row))
     return tuple(uses), rows
+
+
+def asset_use(path: str, row: AssetRow) -> AssetUse:
+    """The use of an asset in an argument, as the asset is now."""
+    return AssetUse(
+        argument=path,
+        asset=row.id,
+        sha256=row.sha256,
+        labels=row.labels,
+        media_type=row.media_type,
+        extension=row.extension,
+    )

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.call import Refused, call_key, call_name, content_source
-from agentguard.calls.request import freeze, redacted_texts
+from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import call_key, call_name
+from agentguard.calls.refused import Refused
 from agentguard.errors import CanonicalError
 from agentguard.ledger.ledger import TOO_LATE, Ledger
 from agentguard.ledger.queries.requests import calls_named
@@ -160,7 +161,7 @@ def _sources(call: CallName) -> Iterator[str]:
         yield call.source
     if call.bound is not None:
         with contextlib.suppress(Refused, CanonicalError):  # then it was never decided
-            yield content_source(call.bound.name, freeze(call.bound, call.arguments))
+            yield CallArguments(call.bound, call.arguments).source
 
 
 def _is_the_same(call: CallName, logged: Mapping[str, Any]) -> bool:
@@ -168,7 +169,7 @@ def _is_the_same(call: CallName, logged: Mapping[str, Any]) -> bool:
     if call.bound is None:
         return False
     try:
-        _, arguments = redacted_texts(call.bound, freeze(call.bound, call.arguments))
+        arguments = CallArguments(call.bound, call.arguments).redacted
     except (Refused, CanonicalError):
         return False
     return bool(logged["tool"] == call.bound.name and logged["args"] == arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from agentguard.bindings.bound import Bound
@@ -14,12 +15,29 @@ from agentguard.ledger.queries.grants import same_effect, unknown_called, unknow
 from agentguard.ledger.rows import UnknownGrant
 from agentguard.model import GrantState, OutsideEffect
 
-_RUNNING = "stays unknown: its job may still be sending it; reconcile again when it is over"
+_RUNNING = "its job may still be sending it; reconcile again when it is over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What was found out about a call whose effect nobody knew.
+
+    Args:
+        request: the Request's digest.
+        outcome: `executed`, `failed`, or `unknown` as before; None: it was settled meanwhile.
+        sentence: the same in words, and why it stays.
+        needs_person: nobody but a person can find out, for all that is known here.
+    """
+
+    request: str
+    outcome: GrantState | None
+    sentence: str
+    needs_person: bool = False
 
 
 def reconcile(
     ledger: Ledger, broker: Broker, bound: Mapping[str, Bound] = MappingProxyType({})
-) -> list[tuple[str, str]]:
+) -> list[Reconciled]:
     """Find out about each `unknown`, and record what is found.
 
     The Destination is asked about what `export_asset` sent, and the probe of its Binding about what
@@ -29,35 +47,30 @@ def reconcile(
     Args:
         bound: the Bindings that this process knows, by tool name.
 
-    Returns:
-        (request digest, `executed`, `failed` or why it stays) for each.
-
     Raises:
         LedgerUnavailable: the ledger can't be read or written.
     """
     ledger.sweep()  # whoever died while sending leaves an `unknown`
-    return [
-        (grant.request, _settle(ledger, broker, bound, grant))
-        for grant in ledger.rows(unknown_grants(ledger.clock()))
-    ]
+    grants = ledger.rows(unknown_grants(ledger.clock()))
+    return [_settle(ledger, broker, bound, grant) for grant in grants]
 
 
-def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], grant: UnknownGrant) -> str:
+def _settle(
+    ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], grant: UnknownGrant
+) -> Reconciled:
     if grant.effect == OutsideEffect.OPAQUE:
-        return "stays unknown: this tool's effect can't be found out; a person must look"
+        return _stays(grant, "this tool's effect can't be found out;", needs_person=True)
     body = grant.body
     then = body.get("destination_digest")
     if then is not None and then != broker.digest(grant.destination or ""):
         # What was sent lies where the configuration of then says, and nobody may look elsewhere.
-        return (
-            f"stays unknown: the configuration of {grant.destination} changed since it was begun;"
-            " reconcile with that of then, else a person must look"
-        )
+        why = f"the configuration of {grant.destination} changed since it was begun"
+        return _stays(grant, f"{why}; reconcile with that of then, else", needs_person=True)
     if grant.tool != EXPORT_ASSET:
         return _probe(ledger, bound.get(grant.tool), grant)
     wanted = sorted({asset["sha256"] for asset in body["assets"]})
     if not wanted:
-        return "stays unknown: it sent no asset that could be looked for; a person must look"
+        return _stays(grant, "it sent no asset that could be looked for;", needs_person=True)
     try:
         found = [
             broker.find(
@@ -66,34 +79,35 @@ def _settle(ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], grant: U
             for sha256 in wanted
         ]
     except DestinationError as error:
-        return f"stays unknown: {error}"
+        return _stays(grant, str(error))
     receipts = [receipt for receipt in found if receipt is not None]
     if len(receipts) == len(wanted):
         return _record(ledger, grant, GrantState.EXECUTED, "found at the destination", receipts)
     if receipts:
-        return f"stays unknown: {len(receipts)} of {len(wanted)} assets arrived; a person must look"
+        arrived = f"{len(receipts)} of {len(wanted)} assets arrived;"
+        return _stays(grant, arrived, needs_person=True)
     if grant.running:
-        return _RUNNING
+        return _stays(grant, _RUNNING)
     text = "not at the destination: it did not happen"
     return _record(ledger, grant, GrantState.FAILED, text)
 
 
-def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> str:
+def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconciled:
     """Ask the developer's own probe. It runs outside of any transaction, and may take its time."""
     tool, body = grant.tool, grant.body
     if bound is None:
-        return (
-            f"stays unknown: {tool} is not bound here; `agentguard reconcile --bindings"
-            " MODULE:NAME` names your list of Bindings, else a person must look"
+        return _stays(
+            grant,
+            f"{tool} is not bound here; `agentguard reconcile --bindings MODULE:NAME` names your"
+            " list of Bindings, else",
+            needs_person=True,
         )
     if bound.binding.probe is None:
-        return f"stays unknown: the Binding of {tool} has no probe=; a person must look"
+        return _stays(grant, f"the Binding of {tool} has no probe=;", needs_person=True)
     if body.get("binding") != bound.digest:
         # What it did may lie elsewhere, or under another name, than this version would look.
-        return (
-            f"stays unknown: {tool} was begun under another version of its Binding; reconcile with"
-            " the program of then, else a person must look"
-        )
+        why = f"{tool} was begun under another version of its Binding"
+        return _stays(grant, f"{why}; reconcile with the program of then, else", needs_person=True)
     attempt = Attempt(
         idempotency_key=grant.idempotency_key,
         tool=tool,
@@ -104,17 +118,15 @@ def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> str:
     )
     found = ask(bound.binding.probe, attempt)
     if isinstance(found, str):
-        return f"stays unknown: {found}; reconcile again later, else a person must look"
+        return _stays(grant, f"{found}; reconcile again later, else", needs_person=True)
     if found and grant.effect == OutsideEffect.PROBEABLE and _is_one_of_several(ledger, grant):
-        return (
-            "stays unknown: its probe found it, and another call of its job for the same may have"
-            " put it there; a person must look"
-        )
+        why = "its probe found it, and another call of its job for the same may have put it there;"
+        return _stays(grant, why, needs_person=True)
     if found:
         text = f"found by the probe of {tool}; what it returned is not known"
         return _record(ledger, grant, GrantState.EXECUTED, text)
     if grant.running:
-        return _RUNNING
+        return _stays(grant, _RUNNING)
     text = f"not found by the probe of {tool}: it did not happen"
     return _record(ledger, grant, GrantState.FAILED, text)
 
@@ -135,14 +147,24 @@ def _record(
     state: GrantState,
     text: str,
     receipts: Sequence[Receipt] = (),
-) -> str:
+) -> Reconciled:
     outcome = Outcome(
         state=state,
         text=text,
         receipts=tuple((sent.destination, sent.location, sent.sha256) for sent in receipts),
     )
-    settled = ledger.settle(grant.id, outcome, request=grant.request, by=None)
-    return str(state) if settled else "was settled meanwhile"
+    if not ledger.settle(grant.id, outcome, request=grant.request, by=None):
+        return Reconciled(request=grant.request, outcome=None, sentence="was settled meanwhile")
+    return Reconciled(request=grant.request, outcome=state, sentence=str(state))
+
+
+def _stays(grant: UnknownGrant, why: str, *, needs_person: bool = False) -> Reconciled:
+    return Reconciled(
+        request=grant.request,
+        outcome=GrantState.UNKNOWN,
+        sentence=f"stays unknown: {why}{' a person must look' if needs_person else ''}",
+        needs_person=needs_person,
+    )
 
 
 def settle(ledger: Ledger, request: str, *, happened: bool, by: str) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from agentguard.calls.authorize import Waiting
+from agentguard.calls.ask import PendingQuestion
 from agentguard.content.store import Store
 from agentguard.content.text.sanitize import clean
 from agentguard.content.text.scan import without_data
@@ -23,22 +22,8 @@ _MOST_WORDS = 1_000
 DECISIONS = ("approve", "reject")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenQuestion:
-    """A call that people are asked about.
-
-    Args:
-        call_id: the tool call's id.
-        note: what else its reader needs to know; None: nothing.
-    """
-
-    waiting: Waiting
-    call_id: str
-    note: str | None = None
-
-
 def approval_payload(
-    questions: Sequence[OpenQuestion], *, note: str | None, store: Store
+    questions: Sequence[PendingQuestion], *, note: str | None, store: Store
 ) -> dict[str, Any]:
     """The value of the one `interrupt()` for the calls of a message that wait for people.
 
@@ -70,17 +55,16 @@ def approval_payload(
     }
 
 
-def _payload(question: OpenQuestion, note: str | None, store: Store) -> dict[str, Any]:
-    waiting, call_id = question.waiting, question.call_id
-    shown = waiting.shown
+def _payload(question: PendingQuestion, note: str | None, store: Store) -> dict[str, Any]:
+    shown = question.shown
     arguments = dict(shown["args"])
-    description = _description(waiting, shown, question.note or note, store)
+    description = _description(question, question.note or note, store)
     action = {"name": shown["tool"], "args": arguments, "arguments": arguments,
               "description": description}  # fmt: skip
-    needs = waiting.decision.needs
+    needs = question.decision.needs
     return {
         "type": "tool_approval",
-        "tool_call_id": call_id,
+        "tool_call_id": question.call_id,
         "name": shown["tool"],
         "args": arguments,
         "description": description,
@@ -90,20 +74,21 @@ def _payload(question: OpenQuestion, note: str | None, store: Store) -> dict[str
         "config": {"allow_accept": True, "allow_ignore": False, "allow_respond": False,
                    "allow_edit": False},
         "agentguard": {
-            "request": waiting.request,
+            "request": question.request,
             "destination": shown["destination"],
             "assets": [asset["asset"] for asset in shown["assets"]],
-            "reason": waiting.decision.reason,
-            "policies": list(waiting.decision.policies),
+            "reason": question.decision.reason,
+            "policies": list(question.decision.policies),
             "approvals_needed": needs.approvals if needs else 0,
             "groups_needed": sorted(needs.groups) if needs else [],
-            "expires_at": waiting.expires_at,
-            "answer_with": f"agentguard approvals show {waiting.request[:16]}",
+            "expires_at": question.expires_at,
+            "answer_with": f"agentguard approvals show {question.request[:16]}",
         },
     }  # fmt: skip
 
 
-def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, store: Store) -> str:
+def _description(question: PendingQuestion, note: str | None, store: Store) -> str:
+    shown = question.shown
     where = f" to {shown['destination']}" if shown["destination"] else ""
     assets = ", ".join(asset["asset"] for asset in shown["assets"]) or "a text"
     labels = sorted({label for asset in shown["assets"] for label in asset["labels"]})
@@ -113,7 +98,7 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, s
     if shown.get("text_labels"):
         lines.append(f"Class of its text: {' + '.join(sorted(shown['text_labels']))}.")
     lines += _words(shown, store)
-    lines.append(f"Asked because: {waiting.decision.reason}")
+    lines.append(f"Asked because: {question.decision.reason}")
     lines += [
         f"Finding: {one['tool']} found something wrong with {one['reviewed']}"
         + (f", which {one['asset']} was made from." if one["reviewed"] != one["asset"] else ".")
@@ -121,9 +106,9 @@ def _description(waiting: Waiting, shown: Mapping[str, Any], note: str | None, s
     ]
     if shown.get("made_when_run"):
         lines.append(f"Made when it runs, by the tool: {', '.join(shown['made_when_run'])}.")
-    if waiting.decision.needs is not None:
-        lines.append(f"Missing: {waiting.decision.needs}.")
-        lines.append(f"Look, then answer: agentguard approvals show {waiting.request[:16]}")
+    if question.decision.needs is not None:
+        lines.append(f"Missing: {question.decision.needs}.")
+        lines.append(f"Look, then answer: agentguard approvals show {question.request[:16]}")
     if note:
         lines.append(note)
     return "\n".join(lines)

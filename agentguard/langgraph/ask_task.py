@@ -8,15 +8,16 @@ what ran at an earlier wake by its recorded outcome.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.types import Command, Send
 
-from agentguard.calls.call import Call
+from agentguard.calls.ask import CallState, PendingQuestion
 from agentguard.guard import Guard
-from agentguard.langgraph.runtime import ask_people, standing, use_up_wakes
+from agentguard.langgraph.runtime import Found
+from agentguard.langgraph.waiting import ask_people, standing, use_up_wakes
 
 
 class Answering(Protocol):
@@ -38,7 +39,7 @@ class AskedCall(Generic[GateT]):
 
     Args:
         call: as the model wrote it.
-        find: makes the Call of it.
+        found: the Call of it.
         replays: its recorded outcome says all that it returned, so that it may run before the
             others are settled.
         apart: its tool pauses itself, so it runs in a superstep in which no question is open.
@@ -46,7 +47,7 @@ class AskedCall(Generic[GateT]):
 
     gate: GateT
     call: dict[str, Any]
-    find: Callable[[], Call]
+    found: Found
     replays: bool
     apart: bool
 
@@ -69,12 +70,14 @@ class AskTask(Generic[GateT]):
 
         None when all are answered. Interrupts with what is open if there is nothing to do before.
         """
-        stands = [(one, standing(self._guard, one.find)) for one in self._left]
-        questions = [stand.question for _, stand in stands if stand.question is not None]
+        stands = [(one, standing(self._guard, one.found)) for one in self._left]
+        questions = [stand for _, stand in stands if isinstance(stand, PendingQuestion)]
         now = [
-            (one, stand.permitted)
+            (one, stand is CallState.PERMITTED)
             for one, stand in stands
-            if not one.apart and (not questions or (stand.permitted and one.replays))
+            if not one.apart
+            and not isinstance(stand, PendingQuestion)
+            and (not questions or (stand is CallState.PERMITTED and one.replays))
         ]
         if questions and not now:
             ask_people(self._guard, questions)

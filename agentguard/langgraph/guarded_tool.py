@@ -13,22 +13,26 @@ import contextlib
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.bindings.tool_class import shown_of
-from agentguard.calls.call import Call
-from agentguard.calls.claim import Claim, Replay
+from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.execute import finished
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.agent_mapping import Agents
 from agentguard.langgraph.invocation import Incoming, Seat, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
-from agentguard.langgraph.runtime import Agents, Gate, authorize_inline, make_call
+from agentguard.langgraph.runtime import CallContext
 from agentguard.langgraph.unguarded_runs import announced
+from agentguard.langgraph.waiting import authorize_message
+from agentguard.ledger.rows import OutcomeRow
+from agentguard.model import Obstacle
 
 
 def guarded(
@@ -36,14 +40,14 @@ def guarded(
     tool: BaseTool,
     *,
     agents: Agents | None = None,
-    gate: Gate = "graph",
+    inline: bool = False,
     pauses_apart: bool = False,
 ) -> BaseTool:
     """The guarded copy of a bound tool.
 
     Args:
         agents: the agent it acts as, or one per stage; None: whoever was authorized.
-        gate: see `Seat`.
+        inline: see `Seat`.
         pauses_apart: see `Call`.
 
     Raises:
@@ -64,7 +68,7 @@ def guarded(
             f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
             " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
-    seat = Seat(guard, original, bound, agents=agents, gate=gate, pauses_apart=pauses_apart)
+    seat = Seat(guard, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart)
     shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
     update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
@@ -123,13 +127,12 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             return seat.refusal(_ASYNC_ONLY.format(seat.tool.name), incoming.call_id)
         _authorize_inline(seat, incoming)
         opened = seat.open(incoming)
-        if not isinstance(opened, Claim):
-            return _unopened(seat, opened, incoming)
-        result: Any = None
-        with seat.running(opened) as answer:
-            positional, named = seat.arguments(opened, incoming, kwargs)
-            result = seat.tool._run(*positional, **named)
-        return answer[0] if answer else seat.close(opened, result)
+        if not isinstance(opened, ClaimedCall):
+            return seat.answer(opened, incoming.call_id)
+        with seat.guard.executor.run(opened, seat) as execution, seat.detached():
+            positional, named = seat.arguments(execution, incoming, kwargs)
+            execution.result = seat.tool._run(*positional, **named)
+        return seat.message(execution)
 
     async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
         seat = _seated(self)
@@ -138,15 +141,13 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             return seat.refusal(_DIRECT.format(seat.tool.name), None)
         await asyncio.to_thread(_authorize_inline, seat, incoming)
         opened = await _claim_async(seat, incoming)
-        if not isinstance(opened, Claim):
-            return _unopened(seat, opened, incoming)
-        result: Any = None
-        with seat.running(opened) as answer:
-            positional, named = seat.arguments(opened, incoming, kwargs)
-            result = await seat.tool._arun(*positional, **named)
-        if answer:
-            return answer[0]
-        return await _finished(asyncio.to_thread(seat.close, opened, result))
+        if not isinstance(opened, ClaimedCall):
+            return seat.answer(opened, incoming.call_id)
+        async with seat.guard.executor.arun(opened, seat) as execution:
+            with seat.detached():
+                positional, named = seat.arguments(execution, incoming, kwargs)
+                execution.result = await seat.tool._arun(*positional, **named)
+        return seat.message(execution)
 
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
@@ -195,66 +196,27 @@ def _take_incoming(seat: Seat) -> Incoming | None:
     return incoming if incoming is not None and incoming.seat is seat else None
 
 
-def _unopened(seat: Seat, opened: Replay | str, incoming: Incoming) -> Any:
-    if isinstance(opened, Replay):
-        return seat.replay(opened, incoming.call_id)
-    return seat.refusal(opened, incoming.call_id)
-
-
 def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
-    call_id = incoming.call_id
-    if seat.gate != "inline" or call_id is None:
+    if not seat.inline or incoming.call_id is None:
         return
-
-    state = _upstream.state_of({"configurable": dict(incoming.configurable)}) or {}
+    state = _upstream.state_of(incoming.config) or {}
     messages = state.get(MESSAGES) or ()
-
-    def find() -> Call:
-        return make_call(
-            seat.guard,
-            seat.bound,
-            agent=seat.agent,
-            arguments=incoming.arguments,
-            call_id=call_id,
-            configurable=incoming.configurable,
-            source=None,
-            messages=messages,
-        )
-
-    authorize_inline(seat.guard, find)
+    context = CallContext.from_config(seat.guard, incoming.config, messages=messages)
+    authorize_message(seat.guard, [seat.call(context, incoming.arguments, incoming.call_id)], 0)
 
 
-async def _claim_async(seat: Seat, incoming: Incoming) -> Claim | Replay | str:
+async def _claim_async(seat: Seat, incoming: Incoming) -> ClaimedCall | OutcomeRow | Obstacle:
     """Claim on a thread. A caller cancelled meanwhile leaves no claim behind."""
     task = asyncio.ensure_future(asyncio.to_thread(seat.open, incoming))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        opened = await _finished(task)
-        if isinstance(opened, Claim):
-            execution = seat.guard.execution
+        opened = await finished(task)
+        if isinstance(opened, ClaimedCall):
+            abandon = seat.guard.executor.abandon
             with contextlib.suppress(LedgerError):  # then the sweep ends it
-                await _finished(
-                    asyncio.to_thread(execution.failed, opened, "cancelled before it ran")
-                )
+                await finished(asyncio.to_thread(abandon, opened, "cancelled before it ran"))
         raise
-
-
-async def _finished(work: Awaitable[Any]) -> Any:
-    """Await to the end even if the caller is cancelled; then the cancellation goes on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-    if cancelled is not None and not task.exception():
-        task.result()
-        raise cancelled
-    return task.result()
 
 
 def _refusing(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import threading
 import weakref
@@ -38,12 +37,13 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
-from agentguard.calls.call import Call, Refused
-from agentguard.calls.request import sayable
+from agentguard.calls.arguments import sayable
+from agentguard.calls.call import Call
 from agentguard.errors import BindingError, JobError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.agent_mapping import known_agents, require_stage
 from agentguard.langgraph.guarded_tool import guarded, seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.message_media import take_in_media
@@ -57,20 +57,11 @@ from agentguard.langgraph.provider_tools import (
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.results import MESSAGES, error_message
-from agentguard.langgraph.runtime import (
-    agent_for,
-    authorize_message,
-    known_agents,
-    make_call,
-    refuse,
-    refuse_unknown,
-    require_stage,
-)
-from agentguard.model import Stage
+from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.waiting import authorize_message
+from agentguard.model import Obstacle, ObstacleKind, Stage
 
 _MOST_COPIES = 512
-
-Find = Callable[[], Call]
 
 
 class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -252,40 +243,47 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         call = request.tool_call
         inside = _upstream.inside_of(handler)
         if inside is None or inside:
-            return self._refusal(request, Refused(_not_innermost(inside), policy="not-innermost"))
+            return self._refusal(request, ObstacleKind.NOT_INNERMOST, _not_innermost(inside))
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
-            configurable = request.runtime.config.get("configurable", {})
-            refuse_unknown(self._guard, call["name"], configurable)
-            return error_message(call, f"there is no tool {sayable(call['name'])} in this agent")
+            reason = f"there is no tool {sayable(call['name'])} in this agent"
+            return self._refusal(request, ObstacleKind.UNKNOWN_TOOL, reason)
         try:
             copy = self._copy(tool)
         except BindingError as error:
-            return self._refusal(request, Refused(str(error), policy="not-bound"))
+            return self._refusal(request, ObstacleKind.NOT_BOUND, str(error))
         seat = seat_of(copy)
         if seat is None:
             reason = f"{tool.name} is not guarded"
-            return self._refusal(request, Refused(reason, policy="not-bound"))
-        finds, own, changed = self._message(seat, request, handler)
-        turn = self._turn(request) if len(finds) > 1 else contextlib.nullcontext()
-        authorize_message(self._guard, finds, own, changed=changed, turn=turn)
+            return self._refusal(request, ObstacleKind.NOT_BOUND, reason)
+        calls, own, changed = self._message(seat, request, handler)
+        turn = self._turn(request) if len(calls) > 1 else contextlib.nullcontext()
+        authorize_message(self._guard, calls, own, changed=changed, turn=turn)
         return copy
 
-    def _refusal(self, request: ToolCallRequest, refusal: Refused) -> ToolMessage:
+    def _refusal(self, request: ToolCallRequest, kind: ObstacleKind, reason: str) -> ToolMessage:
         agent = self._agents if isinstance(self._agents, str) else None
-        configurable = request.runtime.config.get("configurable", {})
-        refuse(self._guard, request.tool_call["name"], agent, configurable, refusal)
-        return error_message(request.tool_call, refusal.reason)
+        obstacle = Obstacle(kind=kind, sentence=reason)
+        self._context(request).refuse(request.tool_call["name"], agent, obstacle)
+        return error_message(request.tool_call, reason)
+
+    def _context(self, request: ToolCallRequest) -> CallContext:
+        message = _message_of(request.state, request.tool_call["id"] or "")
+        return CallContext.from_config(
+            self._guard,
+            request.runtime.config,
+            source=None if message is None else message.id,
+            messages=_messages(request.state),
+        )
 
     def _turn(self, request: ToolCallRequest) -> Any:
         """A lock that the tasks of a call's message share; should two be made, two decide alike."""
-        thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
-        name = (thread, _source(request.state, request.tool_call["id"] or "") or "")
-        return self._turns.setdefault(name, threading.Lock())
+        context = self._context(request)
+        return self._turns.setdefault((context.thread, context.source or ""), threading.Lock())
 
     def _message(
         self, seat: Seat, request: ToolCallRequest, handler: Any
-    ) -> tuple[list[Find], int, bool]:
+    ) -> tuple[list[Found], int, bool]:
         """The unanswered calls of a call's message, which one it is, and whether it was changed.
 
         A call that a person edited before it came here is asked about by itself, and so is each
@@ -293,65 +291,47 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         """
         own, state = request.tool_call, request.state
         own_id = own["id"] or ""
+        context = self._context(request)
+        call = _found(seat, own, context)
         message = _message_of(state, own_id)
         node = _upstream.node_of(handler)
         edited = _upstream.edited_calls(state)
-        alone: list[Find] = [lambda: self._call(seat, own, request)]
         if message is None or node is None or len(message.tool_calls) == 1:
-            return alone, 0, False
+            return [call], 0, False
         if own_id in edited or _upstream.asks_per_call(node):
-            return alone, 0, False
-        written = [one for one in message.tool_calls if one["id"] == own_id]
-        changed = len(written) == 1 and any(written[0][key] != own[key] for key in ("name", "args"))
-
-        def find() -> Call:
-            call = self._call(seat, own, request)
-            if len(written) == 1:
-                with contextlib.suppress(Refused):
-                    call = replace(call, instead_of=self._found(node, written[0], request))
-            return call
-
+            return [call], 0, False
         behind = itertools.takewhile(lambda one: one is not message, reversed(_messages(state)))
         answered = {one.tool_call_id for one in behind if isinstance(one, ToolMessage)}
-        finds: dict[str, Find] = {}
-        for call in message.tool_calls:
-            call_id = call["id"] or ""
-            if call_id == own_id:
-                finds[call_id] = find
-            elif call_id not in answered | edited and call_id not in finds:
-                finds[call_id] = functools.partial(self._found, node, call, request)
-        return list(finds.values()), list(finds).index(own_id), changed
+        found: dict[str, Found] = {}
+        for other in message.tool_calls:
+            other_id = other["id"] or ""
+            if other_id == own_id:
+                found[own_id] = call
+            elif other_id not in answered | edited and other_id not in found:
+                found[other_id] = _found(self._seated(node, other), other, context)
+        written = [one for one in message.tool_calls if one["id"] == own_id]
+        changed = len(written) == 1 and any(written[0][key] != own[key] for key in ("name", "args"))
+        if len(written) == 1 and isinstance(call, Call):
+            ahead = _found(self._seated(node, written[0]), written[0], context)
+            if isinstance(ahead, Call):
+                found[own_id] = replace(call, instead_of=ahead)
+        return list(found.values()), list(found).index(own_id), changed
 
-    def _found(self, node: ToolNode, call: Mapping[str, Any], request: ToolCallRequest) -> Call:
-        """Another call of a request's message, as the message holds it.
-
-        Raises:
-            Refused: there is no guarded tool for it, or it can't be read.
-        """
+    def _seated(self, node: ToolNode, call: Mapping[str, Any]) -> Seat | None:
+        """The guarded tool of another call of a message; None: there is none."""
         tool = node.tools_by_name.get(call["name"])
-        seat = None
         if tool is not None and tool.name == call["name"]:
             with contextlib.suppress(BindingError):
-                seat = seat_of(self._copy(tool))
-        if seat is None:
-            raise Refused(f"there is no tool {sayable(call['name'])}", policy="unknown-tool")
-        return self._call(seat, call, request)
+                return seat_of(self._copy(tool))
+        return None
 
-    def _call(self, seat: Seat, call: Mapping[str, Any], request: ToolCallRequest) -> Call:
-        configurable = request.runtime.config.get("configurable", {})
-        call_id = call["id"]
-        if not call_id:
-            raise Refused("the call has no id", policy="no-call-id")
-        return make_call(
-            self._guard,
-            seat.bound,
-            agent=agent_for(self._agents, seat.bound.binding.stage),
-            arguments=seat.model_arguments(call["args"]),
-            call_id=call_id,
-            configurable=configurable,
-            source=_source(request.state, call_id),
-            messages=_messages(request.state),
-        )
+
+def _found(seat: Seat | None, call: Mapping[str, Any], context: CallContext) -> Found:
+    """A call of a message, as it is given."""
+    if seat is None:
+        why = f"there is no tool {sayable(call['name'])}"
+        return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=why)
+    return seat.call(context, seat.arguments_of(call["args"]), call["id"])
 
 
 def _checked_request(check: Callable[[str, Any], Any]) -> type[ModelRequest[Any]]:
@@ -386,11 +366,6 @@ def _message_of(state: Any, call_id: str) -> AIMessage | None:
             holds = any(call["id"] == call_id for call in message.tool_calls)
             return message if holds else None
     return None
-
-
-def _source(state: Any, call_id: str) -> str | None:
-    message = _message_of(state, call_id)
-    return None if message is None else message.id
 
 
 def _same(fields: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

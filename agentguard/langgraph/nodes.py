@@ -13,9 +13,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
-from agentguard.calls.authorize import ledger_refusal, log_refusal
-from agentguard.calls.call import Call, Refused
-from agentguard.calls.request import sayable
+from agentguard.calls.arguments import sayable
+from agentguard.calls.call import Call
+from agentguard.calls.refusals import ledger_obstacle
 from agentguard.errors import LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
@@ -24,12 +24,8 @@ from agentguard.langgraph.guarded_tool import seat_of
 from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.results import error_message
-from agentguard.langgraph.runtime import (
-    make_call,
-    refuse,
-    refuse_unknown,
-)
-from agentguard.model import Effect
+from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.model import Effect, Obstacle, ObstacleKind
 
 _log = logging.getLogger(__name__)
 
@@ -112,8 +108,9 @@ class GateNodes:
         )
         seat = seat_of(self._node.tools_by_name.get(name))
         agent = seat.agent if seat is not None else None
-        configurable = inner.runtime.config.get("configurable", {})
-        refuse(self._guard, name, agent, configurable, Refused(reason, policy="not-innermost"))
+        context = CallContext.from_config(self._guard, inner.runtime.config)
+        obstacle = Obstacle(kind=ObstacleKind.NOT_INNERMOST, sentence=reason)
+        context.refuse(name, agent, obstacle)
         return error_message(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
@@ -121,10 +118,7 @@ class GateNodes:
         calls, form = _upstream.parse_calls(self._node, input)
         if not calls:  # upstream adds no message and follows the edges
             return Command(goto=Send(self._execute, input))
-        configurable = config.get("configurable", {})
-        source = self._source(input, form)
-        messages = self._messages(input, form, config)
-        effects = self._decide(calls, configurable, source, messages)
+        effects = self._decide(calls, self._context(input, form, config))
         # Only calls go on: state comes from the channels, not from a payload (trap 9). A tool that
         # pauses itself has a task of its own, since answers match interrupts by order, and waits
         # where a question may be open: sent one by one, a call doesn't know of the others.
@@ -195,34 +189,45 @@ class GateNodes:
         """
         calls, _ = _upstream.parse_calls(self._node, input)
         sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
+        context = CallContext.from_config(self._guard, config)
         for call in sorted_.calls:
             seat = self._seated(call)
             again = permitted is None
-            refusal = None if permitted else self._refusal(seat, call, config, again=again)
-            if refusal is None:
+            obstacle = None if permitted else self._obstacle(seat, call, context, again=again)
+            if obstacle is None:
                 sorted_.permitted.append(call)
-            elif seat is not None and not seat.media and refusal.policy == _OFF_SCHEMA:
+            elif not (seat is None or seat.media) and obstacle.kind is ObstacleKind.ARGUMENTS:
                 sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
             else:
-                sorted_.refusals.append(error_message(call, refusal.reason))
+                sorted_.refusals.append(error_message(call, obstacle.sentence))
         return sorted_
 
-    def _refusal(
-        self, seat: Seat | None, call: Mapping[str, Any], config: RunnableConfig, *, again: bool
-    ) -> Refused | None:
+    def _obstacle(
+        self, seat: Seat | None, call: Mapping[str, Any], context: CallContext, *, again: bool
+    ) -> Obstacle | None:
         """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
-        if seat is None:
-            return Refused(self._unknown(call), policy="unknown-tool")
+        found = self._found(seat, call, context)
+        if isinstance(found, Obstacle):
+            return found
         try:
-            made = self._made(seat, call, config.get("configurable", {}), None)
-            return self._guard.execution.refusal(made, again=again)
-        except Refused as refusal:
-            return refusal
+            return self._guard.asker.obstacle(found, again=again)
         except LedgerError as error:
-            told = ledger_refusal(error)
-            thread = str(config.get("configurable", {}).get("thread_id", ""))
-            log_refusal(seat.tool.name, seat.agent, "", thread, (told.policy,), str(error))
+            told = ledger_obstacle(error)
+            self._guard.refusals.log_unmade(
+                found.bound.name,
+                found.agent,
+                job="",
+                thread=found.thread,
+                obstacle=told,
+                why=str(error),
+            )
             return told
+
+    def _found(self, seat: Seat | None, call: Mapping[str, Any], context: CallContext) -> Found:
+        """The Call of a run."""
+        if seat is None:
+            return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=self._unknown(call))
+        return seat.call(context, seat.arguments_of(call["args"]), call["id"])
 
     def _unknown(self, call: Mapping[str, Any]) -> str:
         name = call.get("name")
@@ -273,25 +278,21 @@ class GateNodes:
             first = mine == asking[0]
             inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
         calls: list[AskedCall[GateNodes]] = []
+        context = CallContext.from_config(self._guard, config)
         for gate, given in inputs:
             gate._keep_guarded()
             parsed, _ = _upstream.parse_calls(gate._node, given)
-            calls += [gate.asked(_plain_call(call), config) for call in parsed]
+            calls += [gate.asked(_plain_call(call), context) for call in parsed]
         return AskTask(self._guard, calls)
 
-    def asked(self, call: dict[str, Any], config: RunnableConfig) -> AskedCall[GateNodes]:
+    def asked(self, call: dict[str, Any], context: CallContext) -> AskedCall[GateNodes]:
         """A call that people are asked about, or that waits until nobody is."""
         seat = self._seated(call)
-
-        def find() -> Call:
-            if seat is None:
-                raise Refused(self._unknown(call), policy="unknown-tool")
-            return self._made(seat, call, config.get("configurable", {}), None)
-
         binding = None if seat is None else seat.bound.binding
         replays = binding is not None and not (binding.state or binding.unsafe_routes)
         apart = self.pauses and self._pauses_itself(call)
-        return AskedCall(gate=self, call=call, find=find, replays=replays, apart=apart)
+        found = self._found(seat, call, context)
+        return AskedCall(gate=self, call=call, found=found, replays=replays, apart=apart)
 
     def together(self, outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]]) -> Any:
         """What `execute` would have returned for calls that were answered one after the other."""
@@ -320,79 +321,33 @@ class GateNodes:
         known = seat is not None and seat.tool.name == call.get("name")
         return seat if known and readable and call["id"] else None
 
-    def _made(
-        self,
-        seat: Seat,
-        call: Mapping[str, Any],
-        configurable: Mapping[str, Any],
-        source: str | None,
-        messages: Sequence[Any] = (),
-    ) -> Call:
-        return make_call(
-            self._guard,
-            seat.bound,
-            agent=seat.agent,
-            arguments=seat.model_arguments(call["args"]),
-            call_id=call["id"],
-            configurable=configurable,
-            source=source,
-            messages=messages,
-            pauses_apart=True,
-        )
-
     def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
         seat = self._seated(call)
         return seat is not None and seat.bound.binding.interrupts
 
-    def _source(self, input: Any, form: str) -> str | None:
-        """The id of the message that holds the calls; None for calls without a message."""
-        if form != "tool_calls":
-            for message in reversed(_upstream.messages_of(self._node, input)):
-                if isinstance(message, AIMessage) and message.id:
-                    return message.id
-        return None
-
-    def _messages(self, input: Any, form: str, config: RunnableConfig) -> Sequence[Any]:
-        """The conversation that the calls belong to; a list of calls brings none."""
+    def _context(self, input: Any, form: str, config: RunnableConfig) -> CallContext:
+        """The context of calls that come in a message, or as a list that brings no conversation."""
         if form == "tool_calls":
             state = _upstream.state_of(config) or {}
-            return list(state.get(_upstream.messages_key(self._node)) or ())
-        return _upstream.messages_of(self._node, input)
+            messages = list(state.get(_upstream.messages_key(self._node)) or ())
+            return CallContext.from_config(self._guard, config, messages=messages)
+        messages = _upstream.messages_of(self._node, input)
+        named = (one.id for one in reversed(messages) if isinstance(one, AIMessage) and one.id)
+        source = next(named, None)
+        return CallContext.from_config(self._guard, config, source=source, messages=messages)
 
-    def _decide(
-        self,
-        calls: Sequence[Mapping[str, Any]],
-        configurable: Mapping[str, Any],
-        source: str | None,
-        messages: Sequence[Any],
-    ) -> list[Effect]:
+    def _decide(self, calls: Sequence[Mapping[str, Any]], context: CallContext) -> list[Effect]:
+        found = [self._found(self._seated(call), call, context) for call in calls]
+        for call, made in zip(calls, found, strict=True):
+            if isinstance(made, Obstacle):
+                seat = self._seated(call)
+                context.refuse(call.get("name"), None if seat is None else seat.agent, made)
         try:
-            made = [self._call(call, configurable, source, messages) for call in calls]
-            decided = iter(self._guard.gate.authorize([call for call in made if call is not None]))
+            made_calls = [made for made in found if isinstance(made, Call)]
+            decided = iter(self._guard.authorizer.authorize(made_calls))
         except LedgerError:
             return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
-        return [Effect.DENY if call is None else next(decided).decision.effect for call in made]
-
-    def _call(
-        self,
-        call: Mapping[str, Any],
-        configurable: Mapping[str, Any],
-        source: str | None,
-        messages: Sequence[Any],
-    ) -> Call | None:
-        name = str(call.get("name"))
-        seat = self._seated(call)
-        if seat is None:
-            refuse_unknown(self._guard, name, configurable)
-            return None
-        try:
-            return self._made(seat, call, configurable, source, messages)
-        except Refused as refusal:
-            refuse(self._guard, name, seat.agent, configurable, refusal)
-            return None
-
-
-_OFF_SCHEMA = "agentguard.arguments"
+        return [next(decided).effect if isinstance(made, Call) else Effect.DENY for made in found]
 
 
 class _Sorted(NamedTuple):

@@ -29,15 +29,15 @@ from langgraph.prebuilt import ToolNode
 from agentguard.errors import BindingError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.guarded_tool import guarded, seat_of
-from agentguard.langgraph.nested_agents import require_guarded
-from agentguard.langgraph.nodes import BEHIND, GateNodes
-from agentguard.langgraph.repair_node import add_repair
-from agentguard.langgraph.runtime import (
+from agentguard.langgraph.agent_mapping import (
     Agents,
     known_agents,
     require_stage,
 )
+from agentguard.langgraph.guarded_tool import guarded, seat_of
+from agentguard.langgraph.nested_agents import require_guarded
+from agentguard.langgraph.nodes import BEHIND, GateNodes
+from agentguard.langgraph.repair_node import add_repair
 from agentguard.model import Stage
 
 _log = logging.getLogger(__name__)

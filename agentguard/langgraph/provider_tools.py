@@ -18,7 +18,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from agentguard.calls.request import sayable
+from agentguard.calls.arguments import sayable
 from agentguard.errors import BindingError
 
 _TYPES = (None, "function", "custom")

@@ -27,7 +27,7 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import RunnableConfig
 
-from agentguard.calls.claim import current_claim
+from agentguard.calls.execute import current_execution
 from agentguard.calls.known_results import (
     NO_RECORD,
     CallName,
@@ -271,10 +271,10 @@ def _is_of_person(message: BaseMessage | None) -> bool:
 
 def _is_at_work(message: AIMessage, thread: str) -> bool:
     """Whether this runs inside a tool that the message calls, so that its siblings may run, too."""
-    claim = current_claim.get()
-    if claim is None or claim.call.thread != thread:
+    execution = current_execution.get()
+    if execution is None or execution.claimed.call.thread != thread:
         return False
-    return any(call["id"] == claim.call.call_id for call in message.tool_calls)
+    return any(call["id"] == execution.claimed.call.call_id for call in message.tool_calls)
 
 
 class _Conversation:

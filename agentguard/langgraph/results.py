@@ -1,4 +1,4 @@
-"""What of a tool's messages and Commands may reach the graph (I2).
+"""What of a tool's messages and Commands may reach the graph (I2); its words: calls/results.py.
 
 A guarded tool's Command keeps its own ToolMessage and the state keys that its Binding declares;
 `goto`, `Send` and `graph` are refused unless declared.

@@ -22,7 +22,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
-from agentguard.calls.request import sayable
+from agentguard.calls.arguments import sayable
 from agentguard.errors import JobError, LedgerError, UnguardedTool
 from agentguard.jobs.entry import ENTRY_KEY
 from agentguard.jobs.job import Job, current_job

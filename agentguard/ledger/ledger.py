@@ -33,7 +33,7 @@ from agentguard.ledger.transitions.assets import (
     mark,
     register,
 )
-from agentguard.ledger.transitions.grants import Outcome, Relied
+from agentguard.ledger.transitions.grants import Outcome
 from agentguard.ledger.transitions.jobs import (
     end_job,
     leave,
@@ -47,25 +47,31 @@ from agentguard.ledger.transitions.requests import (
     ASKED_ANEW,
     SAID_NO,
     TOO_LATE,
-    Judged,
     RefusedCall,
     question_of,
     withdraw,
 )
-from agentguard.model import Answer, Credential, JobState, Request, Stage, Verdict
+from agentguard.model import (
+    Answer,
+    Assessment,
+    Credential,
+    JobState,
+    Obstacle,
+    Request,
+    Stage,
+    Verdict,
+)
 
 __all__ = [
     "ASKED_ANEW",
     "SAID_NO",
     "TOO_LATE",
-    "Judged",
     "Ledger",
     "Made",
     "Memory",
     "Outcome",
     "Reads",
     "RefusedCall",
-    "Relied",
     "Room",
     "Started",
     "question_of",
@@ -317,9 +323,8 @@ class Ledger(Reads):
 
     def record_decisions(
         self,
-        judged: Sequence[Judged],
+        assessments: Sequence[Assessment],
         *,
-        epoch: int,
         refused: Sequence[RefusedCall] = (),
         room: Room | None = None,
     ) -> bool:
@@ -335,22 +340,22 @@ class Ledger(Reads):
             False if there is no room for them any more: nothing was recorded, judge again.
 
         Raises:
-            JobError: the job is not open under this epoch; nothing was recorded.
+            JobError: the job is not open under the epoch of the holder; nothing was recorded.
         """
 
         def transition(tx: Tx) -> bool:
-            tx.lock_job(*{item.request.job for item in judged})
-            if room is not None and not has_room(tx, judged, room):
+            tx.lock_job(*{item.request.job for item in assessments})
+            if room is not None and not has_room(tx, assessments, room):
                 return False
-            requests.record_decisions(tx, judged, epoch=epoch)
+            requests.record_decisions(tx, assessments)
             requests.record_refused(tx, refused)
             return True
 
-        jobs = frozenset(item.request.job for item in judged)
-        reads = tuple(requests.decision_of(item) for item in judged)
+        jobs = frozenset(item.request.job for item in assessments)
+        reads = tuple(requests.decision_of(item) for item in assessments)
         return bool(self._run(transition, plan=Plan(jobs=jobs, reads=reads)))
 
-    def ask_anew(self, item: Judged, *, instead_of: str, epoch: int) -> bool:
+    def ask_anew(self, item: Assessment, *, instead_of: str) -> bool:
         """Close an open question and ask another about the same call, which shows more (I7).
 
         No answer to the old one is taken or counted from then on.
@@ -364,12 +369,9 @@ class Ledger(Reads):
             its window closed, or it was withdrawn.
 
         Raises:
-            JobError: the job is not open under this epoch; nothing was changed.
+            JobError: the job is not open under the epoch of its holder; nothing was changed.
         """
-        asked = self._run(
-            lambda tx: requests.ask_anew(tx, item, instead_of=instead_of, epoch=epoch)
-        )
-        return bool(asked)
+        return bool(self._run(lambda tx: requests.ask_anew(tx, item, instead_of=instead_of)))
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
@@ -425,21 +427,23 @@ class Ledger(Reads):
         """
         self._run(lambda tx: withdraw(tx, requests), ends=True)
 
-    def claim(self, request: Request, relied: Relied, *, durable: bool) -> str | None:
+    def claim(self, item: Assessment, *, durable: bool) -> Obstacle | None:
         """Take the one use of a Request's Grant; the point of no return (I8).
 
+        People were asked, and no Grant was written yet: it is, if their approvals live.
+
         Returns:
-            None if it was claimed, else one sentence saying what stood against it. What moved
-            since the decision is said as `moved: ...`; the caller decides again.
+            None if it was claimed, else what stands against it. Where something `moved` since it
+            was assessed, the caller assesses it again.
         """
-        obstacle: str | None = self._run(
-            lambda tx: grants.claim(tx, request, relied),
+        obstacle: Obstacle | None = self._run(
+            lambda tx: grants.claim(tx, item),
             durable=durable,
             plan=Plan(
-                jobs=frozenset({request.job}),
+                jobs=frozenset({item.request.job}),
                 assets=True,
-                request=request.digest,
-                reads=grants.claim_reads(request, relied),
+                request=item.request.digest,
+                reads=grants.claim_reads(item),
             ),
         )
         return obstacle

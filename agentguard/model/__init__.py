@@ -3,7 +3,16 @@
 Times are integers: milliseconds since the Unix epoch, read from the ledger's clock.
 """
 
-from agentguard.model.decision import Answer, AskedQuestion, Decision, Needs, Reason
+from agentguard.model.assessment import Assessment, Holder
+from agentguard.model.decision import (
+    Answer,
+    AskedQuestion,
+    Decision,
+    Needs,
+    Obstacle,
+    ObstacleKind,
+    Reason,
+)
 from agentguard.model.facts import AssetFacts, Facts
 from agentguard.model.request import AssetUse, Request, request_digest
 from agentguard.model.terms import Terms
@@ -35,6 +44,7 @@ __all__ = [
     "Agent",
     "Answer",
     "AskedQuestion",
+    "Assessment",
     "AssetFacts",
     "AssetUse",
     "Audience",
@@ -45,8 +55,11 @@ __all__ = [
     "Environment",
     "Facts",
     "GrantState",
+    "Holder",
     "JobState",
     "Needs",
+    "Obstacle",
+    "ObstacleKind",
     "OutsideEffect",
     "Person",
     "Provenance",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple, NoReturn
 
 from agentguard.model.vocabulary import Effect, Verdict
@@ -88,3 +89,58 @@ class Decision:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision has no truth value; write `decision.effect is Effect.PERMIT`")
+
+
+class ObstacleKind(StrEnum):
+    """What can stand against a call besides a Decision; each is a built-in rule, by its id."""
+
+    ARGUMENTS = "arguments"
+    ASKS_AGAIN = "asks-again"
+    CALL_CHANGED = "call-changed"
+    CALL_ID = "call-id"
+    DECIDED_AGAIN = "decided-again"
+    DESTINATION = "destination"
+    FAILED = "failed"
+    INPUTS = "inputs"
+    JOB = "job"
+    LEDGER = "ledger"
+    MOVED = "moved"
+    NO_CALL_ID = "no-call-id"
+    NO_JOB = "no-job"
+    NOT_AN_ASSET = "not-an-asset"
+    NOT_ASKED = "not-asked"
+    NOT_AUTHORIZED = "not-authorized"
+    NOT_BOUND = "not-bound"
+    NOT_GRANTED = "not-granted"
+    NOT_INNERMOST = "not-innermost"
+    OUTCOME_UNKNOWN = "outcome-unknown"
+    QUESTIONS = "questions"
+    REPLAYED = "replayed"
+    ROUTED = "routed"
+    SECRET = "secret"
+    STAGE = "stage"
+    STARTS_OVER = "starts-over"
+    TAMPER_ALARM = "tamper-alarm"
+    TEXT = "text"
+    UNKNOWN_AGENT = "unknown-agent"
+    UNKNOWN_ASSET = "unknown-asset"
+    UNKNOWN_DESTINATION = "unknown-destination"
+    UNKNOWN_OPERATION = "unknown-operation"
+    UNKNOWN_TOOL = "unknown-tool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why a call does not go on, before or instead of a Decision.
+
+    Args:
+        sentence: what is wrong and what to do, for the model.
+    """
+
+    kind: ObstacleKind
+    sentence: str
+
+    @property
+    def policy(self) -> str:
+        """The id of the built-in rule, e.g. `agentguard.unknown-asset`."""
+        return f"agentguard.{self.kind}"

@@ -87,3 +87,5 @@ class Facts:
     denials: int = 0
     contributors: frozenset[str] = frozenset()
     """Who stands behind the operations that it names, besides the assets' contributors (I1)."""
+    inherited_terms: tuple[Terms, ...] = ()
+    """Of the operations that it names: what is made may be used as they allow, too."""

@@ -13,12 +13,18 @@ from agentguard.model.vocabulary import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetUse:
-    """One asset in a Request: which argument holds it, its bytes, its labels as judged."""
+    """One asset in a Request: which argument holds it, its bytes, its labels as judged.
+
+    Args:
+        media_type, extension: of the file that the tool gets.
+    """
 
     argument: str
     asset: str
     sha256: str
     labels: frozenset[str]
+    media_type: str = ""
+    extension: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,19 +16,26 @@ import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agentguard.errors import IllegalTransition
-from agentguard.ledger.ledger import Judged, Ledger, Made, Outcome, Relied
+from agentguard.ledger.ledger import Ledger, Made, Outcome
 from agentguard.ledger.storage.open import Tx, open_storage
 from agentguard.ledger.transitions.requests import issue_grant
 from agentguard.ledger.verify import Checkpoints, verify_tail
 from agentguard.model import (
     Answer,
+    Assessment,
+    AssetFacts,
     AssetUse,
     Decision,
     Effect,
+    Facts,
     GrantState,
+    Holder,
+    JobState,
     Needs,
     OutsideEffect,
+    Provenance,
     Request,
+    Sensitivity,
     Stage,
     Terms,
     Verdict,
@@ -181,6 +188,70 @@ def request(
     )
 
 
+def facts(asked: Request, versions: Mapping[str, int] | None = None) -> Facts:
+    """What was true of a Request, as far as the ledger looks at it.
+
+    Args:
+        versions: asset SHA-256 → the row version that was judged.
+    """
+    assets = tuple(
+        AssetFacts(
+            use=AssetUse(argument="source", asset="asset-x", sha256=sha256, labels=frozenset()),
+            sensitivity=Sensitivity.OPEN,
+            version=version,
+            recalled=False,
+            held=False,
+            queued=False,
+            reviewed=False,
+            provenance=Provenance.UNKNOWN,
+            terms=Terms(),
+            contributors=frozenset(),
+        )
+        for sha256, version in (versions or {}).items()
+    )
+    return Facts(
+        agent=None,
+        tool_stage=asked.stage,
+        job_state=JobState.OPEN,
+        credential_live=True,
+        requester="kim",
+        people=(),
+        destination=None,
+        assets=assets,
+        text_sensitivity=Sensitivity.OPEN,
+        chat_ceiling=frozenset(),
+        reveals=False,
+        rejected=False,
+        can_ask=True,
+        open_labels=frozenset(),
+    )
+
+
+def assessed(
+    asked: Request, holder: Holder, effect: Effect = Effect.PERMIT, *, needs: Needs | None = None
+) -> Assessment:
+    """An Assessment as authorize makes one."""
+    asks = effect is Effect.ASK
+    decision = Decision(
+        effect=effect,
+        policies=("p",),
+        reason="because",
+        needs=needs or (Needs(approvals=1) if asks else None),
+    )
+    return Assessment(
+        request=asked,
+        shown=shown(asked),
+        facts=facts(asked),
+        decision=decision,
+        holder=holder,
+        thread="t",
+        call_name=asked.call_key,
+        outside=OutsideEffect.NONE,
+        policy_version="v",
+        lifetime=REVIEW if asks else GRANT,
+    )
+
+
 def shown(asked: Request) -> Mapping[str, Any]:
     return {
         "tool": asked.tool,
@@ -214,24 +285,9 @@ class Bench:
         outside: OutsideEffect = OutsideEffect.NONE,
         needs: Needs | None = None,
         lasts: int | None = None,
-    ) -> Judged:
-        lasts = lasts or (REVIEW if effect is Effect.ASK else GRANT)
-        return Judged(
-            request=asked,
-            decision=Decision(
-                effect=effect,
-                policies=("p",),
-                reason="because",
-                needs=needs or (Needs(approvals=1) if effect is Effect.ASK else None),
-            ),
-            shown=shown(asked),
-            thread="t",
-            call_id=asked.call_key,
-            credential=self.credential,
-            policy_version="v",
-            outside=outside,
-            expires_at=self.ledger.clock() + lasts,
-        )
+    ) -> Assessment:
+        item = assessed(asked, self.holder, effect, needs=needs)
+        return replace(item, outside=outside, lifetime=lasts or item.lifetime)
 
     def permit(
         self, *, outside: OutsideEffect = OutsideEffect.NONE, bits: int = 0, **changes: Any
@@ -239,14 +295,14 @@ class Bench:
         """A recorded Request with an issued Grant."""
         asked = request(self.job, agent=self.agent, stage=self.stage, **changes)
         item = replace(self.judged(asked, outside=outside), bits=bits)
-        self.ledger.record_decisions([item], epoch=self.epoch)
+        self.ledger.record_decisions([item])
         return asked
 
     def ask(self, *, needs: Needs | None = None, **changes: Any) -> Request:
         """A recorded Request that waits for approvals."""
         asked = request(self.job, agent=self.agent, stage=self.stage, **changes)
         item = self.judged(asked, Effect.ASK, needs=needs)
-        self.ledger.record_decisions([item], epoch=self.epoch)
+        self.ledger.record_decisions([item])
         return asked
 
     def answer(
@@ -267,18 +323,34 @@ class Bench:
 
         self.ledger.storage.submit(transition).result()
 
-    def relied(self, **changes: Any) -> Relied:
-        return Relied(
-            **{
-                "epoch": self.epoch, "credential": self.credential, "versions": {},
-                "asked": False, "answers": 0, "to_grant": None, "policy_version": "v", **changes,
-            }
-        )  # fmt: skip
+    @property
+    def holder(self) -> Holder:
+        return Holder(epoch=self.epoch, credential=self.credential)
 
-    def claim(self, request: Request, /, **changes: Any) -> str | None:
+    def claim(
+        self,
+        request: Request,
+        /,
+        *,
+        versions: Mapping[str, int] | None = None,
+        credential: str | None = None,
+        **changes: Any,
+    ) -> str | None:
+        """What stands against the claim of a Request, None if it was claimed.
+
+        Args:
+            versions: of the assets that were judged.
+            changes: what else was assessed.
+        """
         if changes.get("asked"):
             changes.setdefault("answers", len(self.ledger.answers(request.digest)))
-        return self.ledger.claim(request, self.relied(**changes), durable=False)
+        item = replace(self.judged(request), **changes)
+        if credential is not None:
+            item = replace(item, holder=Holder(epoch=self.epoch, credential=credential))
+        if versions is not None:
+            item = replace(item, facts=facts(request, versions))
+        obstacle = self.ledger.claim(item, durable=False)
+        return None if obstacle is None else obstacle.sentence
 
     def finish(self, asked: Request, state: GrantState = GrantState.EXECUTED, **more: Any) -> bool:
         outcome = Outcome(state=state, text="done", **more)

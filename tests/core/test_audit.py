@@ -87,7 +87,7 @@ def live_through(ledger: Ledger) -> Bench:
         spelled = replace(bench.judged(request(bench.job)), bits=7)
         off = RefusedCall(call_key=f"off-{job}", job=bench.job, thread="t", call_id="off",
                           tool="crop", reason="off", body={"reason": "off"})  # fmt: skip
-        ledger.record_decisions([spelled], epoch=bench.epoch, refused=[off])
+        ledger.record_decisions([spelled], refused=[off])
         ledger.mark_asset(source.sha256, column="held", value=True, by="kim")
     ledger.end_job(bench.job, reason="done")
     return bench

@@ -42,7 +42,7 @@ def busy(guard: Guard) -> Iterator[None]:
         while not stop.is_set():
             number += 1
             asked = bench.permit()
-            guard.ledger.claim(asked, bench.relied(), durable=True)
+            guard.ledger.claim(bench.judged(asked), durable=True)
             bench.finish(asked)
             data = picture() + f"{number}".encode()
             sha256, _ = guard.store.add(io.BytesIO(data))

@@ -65,7 +65,7 @@ def test_I8_claim_with_an_effect_is_signed_on_the_disk_before_it_returns(
         bench = Bench(ledger)
         asked = bench.permit()
         flushed.clear()
-        assert ledger.claim(asked, bench.relied(), durable=True) is None
+        assert ledger.claim(bench.judged(asked), durable=True) is None
         assert flushed == [f"{path}.checkpoints"]
         size = ledger.storage.tree_size()
     newest = checkpoints_beside(path).newest()

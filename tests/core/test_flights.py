@@ -472,7 +472,7 @@ def test_calls_of_many_jobs_in_one_group_come_out_as_one_by_one(
         [lambda b=b, a=a: b.claim(a, versions=versions)
          for b, a in zip(benches, late, strict=True)]  # type: ignore[misc]
     )  # fmt: skip
-    assert set(told) == {"moved: an asset changed since it was judged"}
+    assert set(told) == {"an asset changed since it was judged"}
     audit.verify(ledger.storage, place.checkpoints)
 
 

@@ -19,10 +19,10 @@ from agentguard.errors import (
     LedgerUnavailable,
 )
 from agentguard.ledger import verify as audit
-from agentguard.ledger.ledger import Ledger, Outcome, Relied
+from agentguard.ledger.ledger import Ledger, Outcome
 from agentguard.ledger.queries.assets import asset_by_sha256
 from agentguard.ledger.storage.open import KEYS
-from agentguard.model import Effect, GrantState, Needs, OutsideEffect, Stage, Terms
+from agentguard.model import Effect, GrantState, Holder, Needs, OutsideEffect, Stage, Terms
 from tests.core.ledgers import (
     GRANT,
     LEASE,
@@ -32,6 +32,7 @@ from tests.core.ledgers import (
     Clock,
     Place,
     Shell,
+    assessed,
     kinds,
     ledger_at,
     made,
@@ -358,13 +359,12 @@ def test_I8_sixteen_threads_claim_each_grant_exactly_once(bench: Bench) -> None:
 
 def claim_all(place: Place, now: int, job: str, credential: str, start: Any, queue: Any) -> None:
     with ledger_at(place, Clock(now)) as ledger:
-        relied = Relied(epoch=1, credential=credential, versions={}, asked=False,
-                        answers=0, to_grant=None, policy_version="v")  # fmt: skip
         start.wait(30)
         won = 0
         for number in range(60):
             one = request(job, call=f"c{number}")
-            won += ledger.claim(one, relied, durable=False) is None
+            holder = Holder(epoch=1, credential=credential)
+            won += ledger.claim(assessed(one, holder), durable=False) is None
         queue.put(won)
 
 
@@ -448,12 +448,11 @@ def test_S12_an_ended_job_is_refused(bench: Bench) -> None:
 def test_I9_a_raised_epoch_fences_the_old_holder(bench: Bench) -> None:
     bench.ask()
     bench.ledger.leave_job(bench.job, epoch=1, clean=True, reason="left")
-    old = bench.relied()
+    old = bench.holder
     bench.rejoin()
     one = bench.permit()
-    assert (
-        bench.ledger.claim(one, old, durable=False) == f"job {bench.job} was re-entered elsewhere"
-    )
+    elsewhere = f"job {bench.job} was re-entered elsewhere"
+    assert bench.claim(one, holder=old) == elsewhere
     stale = bench.claim(one, credential=old.credential)
     assert stale == "its credential is not live"
     assert bench.claim(one) is None
@@ -513,7 +512,7 @@ def test_I4_an_asset_that_moved_since_it_was_judged_is_refused(bench: Bench, cha
         }[change]
         ledger.register(again, job=bench.job, by="kim", how="imported")
     refused = bench.claim(one, versions={asset.sha256: 1})
-    assert refused == "moved: an asset changed since it was judged"
+    assert refused == "an asset changed since it was judged"
     assert bench.claim(one, versions={asset.sha256: 2}) is None
 
 
@@ -524,7 +523,10 @@ def test_the_same_bytes_again_with_nothing_new_void_nothing(bench: Bench) -> Non
     one = bench.permit(assets=(asset.sha256,))
     assert bench.claim(one, versions={asset.sha256: 1}) is None
     unknown = bench.permit(assets=(made("cd").sha256,))
-    assert str(bench.claim(unknown, versions={made("cd").sha256: 1})).startswith("moved")
+    assert (
+        bench.claim(unknown, versions={made("cd").sha256: 1})
+        == "an asset changed since it was judged"
+    )
 
 
 def test_S22_an_approval_whose_window_closed_is_refused(bench: Bench, clock: Clock) -> None:
@@ -580,7 +582,7 @@ def test_I5_nothing_is_claimed_without_a_grant(bench: Bench) -> None:
 def test_I8_a_request_keeps_its_first_decision(bench: Bench) -> None:
     asked = request(bench.job)
     for effect in (Effect.DENY, Effect.PERMIT, Effect.ASK):
-        bench.ledger.record_decisions([bench.judged(asked, effect)], epoch=1)
+        bench.ledger.record_decisions([bench.judged(asked, effect)])
     row = bench.ledger.one("SELECT effect FROM requests WHERE digest = ?", asked.digest)
     assert row is not None
     assert row["effect"] == "deny"
@@ -591,7 +593,7 @@ def test_I10_decisions_of_one_message_are_recorded_together_or_not_at_all(bench:
     first, second = request(bench.job), request("job-unknown")
     items = [bench.judged(first), bench.judged(second)]
     with pytest.raises(JobError, match="no job job-unknown"):
-        bench.ledger.record_decisions(items, epoch=1)
+        bench.ledger.record_decisions(items)
     assert bench.state(first) == "none"
     assert "decided" not in kinds(bench.ledger)
 
@@ -600,8 +602,8 @@ def test_S12_a_denial_is_recorded_even_when_the_job_is_over(bench: Bench) -> Non
     bench.ledger.end_job(bench.job, reason="over")
     for effect in (Effect.PERMIT, Effect.ASK):
         with pytest.raises(JobError, match="is ended"):
-            bench.ledger.record_decisions([bench.judged(request(bench.job), effect)], epoch=1)
-    bench.ledger.record_decisions([bench.judged(request(bench.job), Effect.DENY)], epoch=1)
+            bench.ledger.record_decisions([bench.judged(request(bench.job), effect)])
+    bench.ledger.record_decisions([bench.judged(request(bench.job), Effect.DENY)])
     assert kinds(bench.ledger)[-1] == "decided"
 
 
@@ -823,22 +825,19 @@ def test_I1_a_window_that_closed_stops_a_claim_that_finds_anothers_grant(
     bench.credential = bench.take(lifetime=10 * REVIEW)
     asked = bench.ask()
     bench.answer(asked, "omar", Effect.PERMIT)
-    first, second = (bench.judged(asked, Effect.PERMIT, lasts=3 * REVIEW) for _ in range(2))
-    assert bench.claim(asked, asked=True, to_grant=first) is None
+    assert bench.claim(asked, asked=True, lifetime=3 * REVIEW) is None
     bench.finish(asked, GrantState.FAILED)
     bench.ledger.renew_lease(bench.job, epoch=1, lease=10 * REVIEW)
     clock.now += REVIEW
     closed = "its approval is not live: the review window closed"
-    assert bench.claim(asked, asked=True, to_grant=second) == closed
-    assert bench.claim(asked, asked=True) == closed
+    assert bench.claim(asked, asked=True, lifetime=3 * REVIEW) == closed
     assert bench.state(asked) == "failed"
 
 
 def test_S21_a_tool_that_paused_itself_goes_on_when_its_job_is_entered_again(bench: Bench) -> None:
     asked, never = bench.ask(), bench.permit()
     bench.answer(asked, "omar", Effect.PERMIT)
-    granted = bench.judged(asked, Effect.PERMIT)
-    assert bench.claim(asked, asked=True, to_grant=granted) is None
+    assert bench.claim(asked, asked=True) is None
     bench.ledger.unclaim(asked, epoch=bench.epoch)
     assert bench.ledger.leave_job(bench.job, epoch=1, clean=True, reason="left") == "waiting"
     assert [bench.state(one) for one in (asked, never)] == ["issued", "revoked"]

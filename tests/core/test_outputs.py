@@ -21,7 +21,7 @@ from langchain_core.tools import StructuredTool
 from PIL import Image
 from pydantic import BaseModel
 
-from agentguard.calls.outputs import Collected, Sources, clean, collect, describe
+from agentguard.calls.results import Collected, Sources, clean, collect, describe
 from agentguard.config.workspace import DEFAULT_CLASSES
 from agentguard.content.blocks import block_data, text_in
 from agentguard.content.formats.identify import Limits

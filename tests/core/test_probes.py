@@ -128,9 +128,9 @@ def crash(studio: Studio, vendor: Vendor, *, sent: bool, job: Any = None, **more
     job = job or studio.guard.open_job("poster", requested_by=KIM)
     with pytest.MonkeyPatch.context() as patch:
         if sent:
-            patch.setattr(studio.guard.execution, "collect", die)
+            patch.setattr(studio.guard.executor, "collect", die)
         else:
-            patch.setattr(studio.guard.execution, "failed", die)
+            patch.setattr(studio.guard.executor, "record_failure", die)
             patch.setattr(vendor, "before", die)
         with pytest.raises(Killed):
             post(studio, job, **more)
@@ -575,9 +575,9 @@ def test_the_example_of_a_probe_runs_as_it_stands(tmp_path: Path, arrives: bool)
         asset = job.import_asset(studio.picture(), ["brand"])
         graph = build(studio, [says(call("publish", {"source": asset, "to": "team"}))])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(studio.guard.execution, "collect", die)
+            patch.setattr(studio.guard.executor, "collect", die)
             if not arrives:
-                patch.setattr(studio.guard.execution, "failed", die)
+                patch.setattr(studio.guard.executor, "record_failure", die)
                 patch.setitem(scope, "vendor", die)
             with pytest.raises(Killed):
                 graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))

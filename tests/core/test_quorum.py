@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentguard.calls import authorize
+from agentguard.calls import assess
 from agentguard.errors import ApprovalError
 from agentguard.model import (
     Answer,
@@ -242,7 +242,7 @@ def test_decision_approvals_dry_run_and_command_line_say_the_same(
         judged.append(given)
         return decide(*given)
 
-    monkeypatch.setattr(authorize, "decide", note_down)
+    monkeypatch.setattr(assess, "decide", note_down)
     may = [mail(name) for name in case.may.split()]
     studio = open_studio(shell.folder, clock=Clock(time.time_ns() // 1_000_000), config=config)
     with (

@@ -35,7 +35,7 @@ def ask_many(bench: Bench, count: int) -> None:
     for start in range(0, count, 50):
         some = [request(bench.job) for _ in range(min(50, count - start))]
         judged = [bench.judged(asked, Effect.ASK) for asked in some]
-        bench.ledger.record_decisions(judged, epoch=bench.epoch)
+        bench.ledger.record_decisions(judged)
 
 
 def test_end_of_a_job_with_1100_questions_is_told_in_parts(place: Place) -> None:

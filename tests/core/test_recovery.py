@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agentguard.calls.reconcile import reconcile, settle
+from agentguard.calls import reconcile as recovery
+from agentguard.calls.reconcile import settle
 from agentguard.errors import DestinationError, JobError
 from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, Folder
@@ -42,6 +44,11 @@ from tests.support import Studio, open_studio, write_workspace
 ROOT = Path(__file__).parents[2]
 PICTURES = (b"a picture", b"another picture")
 IDEMPOTENT = OutsideEffect.IDEMPOTENT
+
+
+def reconcile(*given: Any) -> list[tuple[str, str]]:
+    """What is found out about each call, in words."""
+    return [(one.request, one.sentence) for one in recovery.reconcile(*given)]
 
 
 @pytest.fixture
@@ -111,6 +118,7 @@ def crash(bench: Bench, clock: Clock) -> None:
 CHILD = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from agentguard.export.folder import Folder
 from tests.support import build, call, open_studio, says
 

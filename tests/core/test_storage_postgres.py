@@ -232,12 +232,13 @@ def test_I8_many_processes_claim_each_grant_once(place: Place) -> None:
         ledgers = [stack.enter_context(ledger_at(place)) for _ in range(6)]
         bench = Bench(ledgers[0])
         asked = [bench.permit() for _ in range(30)]
-        relied = bench.relied()
+        items = [bench.judged(one) for one in asked]
         barrier = threading.Barrier(len(ledgers))
 
         def race(ledger: Ledger) -> list[str | None]:
             barrier.wait(20)
-            return [ledger.claim(one, relied, durable=False) for one in asked]
+            claims = [ledger.claim(item, durable=False) for item in items]
+            return [obstacle and obstacle.sentence for obstacle in claims]
 
         with ThreadPoolExecutor(len(ledgers)) as pool:
             answers = list(pool.map(race, ledgers))

@@ -115,7 +115,7 @@ def test_a_call_that_was_refused_before_it_became_a_request_is_known_with_its_re
 ) -> None:
     for reason in ("no such asset", "nor this time"):
         calls = [refused(bench, reason), refused(bench, "it has no name for good", call=None)]
-        bench.ledger.record_decisions([], epoch=bench.epoch, refused=calls)
+        bench.ledger.record_decisions([], refused=calls)
     (row,) = calls_named(bench.ledger, thread="t", job=bench.job, call_ids=["name-1"])
     assert (row.call_key, row.effect, row.reason) == ("key-1", "deny", "no such asset")
     assert kinds(bench.ledger).count("refused") == 4

@@ -131,7 +131,7 @@ def work(workspace: Path, told: Path) -> None:
         bench = Bench(guard.ledger)
         for number in itertools.count():
             asked = bench.permit(outside=OutsideEffect.OPAQUE, call=f"{thread}-{number}")
-            if guard.ledger.claim(asked, bench.relied(), durable=True) is None:
+            if guard.ledger.claim(bench.judged(asked), durable=True) is None:
                 tell("effect", asked.digest)
             bench.finish(asked)
             data = _picture(thread, number)

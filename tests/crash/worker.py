@@ -33,16 +33,17 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
-import agentguard.langgraph.runtime
+import agentguard.langgraph.waiting
 from agentguard import Guard
-from agentguard.calls.authorize import Gate
-from agentguard.calls.execute import Execution
+from agentguard.calls.ask import Asker, CallState
+from agentguard.calls.claim import Claims
+from agentguard.calls.execute import Executor
 from agentguard.export.folder import Folder
 from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx
-from agentguard.model import Effect, Verdict
+from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
 from tests.crash.cells import Cell, Kind
 from tests.support import T0, Clock, State, call, says, scripted
@@ -316,13 +317,13 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
         return lambda *_, **__: mark(name)
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
-    _around(agentguard.langgraph.runtime, "interrupt", step("ask.before"))
-    _around(Gate, "waiting", found=lambda w: (
-        mark("ask.woken") if w.decision.effect is Effect.PERMIT else None))  # fmt: skip
-    _around(Execution, "claim", step("claim.before"))
+    _around(agentguard.langgraph.waiting, "interrupt", step("ask.before"))
+    _around(Asker, "look", found=lambda state: (
+        mark("ask.woken") if state is CallState.PERMITTED else None))  # fmt: skip
+    _around(Claims, "claim", step("claim.before"))
     _around(Ledger, "claim", step("claim.copies"), step("claim.after"))
-    _around(Execution, "collect", step("outputs.before"))
-    _around(Execution, "executed", step("finish.before"))
+    _around(Executor, "collect", step("outputs.before"))
+    _around(Executor, "record", step("finish.before"))
     _around(Ledger, "finish", after=lambda *_, **__: (mark("finish.after"), finished.set()))
     _around(Ledger, "leave_job", step("leave.before"))
     inside = {"decided": "authorize.in", "granted": "grant.in", "claimed": "claim.in",

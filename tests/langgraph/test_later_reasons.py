@@ -329,15 +329,15 @@ def test_a_finding_between_the_wake_and_the_claim_refuses(desk: Desk) -> None:
     ready(desk)
     graph, config, _ = asked_graph(desk)
     desk.yes(desk.studio.pending().request)
-    execution = desk.studio.guard.execution
-    claim = execution.claim
+    claims = desk.studio.guard.claims
+    claim = claims.claim
 
     def late(call_: Any) -> Any:
-        execution.claim = claim  # type: ignore[method-assign]
+        claims.claim = claim  # type: ignore[method-assign]
         desk.find()
         return claim(call_)
 
-    execution.claim = late  # type: ignore[method-assign]
+    claims.claim = late  # type: ignore[method-assign]
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     told = results(state)[-1]
@@ -352,16 +352,16 @@ def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk
     ready(desk)
     graph, config, _ = asked_graph(desk)
     desk.yes(desk.studio.pending().request)
-    gate = desk.studio.guard.gate
-    waiting = gate.waiting
+    asker = desk.studio.guard.asker
+    look = asker.look
 
     def late(call_: Any, **given: Any) -> Any:
-        gate.waiting = waiting  # type: ignore[method-assign]
-        found = waiting(call_, **given)
+        asker.look = look  # type: ignore[method-assign]
+        found = look(call_, **given)
         desk.find()
         return found
 
-    gate.waiting = late  # type: ignore[method-assign]
+    asker.look = late  # type: ignore[method-assign]
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     assert "make the call again" in results(state)[-1].content
@@ -373,8 +373,8 @@ def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) ->
     ready(desk)
     graph, config, _ = asked_graph(desk)
     desk.yes(desk.studio.pending().request)
-    execution = desk.studio.guard.execution
-    prepare = execution._prepare_files
+    claims = desk.studio.guard.claims
+    prepare = claims._prepared
     found: list[str] = []
 
     def late(*given: Any) -> Any:
@@ -383,7 +383,7 @@ def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) ->
             desk.find()
         return prepare(*given)
 
-    execution._prepare_files = late  # type: ignore[method-assign]
+    claims._prepared = late  # type: ignore[method-assign]
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     assert "make the call again" in results(state)[-1].content

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import pytest
 from langgraph.types import Command
 
-from agentguard.langgraph.runtime import make_call
-from agentguard.model import Effect, JobState, Verdict
+from agentguard.calls.arguments import CallArguments
+from agentguard.calls.ask import CallState
+from agentguard.calls.call import Call
+from agentguard.langgraph.runtime import CallContext
+from agentguard.model import JobState, Verdict
 from tests.race.ways import graph_of, once
 from tests.support import Studio, call, results, says
 
@@ -114,16 +117,11 @@ def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is
     studio.answer(studio.pending().request, OMAR)
     with studio.guard.rejoin_job(left.job.id, by=KIM) as job:
         (asset,) = [row["id"] for row in studio.guard.ledger.all("SELECT id FROM assets")]
-        woken = make_call(
-            studio.guard,
-            studio.guard.bound["publish"],
-            agent="publisher",
-            arguments={"source": asset, "to": "team"},
-            call_id="c1",
-            configurable=job.config(thread_id="t")["configurable"],
-            source=None,
-        )
-        assert studio.guard.gate.waiting(woken).decision.effect is Effect.PERMIT
+        arguments = CallArguments(studio.guard.bound["publish"], {"source": asset, "to": "team"})
+        context = CallContext.from_config(studio.guard, job.config(thread_id="t"))
+        woken = context.call(arguments, agent="publisher", call_id="c1")
+        assert isinstance(woken, Call)
+        assert studio.guard.asker.look(woken) is CallState.PERMITTED
         assert studio.grants() == []
     assert job.state is JobState.WAITING
     assert results(finish(studio, left))[-1].status == "success"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import ToolException, tool
 
-from agentguard.calls.claim import current_claim
+from agentguard.calls.execute import current_execution
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.broker import Broker
 from tests.support import Studio, build, call, results, says
@@ -61,10 +61,10 @@ def raise_what_the_broker_raised(studio: Studio) -> None:
 
 def raise_what_the_executor_raised(studio: Studio) -> None:
     """The same through the guard's own door, under this claim: but the body sent by itself."""
-    claim = current_claim.get()
+    claim = current_execution.get()
     assert claim is not None
-    sha256 = claim.prepared.request.assets[0].sha256
-    studio.guard.execution.send(claim, path="/nonexistent", sha256=sha256, texts={})
+    sha256 = claim.claimed.request.assets[0].sha256
+    studio.guard.executor.send(claim, path="/nonexistent", sha256=sha256, texts={})
 
 
 def raise_it(error: Exception) -> Callable[[Studio], None]:
@@ -154,7 +154,7 @@ def test_the_guards_own_export_believes_its_broker(
     studio.guard.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
-    studio.guard.execution.broker = studio.guard.broker
+    studio.guard.executor.broker = studio.guard.broker
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         script = [says(call("export_asset", {"asset": asset, "to": "team"}))]
@@ -166,7 +166,7 @@ def test_an_error_of_an_earlier_claim_says_nothing_of_a_later_one(studio: Studio
     kept: list[Exception] = []
     broken = refused("team is full")
     adapter = Flaky([broken])
-    studio.guard.execution.broker = Broker(
+    studio.guard.executor.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
 
@@ -197,10 +197,10 @@ def test_an_error_of_an_earlier_claim_says_nothing_of_a_later_one(studio: Studio
 def test_a_send_after_one_that_arrived_does_not_take_it_back(studio: Studio) -> None:
     """Twice under one claim, by whatever way: what arrived before is not undone by an error."""
     adapter = Flaky([None, refused("the second time")])
-    studio.guard.execution.broker = Broker(
+    studio.guard.executor.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
-    execution = studio.guard.execution
+    execution = studio.guard.executor
     send = execution.send
 
     def twice(claim: Any, **named: Any) -> Any:

@@ -39,7 +39,7 @@ def begin(studio: Studio, monkeypatch: pytest.MonkeyPatch, thread: str = "t") ->
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(studio.guard.execution, "collect", die)
+        patch.setattr(studio.guard.executor, "collect", die)
         with pytest.raises(Killed):
             publish(studio, job, thread)
     assert studio.grants() == ["claimed"]
@@ -139,7 +139,7 @@ def test_I8_a_question_that_waits_is_closed_by_what_became_unknown_meanwhile(
         row = place.guard.ledger.one("SELECT * FROM requests")
         assert row is not None
         monkeypatch.setattr(
-            "agentguard.calls.authorize.begun_before", lambda *_, **__: "it is unknown"
+            "agentguard.calls.assess.begun_before", lambda *_, **__: "it is unknown"
         )
         state = graph.invoke(None, config)
         assert results(state)[0].text == "refused: it is unknown"

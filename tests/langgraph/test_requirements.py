@@ -130,23 +130,21 @@ def test_S19_a_grant_is_for_one_thing_and_for_a_minute(studio: Studio) -> None:
 
 
 def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studio) -> None:
-    from agentguard.langgraph.runtime import make_call
+    from agentguard.calls.arguments import CallArguments
+    from agentguard.langgraph.runtime import CallContext
+    from agentguard.model import Obstacle
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
-        bound = studio.guard.bound["paint"]
-        made = make_call(
-            studio.guard, bound, agent="painter", call_id="c1", source="m1",
-            arguments={"prompt": "x", "colour": "red"},
-            configurable=job.config(thread_id="t")["configurable"],
-        )  # fmt: skip
-        studio.guard.gate.authorize([made])
+        arguments = CallArguments(studio.guard.bound["paint"], {"prompt": "x", "colour": "red"})
+        context = CallContext.from_config(studio.guard, job.config(thread_id="t"), source="m1")
+        made = context.call(arguments, agent="painter", call_id="c1")
+        studio.guard.authorizer.authorize([made])
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)
             studio.guard.ledger.renew_lease(job.id, epoch=job.epoch, lease=30_000)
-        from agentguard.calls.call import Refused
-
-        with pytest.raises(Refused, match="credential"):
-            studio.guard.execution.claim(made)
+        refused = studio.guard.claims.claim(made)
+        assert isinstance(refused, Obstacle)
+        assert "credential" in refused.sentence
 
 
 def test_S1_S12_a_call_in_an_ended_job_is_denied_and_recorded(studio: Studio) -> None:

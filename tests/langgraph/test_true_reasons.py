@@ -346,7 +346,10 @@ def test_unknown_tools_are_logged(studio: Studio, caplog: pytest.LogCaptureFixtu
         graph = build(studio, [says(call("rm_rf", {"path": "/"}))])
         graph.invoke(GO, job.config(thread_id="t"))
     (line,) = refusals(caplog)
-    assert line == f"refused: no tool rm_rf (job {job.id})"
+    assert line == (
+        f"refused: rm_rf as no agent in job {job.id}, thread 't', by agentguard.unknown-tool:"
+        " there is no tool rm_rf here; there is paint"
+    )
 
 
 def test_a_plain_toolnode_with_guarded_tools_says_which_line_is_missing(studio: Studio) -> None:

@@ -270,7 +270,8 @@ def _process_key(world: World, process: Any, alias: dict[Any, Any]) -> Any:
     claims = world.history.claims
     held = frozenset((key, alias.get(one.id)) for key, one in process.credentials.items())
     flights = tuple(sorted(
-        (f.digest, f.ran, f.serial == claims[f.digest], str(alias.get(f.claim.credential)))
+        (f.digest, f.ran, f.serial == claims[f.digest],
+         str(alias.get(f.claim.claimed.assessment.holder.credential)))
         for f in process.flights))  # fmt: skip
     return process.job, process.epoch, held, flights
 

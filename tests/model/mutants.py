@@ -18,7 +18,6 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 from unittest.mock import patch
 
-from agentguard.calls.request import _request
 from tests.model.moves import Scope
 
 
@@ -47,7 +46,6 @@ def edited(edits: Sequence[Edit]) -> Iterator[None]:
     for edit in edits:
         by_place.setdefault(edit.where, []).append(edit)
     with contextlib.ExitStack() as stack:
-        stack.callback(_request.cache_clear)  # Requests that remember a digest of the other code
         for where, here in by_place.items():
             module, _, path = where.partition(":")
             owner: Any = importlib.import_module(f"agentguard.{module}")
@@ -60,7 +58,6 @@ def edited(edits: Sequence[Edit]) -> Iterator[None]:
                 function.__code__ = _code(function, here)
             else:
                 stack.enter_context(patch.object(owner, name, here[0].new))
-        _request.cache_clear()
         yield
 
 
@@ -118,23 +115,26 @@ _OBSTACLE = "ledger.transitions.grants:_obstacle"
 _GRANT = "ledger.transitions.grants:_grant_obstacle"
 _KILL = "ledger.transitions.jobs:_kill_live"
 _CALL = ("authorize", "execute", "run", "record")
-_NO_JOB = Edit(_OBSTACLE, "obstacle = obstacle_in(check, request.job, relied.epoch, now=tx.now)",
-               "obstacle = None")  # fmt: skip
+_NO_JOB = Edit(
+    _OBSTACLE,
+    "obstacle = obstacle_in(check, item.request.job, item.holder.epoch, now=tx.now)",
+    "obstacle = None",
+)
 _NO_CREDENTIAL = Edit(
     _OBSTACLE,
     'if check.credential_state != "live" or (check.lives_until or 0) <= tx.now:',
     "if False:",
 )
-_NOT_DECIDED = Edit("calls.execute:Execution.claim", "if decision.effect is not Effect.PERMIT:",
+_NOT_DECIDED = Edit("calls.claim:Claims._try", "if decision.effect is not Effect.PERMIT:",
                     "if False:")  # fmt: skip
 _NO_COMES_LATE = Edit(
     "ledger.transitions.requests:answer", "state IN ('pending', 'approved')", "state = 'pending'"
 )
 _ANY_STATE = Edit(_GRANT, "if check.state != GrantState.ISSUED and not again:", "if False:")
-_BLIND = Edit("calls.execute:Execution._done",
+_BLIND = Edit("calls.claim:_done",
               "state in (GrantState.CLAIMED, GrantState.UNKNOWN)", "False")  # fmt: skip
 
-_NOT_HELD = Edit("calls.execute:Execution._require_held", "if not held:", "if False:")
+_NOT_HELD = Edit("calls.execute:Executor._require_held", "if not held:", "if False:")
 _NOT_INHERITED = Edit("ledger.transitions.grants:_insert_effects", "inherit(tx, made)", "made")
 
 MUTANTS = (
@@ -154,14 +154,14 @@ MUTANTS = (
            answers=(("omar", "approve"),)),
     Mutant(name="a claim ignores that an asset changed", scope="revoke",
            edits=(Edit(_OBSTACLE, "{row.sha256: row.version for row in versions}"
-                       " != dict(relied.versions)", "False"),),
+                       " != dict(item.versions)", "False"),),
            within=("authorize", "execute", "mark")),
     Mutant(name="a claim does not look at the grant's state", scope="twice", edits=(_ANY_STATE,),
            within=("authorize", "execute", "run", "answer", "resume"),
            answers=(("omar", "approve"),),
            behind="a trigger of the database", behind_triggers=("grants_transition",)),
     Mutant(name="a claim ignores an answer that came since it was judged", scope="people",
-           edits=(Edit(_OBSTACLE, "check.answers != relied.answers", "False"),),
+           edits=(Edit(_OBSTACLE, "check.answers != item.answers", "False"),),
            within=("authorize", "answer", "execute"),
            behind="a no ends an approval, too", behind_edits=(_NO_COMES_LATE,)),
     Mutant(name="an expired grant can be claimed", scope="crash",
@@ -175,7 +175,7 @@ MUTANTS = (
     Mutant(name="nothing is decided again at the claim", scope="revoke", edits=(_NOT_DECIDED,),
            within=("authorize", "execute", "mark")),
     Mutant(name="an edited call runs under what was decided before the edit", scope="people",
-           edits=(Edit("calls.authorize:Gate.recorded", "if request.digest == row.digest:",
+           edits=(Edit("calls.assess:Assessor._matching", "if request.digest == row.digest:",
                        'request.__dict__["digest"] = row.digest\n        if True:'),),
            within=("authorize", "answer", "resume"), answers=(("omar", "approve"),)),
     # --- who may approve (I1) -----------------------------------------------------------------
@@ -284,8 +284,8 @@ MUTANTS = (
            behind_edits=(Edit("calls.reconcile:_settle", "if grant.tool != EXPORT_ASSET:",
                               "if False:"),)),
     Mutant(name="a tool that raised after it ran is recorded as not done", scope="crash",
-           edits=(Edit("calls.execute:Execution.failed",
-                       "claim.unknown and claim.call.bound.reaches_out", "False"),),
+           edits=(Edit("calls.execute:Executor.record_failure",
+                       "unknown and bound.reaches_out", "False"),),
            within=("authorize", "execute", "run", "fail")),
     # --- classes and lineage (I2, I4) -----------------------------------------------------------
     Mutant(name="registering known bytes again drops their labels", scope="lineage",
@@ -296,7 +296,7 @@ MUTANTS = (
                        ", *tx.rows(assets.descendants_of(made.sha256)))", ",)"),),
            within=("authorize", "execute", "run", "record", "label")),
     Mutant(name="what is made starts without its parents' class", scope="lineage",
-           edits=(Edit("calls.outputs:collect", "*(use.labels for use in request.assets)", ""),),
+           edits=(Edit("calls.results:collect", "*(use.labels for use in request.assets)", ""),),
            within=("authorize", "execute", "run", "record"),
            behind="its parents are looked at once more when it is registered",
            behind_edits=(_NOT_INHERITED,)),

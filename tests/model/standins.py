@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from agentguard.calls import authorize as gate
-from agentguard.calls import execute as execution
+from agentguard.calls import assess as gate
+from agentguard.calls import claim as claiming
 from agentguard.content.formats.identify import Format
 from agentguard.errors import IllegalTransition
 from agentguard.export.folder import Parcel
@@ -297,7 +297,7 @@ def fast_and_repeatable() -> Iterator[None]:
         patch.object(gate, "decide", decide),
         patch.object(approvals, "verify_answer", verify_answer),
         patch.object(approvals.Signers, "load", load),
-        patch.object(execution, "Scratch", Drawer),
+        patch.object(claiming, "Scratch", Drawer),
         patch.object(secrets, "token_hex", lambda n: f"{next(numbers):0{2 * n}x}"),
     ):
         yield

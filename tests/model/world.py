@@ -19,14 +19,18 @@ from langchain_core.tools import tool
 
 from agentguard import Guard, model
 from agentguard.calls import reconcile as recovery
-from agentguard.calls.call import Call, Refused, call_key
-from agentguard.calls.claim import Claim, claimed
+from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import Call, call_key
+from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.execute import Execution, entered
+from agentguard.calls.refused import Refused
 from agentguard.config import workspace as config
 from agentguard.config.workspace import Lifetimes
 from agentguard.errors import AgentGuardError, IllegalTransition
 from agentguard.export.broker import Broker
 from agentguard.jobs.job import Job
 from agentguard.ledger.ledger import Made
+from agentguard.ledger.queries.requests import newest_of_key
 from agentguard.model import Answer, Effect, JobState, Stage, Terms, Verdict
 from agentguard.people.answers import sign_answer
 from agentguard.policy.policy_set import Policy
@@ -106,7 +110,7 @@ class Flight(NamedTuple):
     """
 
     digest: str
-    claim: Claim
+    claim: Execution
     serial: int
     ran: bool
 
@@ -286,32 +290,36 @@ class World:
     def _do_authorize(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
         made = self._call(process, call, variant, gate=True)
-        (result,) = self.guard.gate.authorize([made])
-        digest = result.request
-        if digest is None:
-            return f"refused: {result.decision.reason}"
+        (decision,) = self.guard.authorizer.authorize([made])
+        row = self.guard.ledger.first(newest_of_key(made.key))
+        if row is None or row.policies != decision.policies:
+            return f"refused: {decision.reason}"
+        digest = row.digest
         history = self.history
         what = self._judged.what(process.job, call, *variant[:3])
         known = history.asked.get(digest)
         if known is not None:
             if known.what != what:
                 self.faults.append(f"I7: one digest names {known.what} and {what}")
-            return result.decision.effect.value
+            return decision.effect.value
         until = self.now + self._base.lifetimes.review
-        asks = result.decision.effect is Effect.ASK
-        if result.decision.effect is not Effect.DENY:
+        asks = decision.effect is Effect.ASK
+        if decision.effect is not Effect.DENY:
             self._require_holder(process)
         reasons = self._judged.reasons(what)
         history.asked[digest] = Asked(what, until if asks else None, reasons)
-        if result.decision.effect is Effect.PERMIT:
+        if decision.effect is Effect.PERMIT:
             self._require_permitted(digest)
             history.granted[digest] = self.now + self._base.lifetimes.grant
-        return result.decision.effect.value
+        return decision.effect.value
 
     def _do_resume(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
-        waiting = self.guard.gate.waiting(self._call(process, call, variant, gate=True))
-        digest, history = waiting.request, self.history
+        found = self.guard.asker.assess(self._call(process, call, variant, gate=True))
+        if found is None:
+            return "begun"
+        waiting, _ = found
+        digest, history = waiting.request.digest, self.history
         self._require_same(self._judged, process, call, variant, digest)
         if digest not in history.asked:
             self._note_asked_anew(process, call, variant, digest)
@@ -338,11 +346,13 @@ class World:
 
     def _do_execute(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
-        claim = self.guard.execution.claim(self._call(process, call, variant, gate=False))
-        if not isinstance(claim, Claim):
+        claim = self.guard.claims.claim(self._call(process, call, variant, gate=False))
+        if isinstance(claim, model.Obstacle):
+            return f"refused: {claim.sentence}"
+        if not isinstance(claim, ClaimedCall):
             return "replayed"
         history, now = self.history, self.now
-        digest = claim.prepared.request.digest
+        digest = claim.request.digest
         self._require_holder(process)
         self._require_same(history, process, call, variant, digest)
         if digest not in history.asked:
@@ -357,14 +367,14 @@ class World:
             self.faults.append("I1: claimed after its grant expired")
         if history.claims.get(digest) and STAGE_OF[variant.tool] == "export":
             self.faults.append("I8: a call with an effect outside was claimed twice")
-        elif any(f.digest == digest and f.claim.call.job.epoch == process.epoch
+        elif any(f.digest == digest and f.claim.claimed.call.job.epoch == process.epoch
                  for p in self.processes for f in p.flights):  # fmt: skip
             self.faults.append("I8: claimed while the same holder runs it")
         if (process.job, variant.asset) not in history.seen:
             self.faults.append(f"I3: job {process.job} was never given {variant.asset}")
-        self._require_credential(process, claim.credential, variant.tool)
+        self._require_credential(process, claim.assessment.holder.credential, variant.tool)
         history.claims[digest] = history.claims.get(digest, 0) + 1
-        flight = Flight(digest, claim, history.claims[digest], False)
+        flight = Flight(digest, Execution(claimed=claim), history.claims[digest], False)
         self.process(name).flights += (flight,)
         return "claimed"
 
@@ -375,8 +385,8 @@ class World:
         claim = replace(flight.claim, receipts=list(flight.claim.receipts), started=True)
         self._flying = flight.digest
         try:
-            with claimed(claim):
-                claim.call.bound.binding.tool.func(**claim.arguments)
+            with entered(claim):
+                claim.claimed.call.bound.binding.tool.func(**claim.claimed.arguments)
         finally:
             self._flying = None
         self._swap(process, index, flight._replace(claim=claim, ran=True))
@@ -385,9 +395,9 @@ class World:
     def _do_record(self, name: str, index: int) -> str:
         process = self.process(name)
         flight = self._land(process, index)
-        execution = self.guard.execution
-        collected = execution.collect(flight.claim, "done")
-        execution.executed(flight.claim, collected)
+        executor = self.guard.executor
+        collected = executor.collect(flight.claim, "done")
+        executor.record(flight.claim, collected)
         self._require_last_claim(flight)
         what = self.history.asked[flight.digest].what
         for made in collected.made:
@@ -404,7 +414,7 @@ class World:
         process = self.process(name)
         flight = self._land(process, index)
         claim = flight.claim
-        self.guard.execution.failed(replace(claim, unknown=flight.ran), "it failed")
+        self.guard.executor.record_failure(claim, "it failed", unknown=flight.ran)
         self._require_last_claim(flight)
         return "recorded as failed"
 
@@ -589,8 +599,9 @@ class World:
         arguments = {source: f"asset-{sha256[:20]}"} | ({"to": variant.to} if variant.to else {})
         key = call_key(job=handle.id, thread="t", source="m1", call_id=call)
         return Call(
-            bound=self.guard.bound[variant.tool], agent=agent if gate else None,
-            arguments=arguments, call_id=call, job=handle, thread="t", key=key if gate else None,
+            agent=agent if gate else None,
+            arguments=CallArguments(self.guard.bound[variant.tool], arguments),
+            call_id=call, job=handle, thread="t", key=key if gate else None,
             can_ask=True,
         )  # fmt: skip
 

@@ -99,7 +99,7 @@ class Freezing:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     def install(self, studio: Studio) -> None:
-        ledger, execution = studio.guard.ledger, studio.guard.execution
+        ledger, execution = studio.guard.ledger, studio.guard.executor
         claim, finish, send = ledger.claim, ledger.finish, execution.send
 
         def claims(*args: Any, **kwargs: Any) -> Any:

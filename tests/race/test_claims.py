@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from agentguard.errors import LedgerUnavailable
 from agentguard.ledger import verify as audit
-from agentguard.ledger.ledger import Ledger, Outcome, Relied
-from agentguard.model import GrantState, OutsideEffect, Request
-from tests.core.ledgers import Bench, Clock, Place, ledger_at, records, request
+from agentguard.ledger.ledger import Ledger, Outcome
+from agentguard.model import GrantState, Holder, OutsideEffect, Request
+from tests.core.ledgers import Bench, Clock, Place, assessed, ledger_at, records, request
 from tests.race.racers import RACERS, in_processes, race
 
 THREADED = {"sqlite": 500, "postgresql": 40}
@@ -32,7 +32,7 @@ def permitted(bench: Bench, count: int) -> list[Request]:
              for number in range(count)]  # fmt: skip
     kinds = itertools.cycle([OutsideEffect.NONE, OutsideEffect.IDEMPOTENT, OutsideEffect.OPAQUE])
     judged = [bench.judged(one, outside=kind) for one, kind in zip(asked, kinds, strict=False)]
-    bench.ledger.record_decisions(judged, epoch=bench.epoch)
+    bench.ledger.record_decisions(judged)
     return asked
 
 
@@ -96,16 +96,16 @@ def claim_all(
     within a group, so that each is first sometimes."""
     known = json.loads(told)
     asked = [request(known["job"], agent="editor", call=f"n-{n}") for n in range(known["count"])]
-    relied = Relied(epoch=1, credential=known["credential"], versions={}, asked=False,
-                    answers=0, to_grant=None, policy_version="v")  # fmt: skip
+    holder = Holder(epoch=1, credential=known["credential"])
     order = random.Random(number)
     said: Counter[str] = Counter()
     for start in range(0, len(asked), GROUP):
         group = asked[start : start + GROUP]
         order.shuffle(group)
         for one in group:
-            obstacle = patient(lambda one=one: ledger.claim(one, relied, durable=False))
-            said[str(obstacle)] += 1
+            item = assessed(one, holder)
+            obstacle = patient(lambda item=item: ledger.claim(item, durable=False))
+            said[str(obstacle and obstacle.sentence)] += 1
             if obstacle is None:
                 act(Path(effects), one, str(number))
                 assert patient(lambda one=one: ledger.finish(

@@ -21,16 +21,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from agentguard.calls.authorize import Gate, Looked
-from agentguard.calls.call import Refused, call_name
-from agentguard.calls.claim import Claim
-from agentguard.calls.execute import Execution
-from agentguard.calls.request import prepare
+from agentguard.calls.assess import Assessor
+from agentguard.calls.authorize import Authorizer
+from agentguard.calls.claim import ClaimedCall, Claims
+from agentguard.calls.refused import Refused
+from agentguard.calls.request import build_request
 from agentguard.jobs.job import CONFIG_KEY
 from agentguard.jobs.registry import Jobs
-from agentguard.langgraph import (
-    guarded_tool as tools,
-)
 from agentguard.langgraph import (
     invocation as seat,
 )
@@ -48,7 +45,7 @@ from agentguard.langgraph import (
 )
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.requests import requests_of_call
-from agentguard.model import Decision, Effect, Request
+from agentguard.model import Decision, Effect, ObstacleKind, Request
 from tests.round.matrix import ATTACKS
 from tests.round.test_round import Grounds, opened
 from tests.round.ways import Column
@@ -82,43 +79,34 @@ class _AsRecorded(Request):
         return _KNOWN[self.call_key]
 
 
-def _recorded_by_id(self: Gate, call: Any, reads: Any) -> Any:
-    row = reads.first(requests_of_call(call.job.id, call.thread, call_name(call.call_id)))
+def _recorded_by_id(self: Assessor, call: Any, reads: Any) -> Any:
+    row = reads.first(requests_of_call(call.job.id, call.thread, call.name))
     if row is None:
-        raise Refused("nothing is known of it", policy="not-authorized")
+        raise Refused("nothing is known of it", kind=ObstacleKind.NOT_AUTHORIZED)
     known = replace(call, agent=row.agent, key=row.call_key)
-    prepared = prepare(known, self.workspace, reads)
-    said = {field.name: getattr(prepared.request, field.name) for field in fields(Request)}
+    built = build_request(known, self.workspace, reads)
+    said = {field.name: getattr(built.request, field.name) for field in fields(Request)}
     _KNOWN[row.call_key] = row.digest
-    return known, replace(prepared, request=_AsRecorded(**said)), row
+    return known, replace(built, request=_AsRecorded(**said)), row
 
 
-def _claim_anything(self: Execution, call: Any) -> Claim:
-    with self.ledger.snapshot() as reads:
-        call, prepared, _ = self.gate.recorded(call, reads)
-    scratch, arguments, outputs = self._prepare_files(call, prepared)
-    return Claim(
-        call=call,
-        prepared=prepared,
-        contributors=frozenset(),
-        credential=self.gate.credential(call),
-        scratch=scratch,
-        arguments=arguments,
-        outputs=outputs,
-    )
+def _claim_anything(self: Claims, call: Any) -> ClaimedCall:
+    assessor = self._assessor
+    with assessor.ledger.snapshot() as reads:
+        call, built, _ = assessor.recorded(call, reads)
+        item = assessor.assess(call, built, assessor.holder(call), reads)
+    return self._prepared(call, item)
 
 
-_decide_asked = Gate.decide_asked
+_assess = Assessor.assess
 
 
-def _permit_what_was_asked(
-    self: Gate, call: Any, prepared: Any, approval: Any, reads: Any
-) -> Looked:
-    looked = _decide_asked(self, call, prepared, approval, reads)
+def _permit_what_was_asked(self: Assessor, *given: Any, approval: Any = None, **named: Any) -> Any:
+    item = _assess(self, *given, approval=approval, **named)
     if approval is None:
-        return looked
+        return item
     anything = Decision(effect=Effect.PERMIT, policies=("mutant",), reason="anything goes")
-    return looked._replace(decision=anything)
+    return replace(item, decision=anything, asks_again=False)
 
 
 def _everything(result: Any, binding: Any, call_id: str) -> Any:
@@ -142,24 +130,24 @@ def _as_given(items: Any, *_: Any, **__: Any) -> list[Any]:
     return list(items)
 
 
-def _by_chance(self: Gate, call: Any, reads: Any) -> Any:
+def _by_chance(self: Authorizer, call: Any, reads: Any) -> Any:
     return replace(call, key=secrets.token_hex(32))
 
 
 MUTANTS = {
     "digest": Mutant(
         without="the comparison of what would run with what was decided on",
-        patches=lambda: [patch.object(Gate, "recorded", _recorded_by_id)],
+        patches=lambda: [patch.object(Assessor, "recorded", _recorded_by_id)],
         aimed="rewritten|arguments_updated|another_call_sent|forges|second_time",
     ),
     "claim": Mutant(
         without="the single use of a Grant",
-        patches=lambda: [patch.object(Execution, "claim", _claim_anything)],
+        patches=lambda: [patch.object(Claims, "claim", _claim_anything)],
         aimed="every_old|five_resumes|crash_after|retry_policy|waiting_call_sent|changes_between",
     ),
     "decide-again": Mutant(
         without="the second decision, and the people it waits for",
-        patches=lambda: [patch.object(Gate, "decide_asked", _permit_what_was_asked)],
+        patches=lambda: [patch.object(Assessor, "assess", _permit_what_was_asked)],
         aimed="shape|delivered_twice|caller_is_named|rejecting_resume|requester_and|another_request",
     ),
     "routes": Mutant(
@@ -180,12 +168,12 @@ MUTANTS = {
     ),
     "task-ids": Mutant(
         without="one name for the call of a task that is run again",
-        patches=lambda: [patch.object(Gate, "_named", _by_chance)],
+        patches=lambda: [patch.object(Authorizer, "_named", _by_chance)],
         aimed="every_old|crash_after",
     ),
     "done-before": Mutant(
         without="what an unheard call has done",
-        patches=lambda: [patch.object(Gate, "_done_before", lambda *_: None)],
+        patches=lambda: [patch.object(Authorizer, "_done_before", lambda *_: None)],
         aimed="sibling_waits",
     ),
     "tool-table": Mutant(
@@ -230,10 +218,7 @@ MUTANTS = {
     ),
     "thread": Mutant(
         without="the thread in what names a call",
-        patches=lambda: [patch.object(calls, "make_call", _threadless(calls.make_call))] + [
-            patch.object(module, "make_call", _threadless(calls.make_call))
-            for module in (graph, middleware, tools, seat)
-        ],
+        patches=lambda: [patch.object(calls.CallContext, "from_config", _threadless())],
         aimed="copied|another_request",
     ),
     "paused": Mutant(
@@ -244,11 +229,13 @@ MUTANTS = {
 }  # fmt: skip
 
 
-def _threadless(make_call: Callable[..., Any]) -> Callable[..., Any]:
-    def made(*args: Any, configurable: Any, **kwargs: Any) -> Any:
-        return make_call(*args, configurable={**configurable, "thread_id": "t"}, **kwargs)
+def _threadless() -> Callable[..., Any]:
+    made = calls.CallContext.from_config
 
-    return made
+    def from_config(guard: Any, config: Any, **kwargs: Any) -> Any:
+        return replace(made(guard, config, **kwargs), thread="t")
+
+    return from_config
 
 
 def succeed(mutant: Mutant, folder: Path, *, every: bool) -> Iterator[tuple[str, str]]:

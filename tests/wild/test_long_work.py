@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool, tool
 from pydantic import AnyUrl, BaseModel, HttpUrl
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls import outputs
+from agentguard.calls import results as outputs
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.errors import BindingError
 from tests.support.bindings import Binding, Returned
@@ -281,8 +281,8 @@ def test_what_one_call_fetches_has_one_size_and_one_time(
         many(at, service, 3)
         service.files |= pictures
         sizes = [len(data) for data in pictures.values()]
-        execution = at.studio.guard.execution
-        execution.limits = replace(execution.limits, max_bytes=sum(sizes) - 1)
+        claims = at.studio.guard.claims
+        claims.limits = replace(claims.limits, max_bytes=sum(sizes) - 1)
         with at.studio.guard.open_job("set", requested_by=KIM) as job:
             answer = at.act(job, "generate_set", prompt="waves")
         assert (answer.status, stored(at)) == ("error", 0)

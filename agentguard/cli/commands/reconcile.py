@@ -14,13 +14,13 @@ from agentguard.cli.output import Json, print_json, say, short, visible
 from agentguard.model import GrantState
 
 if TYPE_CHECKING:
+    from agentguard.calls.reconcile import Reconciled
     from agentguard.ledger.ledger import Ledger
 
 _MEANS = {
-    GrantState.EXECUTED.value: "it happened (executed)",
-    GrantState.FAILED.value: "it did not happen (failed)",
+    GrantState.EXECUTED: "it happened (executed)",
+    GrantState.FAILED: "it did not happen (failed)",
 }
-_STAYS = "stays unknown"
 
 
 def reconcile(
@@ -73,31 +73,34 @@ def reconcile(
     # What a probe prints must not get into our output.
     with ledger_of(workspace) as ledger, contextlib.redirect_stdout(sys.stderr):
         found = recovery.reconcile(ledger, Broker(workspace.destinations), bound)
-        calls = {name: _call(ledger, name) for name, _ in found}
+        calls = {one.request: _call(ledger, one.request) for one in found}
         claimed = _claimed(ledger)
     if json_:
-        print_json([{"request": name, "found": what} for name, what in [*found, *claimed]])
+        told = [*((one.request, one.sentence) for one in found), *claimed]
+        print_json([{"request": name, "found": what} for name, what in told])
         return
-    for name, what in found:
-        _tell(name, calls[name], what)
+    for one in found:
+        _tell(one, calls[one.request])
     for what, count in Counter(what for _, what in claimed).items():
         calls_are = "1 call is" if count == 1 else f"{count} calls are"
         say(f"{calls_are} {what}; if its process is dead, run this again then.", "yellow")
-    left = sum(what.startswith(_STAYS) for _, what in found)
+    left = sum(one.outcome is GrantState.UNKNOWN for one in found)
     if left:
         say(f"{left} of {len(found)} stay{'s' * (left == 1)} unknown.", "yellow")
     if not found and not claimed:
         say("No call has an unknown outcome.")
 
 
-def _tell(name: str, call: str, what: str) -> None:
-    if not what.startswith(_STAYS):
-        say(f"{short(name)}  {call}: {_MEANS.get(what) or visible(what)}")
+def _tell(one: Reconciled, call: str) -> None:
+    name = short(one.request)
+    if one.outcome is not GrantState.UNKNOWN:
+        means = _MEANS.get(one.outcome) if one.outcome is not None else None
+        say(f"{name}  {call}: {means or visible(one.sentence)}")
         return
-    say(f"{short(name)}  {call} {visible(what)}")
-    if "a person must look" in what:
-        say(f"  if it happened:  agentguard reconcile {short(name)} --happened --by PERSON")
-        say(f"  if it did not:   agentguard reconcile {short(name)} --did-not --by PERSON")
+    say(f"{name}  {call} {visible(one.sentence)}")
+    if one.needs_person:
+        say(f"  if it happened:  agentguard reconcile {name} --happened --by PERSON")
+        say(f"  if it did not:   agentguard reconcile {name} --did-not --by PERSON")
 
 
 def _call(ledger: Ledger, name: str) -> str:

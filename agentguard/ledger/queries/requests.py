@@ -48,6 +48,16 @@ def requests_of_call(job: str, thread: str, call: str) -> Query[RequestRow]:
     )
 
 
+def newest_of_call(job: str, thread: str, call: str) -> Query[RequestRow]:
+    """The newest of `requests_of_call`."""
+    return Query(
+        "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
+        " ORDER BY ordinal DESC LIMIT 1",
+        (job, thread, call),
+        row_as(RequestRow),
+    )
+
+
 def newest_of_key(call_key: str | None) -> Query[RequestRow]:
     """The newest Request of a call key."""
     sql = "SELECT * FROM requests WHERE call_key = ? ORDER BY revision DESC LIMIT 1"

@@ -15,37 +15,18 @@ from agentguard.ledger.transitions.assets import Made, inherit, lock_made, regis
 from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.ledger.transitions.operations import Memory, Started, all_sent, raise_labels, start
 from agentguard.ledger.transitions.requests import (
-    Judged,
     is_approved,
     issue_grant,
     lock_job_of,
 )
-from agentguard.model import GrantState, OutsideEffect, Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relied:
-    """What a decision to execute relied on; the claim refuses if any of it moved (I8).
-
-    Args:
-        versions: asset SHA-256 → row version.
-        asked: people were asked about the Request, so their approvals must still be unexpired.
-        answers: how many people had answered it then.
-        findings: how many reviews had found something wrong with its uses or their sources.
-        denied: how many questions of its job were answered with a no.
-        to_grant: the Decision that an asked Request got with its approvals; the claim writes its
-            Grant, so that none lies about for a call that waits. None if it has one.
-    """
-
-    epoch: int
-    credential: str
-    versions: Mapping[str, int]
-    asked: bool
-    policy_version: str
-    answers: int
-    to_grant: Judged | None
-    findings: int = 0
-    denied: int = 0
+from agentguard.model import (
+    Assessment,
+    GrantState,
+    Obstacle,
+    ObstacleKind,
+    OutsideEffect,
+    Request,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,22 +59,23 @@ class Outcome:
 _CLOSED = "its approval is not live: the review window closed"
 
 
-def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
+def claim(tx: Tx, item: Assessment) -> Obstacle | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
+    request = item.request
     tx.lock_job(request.job)
     tx.lock_assets(alone=False)
-    check = tx.first(_claim_check(request, relied))
-    obstacle = _obstacle(tx, check, request, relied)
+    check = tx.first(_claim_check(item))
+    obstacle = _obstacle(tx, check, item)
     if check is None or obstacle is not None:
         return obstacle
-    if relied.to_grant is not None:
-        if not issue_grant(tx, relied.to_grant):
-            return f"{_CLOSED}, or a person said no"
-        check = tx.first(_claim_check(request, relied))  # with the grant that is written, or found
+    if item.asked and check.id is None:
+        if not issue_grant(tx, item):
+            return _not_granted(f"{_CLOSED}, or a person said no")
+        check = tx.first(_claim_check(item))  # with the grant that is written
     if check is not None and not is_approved(
-        check.approval_state, check.approved_until, asked=relied.asked, now=tx.now
+        check.approval_state, check.approved_until, asked=item.asked, now=tx.now
     ):
-        return _CLOSED
+        return _not_granted(_CLOSED)
     obstacle = _grant_obstacle(check, now=tx.now)
     if check is None or obstacle is not None:
         return obstacle
@@ -102,28 +84,28 @@ def claim(tx: Tx, request: Request, relied: Relied) -> str | None:
         "grants",
         "state = 'claimed', claims = claims + 1, claimed_at = ?1, epoch = ?2, ended_at = NULL",
         "id = ?3 AND state = ?4 AND claims = ?5 AND expires_at = ?6",
-        tx.now, relied.epoch, check.id, check.state, check.claims, check.expires_at,
+        tx.now, item.holder.epoch, check.id, check.state, check.claims, check.expires_at,
     )  # fmt: skip
     tx.record(
         "claimed",
         {
             "job": request.job,
             "request": request.digest,
-            "credential": relied.credential,
-            "policy_version": relied.policy_version,
+            "credential": item.holder.credential,
+            "policy_version": item.policy_version,
         },
     )
     return None
 
 
-def claim_reads(request: Request, relied: Relied) -> tuple[Query[Any], ...]:
+def claim_reads(item: Assessment) -> tuple[Query[Any], ...]:
     """What a claim judges first."""
-    check, media = _claim_check(request, relied), relied.versions
+    check, media = _claim_check(item), item.versions
     return (check, versions_of(media), unclean_reviews(media)) if media else (check,)
 
 
-def _claim_check(request: Request, relied: Relied) -> Query[ClaimCheck]:
-    return claim_check(request, credential=relied.credential, epoch=relied.epoch)
+def _claim_check(item: Assessment) -> Query[ClaimCheck]:
+    return claim_check(item.request, credential=item.holder.credential, epoch=item.holder.epoch)
 
 
 def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bool:
@@ -167,30 +149,30 @@ def settle(tx: Tx, grant: str, outcome: Outcome, *, request: str, by: str | None
     return True
 
 
-def _obstacle(tx: Tx, check: ClaimCheck | None, request: Request, relied: Relied) -> str | None:
+def _obstacle(tx: Tx, check: ClaimCheck | None, item: Assessment) -> Obstacle | None:
     """What stands against a claim besides its grant: job, credential, an answer, an asset."""
-    obstacle = obstacle_in(check, request.job, relied.epoch, now=tx.now)
+    obstacle = obstacle_in(check, item.request.job, item.holder.epoch, now=tx.now)
     if check is None or obstacle is not None:
-        return obstacle
+        return _not_granted(obstacle or _NO_GRANT)
     if check.credential_state != "live" or (check.lives_until or 0) <= tx.now:
-        return "its credential is not live"
-    if relied.asked and check.answers != relied.answers:
-        return "moved: somebody answered since it was judged"
-    if check.denied != relied.denied:
-        return "moved: somebody said no to another call since it was judged"
-    versions = tx.rows(versions_of(relied.versions)) if relied.versions else []
-    if {row.sha256: row.version for row in versions} != dict(relied.versions):
-        return "moved: an asset changed since it was judged"
-    found = tx.rows(unclean_reviews(relied.versions)) if relied.versions else []
-    if len(found) != relied.findings:
-        return "moved: a review found something since it was judged"
+        return _not_granted("its credential is not live")
+    if item.asked and check.answers != item.answers:
+        return _moved("somebody answered since it was judged")
+    if check.denied != item.facts.denials:
+        return _moved("somebody said no to another call since it was judged")
+    versions = tx.rows(versions_of(item.versions)) if item.versions else []
+    if {row.sha256: row.version for row in versions} != dict(item.versions):
+        return _moved("an asset changed since it was judged")
+    found = tx.rows(unclean_reviews(item.versions)) if item.versions else []
+    if len(found) != item.findings:
+        return _moved("a review found something since it was judged")
     return None
 
 
-def _grant_obstacle(check: ClaimCheck | None, *, now: int) -> str | None:
+def _grant_obstacle(check: ClaimCheck | None, *, now: int) -> Obstacle | None:
     """Why the use of a Grant can't be taken; None: it can."""
     if check is None or check.id is None or check.expires_at is None:
-        return "no grant exists for this call"
+        return _not_granted(_NO_GRANT)
     # A tool that paused itself goes on when it is answered: it has no effect outside, and its job
     # and credential were judged before.
     none_outside = check.effect == OutsideEffect.NONE
@@ -198,10 +180,21 @@ def _grant_obstacle(check: ClaimCheck | None, *, now: int) -> str | None:
         return None
     again = check.state == GrantState.FAILED and none_outside
     if check.state != GrantState.ISSUED and not again:
-        return f"its grant is {check.state}"
+        return _not_granted(f"its grant is {check.state}")
     if check.expires_at <= now:
-        return "its grant is expired"
+        return _not_granted("its grant is expired")
     return None
+
+
+_NO_GRANT = "no grant exists for this call"
+
+
+def _moved(what: str) -> Obstacle:
+    return Obstacle(kind=ObstacleKind.MOVED, sentence=what)
+
+
+def _not_granted(why: str) -> Obstacle:
+    return Obstacle(kind=ObstacleKind.NOT_GRANTED, sentence=why)
 
 
 def _insert_effects(

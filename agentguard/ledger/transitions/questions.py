@@ -10,8 +10,8 @@ from agentguard.ledger.queries.assets import line_of
 from agentguard.ledger.queries.requests import bits_said
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.storage.query import Reads
-from agentguard.ledger.transitions.requests import SAID_NO, Judged
-from agentguard.model import Effect
+from agentguard.ledger.transitions.requests import SAID_NO
+from agentguard.model import Assessment, Effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +27,10 @@ class Room:
     questions: int
 
 
-def has_room(reads: Reads, judged: Sequence[Judged], room: Room) -> bool:
+def has_room(reads: Reads, assessments: Sequence[Assessment], room: Room) -> bool:
     """Whether calls still fit into what their job and conversation may use up."""
-    bits = [item for item in judged if item.bits]
-    asks = [item for item in judged if item.decision.effect is Effect.ASK]
+    bits = [item for item in assessments if item.bits]
+    asks = [item for item in assessments if item.decision.effect is Effect.ASK]
     more = sum(item.bits for item in bits)
     for job, thread in {(item.request.job, item.thread) for item in bits}:
         if (reads.first(bits_said(job, thread)) or 0) + more > room.bits:

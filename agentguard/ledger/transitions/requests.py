@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
@@ -23,12 +23,10 @@ from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.model import (
     Answer,
     AskedQuestion,
-    Decision,
+    Assessment,
     Effect,
     GrantState,
-    OutsideEffect,
     Reason,
-    Request,
     Verdict,
 )
 
@@ -42,30 +40,6 @@ WITHDRAWN = "withdrawn: the conversation went on"
 
 SAID_NO = "a person said no to the same media for this destination; a new job may ask again"
 """Why a question is closed that nobody answered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A Request with its Decision, as authorize records it.
-
-    Args:
-        shown: the Request as people and auditors read it: texts redacted, no secrets.
-        earlier: the reasons of the question that this one replaces; None: it replaces none.
-        bits: what it says in numbers without carrying what was revealed before; 0: nothing was.
-        expires_at: end of the Grant (PERMIT) or of the review window (ASK), in ms.
-    """
-
-    request: Request
-    decision: Decision
-    shown: Mapping[str, Any]
-    thread: str
-    call_id: str
-    credential: str | None
-    policy_version: str
-    outside: OutsideEffect
-    expires_at: int
-    earlier: frozenset[Reason] | None = None
-    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,16 +76,21 @@ def record_refused(tx: Tx, refused: Sequence[RefusedCall]) -> None:
         tx.record("refused", call.body)
 
 
-def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
+def record_decisions(
+    tx: Tx, assessments: Sequence[Assessment], *, earlier: frozenset[Reason] | None = None
+) -> None:
     """Record the decisions of one message: a Grant for PERMIT, an approval request for ASK.
 
     What they need to know is read before anything is written. A Request that is already recorded
     keeps its first decision.
 
+    Args:
+        earlier: the reasons of the question that they replace; None: they replace none.
+
     Raises:
-        JobError: one is no DENY, and the job is not open under this epoch.
+        JobError: one is no DENY, and the job is not open under the epoch of its holder.
     """
-    found = [(item, tx.first(decision_of(item))) for item in judged]
+    found = [(item, tx.first(decision_of(item))) for item in assessments]
     recorded: set[tuple[str, int]] = set()
     ordinals: Counter[tuple[str, str, str]] = Counter()
     for item, check in found:
@@ -119,22 +98,22 @@ def record_decisions(tx: Tx, judged: Sequence[Judged], *, epoch: int) -> None:
         if check is None or check.known or (request.call_key, request.revision) in recorded:
             continue
         if item.decision.effect is not Effect.DENY:
-            obstacle = obstacle_in(check, request.job, epoch, now=tx.now)
+            obstacle = obstacle_in(check, request.job, item.holder.epoch, now=tx.now)
             if obstacle is not None:
                 raise JobError(obstacle)
         recorded.add((request.call_key, request.revision))
         # Orders requests that share a call id: models reuse them, within one millisecond too.
-        call = (request.job, item.thread, item.call_id)
+        call = (request.job, item.thread, item.call_name)
         ordinals[call] += 1
-        _record(tx, item, ordinal=(check.last or 0) + ordinals[call])
+        _record(tx, item, _shown(item, earlier), ordinal=(check.last or 0) + ordinals[call])
 
 
-def decision_of(item: Judged) -> Query[DecisionCheck]:
+def decision_of(item: Assessment) -> Query[DecisionCheck]:
     """What recording a Decision needs to know first."""
-    return decision_check(item.request, thread=item.thread, call=item.call_id)
+    return decision_check(item.request, thread=item.thread, call=item.call_name)
 
 
-def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
+def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
     """Close an open question and put the one that takes its place; see `Ledger.ask_anew`."""
     tx.lock_job(item.request.job)
     old = tx.first(replaceable(instead_of))
@@ -151,8 +130,7 @@ def ask_anew(tx: Tx, item: Judged, *, instead_of: str, epoch: int) -> bool:
         "approval.settled",
         {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
     )
-    item = replace(item, earlier=question_of(old.body).reasons)
-    record_decisions(tx, [item], epoch=epoch)
+    record_decisions(tx, [item], earlier=question_of(old.body).reasons)
     return True
 
 
@@ -165,18 +143,18 @@ def question_of(shown: Mapping[str, Any]) -> AskedQuestion:
     )
 
 
-def _shown(item: Judged) -> Mapping[str, Any]:
+def _shown(item: Assessment, earlier: frozenset[Reason] | None) -> Mapping[str, Any]:
     """What is kept of what people were shown: the call and, where they are asked, why (I7)."""
     if item.decision.effect is not Effect.ASK:
         return item.shown
     shown = {**item.shown, "reasons": [list(one) for one in sorted(item.decision.reasons)]}
-    if item.earlier is not None:
-        shown["reasons_before"] = [list(one) for one in sorted(item.earlier)]
+    if earlier is not None:
+        shown["reasons_before"] = [list(one) for one in sorted(earlier)]
     return shown
 
 
-def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
-    request, decision, shown = item.request, item.decision, _shown(item)
+def _record(tx: Tx, item: Assessment, shown: Mapping[str, Any], *, ordinal: int) -> None:
+    request, decision = item.request, item.decision
     tx.insert(
         "requests",
         digest=request.digest,
@@ -185,7 +163,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
         revision=request.revision,
         job=request.job,
         thread=item.thread,
-        call_id=item.call_id,
+        call_id=item.call_name,
         agent=request.agent,
         stage=request.stage,
         tool=request.tool,
@@ -195,7 +173,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
         policies=to_json(list(decision.policies)),
         policy_version=item.policy_version,
         reason=decision.reason,
-        credential=item.credential,
+        credential=item.holder.credential,
         decided_at=tx.now,
         ordinal=ordinal,
     )
@@ -213,7 +191,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
             count=decision.needs.approvals,
             groups=to_json(decision.needs.groups),
             asked_at=tx.now,
-            expires_at=item.expires_at,
+            expires_at=tx.now + item.lifetime,
             state="pending",
             ended_at=None,
             question=request.text,
@@ -226,7 +204,7 @@ def _record(tx: Tx, item: Judged, *, ordinal: int) -> None:
             "effect": decision.effect,
             "policies": list(decision.policies),
             "shown": shown,
-            "credential": item.credential,
+            "credential": item.holder.credential,
         },
     )
 
@@ -356,7 +334,7 @@ def is_open_question(reads: Reads, request: str) -> bool:
     return asked.state == "pending" or (asked.state == "approved" and not asked.granted)
 
 
-def issue_grant(tx: Tx, item: Judged) -> bool:
+def issue_grant(tx: Tx, item: Assessment) -> bool:
     """Write the Grant of a Request that was asked and is permitted now, once; recorded.
 
     Returns:
@@ -408,19 +386,19 @@ def _enough(tx: Tx, request: str) -> bool:
     return len(given) >= needs.count and needs.groups <= {one.group for one in given}
 
 
-def _insert_grant(tx: Tx, item: Judged) -> None:
+def _insert_grant(tx: Tx, item: Assessment) -> None:
     tx.insert(
         "grants",
         id=new_id("grant"),
         request=item.request.digest,
         job=item.request.job,
-        credential=item.credential,
+        credential=item.holder.credential,
         policy_version=item.policy_version,
         effect=item.outside,
         idempotency_key=item.request.content_digest,
         state=GrantState.ISSUED,
         issued_at=tx.now,
-        expires_at=item.expires_at,
+        expires_at=tx.now + item.lifetime,
         claims=0,
         claimed_at=None,
         epoch=None,

@@ -27,11 +27,11 @@ from agentguard import Binding, Guard
 from agentguard.bindings.argument_paths import Shape, jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.model_schema import injected, json_schema
-from agentguard.calls.call import Refused
+from agentguard.calls.call import Call
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
 from agentguard.langgraph.guarded_tool import guarded, seat_of
-from agentguard.langgraph.runtime import make_call
+from agentguard.langgraph.runtime import CallContext
 from agentguard.ledger.storage.open import wall_clock
 from agentguard.transparency.log_key import create_log_key
 
@@ -168,19 +168,11 @@ class _Shim:
         seat = seat_of(tool)
         assert seat is not None
         configurable = (config or {}).get("configurable", {})
-        try:
-            found = make_call(
-                self._guard,
-                seat.bound,
-                agent=seat.agent,
-                arguments=seat.model_arguments(call["args"]),
-                call_id=call["id"],
-                configurable=configurable,
-                source=self._source(request.state, call["id"], configurable),
-            )
-            self._guard.gate.authorize([found])
-        except Refused:
-            pass  # the tool finds no grant, and says why
+        source = self._source(request.state, call["id"], configurable)
+        context = CallContext.from_config(self._guard, config or {}, source=source)
+        found = seat.call(context, seat.arguments_of(call["args"]), call["id"])
+        if isinstance(found, Call):  # else the tool finds no grant, and says why
+            self._guard.authorizer.authorize([found])
         return request if tool is request.tool else request.override(tool=tool)
 
     def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str:

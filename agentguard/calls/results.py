@@ -18,7 +18,7 @@ from langchain_core.messages import ToolMessage
 
 from agentguard.bindings.bound import Binding, Returned
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
-from agentguard.content.blocks import block_data, media_in, text_in, without_media
+from agentguard.content.blocks import media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import clean, private_left_out, without_urls
@@ -27,17 +27,6 @@ from agentguard.content.undeclared import require_declared
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import Made, Started
 from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms, asset_id
-
-__all__ = [
-    "Collected",
-    "Sources",
-    "block_data",
-    "clean",
-    "collect",
-    "describe",
-    "private_left_out",
-    "require_taken",
-]
 
 _MAX_FINDINGS = 100
 _MAX_ERROR = 500
