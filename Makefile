@@ -62,7 +62,7 @@ conformance: .venv/.dev  ## upstream's own ToolNode and agent tests over guarded
 	@touch $@
 
 mcp: .venv-mcp/.ready  ## tools of langchain.mcp, whose mcp 2 needs an environment of its own
-	@.venv-mcp/bin/python -m pytest -q tests/langgraph/test_langchain_mcp.py
+	@.venv-mcp/bin/python -m pytest -q tests/integration/tools/test_langchain_mcp.py
 
 evals: .venv/.dev  ## attacks and their benign twins through guards side by side
 	@$(BIN)/python -m evals run
