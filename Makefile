@@ -62,10 +62,10 @@ conformance: .venv/.dev  ## upstream's own ToolNode and agent tests over guarded
 	@touch $@
 
 mcp: .venv-mcp/.ready  ## tools of langchain.mcp, whose mcp 2 needs an environment of its own
-	@.venv-mcp/bin/python -m pytest -q tests/langgraph/test_langchain_mcp.py
+	@.venv-mcp/bin/python -m pytest -q tests/integration/tools/test_langchain_mcp.py
 
 attacks: .venv/.dev  ## every way round, at each gate in every mode and with every checkpointer
-	@WHOLE_MATRIX=1 $(BIN)/python -m pytest -n auto --dist worksteal -q tests/round
+	@WHOLE_MATRIX=1 $(BIN)/python -m pytest -n auto --dist worksteal -q tests/attacks
 
 evals: .venv/.dev  ## attacks and their benign twins through guards side by side
 	@$(BIN)/python -m evals run

@@ -25,7 +25,7 @@ from agentguard.model import OutsideEffect
 from agentguard.transparency import merkle
 from bench.calls import RECORDS, caller
 from bench.studio import KIM, open_guard
-from tests.trees import Frontier
+from tests.support.trees import Frontier
 
 _NAME = "call-00000000"
 _CHUNK = 10_000  # calls

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ from typing import Any
 import pytest
 
 from agentguard.langgraph.unguarded_runs import BELT
-from tests.databases import DATABASES, drop_ledger, postgres_server, postgres_url
+from agentguard.ledger.ledger import Ledger
 from tests.support import UNSOUND_WAKES, Studio, open_studio
+from tests.support.command_line import Shell
+from tests.support.databases import DATABASES, drop_ledger, postgres_server, postgres_url
+from tests.support.ledgers import Place, ledger_at
 from tests.support.memory_disk import use_memory_disk
 from tests.support.shared import share
 
@@ -62,7 +66,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
-    """The run's PostgreSQL server; see `tests.databases`."""
+    """The run's PostgreSQL server; see `tests.support.databases`."""
     with postgres_server() as server:
         yield server
 
@@ -76,3 +80,38 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url = postgres_url(request.getfixturevalue("postgres"))
     yield url
     drop_ledger(url)
+
+
+@pytest.fixture
+def place(ledger_url: str, tmp_path: Path) -> Place:
+    """Where a new ledger goes, on each database."""
+    return Place(url=ledger_url, folder=tmp_path)
+
+
+@pytest.fixture
+def postgres_place(postgres: Any, tmp_path: Path) -> Iterator[Place]:
+    """Where a new ledger goes, on PostgreSQL."""
+    url = postgres_url(postgres)
+    yield Place(url=url, folder=tmp_path)
+    drop_ledger(url)
+
+
+@pytest.fixture
+def ledger(place: Place) -> Iterator[Ledger]:
+    with ledger_at(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other(place: Place) -> Iterator[Ledger]:
+    """The same ledger, opened by somebody else."""
+    with ledger_at(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return Shell(tmp_path)

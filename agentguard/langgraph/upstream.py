@@ -1,7 +1,7 @@
 """Every private name of LangGraph and LangChain that this package touches, in one place.
 
-Each has a canary in tests/langgraph/test_upstream.py, which fails with the name when an upgrade
-moves it; langgraph-prebuilt is capped below its next minor version for the same reason.
+Each has a canary in tests/integration/graphs/test_upstream.py, which fails with the name when an
+upgrade moves it; langgraph-prebuilt is capped below its next minor version for the same reason.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from textwrap import fill
 
+from tests.crash.aftermath import Outcome, Processes, Uploads, differences, play
 from tests.crash.cells import Cell, cells
-from tests.crash.second import Outcome, Processes, Uploads, differences, play
 from tests.crash.table import table
-from tests.databases import drop_ledger, postgres_server, postgres_url
+from tests.support.databases import drop_ledger, postgres_server, postgres_url
 
 
 def main(arguments: list[str]) -> int:

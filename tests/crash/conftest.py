@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.crash.second import Processes, Uploads
+from tests.crash.aftermath import Processes, Uploads
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,8 @@ from agentguard.errors import AgentGuardError
 from agentguard.ledger import verify as audit
 from agentguard.ledger.open import checkpoints_of, open_ledger
 from agentguard.model import OutsideEffect
-from tests.core.ledgers import Bench
 from tests.support import CONFIG, write_workspace
+from tests.support.ledgers import Bench
 
 ROOT = Path(__file__).parents[2]
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN, of ext4 and xfs alike

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.crash.aftermath import Outcome
 from tests.crash.cells import STEPS, Cell, Kind, expected
-from tests.crash.second import Outcome
 
 _COLUMNS: dict[Kind, str] = {
     "broker": "`export_asset` (through the broker)",

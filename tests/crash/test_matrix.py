@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.crash.__main__ import main
+from tests.crash.aftermath import Processes, Uploads, differences, play
 from tests.crash.cells import DATABASES, DURABILITIES, KINDS, STEPS, Cell, cells, expected
-from tests.crash.second import Processes, Uploads, differences, play
 from tests.crash.table import expected_table
-from tests.databases import drop_ledger, postgres_url
+from tests.support.databases import drop_ledger, postgres_url
 
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.name)

@@ -14,11 +14,11 @@ from PIL import Image
 from agentguard import Guard
 from agentguard.calls.reconcile import settle
 from agentguard.ledger.open import wall_clock
-from tests.core.command_line import Shell
 from tests.crash import roles, worker
+from tests.crash.aftermath import Processes, Uploads, dangling
 from tests.crash.cells import DURABILITIES, Durability
-from tests.crash.second import Processes, Uploads, dangling
 from tests.support import CONFIG, Clock, open_studio, write_workspace
+from tests.support.command_line import Shell
 
 LEASE_S = 3.0
 OMAR = worker.APPROVER

@@ -47,7 +47,7 @@ def test_the_readme_example_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, rejoin = blocks("README.md", "python")
-    assert "rejoin_job" in rejoin  # tests/langgraph/test_waiting.py goes that way
+    assert "rejoin_job" in rejoin  # tests/integration/approvals/test_waiting_jobs.py goes that way
     write_workspace(tmp_path)
     Image.new("RGB", (200, 100), "navy").save(tmp_path / "logo.png")
     monkeypatch.chdir(tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 
-from tests.race.ways import GO, graph_of, make_send
+from tests.race.ways_in import GO, graph_of, make_send
 from tests.support import Studio, call, results, says
 
 STEPS = ("record_decisions", "claim", "finish")

@@ -15,8 +15,8 @@ from agentguard.errors import LedgerUnavailable
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger, Outcome
 from agentguard.model import GrantState, Holder, OutsideEffect, Request
-from tests.core.ledgers import Bench, Clock, Place, assessed, ledger_at, records, request
 from tests.race.racers import RACERS, in_processes, race
+from tests.support.ledgers import Bench, Clock, Place, assessed, ledger_at, records, request
 
 THREADED = {"sqlite": 500, "postgresql": 40}
 PROCESSES = {"sqlite": 300, "postgresql": 24}
