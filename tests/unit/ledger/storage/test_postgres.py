@@ -124,8 +124,8 @@ ENDS: dict[str, Callable[[Ledger, Bench], Any]] = {
     ),
 }
 SAID = {
-    "recall": "moved", "hold": "moved", "label": "moved", "job": "is ended",
-    "credential": "not live", "leaving": "is ended",
+    "recall": "an asset changed", "hold": "an asset changed", "label": "an asset changed",
+    "job": "is ended", "credential": "not live", "leaving": "is ended",
 }  # fmt: skip
 
 
