@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentguard.bindings.declaration import declarations_of
+from agentguard.bindings.running import running
 from agentguard.calls.call import Call
 from agentguard.calls.request import Prepared
 from agentguard.content.scratch import Scratch
@@ -74,7 +76,8 @@ def claimed(claim: Claim) -> Iterator[None]:
     """Make a claim the current one, for the tool's body."""
     token = current_claim.set(claim)
     try:
-        yield
+        with running(*declarations_of(claim.call.bound.binding.tool)):
+            yield
     finally:
         claim.left = True
         current_claim.reset(token)

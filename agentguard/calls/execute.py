@@ -310,7 +310,11 @@ class Execution:
                     return base64.b64encode(scratch.input_bytes(row.sha256)).decode("ascii")
                 return scratch.input(row.sha256, row.extension)
 
-            return scratch, bound.fill(prepared.request.args, private, outputs), outputs
+            for returned in bound.binding.results:
+                if returned.folder is not None:
+                    scratch.watch(returned.folder)
+            key = prepared.request.content_digest
+            return scratch, bound.fill(prepared.request.args, private, outputs, key=key), outputs
         except AssetError as error:
             scratch.close()
             raise Refused(str(error), policy="inputs") from None

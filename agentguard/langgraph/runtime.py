@@ -191,7 +191,7 @@ def make_call(
             thread=thread if asks else "",
             call_id=call_id,
         ) from None
-    if bound.binding.stage is not None and _upstream.starts_over(configurable):
+    if not bound.binding.is_harmless and _upstream.starts_over(configurable):
         raise Refused(_STARTS_OVER.format(_upstream.graph_path(configurable)), policy="starts-over")
     key = None
     if source is not None:
