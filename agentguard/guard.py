@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
 from agentguard.bindings.compilation import Tool, compiled
-from agentguard.bindings.declaration import Binding, name_of
+from agentguard.bindings.declaration import Binding, declarations_of, name_of
 from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.authorize import Gate
 from agentguard.calls.builtin_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
@@ -100,7 +100,6 @@ class Guard:
         self.bound: dict[str, Bound] = {}
         self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
         self._swept = 0
-        self._is_used = False
         self.bind(*tools)
         # Marks refusals as the guard's own words; read once, for the file may go while it is open.
         self.message_key = derived_key(load_log_key(workspace.log_key), "message/v1")
@@ -153,17 +152,12 @@ class Guard:
         return guard
 
     def bind(self, *tools: Tool) -> None:
-        """Add tools, until the first job is opened: an agent as a tool, a session's MCP tools.
+        """Add tools that exist later than the guard: an agent as a tool, a session's MCP tools.
 
         Raises:
             BindingError: all that is wrong with their declarations; a second tool of one name, a
                 name of the guard's own tools, or an unknown destination or label.
         """
-        if self._is_used:
-            raise BindingError(
-                "a job was opened with this guard, so its tools are known by now; bind all tools"
-                " before the first job is opened"
-            )
         errors: list[BindingError] = []
         for tool in tools:
             try:
@@ -317,8 +311,8 @@ class Guard:
             tool = (tool.declaration.name if isinstance(tool, Binding) else None) or name_of(
                 tool.tool
             )
-        elif inspect.isfunction(tool):
-            tool = name_of(tool)
+        elif inspect.isfunction(tool) and declarations_of(tool):
+            tool = declarations_of(tool)[0].name or name_of(tool)
         if not isinstance(tool, str):
             return tool
         bound = self.bound.get(tool)
@@ -364,7 +358,6 @@ class Guard:
         if requested_by not in self.workspace.people:
             raise JobError(f"{requested_by} is no configured person; add them to [people]")
         self._sweep()
-        self._is_used = True
         job, epoch = self.ledger.open_job(
             purpose=purpose, requested_by=requested_by, lease=self.workspace.lifetimes.lease
         )
@@ -381,7 +374,6 @@ class Guard:
             JobError: unknown, not waiting, or `by` may not.
         """
         self.ledger.sweep()
-        self._is_used = True
         known = self.ledger.first(job_by_id(job))
         if known is None:
             raise JobError(f"no job {job:.40} in this ledger; `agentguard jobs list` shows them")

@@ -151,19 +151,6 @@ def test_tools_are_handed_out_by_agent_and_by_name(guard: Guard) -> None:
         guard.tools(["paint"])
 
 
-def test_tools_are_bound_until_the_first_job_is_opened(guard: Guard) -> None:
-    @media_tool(stage="edit")
-    def late(source: Annotated[str, Asset()], file: Annotated[str, Output()]) -> str:
-        """Late."""
-        return ""
-
-    late.__annotations__ = {"source": Picture, "file": Annotated[str, Output()], "return": str}
-    guard.bind(late)
-    guard.open_job("crop", requested_by="kim@acme.example").leave()
-    with pytest.raises(BindingError, match="bind all tools before the first job is opened"):
-        guard.bind(late)
-
-
 def test_mistakes_of_all_tools_are_told_when_the_guard_is_opened(tmp_path: Path) -> None:
     @media_tool(stage="edit")
     def one(source: str) -> str:
