@@ -8,13 +8,17 @@ on a thread, so that nothing is written twice.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from agentguard.bindings.bound import Binding, Bound, same_tool
+from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
+from agentguard.bindings.compilation import Tool, compiled
+from agentguard.bindings.declaration import Binding, declarations_of, name_of
+from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.ask import Asker
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
@@ -68,7 +72,7 @@ class Guard:
     Args:
         workspace: the configuration.
         policy: the policies.
-        bindings: one per tool.
+        tools: declared tools.
         ledger: where everything is remembered.
         store: where asset bytes are.
         broker: the way out.
@@ -79,7 +83,7 @@ class Guard:
         *,
         workspace: Workspace,
         policy: Policy,
-        bindings: Iterable[Binding],
+        tools: Iterable[Tool],
         ledger: Ledger,
         store: Store,
         broker: Broker,
@@ -106,10 +110,9 @@ class Guard:
         self.claims = Claims(assessor=self.assessor, store=store, limits=self.limits)
         self.executor = Executor(assessor=self.assessor, broker=broker)
         self.bound: dict[str, Bound] = {}
-        for binding in bindings:
-            self.bind(binding)
         self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
         self._swept = 0
+        self.bind(*tools)
         # Marks refusals as the guard's own words; read once, for the file may go while it is open.
         self.message_key = derived_key(load_log_key(workspace.log_key), "message/v1")
         from agentguard.langgraph.unguarded_runs import BELT
@@ -121,14 +124,17 @@ class Guard:
         cls,
         path: Path | str | None = None,
         *,
-        bindings: Iterable[Binding] = (),
+        tools: Iterable[Tool] = (),
+        bindings: Iterable[Tool] = (),
         clock: Callable[[], int] | None = None,
     ) -> Guard:
         """Open the workspace of a configuration file; nothing starts unless all of it is sound.
 
         Args:
             path: `agentguard.toml`; None searches the working directory and its parents.
-            bindings: one per tool of the graphs that this guard protects.
+            tools: the tools of the graphs that this guard protects: functions and tools with
+                `media_tool`, Bindings of others.
+            bindings: an older name of `tools`.
             clock: the ledger's time in ms; None: see `open_ledger`.
 
         Raises:
@@ -137,14 +143,14 @@ class Guard:
             LedgerCorrupt: the ledger is not what it was.
         """
         workspace = configuration.load(None if path is None else Path(path))
-        bindings = list(bindings)
+        tools = [*tools, *bindings]
         policy = Policy.load(workspace.policies, replace=workspace.replace_default_policy)
         ledger = open_ledger(workspace, clock=clock)
         try:
             guard = cls(
                 workspace=workspace,
                 policy=policy,
-                bindings=bindings,
+                tools=tools,
                 ledger=ledger,
                 store=Store(workspace.store),
                 broker=Broker(workspace.destinations),
@@ -157,33 +163,38 @@ class Guard:
             raise
         return guard
 
-    def bind(self, binding: Binding) -> Bound:
-        """Add a Binding.
+    def bind(self, *tools: Tool) -> None:
+        """Add tools that exist later than the guard: an agent as a tool, a session's MCP tools.
 
         Raises:
-            BindingError: a second Binding for a tool name, a name of the guard's own tools, or an
-                unknown destination or label.
+            BindingError: all that is wrong with their declarations; a second tool of one name, a
+                name of the guard's own tools, or an unknown destination or label.
         """
-        if binding.tool.name in OWN_NAMES:
-            raise BindingError(
-                f"{binding.tool.name} is a tool of the guard itself; give yours another name"
-            )
-        return self._add(binding)
+        errors: list[BindingError] = []
+        for tool in tools:
+            try:
+                bound = self._checked(tool)
+                if bound.name in OWN_NAMES:
+                    raise BindingError(
+                        f"{bound.name} is a tool of the guard itself; give yours another name"
+                    )
+                if self.bound.setdefault(bound.name, bound) is not bound:
+                    raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+            except BindingError as error:
+                errors.append(error)
+        require_no_errors(errors)
 
-    def _add(self, binding: Binding) -> Bound:
-        bound = self._checked(binding)
-        if self.bound.setdefault(bound.name, bound) is not bound:
-            raise BindingError(f"{bound.name} is bound twice; tool names are unique")
-        return bound
-
-    def _checked(self, binding: Binding) -> Bound:
-        bound = Bound(binding)
+    def _checked(self, tool: Tool) -> Bound:
+        bound = compiled(tool)
+        binding = bound.binding
         named = binding.destination
-        if isinstance(named, str) and named not in self.workspace.destinations:
-            raise BindingError(
-                f"{bound.name} goes to {named!r}, which is not configured; there are"
-                f" {', '.join(sorted(self.workspace.destinations)) or 'none'}"
-            )
+        places = [named] if isinstance(named, str) else [*binding.places]
+        for place in places:
+            if place not in self.workspace.destinations:
+                raise BindingError(
+                    f"{bound.name} goes to {place!r}, which is not configured; there are"
+                    f" {', '.join(sorted(self.workspace.destinations)) or 'none'}"
+                )
         self._require_no_way_out(bound)
         self._require_hosts(bound)
         unknown = sorted(binding.labels - set(self.workspace.classes))
@@ -260,26 +271,67 @@ class Guard:
 
     def tools(
         self,
-        tools: Sequence[BaseTool],
+        only: Iterable[Tool | str] | None = None,
         *,
         agent: str | None = None,
         gate: Literal["graph", "inline"] = "graph",
     ) -> list[BaseTool]:
-        """Guarded copies of bound tools: asset ids instead of paths, no outputs to fill in.
+        """Guarded tools: asset ids instead of paths, nothing to fill in that the guard fills in.
 
         Args:
-            tools: for `bind_tools`, ToolNode or `create_agent`.
-            agent: who calls them; only needed with `gate="inline"`.
-            gate: `inline` puts the gate into the tool itself, for the functional API.
+            only: tools or their names; None: all of them, with `list_assets`,
+                `queue_for_release` and `export_asset`.
+            agent: only those of this agent's stages, and those without a stage.
+            gate: see `inline_tools`.
 
         Raises:
-            BindingError: a tool is not bound, or `inline` names no agent.
+            BindingError: a tool is not bound, or there is no such agent.
         """
         from agentguard.langgraph.guarded_tool import guarded
 
-        if gate == "inline" and agent not in self.workspace.agents:
-            raise BindingError(f"gate='inline' needs a configured agent, got {agent!r}")
-        return [guarded(self, tool, agents=agent, inline=gate == "inline") for tool in tools]
+        if (gate == "inline" or only is None) and agent not in (None, *self.workspace.agents):
+            raise BindingError(
+                f"no agent {agent!r} is configured; there are"
+                f" {', '.join(sorted(self.workspace.agents))}"
+            )
+        if gate == "inline" and agent is None:
+            raise BindingError("gate='inline' needs a configured agent, got None")
+        if only is not None:
+            chosen = [self._tool_of(tool) for tool in only]
+        else:
+            for make in (list_assets, queue_for_release, export_asset):
+                self._bound_own(make)
+            stages = None if agent is None else {None, *self.workspace.agents[agent].stages}
+            chosen = [
+                bound.binding.tool
+                for bound in list(self.bound.values())
+                if stages is None or bound.binding.stage in stages
+            ]
+        return [guarded(self, tool, agents=agent, inline=gate == "inline") for tool in chosen]
+
+    def inline_tools(self, *, agent: str) -> list[BaseTool]:
+        """Guarded tools of an agent that carry the gate: for the functional API, your own loop.
+
+        Raises:
+            BindingError: there is no such agent.
+        """
+        return self.tools(agent=agent, gate="inline")
+
+    def _tool_of(self, tool: Tool | str) -> Any:
+        """The tool object that a name, a declared function or a Binding means."""
+        if isinstance(tool, (Binding, CompiledBinding)):
+            tool = (tool.declaration.name if isinstance(tool, Binding) else None) or name_of(
+                tool.tool
+            )
+        elif inspect.isfunction(tool) and declarations_of(tool):
+            tool = declarations_of(tool)[0].name or name_of(tool)
+        if not isinstance(tool, str):
+            return tool
+        bound = self.bound.get(tool)
+        if bound is None:
+            known = ", ".join(sorted(self.bound)) or "none"
+            raise BindingError(f"no tool {tool!r} is bound; there are {known}")
+        return bound.binding.tool
 
     def list_tool(self) -> BaseTool:
         """`list_assets`, which shows an agent the media of its job."""
@@ -293,11 +345,14 @@ class Guard:
         """`export_asset`, for the agent of the export stage; it sends through the broker."""
         return self._own(export_asset)
 
-    def _own(self, make: Callable[[Guard], Binding]) -> BaseTool:
+    def _own(self, make: Callable[[Guard], CompiledBinding]) -> BaseTool:
+        return self.tools([self._bound_own(make).binding.tool])[0]
+
+    def _bound_own(self, make: Callable[[Guard], CompiledBinding]) -> Bound:
         bound = self.bound.get(make.__name__)
         if bound is None:  # whichever thread comes first binds it for all
             bound = self.bound.setdefault(make.__name__, self._checked(make(self)))
-        return self.tools([bound.binding.tool])[0]
+        return bound
 
     # --- jobs ----------------------------------------------------------------------------------
 

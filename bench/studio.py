@@ -23,7 +23,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
-from agentguard import Arg, Binding, Guard
+from agentguard import Asset, Binding, Guard, Output, Plain, To
 from agentguard.config.template import template
 from agentguard.jobs.job import Job
 from agentguard.people.signers import append_signer
@@ -98,14 +98,10 @@ def open_guard(folder: Path) -> Guard:
     """A guard of the workspace in a folder, with a Binding for each tool."""
     return Guard.from_config(
         folder / "agentguard.toml",
-        bindings=[
-            Binding(note, stage="edit", plain=["text"]),
-            Binding(
-                crop, stage="edit", assets=["source"], plain=["width", "height"], outputs=["file"]
-            ),
-            Binding(
-                publish, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"
-            ),
+        tools=[
+            Binding(note, stage="edit", args={"text": Plain()}, result=Asset("blocks")),
+            Binding(crop, stage="edit", args={"source": Asset(), "file": Output()}),
+            Binding(publish, stage="export", args={"source": Asset(), "to": To()}),
         ],
     )
 

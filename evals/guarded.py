@@ -105,7 +105,7 @@ class Guarded(Session):
         return Guard(
             workspace=workspace,
             policy=_policy(self.plan.policy),
-            bindings=make_bindings(self._plain),
+            tools=make_bindings(self._plain),
             ledger=open_ledger(workspace, clock=self.clock),
             store=Store(workspace.store),
             broker=Broker(workspace.destinations, make_adapter=self._counting),

@@ -21,7 +21,8 @@ from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, t
 from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, Send
 
-from agentguard import Arg, Binding
+from agentguard import Asset, Binding, Output, Plain, To
+from agentguard.bindings.declaration import name_of
 from evals.crew import VENDOR
 from evals.world import World, picture
 from graphs.bindings import bindings as reference_bindings
@@ -163,30 +164,30 @@ def deliver(world: World, to: str, data: bytes, text: str = "") -> None:
 
 def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
     """What the tools' arguments mean to agentguard."""
-    made = [
-        Binding(
-            tools[known.tool.name],
-            stage=known.stage,
-            assets=known.assets,
-            texts=known.texts,
-            plain=known.plain,
-            outputs=known.outputs,
-            destination=known.destination,
-            reveals=known.reveals,
-            local=known.destination is None,  # the world that notes their runs holds a server
-        )
-        for known in reference_bindings(image_vendor=VENDOR)
-        if known.tool.name in tools
-    ]
+    made = []
+    for known in reference_bindings(image_vendor=VENDOR):
+        said = known.declaration
+        if (name := name_of(known.tool)) in tools:
+            sends = {"to": VENDOR} if said.to == VENDOR else {}
+            # The world that notes their runs holds a server.
+            binding = Binding(
+                tools[name], stage=said.stage, args=said.args, local=not sends, **sends
+            )
+            made.append(binding)
+    png = Output()
     own: dict[str, dict[str, Any]] = {
-        "retouch": {"stage": "edit", "assets": ["source"], "outputs": ["file"],
-                    "destination": VENDOR},
-        "note_brief": {"stage": "edit", "plain": ["note"], "local": True},
-        "stock_photo": {"stage": "generate", "plain": ["trick"], "outputs": ["file"],
-                        "local": True},
-        "partner_plugin": {"stage": "generate", "plain": ["trick"], "local": True},
-        "publish": {"stage": "export", "assets": ["source"], "destination": Arg("to"),
-                    "effect": "opaque"},
+        "retouch": {"stage": "edit", "args": {"source": Asset(), "file": png}, "to": VENDOR},
+        "note_brief": {
+            "stage": "edit", "args": {"note": Plain()}, "result": Asset("blocks"), "local": True,
+        },
+        "stock_photo": {
+            "stage": "generate", "args": {"trick": Plain(), "file": png}, "local": True,
+        },
+        "partner_plugin": {
+            "stage": "generate", "args": {"trick": Plain()}, "result": Asset("blocks"),
+            "local": True,
+        },
+        "publish": {"stage": "export", "args": {"source": Asset(), "to": To()}},
     }  # fmt: skip
     return [*made, *(Binding(tools[name], **own[name]) for name in own if name in tools)]
 

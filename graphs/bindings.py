@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from langchain_core.tools import BaseTool
 
-from agentguard import Binding, Guard
+from agentguard import Asset, Binding, Guard, Output, Text
 from tools.edit import adjust, caption, compose_photo, crop, place_logo, resize
 from tools.generate import generate_image
 from tools.render import render_video, thumbnail, transcode
@@ -34,80 +34,19 @@ def bindings(*, image_vendor: str | None) -> list[Binding]:
     Args:
         image_vendor: the Destination of prompts; None where the offline painter paints.
     """
+    source, png, mp4 = {"source": Asset()}, {"file": Output()}, {"file": Output(".mp4")}
     return [
-        Binding(
-            generate_image,
-            stage="generate",
-            texts=["prompt"],
-            plain=["width", "height", "seed"],
-            outputs=["file"],
-            destination=image_vendor,
-        ),
-        Binding(
-            crop,
-            stage="edit",
-            assets=["source"],
-            plain=["left", "top", "width", "height"],
-            outputs=["file"],
-        ),
-        Binding(
-            resize,
-            stage="edit",
-            assets=["source"],
-            plain=["width", "height", "fit"],
-            outputs=["file"],
-        ),
-        Binding(
-            caption,
-            stage="edit",
-            assets=["source"],
-            texts=["text"],
-            plain=["position"],
-            outputs=["file"],
-        ),
-        Binding(
-            place_logo,
-            stage="edit",
-            assets=["source", "logo"],
-            plain=["corner", "scale"],
-            outputs=["file"],
-        ),
-        Binding(
-            compose_photo,
-            stage="edit",
-            assets=["source", "photo"],
-            plain=["position", "scale"],
-            outputs=["file"],
-        ),
-        Binding(
-            adjust,
-            stage="edit",
-            assets=["source"],
-            plain=["brightness", "contrast", "saturation"],
-            outputs=["file"],
-        ),
-        Binding(
-            render_video,
-            stage="render",
-            assets=["stills[]"],
-            plain=["seconds_each", "width", "height", "fps"],
-            outputs={"file": ".mp4"},
-        ),
-        Binding(
-            transcode,
-            stage="render",
-            assets=["source"],
-            plain=["width", "height"],
-            outputs={"file": ".mp4"},
-        ),
-        Binding(
-            thumbnail,
-            stage="render",
-            assets=["source"],
-            plain=["second"],
-            outputs={"file": ".png"},
-        ),
-        Binding(review_media, stage="review", assets=["source"]),
+        Binding(generate_image, stage="generate", to=image_vendor, args={"prompt": Text(), **png}),
+        Binding(crop, stage="edit", args={**source, **png}),
+        Binding(resize, stage="edit", args={**source, **png}),
+        Binding(caption, stage="edit", args={**source, "text": Text(), **png}),
+        Binding(place_logo, stage="edit", args={**source, "logo": Asset(), **png}),
+        Binding(compose_photo, stage="edit", args={**source, "photo": Asset(), **png}),
+        Binding(adjust, stage="edit", args={**source, **png}),
+        Binding(render_video, stage="render", args={"stills": Asset(), **mp4}),
+        Binding(transcode, stage="render", args={**source, **mp4}),
+        Binding(thumbnail, stage="render", args={**source, "file": Output(".png")}),
+        Binding(review_media, stage="review", args=source),
     ]
 
 

@@ -103,7 +103,7 @@ def open_guard(config: Path | None) -> Guard:
     """
     # With a key the tool sends its prompts to OpenAI; then the Binding has to say so.
     vendor = IMAGE_VENDOR if os.environ.get("OPENAI_API_KEY") else None
-    return Guard.from_config(config, bindings=bindings(image_vendor=vendor))
+    return Guard.from_config(config, tools=bindings(image_vendor=vendor))
 
 
 def new_folder(parent: Path, name: str) -> Path:

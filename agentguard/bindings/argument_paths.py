@@ -37,6 +37,7 @@ class Shape:
     Attributes:
         leaves: path → schema of the one value there, in the schema's order.
         defaults: path → values that the schema itself puts there.
+        kinds: path → whether a value, an object or a list stands there.
 
     Raises:
         BindingError: names the argument that is open, a union of shapes, or nested too deeply.
@@ -45,7 +46,7 @@ class Shape:
     def __init__(self, schema: Mapping[str, Any], tool: str) -> None:
         self._tool = tool
         self._definitions = schema.get("$defs") or schema.get("definitions") or {}
-        self._kinds: dict[str, Kind] = {}
+        self.kinds: dict[str, Kind] = {}
         self.leaves: dict[str, Mapping[str, Any]] = {}
         self.defaults: dict[str, list[Any]] = {}
         self._sets: set[str] = set()
@@ -65,13 +66,13 @@ class Shape:
         pending: list[tuple[str, Any]] = [("", value)]
         while pending:
             path, item = pending.pop()
-            kind = self._kinds.get(path)
+            kind = self.kinds.get(path)
             found += 1
             if isinstance(item, Mapping) and kind == "object":
                 for name, inner in item.items():
                     known = isinstance(name, str) and _NAME.fullmatch(name) is not None
                     below = _join(path, name) if known else ""
-                    if not known or below not in self._kinds:
+                    if not known or below not in self.kinds:
                         raise ValueError(
                             f"{self._tool} has no argument {_join(path, str(name))!r:.80}; it has"
                             f" {', '.join(self.leaves) or 'none'}"
@@ -180,7 +181,7 @@ class Shape:
         elif not kinds and node.get("type") == "array" and "items" in node:
             if "prefixItems" in node:
                 raise BindingError(f"{where}: a tuple can't be bound; make each part an argument")
-            self._kinds[path] = "list"
+            self.kinds[path] = "list"
             if node.get("uniqueItems"):
                 self._sets.add(path)
             self._walk(node["items"], f"{path}[]", depth + 1)
@@ -203,14 +204,14 @@ class Shape:
             self.defaults.setdefault(path, []).append(value)
 
     def _object(self, node: Mapping[str, Any], path: str, depth: int) -> None:
-        self._kinds[path] = "object"
+        self.kinds[path] = "object"
         for name, child in node.get("properties", {}).items():
             if _NAME.fullmatch(name) is None:
                 raise BindingError(f"{self._tool}: an argument can't be named {name!r:.80}")
             self._walk(child, _join(path, name), depth + 1)
 
     def _leaf(self, path: str, node: Mapping[str, Any]) -> None:
-        self._kinds[path] = "value"
+        self.kinds[path] = "value"
         self.leaves[path] = node
 
     def _kinds_of(

@@ -16,6 +16,7 @@ from agentguard.bindings.mcp import McpTool, origin, require_place
 from agentguard.bindings.probe import Probe, require_probe
 from agentguard.bindings.reach import reach_of
 from agentguard.bindings.result_paths import Located, require_located
+from agentguard.bindings.returned import ReturnedMedia
 from agentguard.bindings.tool_class import require_upstream_class
 from agentguard.errors import BindingError
 from agentguard.model import GENERATED, OutsideEffect, Stage
@@ -61,7 +62,7 @@ class Returned:
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
-class Binding:
+class CompiledBinding:
     """The meaning of one tool's arguments.
 
     Args:
@@ -112,6 +113,12 @@ class Binding:
             library's or of a package that sends nothing. Any other, a tool of an adapter library
             or one that holds a client, a session or a socket, needs a `destination`, or this. What
             a body imports and calls by name, such as `requests.post`, can't be seen.
+        fixed: arguments that always have the developer's value.
+        places: Destination id → what the argument that names the destination takes for it.
+        keys: arguments that take the idempotency key of the call.
+        patterns: plain arguments → the regular expression that a string must match.
+        results: where the result holds media.
+        findings: where the result of a review holds its findings, if not at `artifact.findings`.
 
     Raises:
         BindingError: the declaration contradicts itself, the tool's class overrides what LangChain
@@ -141,6 +148,12 @@ class Binding:
     mcp: McpTool | None
     known: KnownTool | None = field(repr=False)
     local: bool
+    fixed: Mapping[str, Any]
+    places: Mapping[str, str]
+    keys: tuple[str, ...]
+    patterns: Mapping[str, str]
+    results: tuple[ReturnedMedia, ...]
+    findings: str | None
 
     def __init__(
         self,
@@ -168,6 +181,12 @@ class Binding:
         mcp: McpTool | None = None,
         known: KnownTool | None = None,
         local: bool = False,
+        fixed: Mapping[str, Any] | None = None,
+        places: Mapping[str, str] | None = None,
+        keys: Sequence[str] = (),
+        patterns: Mapping[str, str] | None = None,
+        results: Sequence[ReturnedMedia] = (),
+        findings: str | None = None,
     ) -> None:
         try:
             made = tool if isinstance(tool, BaseTool) else make_tool(tool)
@@ -194,7 +213,10 @@ class Binding:
         known_effect = OutsideEffect(effect)
         if labels is None:
             labels = {GENERATED} if known_stage is Stage.GENERATE else ()
-        if known_stage is None and (forms or outputs or destination):
+        if known_stage is None and (
+            forms or outputs or results or isinstance(destination, Arg)
+            or known_effect is not OutsideEffect.NONE
+        ):  # fmt: skip
             raise BindingError(
                 f"{name}: stage=None is for tools without media or effect; name its stage"
             )
@@ -275,6 +297,12 @@ class Binding:
             "mcp": mcp,
             "known": known,
             "local": local,
+            "fixed": MappingProxyType(dict(fixed or {})),
+            "places": MappingProxyType(dict(places or {})),
+            "keys": tuple(keys),
+            "patterns": MappingProxyType(dict(patterns or {})),
+            "results": tuple(results),
+            "findings": findings,
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -283,7 +311,18 @@ class Binding:
     def declared(self) -> tuple[str, ...]:
         """Every argument path that this Binding gives a meaning to."""
         to = (self.destination.path,) if isinstance(self.destination, Arg) else ()
-        return (*self.assets, *self.texts, *self.plain, *self.outputs, *self.operations, *to)
+        shown = (*self.assets, *self.texts, *self.plain, *self.operations, *to)
+        return (*shown, *self.hidden)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Top-level arguments that the guard fills in, and the model does not see."""
+        return (*self.outputs, *self.fixed, *self.keys)
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it handles no media and sends nothing."""
+        return self.stage is None and self.destination is None
 
     @property
     def is_long(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ from agentguard.bindings.argument_paths import (
     values_at,
     with_defaults,
 )
-from agentguard.bindings.binding import SUFFIX, Arg, Binding, Form, Returned
+from agentguard.bindings.binding import SUFFIX, Arg, CompiledBinding, Form, Returned
 from agentguard.bindings.draft import draft, told
 from agentguard.bindings.free_choice import bits_of, require_few_numbers
 from agentguard.bindings.mcp import McpTool, require_place, require_same_endpoint
@@ -54,8 +55,8 @@ from agentguard.model import OutsideEffect, Stage
 __all__ = [
     "Arg",
     "Attempt",
-    "Binding",
     "Bound",
+    "CompiledBinding",
     "Form",
     "McpTool",
     "Probe",
@@ -81,7 +82,7 @@ class Bound:
         BindingError: naming the argument that is undeclared, declared twice, unknown or open.
     """
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(self, binding: CompiledBinding) -> None:
         self.binding = binding
         self.name = binding.tool.name
         self._json_schema = json_schema(binding.tool)
@@ -144,7 +145,7 @@ class Bound:
     @property
     def args_names(self) -> list[str]:
         """The arguments that the model may give, in the schema's order."""
-        hidden = self.binding.outputs
+        hidden = self.binding.hidden
         return [name for name in self._json_schema.get("properties", {}) if name not in hidden]
 
     def bits(self, frozen: Mapping[str, Any]) -> int:
@@ -173,7 +174,7 @@ class Bound:
             runs: what the tool's schema made of them, by name.
         """
         found = []
-        for name in (*self.args_names, *self.binding.outputs):
+        for name in (*self.args_names, *self.binding.hidden):
             if name not in decided:
                 if runs.get(name) is not None and name not in self._factories:
                     found.append(name)
@@ -215,7 +216,7 @@ class Bound:
         if self._model is None:
             given = jsonable(raw)
             require_few_numbers(self.name, given, numbers)
-            frozen = self._shape.with_defaults(given, but=self.binding.outputs)
+            frozen = self._shape.with_defaults(given, but=self.binding.hidden)
             for error in self._validator.iter_errors(frozen) if self._validator else ():
                 expected = f"{error.validator} {error.validator_value!r:.120}"
                 raise ValueError(f"{self.name}: {error.json_path}: expected {expected}")
@@ -225,6 +226,7 @@ class Bound:
             self._require_unchanged(raw, given)
             require_few_numbers(self.name, given, numbers)
             plain(frozen)
+        frozen.update(copy.deepcopy(dict(self.binding.fixed)))
         self._shape.require(frozen)
         copied: dict[str, Any] = json.loads(json.dumps(frozen))  # a default is the schema's own
         return copied
@@ -234,18 +236,26 @@ class Bound:
         frozen: Mapping[str, Any],
         replace: Callable[[str, Any], Any],
         outputs: Mapping[str, str],
+        *,
+        key: str = "",
     ) -> dict[str, Any]:
-        """The arguments the tool runs with: assets replaced, outputs set.
+        """The arguments the tool runs with: assets and the destination replaced, the rest set.
 
         Args:
             frozen: as `freeze` returned them.
             replace: given (argument path, asset id), returns what the tool gets.
             outputs: output path → file path in the call's scratch folder.
+            key: the call's idempotency key.
         """
+        binding = self.binding
         filled = copy.deepcopy(dict(frozen))
-        for path in self.binding.assets:
+        for path in binding.assets:
             replace_at(filled, path, replace)
+        if binding.places and isinstance(binding.destination, Arg):
+            # The model may name these ids and no others: the facing schema lists them.
+            replace_at(filled, binding.destination.path, lambda _, id: binding.places[id])
         filled.update(outputs)
+        filled.update(dict.fromkeys(binding.keys, key))
         return filled
 
     def suffix(self, output: str) -> str:
@@ -270,9 +280,19 @@ class Bound:
         mcp = binding.mcp
         pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}
         local = {"local": True} if binding.local else {}
+        # What a tool does not have says nothing, so that its digest stays what it was.
+        newer = {
+            "fixed": dict(binding.fixed),
+            "places": dict(binding.places),
+            "keys": set(binding.keys),
+            "patterns": dict(binding.patterns),
+            "results": [[each.where, each.form, each.folder] for each in binding.results],
+            "findings": binding.findings,
+        }
         return {
             **pinned,
             **local,
+            **{name: meaning for name, meaning in newer.items() if meaning},
             "tool": self.name,
             "schema": self._shape.steady(self._json_schema),
             "stage": binding.stage,
@@ -312,9 +332,16 @@ class Bound:
 
     def _require_fitting(self) -> None:
         binding, leaves = self.binding, self._leaves
-        for path in binding.outputs:
+        for path in binding.hidden:
             if "." in path or "[" in path:
-                raise BindingError(f"{self.name}.{path}: an output must be a top-level argument")
+                raise BindingError(
+                    f"{self.name}.{path}: what the guard fills in must be a top-level argument"
+                )
+        for path, value in binding.fixed.items():
+            self._require_allowed(path, value)
+        for path in binding.keys:
+            if leaves[path].get("type") != "string" or is_binary(leaves[path]):
+                raise BindingError(f"{self.name}.{path}: an idempotency key is a string")
         if isinstance(binding.destination, Arg) and "[" in binding.destination.path:
             raise BindingError(f"{self.name}.{binding.destination.path}: one call, one destination")
         for path in (*binding.assets, *binding.outputs):
@@ -345,13 +372,23 @@ class Bound:
                     " model's to name; take an asset, or a choice of the names that there are"
                 )
 
+    def _require_allowed(self, path: str, value: Any) -> None:
+        """A developer's value must be one that the tool takes; it is never seen by the model."""
+        schema = {**self._json_schema.get("properties", {}).get(path, {})}
+        schema.update({name: self._json_schema[name] for name in ("$defs", "definitions")
+                       if name in self._json_schema})  # fmt: skip
+        kind = jsonschema.validators.validator_for(schema)
+        errors = kind(schema, registry=referencing.Registry()).iter_errors(jsonable(value))
+        for error in errors:
+            raise BindingError(f"{self.name}.{path}: Fixed({value!r:.80}): {error.message:.200}")
+
     def _made_by_factory(self) -> frozenset[str]:
         """Arguments whose default a factory makes; none where people approve what goes out (I7).
 
         Raises:
             BindingError: a tool of the queue or export stage has one.
         """
-        known = {*self._json_schema.get("properties", {})} - {*self.binding.outputs}
+        known = {*self._json_schema.get("properties", {})} - {*self.binding.hidden}
         made = [path for path in sorted(made_by_factory(self.binding.tool))
                 if path.split(".")[0].rstrip("[]") in known]  # fmt: skip
         if made and self.binding.stage in (Stage.QUEUE, Stage.EXPORT):
@@ -389,7 +426,7 @@ class Bound:
                 )
 
     def _require_own(self, arguments: Mapping[str, Any]) -> None:
-        for name in self.binding.outputs:
+        for name in self.binding.hidden:
             if name in arguments:
                 raise ValueError(f"{self.name} has no argument {name!r}")
         self._shape.require(arguments)
@@ -414,6 +451,9 @@ class Bound:
             raise ValueError(f"{self.name}.{path}: {len(value)} characters are too long")
         if not value.isprintable():
             raise ValueError(f"{self.name}.{path}: invisible characters; use one line of text")
+        pattern = self.binding.patterns.get(path)
+        if pattern is not None and re.fullmatch(pattern, value) is None:
+            raise ValueError(f"{self.name}.{path}: expected a value that matches {pattern}")
         reason = looks_like_locator(value)
         if reason is not None:  # I3: a path, URL or host name the model wrote is never opened
             raise ValueError(f"{self.name}.{path}: {reason}; give an asset id where media belong")
@@ -453,18 +493,22 @@ class Bound:
         original = self.binding.tool.args_schema
         if isinstance(original, dict):
             binding = self.binding
-            return facing_json(
-                original, self._shape, assets=binding.assets, outputs=binding.outputs
-            )
+            return facing_json(original, self._shape, shown=self._shown, hidden=binding.hidden)
         if isinstance(original, type) and getattr(original, "model_config", {}).get(
             "extra"
         ) == "allow":  # fmt: skip
             raise BindingError(f"{self.name}: its schema takes any argument; set extra='forbid'")
-        if not (self.binding.assets or self.binding.outputs):
+        if not (self._shown or self.binding.hidden):
             return original
-        return facing_model(
-            self.binding.tool, assets=self.binding.assets, outputs=self.binding.outputs
-        )
+        return facing_model(self.binding.tool, shown=self._shown, hidden=self.binding.hidden)
+
+    @property
+    def _shown(self) -> dict[str, tuple[str, ...]]:
+        """Paths where the model sees something else than the tool takes: asset ids, places."""
+        shown: dict[str, tuple[str, ...]] = dict.fromkeys(self.binding.assets, ())
+        if self.binding.places and isinstance(self.binding.destination, Arg):
+            shown[self.binding.destination.path] = tuple(self.binding.places)
+        return shown
 
     def _argument_model(self) -> type[BaseModel] | None:
         if isinstance(self.args_schema, dict):
@@ -474,7 +518,7 @@ class Bound:
         if isinstance(model, dict):
             return None
         written = Shape(model.model_json_schema(mode="serialization", by_alias=True), self.name)
-        differ = set(written.leaves) ^ (set(self._leaves) - set(self.binding.outputs))
+        differ = set(written.leaves) ^ (set(self._leaves) - set(self.binding.hidden))
         if differ:
             raise BindingError(
                 f"{self.name}: {', '.join(sorted(differ))} is read and written under different"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agentguard.bindings.argument_paths import values_at
-from agentguard.bindings.binding import Binding
+from agentguard.bindings.binding import CompiledBinding
 
 MOST_BITS_A_CALL = 64
 """A call that says more carries the labels of what its conversation was shown."""
@@ -58,7 +58,7 @@ def require_few_numbers(tool: str, arguments: Mapping[str, Any], paths: Iterable
 
 def bits_of(
     arguments: Mapping[str, Any],
-    binding: Binding,
+    binding: CompiledBinding,
     leaves: Mapping[str, Mapping[str, Any]],
     defaults: Mapping[str, Sequence[Any]],
 ) -> int:

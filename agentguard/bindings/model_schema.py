@@ -12,8 +12,9 @@ import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import typing_extensions
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _is_injected_arg_type, get_all_basemodel_annotations
 from pydantic import BaseModel, ConfigDict, Field, ImportString, create_model
@@ -59,14 +60,16 @@ def json_schema(tool: BaseTool) -> dict[str, Any]:
         ) from error
 
 
-def facing_model(
-    tool: BaseTool, *, assets: Iterable[str], outputs: Iterable[str]
-) -> type[BaseModel]:
+Shown = Mapping[str, tuple[str, ...]]
+"""Argument path → the destination ids that the model may give there; an asset id, if none."""
+
+
+def facing_model(tool: BaseTool, *, shown: Shown, hidden: Iterable[str]) -> type[BaseModel]:
     """The arguments model that a guarded tool shows, of a tool with a pydantic schema.
 
     Args:
-        assets: argument paths that take asset ids.
-        outputs: top-level arguments that the model does not see.
+        shown: where the model gives something else than the tool takes.
+        hidden: top-level arguments that the model does not see.
 
     Raises:
         BindingError: the schema takes its arguments only under another name.
@@ -83,22 +86,24 @@ def facing_model(
             f"{tool.name}: LangChain shows {', '.join(renamed)} by its name and its schema takes"
             " only its alias; drop the alias, or set populate_by_name"
         )
-    return _model(schema, "", frozenset(assets), frozenset(outputs))
+    return _model(schema, "", shown, frozenset(hidden))
 
 
 def facing_json(
-    schema: Mapping[str, Any], shape: Shape, *, assets: Iterable[str], outputs: Iterable[str]
+    schema: Mapping[str, Any], shape: Shape, *, shown: Shown, hidden: Iterable[str]
 ) -> dict[str, Any]:
     """The JSON schema that a guarded tool shows, of a tool with a JSON schema (MCP); see above."""
-    hidden = frozenset(outputs)
-    shown = {name: item for name, item in schema.items() if name not in ("properties", "required")}
-    shown["properties"] = {
-        name: _json(child, name, frozenset(assets), shape)
+    left = frozenset(hidden)
+    made = {name: item for name, item in schema.items() if name not in ("properties", "required")}
+    made["properties"] = {
+        name: _json(child, name, shown, shape)
         for name, child in schema.get("properties", {}).items()
-        if name not in hidden
+        if name not in left
     }
-    shown["required"] = [name for name in schema.get("required", ()) if name not in hidden]
-    return {**shown, "additionalProperties": False}
+    places = [path for path, ids in shown.items() if ids]
+    required = dict.fromkeys((*schema.get("required", ()), *places))
+    made["required"] = [name for name in required if name not in left]
+    return {**made, "additionalProperties": False}
 
 
 def injected(tool: BaseTool, argument_names: Iterable[str]) -> frozenset[str]:
@@ -145,8 +150,20 @@ def opened_by_type(tool: BaseTool) -> frozenset[str]:
     )
 
 
+def marks_of_schema(tool: BaseTool) -> Iterator[tuple[str, Any]]:
+    """Every piece of metadata in a tool's pydantic schema, by argument path."""
+    yield from _parts(tool)
+
+
+def marks_in(annotation: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every piece of metadata in a type hint, by path; see `marks_of_schema`."""
+    yield from _parts_of(annotation, path, 0)
+
+
 _OPENS: tuple[type, ...] = (os.PathLike, ImportString)
 _FACTORY = object()
+RECURSION = object()
+"""Stands where a type holds itself; what lies below is not looked at again."""
 
 
 def _parts(tool: BaseTool) -> Iterator[tuple[str, Any]]:
@@ -156,11 +173,21 @@ def _parts(tool: BaseTool) -> Iterator[tuple[str, Any]]:
         yield from _parts_of(schema, "", 0)
 
 
-def _parts_of(annotation: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
+def _parts_of(
+    annotation: Any, path: str, depth: int, around: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Any]]:
     if depth > _MAX_DEPTH:  # `Shape` refuses what is nested so deeply
         return
     yield path, annotation
+    for inner in get_args(annotation) if hasattr(annotation, "__value__") else ():
+        yield from _parts_of(inner, path, depth + 1, around)
     annotation = getattr(annotation, "__value__", annotation)  # a `type` statement's
+    annotation = getattr(annotation, "__supertype__", annotation)  # of a NewType
+    if isinstance(annotation, type):
+        if any(annotation is each for each in around):
+            yield path, RECURSION
+            return
+        around = (*around, annotation)
     origin, inner = get_origin(annotation), get_args(annotation)
     fields: list[tuple[str, Any, Iterable[Any], bool]] = []
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -174,54 +201,56 @@ def _parts_of(annotation: Any, path: str, depth: int) -> Iterator[tuple[str, Any
         for each in dataclasses.fields(annotation):
             factory = each.default_factory is not dataclasses.MISSING
             fields.append((each.name, hints[each.name], (), factory))
-    elif typing.is_typeddict(annotation):
+    elif typing_extensions.is_typeddict(annotation):  # its own and that of `typing`
         hints = typing.get_type_hints(annotation, include_extras=True)
         fields += [(name, hint, (), False) for name, hint in hints.items()]
     elif origin is Annotated:
         yield from ((path, mark) for mark in inner[1:])
-        yield from _parts_of(inner[0], path, depth + 1)
+        yield from _parts_of(inner[0], path, depth + 1, around)
     else:
         is_list = isinstance(origin, type) and issubclass(origin, _LISTS)
         for item in inner:
-            yield from _parts_of(item, f"{path}[]" if is_list else path, depth + 1)
+            yield from _parts_of(item, f"{path}[]" if is_list else path, depth + 1, around)
     for name, kind, marks, factory in fields:
         below = f"{path}.{name}" if path else name
         if factory:
             yield below, _FACTORY
         yield from ((below, mark) for mark in marks)
-        yield from _parts_of(kind, below, depth + 1)
+        yield from _parts_of(kind, below, depth + 1, around)
 
 
 def _model(
-    schema: type[BaseModel], path: str, assets: frozenset[str], outputs: frozenset[str]
+    schema: type[BaseModel], path: str, shown: Shown, hidden: frozenset[str]
 ) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, info in schema.model_fields.items():
-        if not path and name in outputs:
+        if not path and name in hidden:
             continue
         alias = info.validation_alias if path else None
         below = f"{path}.{alias or name}" if path else name
         if alias is not None and not isinstance(alias, str):
             raise BindingError(f"{below}: several names for one argument; keep one")
-        fields[name] = (_annotation(info, below, assets), _field(info, below, assets, alias))
+        fields[name] = (_annotation(info, below, shown), _field(info, below, shown, alias))
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     made: type[BaseModel] = create_model(schema.__name__, __config__=config, **fields)
     made.__doc__ = schema.__doc__
     return made
 
 
-def _annotation(info: FieldInfo, path: str, assets: frozenset[str]) -> Any:
-    kept = _type(info.annotation, path, assets)
-    if path not in assets:
+def _annotation(info: FieldInfo, path: str, shown: Shown) -> Any:
+    kept = _type(info.annotation, path, shown)
+    if path not in shown:
         for item in info.metadata:  # bounds, and the marks of injected arguments
             kept = Annotated[kept, item]
     return kept
 
 
-def _field(info: FieldInfo, path: str, assets: frozenset[str], alias: str | None) -> Any:
+def _field(info: FieldInfo, path: str, shown: Shown, alias: str | None) -> Any:
     description = info.description
-    if any(path == asset.rstrip("[]") for asset in assets):
-        plural = "" if path in assets else "s"
+    if shown.get(path):
+        return Field(default=..., alias=alias, description=description)
+    if any(path == asset.rstrip("[]") for asset in shown):
+        plural = "" if path in shown else "s"
         description = f"Asset id{plural}. {description or ''}".strip()
     if info.default_factory is not None:
         return Field(default_factory=info.default_factory, alias=alias, description=description)
@@ -229,45 +258,52 @@ def _field(info: FieldInfo, path: str, assets: frozenset[str], alias: str | None
     return Field(default=default, alias=alias, description=description)
 
 
-def _json(node: Any, path: str, assets: frozenset[str], shape: Shape) -> Any:
-    """A schema with a plain string wherever an asset stands."""
-    if path in assets:
+def _json(node: Any, path: str, shown: Shown, shape: Shape) -> Any:
+    """A schema with a plain string wherever an asset stands, and the ids of places."""
+    if shown.get(path):
+        named = shape.leaves[path].get("description")
+        place = {"type": "string", "enum": list(shown[path])}
+        return {**place, "description": named} if named else place
+    if path in shown:
         said = f"Asset id. {shape.leaves[path].get('description', '')}".strip()
         text = {"type": "string", "description": said}
         return {"anyOf": [text, {"type": "null"}]} if shape.is_optional(node, path) else text
-    if not any(asset.startswith((f"{path}.", f"{path}[")) for asset in assets):
+    if not any(asset.startswith((f"{path}.", f"{path}[")) for asset in shown):
         return node
     made = dict(shape.resolve(node, path))
     if "items" in made:
-        made["items"] = _json(made["items"], f"{path}[]", assets, shape)
+        made["items"] = _json(made["items"], f"{path}[]", shown, shape)
     if "properties" in made:
         made["properties"] = {
-            name: _json(child, f"{path}.{name}", assets, shape)
+            name: _json(child, f"{path}.{name}", shown, shape)
             for name, child in made["properties"].items()
         }
     for choice in ("anyOf", "oneOf"):
         if choice in made:
-            made[choice] = [_json(each, path, assets, shape) for each in made[choice]]
+            made[choice] = [_json(each, path, shown, shape) for each in made[choice]]
     return made
 
 
-def _type(annotation: Any, path: str, assets: frozenset[str]) -> Any:
-    """An annotation with `str` wherever an asset stands."""
+def _type(annotation: Any, path: str, shown: Shown) -> Any:
+    """An annotation with `str` wherever an asset stands, and the ids of places."""
+    annotation = getattr(annotation, "__value__", annotation)  # a `type` statement's
     origin, inner = get_origin(annotation), get_args(annotation)
-    if path in assets:
+    if shown.get(path):
+        return Literal[shown[path]]
+    if path in shown:
         optional = origin in (Union, types.UnionType) and type(None) in inner
         return str | None if optional else str
-    if not any(asset.startswith((f"{path}.", f"{path}[")) for asset in assets):
+    if not any(asset.startswith((f"{path}.", f"{path}[")) for asset in shown):
         return annotation
     if origin is Annotated:
-        kept = _type(inner[0], path, assets)
+        kept = _type(inner[0], path, shown)
         for item in inner[1:]:
             kept = Annotated[kept, item]
         return kept
     if origin in (Union, types.UnionType):
-        return Union[tuple(_type(each, path, assets) for each in inner)]  # noqa: UP007
+        return Union[tuple(_type(each, path, shown) for each in inner)]  # noqa: UP007
     if isinstance(origin, type) and issubclass(origin, _LISTS) and inner:
-        return list[_type(inner[0], f"{path}[]", assets)]  # type: ignore[misc]
+        return list[_type(inner[0], f"{path}[]", shown)]  # type: ignore[misc]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return _model(annotation, path, assets, frozenset())
+        return _model(annotation, path, shown, frozenset())
     return annotation

@@ -54,7 +54,7 @@ def located(where: Located, *, content: Any, artifact: Any, text: str) -> tuple[
     if isinstance(where, re.Pattern):
         found: Iterator[Any] = (match[1] for match in where.finditer(text))
     else:
-        found = _first(where, (artifact, content, _parsed(text)))
+        found = _first(where, (artifact, content, parsed_text(text)))
     kept = dict.fromkeys(
         str(value)
         for value in found
@@ -84,7 +84,8 @@ def _at(place: Any, path: str) -> Iterator[Any]:
     yield from found
 
 
-def _parsed(text: str) -> Any:
+def parsed_text(text: str) -> Any:
+    """The data that a text is, if it is JSON; None if it is not."""
     if len(text) > _MAX_JSON or text.lstrip()[:1] not in ("{", "["):
         return None
     try:

@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 
 from langchain_core.tools import ToolException, tool
 
-from agentguard.bindings.bound import Arg, Binding
+from agentguard.bindings.bound import Arg, CompiledBinding
 from agentguard.calls.execute import Execution, current_execution
 from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import TextTooLong, scan
@@ -39,7 +39,7 @@ class Host(Protocol):
     def executor(self) -> Sender: ...
 
 
-def list_assets(guard: Host) -> Binding:
+def list_assets(guard: Host) -> CompiledBinding:
     """`list_assets`: the assets this job may see."""
 
     @tool
@@ -60,10 +60,10 @@ def list_assets(guard: Host) -> Binding:
             )
         return "\n".join(lines) or "This job has no media yet."
 
-    return Binding(list_assets, stage=None)
+    return CompiledBinding(list_assets, stage=None)
 
 
-def queue_for_release(guard: Host) -> Binding:
+def queue_for_release(guard: Host) -> CompiledBinding:
     """`queue_for_release`: the queue stage puts an asset in line for one destination."""
     names = _places(guard)
 
@@ -75,10 +75,12 @@ def queue_for_release(guard: Host) -> Binding:
         """Queue an asset for release to a destination. Production takes only what was queued."""
         return f"Queued for {to}. The export stage can now ask to release it."
 
-    return Binding(queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to"))
+    return CompiledBinding(
+        queue_for_release, stage=Stage.QUEUE, assets=["asset"], destination=Arg("to")
+    )
 
 
-def export_asset(guard: Host) -> Binding:
+def export_asset(guard: Host) -> CompiledBinding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
     names = _places(guard, with_url=True)
 
@@ -95,7 +97,7 @@ def export_asset(guard: Host) -> Binding:
         receipt = guard.executor.send(execution, path=asset, sha256=sha256, texts=texts)
         return f"Exported to {receipt.location}."
 
-    return Binding(
+    return CompiledBinding(
         export_asset,
         stage=Stage.EXPORT,
         assets=["asset"],

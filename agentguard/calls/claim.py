@@ -143,7 +143,11 @@ class Claims:
             outputs = {
                 name: scratch.output(name, bound.suffix(name)) for name in bound.binding.outputs
             }
-            arguments = bound.fill(item.request.args, private, outputs)
+            for returned in bound.binding.results:
+                if returned.folder is not None:
+                    scratch.watch(returned.folder)
+            key = item.request.content_digest
+            arguments = bound.fill(item.request.args, private, outputs, key=key)
         except AssetError as error:
             scratch.close()
             raise Refused(str(error), kind=ObstacleKind.INPUTS) from None

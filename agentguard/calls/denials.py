@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentguard.bindings.argument_paths import values_at
-from agentguard.bindings.binding import Binding
+from agentguard.bindings.binding import CompiledBinding
 from agentguard.content.text.normalize import Reading
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.approvals import denied_calls, media_of
@@ -25,7 +25,7 @@ MOST_QUESTIONS = 50
 _ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 
 
-def is_denied(request: Request, binding: Binding, reads: Reads) -> bool:
+def is_denied(request: Request, binding: CompiledBinding, reads: Reads) -> bool:
     """Whether a person said no to this in the same job, in whatever words it was asked.
 
     A no closes each asset of the denied Request and what is made from it, for its destination,
@@ -51,7 +51,7 @@ def is_denied(request: Request, binding: Binding, reads: Reads) -> bool:
     return False
 
 
-def _words_of(request: Request, binding: Binding) -> set[str]:
+def _words_of(request: Request, binding: CompiledBinding) -> set[str]:
     paths = (*binding.texts, *binding.plain)
     return set(_words([value for path in paths for value in values_at(request.args, path)]))
 

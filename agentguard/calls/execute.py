@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from agentguard.bindings.declaration import declarations_of
+from agentguard.bindings.running import running
 from agentguard.calls.assess import Assessor
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.refusals import in_a_line
@@ -461,7 +463,8 @@ def entered(execution: Execution) -> Iterator[None]:
     """Make an execution the current one, for the tool's body."""
     token = current_execution.set(execution)
     try:
-        yield
+        with running(*declarations_of(execution.claimed.call.bound.binding.tool)):
+            yield
     finally:
         execution.left = True
         current_execution.reset(token)

@@ -16,8 +16,9 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 
-from agentguard.bindings.bound import Binding, Returned
+from agentguard.bindings.bound import CompiledBinding, Returned
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
+from agentguard.bindings.returned import named_media, value_at
 from agentguard.content.blocks import media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.content.scratch import Scratch
@@ -77,7 +78,7 @@ class Sources:
 def collect(
     result: Any,
     *,
-    binding: Binding,
+    binding: CompiledBinding,
     request: Request,
     scratch: Scratch,
     outputs: Mapping[str, str],
@@ -94,6 +95,14 @@ def collect(
             can't be fetched; or an operation was to be started and the result names none.
     """
     content, artifact = _split(result, binding)
+    named = named_media(
+        binding.results,
+        content=content,
+        artifact=artifact,
+        max_bytes=scratch.limits.max_bytes,
+        optional=bool(binding.operations),
+    )
+    content, artifact = named.content, named.artifact  # without its media
     returned = _returned(result, content, artifact, binding)
     judged = binding.labels.union(request.text_labels, *(use.labels for use in request.assets))
     raised = _raised(returned, sources.classes)
@@ -102,7 +111,7 @@ def collect(
     said_of = returned.text
     if withheld:  # before anything repeats the text; the tool's effect is done
         returned = replace(returned, text="")
-    media = list(media_in(content, max_bytes=scratch.limits.max_bytes))
+    media = [*named.data, *media_in(content, max_bytes=scratch.limits.max_bytes)]
     if media and binding.stage is None:
         raise AssetError("a tool bound without a stage returned media; give it a stage")
     pending = [argument for argument, path in outputs.items()
@@ -118,6 +127,9 @@ def collect(
     further = [path for path in dict.fromkeys(returned.files) if path not in known]
     for number, path in enumerate(further):
         taken.append((f"file {number + 1}", *scratch.take(path)))
+    for number, (path, folder) in enumerate(named.files, len(further)):
+        if path not in known:
+            taken.append((f"file {number + 1}", *scratch.take_new(path, folder)))
     for number, data in enumerate(media):
         taken.append((f"block {number + 1}", *scratch.take_bytes(data)))
     for number, path in enumerate(fetched):
@@ -200,7 +212,7 @@ def describe(made: Made) -> str:
     )
 
 
-def _split(result: Any, binding: Binding) -> tuple[Any, Any]:
+def _split(result: Any, binding: CompiledBinding) -> tuple[Any, Any]:
     if binding.tool.response_format == "content_and_artifact" and isinstance(result, tuple):
         content, artifact, *_ = *result, None, None
         return content, artifact
@@ -209,7 +221,7 @@ def _split(result: Any, binding: Binding) -> tuple[Any, Any]:
     return result, None
 
 
-def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Returned:
+def _returned(result: Any, content: Any, artifact: Any, binding: CompiledBinding) -> Returned:
     """What the Binding's `returns`, or else the artifact, says of the result; never trusted."""
     text: Any = text_in(content)
     said: Mapping[str, Any] = artifact if isinstance(artifact, Mapping) else {}
@@ -231,6 +243,8 @@ def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Ret
         return [value for values in found for value in values]
 
     findings = said.get("findings")
+    if binding.findings is not None:
+        findings = value_at(binding.findings, content=content, artifact=artifact)
     if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
         findings = [{"code": "no-findings", "message": "the review left no findings"}]
     urls = dict.fromkeys(map(_text, _list(said.get("urls")) or at(*binding.urls)))
@@ -248,7 +262,7 @@ def _returned(result: Any, content: Any, artifact: Any, binding: Binding) -> Ret
     )
 
 
-def _operations(ids: Sequence[str], binding: Binding) -> tuple[str, ...]:
+def _operations(ids: Sequence[str], binding: CompiledBinding) -> tuple[str, ...]:
     """The ids of what a call started: words that the model can give back, and nothing else."""
     if binding.starts is None and ids:
         raise AssetError("it returned an operation, which its Binding does not declare (starts=)")
@@ -336,7 +350,7 @@ def _raised(returned: Returned, classes: frozenset[str]) -> frozenset[str]:
     return frozenset(one if one in classes else UNCLASSIFIED for one in returned.labels)
 
 
-def _withheld(binding: Binding, above: frozenset[str]) -> str:
+def _withheld(binding: CompiledBinding, above: frozenset[str]) -> str:
     """What the model reads in place of a text that says too much of media; empty for any other.
 
     Args:
@@ -351,6 +365,6 @@ def _withheld(binding: Binding, above: frozenset[str]) -> str:
     )
 
 
-def _unlinked(text: str, binding: Binding) -> str:
+def _unlinked(text: str, binding: CompiledBinding) -> str:
     """A text of a tool that deals in URLs without any: who holds one needs no other key."""
     return without_urls(text) if binding.is_long or binding.urls else text

@@ -165,22 +165,27 @@ def import_object(named: str) -> tuple[Any, Any]:
 
 
 def bound_in(named: str) -> dict[str, Bound]:
-    """The list of Bindings that `MODULE:NAME` means, by tool name.
+    """The list of declared tools that `MODULE:NAME` means, by tool name.
 
     Raises:
         BindingError: it can't be imported, holds something else, or binds one name twice.
     """
-    from agentguard.bindings.bound import Binding, Bound
+    from agentguard.bindings.compilation import compiled
+    from agentguard.bindings.problems import require_no_errors
 
     _, found = import_object(named)
     known: dict[str, Bound] = {}
+    errors: list[BindingError] = []
     for item in found if isinstance(found, (list, tuple)) else [found]:
-        if not isinstance(item, Binding):
-            raise BindingError(f"{named}: got a {type(item).__name__}, expected Bindings")
-        bound = Bound(item)
+        try:
+            bound = compiled(item)
+        except BindingError as error:
+            errors.append(error)
+            continue
         if bound.name in known:
             raise BindingError(f"{named}: {bound.name} is bound twice; tool names are unique")
         known[bound.name] = bound
+    require_no_errors(errors)
     return known
 
 

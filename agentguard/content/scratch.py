@@ -36,6 +36,7 @@ from agentguard.errors import AssetError
 from agentguard.model import asset_id
 
 _PREFIX = "agentguard-call-"
+_MOST_WATCHED = 100_000
 
 
 class Scratch:
@@ -53,6 +54,7 @@ class Scratch:
         self._inputs: dict[str, str] = {}
         self._names: set[str] = set()
         self._outputs: set[str] = set()
+        self._watched: dict[str, tuple[str, frozenset[tuple[int, int]]]] = {}
         self._parent = parent
         self._made: tuple[Path, int] | None = None
 
@@ -156,6 +158,61 @@ class Scratch:
         with self._opened(path) as file:
             return take_in(self._store, file, limits=self.limits)
 
+    def watch(self, folder: str) -> None:
+        """Note which files a folder of the tool's own holds, before the tool runs.
+
+        Raises:
+            AssetError: it can't be read, or holds too many.
+        """
+        root = os.path.realpath(folder)
+        held: set[tuple[int, int]] = set()
+        try:
+            for place, _, names in os.walk(root, onerror=_raise):
+                for name in names:
+                    with suppress(FileNotFoundError):  # removed right now
+                        status = os.lstat(os.path.join(place, name))
+                        held.add((status.st_dev, status.st_ino))
+                if len(held) > _MOST_WATCHED:
+                    raise AssetError(
+                        f"the folder that its tool writes to holds more than {_MOST_WATCHED} files;"
+                        " move the old ones away"
+                    )
+        except OSError as error:
+            raise AssetError(
+                f"the folder that its tool writes to can't be read: {reason_of(error)}"
+            ) from error
+        self._watched[folder] = (root, frozenset(held))
+
+    def take_new(self, path: str, folder: str | None) -> tuple[str, int, Format]:
+        """Take a file that a tool returned: of this folder, or new in one that was watched.
+
+        A path is no authority: a tool that a model leads to name an older file, of another job,
+        gets nothing taken in (I2, I3). The bytes are hashed while they are copied (I12).
+
+        Args:
+            folder: as it was watched; None: only this folder counts.
+
+        Raises:
+            AssetError: see `take`; or the file was there before, or lies elsewhere.
+        """
+        if folder is None or self.holds(path):
+            return self.take(path)
+        root, held = self._watched[folder]
+        whole = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if not Path(whole).is_relative_to(root):
+            raise AssetError("a returned file must lie in the folder that its tool declares")
+        descriptor = _open_below(root, os.path.relpath(whole, root))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise AssetError("an output must be a regular file of its own, not a link")
+            if (status.st_dev, status.st_ino) in held:
+                raise AssetError("a returned file must be new, and this one was there before")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return take_in(self._store, file, limits=self.limits)
+        finally:
+            os.close(descriptor)
+
     def inspect(self, path: str) -> None:
         """Refuse a file of this folder that `take` would refuse; nothing is stored.
 
@@ -228,6 +285,36 @@ class Scratch:
             return text
         words = re.split(r"(\s+)", text)
         return "".join("[folder]" if folder in word.lower() else word for word in words)
+
+
+def _open_below(root: str, path: str) -> int:
+    """Open a file below a folder, following no link on the way.
+
+    Raises:
+        AssetError: there is none, or a link.
+    """
+    folder = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    *steps, name = path.split(os.sep)
+    try:
+        inside = os.open(root, folder)
+        try:
+            for step in steps:
+                below = os.open(step, folder, dir_fd=inside)
+                os.close(inside)
+                inside = below
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(name, flags, dir_fd=inside)
+        finally:
+            os.close(inside)
+    except FileNotFoundError:
+        raise AssetError("the tool wrote no output file") from None
+    except (OSError, ValueError):
+        raise AssetError("an output must be a regular file, not a link or device") from None
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # the tool makes the folder
+        raise error
 
 
 def sweep_scratch(parent: Path | None = None) -> int:

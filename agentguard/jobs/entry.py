@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, Self, final
 
-ENTRY_KEY = "__agentguard_entry"
-"""The key in `configurable` under which an Entry travels.
+from agentguard.bindings import running
 
-LangGraph keeps keys that begin with two underscores out of the metadata of checkpoints and traces.
-"""
+ENTRY_KEY = running.ENTRY_KEY
+"""The key in `configurable` under which an Entry travels."""
 
 
 @final

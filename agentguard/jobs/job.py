@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from agentguard.bindings.running import JOB
 from agentguard.errors import AgentGuardError, LedgerError, LedgerUnavailable
 from agentguard.jobs.entry import ENTRY_KEY, Entry
 from agentguard.ledger.ledger import Ledger, Outcome
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 CONFIG_KEY = "agentguard_job"
 """The key in `configurable` under which a job's id travels; it selects, and proves nothing."""
 
-CURRENT: ContextVar[Job | None] = ContextVar("agentguard_job", default=None)
+CURRENT: ContextVar[Job | None] = JOB
 
 _PATIENCE_S = 5.0
 """How long the garbage collector waits for a job to be left."""
@@ -227,6 +228,34 @@ class Job:
                 self._leave(clean=kind is None, reason=reason)
         finally:
             # A context that entered this job and does not leave it keeps it, as a left one.
+            if CURRENT.get() is self:
+                CURRENT.set(self._outer)
+
+    def leave(self) -> None:
+        """Leave the job as the end of its `with` does: it ends, or waits for answers.
+
+        From any task, thread or context, and as often as you like.
+
+        Raises:
+            LedgerUnavailable: it could not be written; the job ends with its lease.
+        """
+        self.__exit__(None, None, None)
+
+    def end(self, reason: str) -> None:
+        """End the job now, also if it waits for answers: all its live rights end with it.
+
+        Args:
+            reason: why, for the auditor.
+
+        Raises:
+            ValueError: no reason is given.
+            LedgerUnavailable: it could not be written; the job ends with its lease.
+        """
+        if not reason.strip():
+            raise ValueError("job.end() needs a reason, for the auditor who reads the log")
+        try:
+            self._leave(clean=False, reason=f"ended: {reason}")
+        finally:
             if CURRENT.get() is self:
                 CURRENT.set(self._outer)
 

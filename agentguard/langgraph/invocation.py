@@ -103,8 +103,9 @@ class Seat:
         self.inline = inline
         self.pauses_apart = pauses_apart
         binding = bound.binding
-        # A tool without stage touches no media: its result passes as upstream would pass it.
-        self.media = binding.stage is not None
+        # A tool without stage touches no media: its result passes as upstream would pass it. One
+        # that sends words out runs on what was decided, and nothing else (I7).
+        self.media = not binding.is_harmless
         self._filled = _upstream.filled_by_run(tool)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Seat:

@@ -15,7 +15,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 
-from agentguard.bindings.binding import Binding
+from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.known_tool import KnownTool
 from agentguard.bindings.reach import reach_of
 from agentguard.errors import BindingError
@@ -35,7 +35,7 @@ _FILES: dict[str, dict[str, Any]] = {
 }
 
 
-def deep_agent() -> list[Binding]:
+def deep_agent() -> list[CompiledBinding]:
     """Bindings for what `create_deep_agent` adds: todo list, files in state or store, sub-agents.
 
     Each agent's own tool objects are taken, as long as they run the library's code. Sub-agents need
@@ -48,7 +48,7 @@ def deep_agent() -> list[Binding]:
     return [todos(), *files(), task()]
 
 
-def todos() -> Binding:
+def todos() -> CompiledBinding:
     """The Binding of `write_todos`, of LangChain's TodoListMiddleware.
 
     Raises:
@@ -64,7 +64,7 @@ def todos() -> Binding:
     return _bind(sample, texts=["todos[].content"], plain=["todos[].status"], state=["todos"])
 
 
-def files() -> list[Binding]:
+def files() -> list[CompiledBinding]:
     """The Bindings of a deep agent's file tools over a StateBackend or a StoreBackend.
 
     A tool over any other backend is refused when the agent is built or first called: its files lie
@@ -86,7 +86,7 @@ def files() -> list[Binding]:
     ]
 
 
-def task() -> Binding:
+def task() -> CompiledBinding:
     """The Binding of `task`, with which a deep agent runs its sub-agents.
 
     Raises:
@@ -111,7 +111,7 @@ def task() -> Binding:
     )
 
 
-def retriever(tool: BaseTool) -> Binding:
+def retriever(tool: BaseTool) -> CompiledBinding:
     """The Binding of a tool that `create_retriever_tool` made: it searches, and returns words.
 
     Args:
@@ -121,14 +121,14 @@ def retriever(tool: BaseTool) -> Binding:
         BindingError: its retriever holds a client of a server, so that the query leaves this
             machine: bind it yourself, and say where to.
     """
-    return Binding(tool, stage=None, texts=["query"])
+    return CompiledBinding(tool, stage=None, texts=["query"])
 
 
-def _bind(sample: Any, require: Any = None, **meaning: Any) -> Binding:
+def _bind(sample: Any, require: Any = None, **meaning: Any) -> CompiledBinding:
     if not isinstance(sample, StructuredTool):
         raise BindingError(f"{sample.name}: got {type(sample).__name__}, expected StructuredTool")
     known = KnownTool(sample=sample, require=require)
-    return Binding(sample, stage=None, known=known, **meaning)
+    return CompiledBinding(sample, stage=None, known=known, **meaning)
 
 
 def _require_here(tool: BaseTool) -> None:

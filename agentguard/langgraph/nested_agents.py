@@ -434,7 +434,7 @@ def _key(item: _Item) -> tuple[int, frozenset[int] | None]:
 
 def _is_harmless(bound: Bound) -> bool:
     """Whether a bound tool may run without a gate: it has no stage, and nothing leaves."""
-    return bound.binding.stage is None and bound.binding.destination is None
+    return bound.binding.is_harmless
 
 
 def _functions_of(tool: BaseTool) -> frozenset[int]:

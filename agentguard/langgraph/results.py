@@ -19,7 +19,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
-from agentguard.bindings.bound import Binding
+from agentguard.bindings.bound import CompiledBinding
 from agentguard.canonical import canonical
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.content.undeclared import SCALARS
@@ -68,7 +68,11 @@ def are_messages(result: Any) -> bool:
 
 
 def own_part(
-    result: Any, binding: Binding, call_id: str, *, words: Callable[[str], str] | None = None
+    result: Any,
+    binding: CompiledBinding,
+    call_id: str,
+    *,
+    words: Callable[[str], str] | None = None,
 ) -> OwnPart:
     """Split off what a Binding does not declare.
 
@@ -88,7 +92,7 @@ def own_part(
         messages, command = (([item], None) if isinstance(item, ToolMessage)
                              else (_messages(item), item))  # fmt: skip
         own = [m for m in messages if _is_own(m, call_id)]
-        if binding.stage is None:  # no media: other calls' messages pass, as upstream lets them
+        if binding.is_harmless:  # no media: other calls' messages pass, as upstream lets them
             own = own if command is not None else messages
         for message in own:
             content.extend(_blocks(message.content))
@@ -226,7 +230,7 @@ def _blocks(content: str | list[Any]) -> list[Any]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _stated(command: Command[Any], binding: Binding) -> dict[str, Any]:
+def _stated(command: Command[Any], binding: CompiledBinding) -> dict[str, Any]:
     if not isinstance(command.update, Mapping):
         return {}
     return {key: value for key, value in command.update.items() if key in binding.state}

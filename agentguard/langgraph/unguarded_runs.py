@@ -22,6 +22,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
+from agentguard.bindings.running import running
 from agentguard.calls.arguments import sayable
 from agentguard.errors import JobError, LedgerError, UnguardedTool
 from agentguard.jobs.entry import ENTRY_KEY
@@ -65,7 +66,8 @@ def allowed(guard: Guard, why: str) -> Iterator[None]:
     """Let tools run unguarded in this context; each run is recorded with the reason."""
     token = _allowed.set((guard, why))
     try:
-        yield
+        with running(exempt=True):
+            yield
     finally:
         _allowed.reset(token)
 
@@ -152,7 +154,7 @@ class UnguardedRuns(BaseCallbackHandler):
 def _is_harmless(guard: Guard, name: str, description: object) -> bool:
     """Whether it looks like a bound tool without stage; the object itself is not to be seen."""
     bound = guard.bound.get(name)
-    if bound is None or bound.binding.stage is not None or bound.binding.destination is not None:
+    if bound is None or not bound.binding.is_harmless:
         return False
     return bool(description == bound.binding.tool.description)
 

@@ -690,7 +690,7 @@ class World:
         guard = Guard(
             workspace=workspace, policy=self._policies[strict], ledger=self.ledger,
             store=self.files, broker=broker,  # type: ignore[arg-type]
-            bindings=[
+            tools=[
                 Binding(publish, stage="export", assets=["source"], destination=Arg("to"),
                         effect="opaque"),
                 Binding(crop, stage="edit", assets=["source"], outputs=["file"]),

@@ -315,13 +315,12 @@ def _bindings(
         )
 
 
-def _bound(guard: Guard, item: object) -> Bound | BindingError:
-    from agentguard.bindings.bound import Binding
-
-    if not isinstance(item, Binding):
-        return BindingError(f"got a {type(item).__name__}, expected Bindings")
+def _bound(guard: Guard, item: Any) -> Bound | BindingError:
+    known = set(guard.bound)
     try:
-        return guard.bind(item)
+        guard.bind(item)
+        (name,) = set(guard.bound) - known
+        return guard.bound[name]
     except BindingError as error:
         return error
 
@@ -334,7 +333,7 @@ def _guard(workspace: Workspace, policy: Policy, ledger: Any) -> Guard:
     return Guard(
         workspace=workspace,
         policy=policy,
-        bindings=(),
+        tools=(),
         ledger=ledger,
         store=Store(workspace.store),
         broker=Broker(workspace.destinations),

@@ -336,7 +336,8 @@ def test_an_opaque_effect_is_asked_nobody_about(local: Studio, vendor: Vendor) -
     """Not even when the Binding of today has a probe: what was begun then had none."""
     (binding,) = bindings_of(vendor, effect="opaque")
     del local.guard.bound["post"]
-    local.tools["post"] = local.guard.bind(binding).binding.tool
+    local.guard.bind(binding)
+    local.tools["post"] = binding.tool
     crash(local, vendor, sent=True)
     del local.guard.bound["post"]
     local.guard.bind(bindings_of(vendor, probe=vendor.probe)[0])
@@ -631,7 +632,7 @@ def test_the_command_asks_the_probes_of_the_bindings_that_it_is_given(
     assert "post is not bound here; `agentguard reconcile --bindings MODULE:NAME`" in said
     assert "--happened --by PERSON" in said  # or a person looks
     assert "is bound twice" in shell.error("reconcile", "--bindings", "desk_of_probes:twice")
-    assert "expected Bindings" in shell.error("reconcile", "--bindings", "desk_of_probes:nothing")
+    assert "expected a tool" in shell.error("reconcile", "--bindings", "desk_of_probes:nothing")
     assert "has no probe=" in shell("reconcile", "--bindings", "desk_of_probes:without")
     shell("reconcile", "0" * 16, "--happened", "--by", KIM, "--bindings", "x:y", code=2)
     said, beside = shell.both("reconcile", "--bindings", "desk_of_probes:bindings", "--json")

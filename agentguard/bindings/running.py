@@ -1,0 +1,87 @@
+"""Which declared tool runs now, so that a declared function can see whether it may (I5).
+
+A declared function stays callable: in a unit test, in a notebook, wherever there is no job. Inside
+a job it runs under its own claim only. A thread that a tool starts by itself is outside of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from agentguard.errors import UnguardedTool
+
+ENTRY_KEY = "__agentguard_entry"
+"""The key in `configurable` under which the proof travels that a run was entered into a job.
+
+LangGraph keeps keys that begin with two underscores out of the metadata of checkpoints and traces.
+"""
+
+JOB: ContextVar[Any] = ContextVar("agentguard_job", default=None)
+"""The job whose `with` encloses the running code; `jobs/job.py` sets it."""
+
+
+@dataclass(slots=True)
+class Running:
+    """The body of a claimed tool, or code that was let past the guard.
+
+    Args:
+        declared: what its functions were declared with, by identity.
+        exempt: whether any declared function may run.
+        left: the body was left; what it started and left behind may run nothing.
+    """
+
+    declared: tuple[object, ...] = ()
+    exempt: bool = False
+    left: bool = False
+
+
+_running: ContextVar[Running | None] = ContextVar("agentguard_running", default=None)
+
+
+@contextlib.contextmanager
+def running(*declared: object, exempt: bool = False) -> Iterator[None]:
+    """Let functions that were declared so run while this lasts, and no others."""
+    body = Running(declared=declared, exempt=exempt)
+    token = _running.set(body)
+    try:
+        yield
+    finally:
+        body.left = True
+        _running.reset(token)
+
+
+def require_claim(declared: object, name: str) -> None:
+    """Refuse the body of a declared function inside a job, but under its own claim.
+
+    Args:
+        declared: what the function was declared with.
+        name: what it is called, for the error.
+
+    Raises:
+        UnguardedTool: there is a job and no claim, or the claim is another tool's.
+    """
+    body = _running.get()
+    if body is not None and not body.left:
+        if body.exempt or any(each is declared for each in body.declared):
+            return
+        raise UnguardedTool(
+            f"{name} is a declared tool, and was called inside another one, which has no claim for"
+            " it; put the shared code into a plain function"
+        )
+    job = JOB.get()
+    if (job is not None and not job.is_left) or _is_entered():
+        raise UnguardedTool(
+            f"{name} was called unguarded inside a job; run it through guard.tools() in a graph or"
+            ' agent that is protected, or say `with guard.unguarded("why"):`'
+        )
+
+
+def _is_entered() -> bool:
+    config = var_child_runnable_config.get() or {}
+    return ENTRY_KEY in (config.get("configurable") or {})
