@@ -46,7 +46,9 @@ class Obedient(GenericFakeChatModel):
 def test_the_readme_example_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, rejoin = blocks("README.md", "python")
+    teaser, code, rejoin = blocks("README.md", "python")
+    for line in filter(None, teaser.splitlines()):
+        assert line.removesuffix(" ...") in code, "the first screen shows what the example has"
     assert "rejoin_job" in rejoin  # tests/integration/approvals/test_waiting_jobs.py goes that way
     write_workspace(tmp_path)
     Image.new("RGB", (200, 100), "navy").save(tmp_path / "logo.png")
