@@ -54,7 +54,8 @@ class Approver:
     def __call__(self, pending: Sequence[Approval]) -> bool:
         """Answer each approval request; False if one is left open."""
         self._show.rest()
-        return all([self._answer(approval) for approval in pending])
+        answered = [self._answer(approval) for approval in pending]
+        return all(answered)
 
     def _answer(self, approval: Approval) -> bool:
         pictures = self._look(approval)

@@ -80,7 +80,7 @@ def ask(probe: Probe, attempt: Attempt) -> bool | str:
     """
     try:
         answer: object = probe(attempt)
-    except Exception as error:  # I11: the developer's code may raise anything
+    except Exception as error:  # noqa: BLE001 - I11: the developer's code may raise anything
         return f"its probe failed ({type(error).__name__:.80})"
     if answer is True:
         return True

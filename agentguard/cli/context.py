@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -145,8 +145,8 @@ def import_object(named: str) -> tuple[Any, Any]:
     module_name, _, path = named.partition(":")
     if not module_name or not path:
         raise BindingError(f"got {named!r}, expected MODULE:NAME such as tools.edit:TOOLS")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     try:
         # What the developer's module prints must not get into our output.
         with contextlib.redirect_stdout(sys.stderr):

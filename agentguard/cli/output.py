@@ -15,6 +15,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -261,7 +262,7 @@ def write_new(path: os.PathLike[str] | str, text: str | Iterable[str]) -> None:
         AgentGuardError: it exists, or can't be written.
     """
     try:
-        with open(path, "x", encoding="utf-8") as file:
+        with Path(path).open("x", encoding="utf-8") as file:
             file.writelines([text] if isinstance(text, str) else text)
     except FileExistsError:
         raise AgentGuardError(f"{path}: exists and is not overwritten; name another") from None

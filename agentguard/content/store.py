@@ -7,9 +7,9 @@ differs from what was decided on is refused (I12).
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import tempfile
+from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
@@ -75,7 +75,7 @@ class Store:
         else:
             self._make_folder(folder)
             if self._local:
-                os.replace(incoming, final)
+                Path(incoming).replace(final)
             else:
                 self._fs.mv(incoming, final)
         if self._local:

@@ -159,7 +159,7 @@ class Jobs:
                     self.drop(job)
             except AgentGuardError as error:
                 _log.warning("the lease on %s could not be renewed: %s", job.id, error)
-            except Exception:  # this thread keeps every other job's lease, too
+            except Exception:  # noqa: BLE001 - this thread keeps every other job's lease, too
                 _log.exception("the lease on %s could not be renewed", job.id)
 
     def _renew(self) -> None:
@@ -175,6 +175,6 @@ def _leased(held: Sequence[Job]) -> frozenset[str]:
     epochs = {job.id: job.epoch for job in held}
     try:
         return one._ledger.renew_leases(epochs, lease=one._lifetimes.lease)
-    except Exception as error:  # one job's trouble must not be that of all
+    except Exception as error:  # noqa: BLE001 - one job's trouble must not be that of all
         _log.debug("leases are renewed one by one: %s", error)
         return frozenset()

@@ -579,7 +579,7 @@ def _imported(name: str, level: int, package: str, *, load: bool) -> types.Modul
     if known is None and load:
         try:
             known = importlib.import_module(full)
-        except (Exception, SystemExit):  # the function can't get it either
+        except (Exception, SystemExit):  # noqa: BLE001 - the function can't get it either
             return None
     return known
 

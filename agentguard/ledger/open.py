@@ -177,7 +177,7 @@ def _put_in_place(fresh: Path, known: Checkpoints) -> Path | None:
     """The new file in place of the known one, which stays beside it under another name."""
     try:
         aside = _link_aside(known.path) if known.path.exists() else None
-        os.replace(fresh, known.path)
+        Path(fresh).replace(known.path)
         flush_folder(known.path.parent)
     except OSError as error:
         raise LedgerUnavailable(f"{known.path.name}: {error.strerror}") from error

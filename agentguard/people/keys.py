@@ -21,7 +21,7 @@ def key_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where people keep their keys: `agentguard/keys` under XDG_CONFIG_HOME or ~/.config."""
     configured = environ.get("XDG_CONFIG_HOME", "")
     home = environ.get("HOME") or Path.home()
-    base = Path(configured) if os.path.isabs(configured) else Path(home, ".config")
+    base = Path(configured) if configured.startswith("/") else Path(home, ".config")
     return base / "agentguard" / "keys"
 
 

@@ -107,7 +107,7 @@ class Tools:
         self.by_name: dict[str, BaseTool] = {
             t.name: t for t in (publish, plugin, peek, keep, consult)
         }
-        self.home = {name: "edit" for name in self.by_name} | {"publish": "export"}
+        self.home = dict.fromkeys(self.by_name, "edit") | {"publish": "export"}
 
     def bindings(self) -> list[Binding]:
         by = self.by_name

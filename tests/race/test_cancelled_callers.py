@@ -49,7 +49,7 @@ class Body:
         async def ahold(source: str, to: str = "team") -> str:
             self.seen.append(Path(source))
             self.entered.set()
-            while not self.go.is_set():
+            while not self.go.is_set():  # noqa: ASYNC110 - set by another thread
                 await asyncio.sleep(0.005)
             studio.world.effects.append(("hold", to))
             return "held"

@@ -31,7 +31,7 @@ def init(
         list[str] | None,
         typer.Option(metavar="ID", help="A person's e-mail; give it twice. The first owns agents."),
     ] = None,
-    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write it.")] = Path("."),
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write it.")] = Path(),
 ) -> None:
     """Start a workspace in a folder.
 

@@ -173,7 +173,7 @@ class Wire:
                 failed = self._take(one, failed)
             self._expect(pq.ExecStatus.PIPELINE_SYNC)
             self._libpq.exit_pipeline_mode()
-        except BaseException as error:  # nobody knows what the connection is in the middle of
+        except BaseException as error:  # noqa: BLE001 - nobody knows what the connection is in the middle of
             self._give_up()
             if failed is None or not isinstance(error, psycopg.Error):
                 failed = error
@@ -236,7 +236,7 @@ class Wire:
             loader = adapters.get_loader(oid, pq.Format.TEXT) or adapters.get_loader(
                 _TEXT, pq.Format.TEXT
             )
-            assert loader is not None  # psycopg knows text
+            assert loader is not None  # noqa: S101 - psycopg knows text
             load = self._loads[oid] = loader(oid, self._raw).load
         return load
 

@@ -240,7 +240,7 @@ class PostgresStorage(Storage):
                     told.__cause__ = error.__cause__
                     self._fail(group, told)
                     return
-            except BaseException as error:  # told to the callers; the writer lives on
+            except BaseException as error:  # noqa: BLE001 - told to the callers; the writer lives on
                 if len(group) > 1 and not _everybodys(error):
                     for one in group:
                         self._commit([one])
@@ -317,7 +317,7 @@ class PostgresStorage(Storage):
                     raise IllegalTransition("locked after it wrote") from None
                 # Never the first one, which waits for its locks: so each transaction tells
                 # somebody, and `_commit` comes to an end.
-                assert ran
+                assert ran  # noqa: S101
                 break
             ran.append(tx)
             if flight is not None and tx.wrote:

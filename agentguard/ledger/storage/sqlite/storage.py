@@ -201,7 +201,7 @@ class SqliteStorage(Storage):
                 except BaseException:
                     _rollback(connection)
                     raise
-        except BaseException as error:  # told to the callers; the writer lives on
+        except BaseException as error:  # noqa: BLE001 - told to the callers; the writer lives on
             if isinstance(error.__cause__, sqlite3.OperationalError):
                 self._connections.forget_writer()
             if begun and len(group) > 1:
