@@ -9,7 +9,7 @@ VECTORS := $(wildcard ../shared/vectors)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance mcp attacks evals bench crash model clean
+.PHONY: help demo test check lint types layers conformance mcp attacks evals bench crash model installed clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ crash: .venv/.dev  ## kill a process at every step of a call, and see what becom
 
 model: .venv/.dev  ## every sequence of moves against the invariants, and every mutant
 	@$(BIN)/python -m tests.model --deeper $(or $(DEEPER),0)
+
+installed: .venv/.dev  ## build wheel and sdist, and use them outside the clone under each Python
+	@$(BIN)/python -m tests.e2e.installed
 
 clean:  ## remove what the other commands made
 	@rm -rf .venv .venv-mcp build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
