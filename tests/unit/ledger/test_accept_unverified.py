@@ -1,4 +1,4 @@
-"""The way on with a ledger that its checkpoints don't prove: explicit, told by the log (L1, L7)."""
+"""The way on with a ledger that its checkpoints don't prove: explicit, told by the log (I10)."""
 
 from __future__ import annotations
 

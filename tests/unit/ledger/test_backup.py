@@ -1,4 +1,4 @@
-"""docs/backup.md: the order in which a ledger in use is copied, and what a restore says (L7)."""
+"""docs/backup.md: the order in which a ledger in use is copied, and what a restore says."""
 
 from __future__ import annotations
 
