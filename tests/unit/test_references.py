@@ -39,8 +39,8 @@ def defined() -> set[str]:
     """The ids that a page of this repository defines."""
     found: set[str] = set()
     for page, form in (
-        ("docs/invariants.md", r"\*\*(I\d+)\*\*"),
-        ("docs/requirements.md", r"(?m)^\| (S\d+) \|"),
+        ("docs/explanation/invariants.md", r"\*\*(I\d+)\*\*"),
+        ("docs/explanation/requirements.md", r"(?m)^\| (S\d+) \|"),
         ("docs/explanation/traps.md", r"(?m)^(\d+)\. \*\*"),
     ):
         ids = re.findall(form, (ROOT / page).read_text("utf-8"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "requirements.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "requirements.md").read_text("utf-8")
 STATES = dict(re.findall(r"^\| (S\d+) \|.*\| ((?:tested|planned).*) \|$", PAGE, re.MULTILINE))
 NAMED = {
     f"S{number}"
