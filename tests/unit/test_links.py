@@ -57,3 +57,16 @@ def test_links_are_read(tmp_path: Path) -> None:
     page.write_text("# A `b`, c!\n[x](#a-b-c) [x](#none) [x](gone.md) [x](page.md) `[x](y)`\n")
     assert broken(page) == ["#none", "gone.md"]
     assert sum(len(LINK.findall(prose(each))) for each in PAGES) > 50
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
+    named = re.findall(r"([\w/-]+\.md)", site)
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert sorted(named) == sorted(page for page in pages if not re.match(r"adr/\d", page))
+
+
+def test_every_decision_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "adr" / "README.md").read_text("utf-8")
+    pages = [page.name for page in sorted((ROOT / "docs" / "adr").glob("0*.md"))]
+    assert re.findall(r"\]\((\d[\w-]*\.md)\)", index) == pages
