@@ -9,7 +9,7 @@ VECTORS := $(wildcard ../shared/vectors)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance mcp attacks evals bench crash model installed clean
+.PHONY: help demo test check lint types layers conformance mcp attacks evals bench crash model installed docs clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,5 +82,10 @@ model: .venv/.dev  ## every sequence of moves against the invariants, and every 
 installed: .venv/.dev  ## build wheel and sdist, and use them outside the clone under each Python
 	@$(BIN)/python -m tests.e2e.installed
 
+docs: .venv/.demo  ## build the documentation into site/
+	@$(PIP) --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html; its search works where a server serves it: python3 -m http.server -d site"
+
 clean:  ## remove what the other commands made
-	@rm -rf .venv .venv-mcp build *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-mcp build site *.egg-info demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

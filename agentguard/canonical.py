@@ -1,7 +1,7 @@
 """One byte string per value: RFC 8785 JSON and the SHA-256 of it.
 
 Two processes that mean the same Request must compute the same digest, so whatever has no single
-form is refused or given one here (DESIGN section 3): sets are sorted, integers beyond 2^53 are
+form is refused or given one here: sets are sorted, integers beyond 2^53 are
 tagged strings, NaN, infinities and lone surrogates are refused.
 """
 

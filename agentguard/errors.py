@@ -1,4 +1,4 @@
-"""Every error a caller may meet. A message says what, got, expected, and what to do (STYLE rule 9).
+"""Every error a caller may meet. A message says what was got, what was expected, and what to do.
 
 Refusals of a tool call are not errors: they are Decisions, and reach the model as tool messages.
 """

@@ -109,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m bench                         all of it, one table at the end\n"
         "  python -m bench graphs deciding         two subjects\n"
         "  python -m bench --quick                 small numbers: does it still work?\n"
-        "  python -m bench --into docs/benchmarks.md docs/scale.md   write the tables there\n",
+        "  python -m bench --into docs/reference/benchmarks.md docs/explanation/scale.md\n"
+        "                                          write the tables there\n",
     )
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help="see below; default: all")
     parser.add_argument("--rounds", type=int, default=60, help="timed runs of each side (60)")

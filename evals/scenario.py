@@ -106,7 +106,7 @@ class Scenario(Strict):
 
     Attributes:
         family: scenarios of one family exploit the same idea; their results are correlated.
-        covers: invariants, requirements and traps of the design that it is about.
+        covers: invariants, requirements and traps (docs/explanation) that it is about.
         requested_by: who asked for the job.
         policy: Cedar text put beside the default policy.
         approves: what a careful person says yes to; to everything else, no.

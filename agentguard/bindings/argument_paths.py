@@ -2,7 +2,7 @@
 
 A path names values as a Binding does: `source`, `clips[].source`. Whatever may reach a tool stands
 at a path that the schema spells out; an open object, a union of shapes, or a name that could be
-taken for a path is refused when the tool is bound (DESIGN section 1).
+taken for a path is refused when the tool is bound (I5).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A Binding declares every argument of a tool by its path (`source`, `clips[].source`) as an asset, a
 text, a plain value, an output or a destination. What nobody declared, and what can't be declared
 (an open object, a union of shapes), is refused when the tool is bound: an argument that the guard
-does not understand is one it can't judge (DESIGN section 1).
+does not understand is one it can't judge (I5).
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Call:
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
-    """The name of one call of one message of one thread of one job (DESIGN section 3).
+    """The name of one call of one message of one thread of one job.
 
     Args:
         source: id of the message that holds the call, or else the digest of its content.

@@ -1,7 +1,7 @@
 """Run a claimed call and record what came of it: the way out of every guarded tool.
 
 Only a `ClaimedCall` enters `Executor.run`, and however its body ends, that is recorded before the
-`with` is left (DESIGN section 4, 3).
+`with` is left (I8).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the ledger knows came of the calls that a conversation holds (I6, DESIGN section 4, 4).
+"""What the ledger knows came of the calls that a conversation holds (I6).
 
 A conversation's messages are a client's to write, and LangGraph drops the results of a superstep
 when a person writes while a call waits. Only the ledger says what a call came to.

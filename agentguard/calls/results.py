@@ -1,7 +1,7 @@
 """What a tool came back with: outputs taken in, texts cleaned, everything else left behind.
 
 The model gets asset ids and a cleaned text, never a path, a raw artifact or an exception's text.
-A missing output is a failure, whatever the text says (DESIGN section 6).
+A missing output is a failure, whatever the text says.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command `agentguard`: people's front door to a workspace (DESIGN section 11)."""
+"""The command `agentguard`: people's front door to a workspace."""
 
 from __future__ import annotations
 

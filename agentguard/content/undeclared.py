@@ -1,4 +1,4 @@
-"""Media and files in a tool's result that its Binding does not declare (DESIGN section 6).
+"""Media and files in a tool's result that its Binding does not declare.
 
 A result that holds media is taken in or fails; it never becomes `[data]` and success. What is not
 recognised as text or plain data counts as media.

@@ -1,6 +1,6 @@
 """The way out: sends the private copy that was hashed, under a claimed Grant, with its key.
 
-In-process here; the only code that holds credentials of export destinations (DESIGN section 9).
+In-process here; the only code that holds credentials of export destinations (S16).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The proof that a run was entered into a job: an object, never a text (I3, I6; DESIGN section 8).
+"""The proof that a run was entered into a job: an object, never a text (I3, I6).
 
 A job's id stands in checkpoints, traces and events, so knowing it proves nothing. An Entry can't be
 stored, sent or typed: it exists in the process that made it, and counts as long as its job is held.

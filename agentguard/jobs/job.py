@@ -1,6 +1,6 @@
 """Jobs: the handle a program holds while a job runs, and the thread that keeps its lease.
 
-A job's live rights end with it, however it ends (I9, DESIGN section 8). The handle keeps this
+A job's live rights end with it, however it ends (I9). The handle keeps this
 process's credentials; they are never in graph state or `configurable`, where only the id goes,
 which selects, and the Entry, which proves.
 """

@@ -62,7 +62,7 @@ class Jobs:
                 del self._held[job.id]
 
     def find(self, configurable: Mapping[str, Any]) -> Job:
-        """The job that a run was entered into (I6, DESIGN section 8).
+        """The job that a run was entered into (I6).
 
         Two things prove it: a live Entry in `configurable`, and the `with` of a job around the
         running code. The id in `configurable` must agree, and proves nothing.

@@ -2,7 +2,7 @@
 
 It carries the keys of LangChain's batched `HITLRequest` and of the per-call `tool_approval`, and
 both `args` and `arguments`, so that agent-chat-ui, Agent Inbox and type adapters read it. The
-interrupt only notifies: an answer counts when the ledger holds it, signed (DESIGN section 4).
+interrupt only notifies: an answer counts when the ledger holds it, signed (I6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The task that asks people about the calls of a superstep (DESIGN section 4, 2).
+"""The task that asks people about the calls of a superstep.
 
 It never ends while a question is open: whatever followed the tools would go on without the rest.
 So it is run once per wake, and each time reads how the calls stand, runs what came to be permitted,

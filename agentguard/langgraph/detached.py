@@ -1,4 +1,4 @@
-"""What a media tool's body sees of the run that called it: nobody who listens (I4, DESIGN 4).
+"""What a media tool's body sees of the run that called it: nobody who listens (I4).
 
 A body holds private paths and whole pictures. Whatever it starts (a chat model, a Runnable, a
 graph) and whatever it says (custom events, the stream writer) would go on to the caller's

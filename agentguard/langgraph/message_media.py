@@ -2,7 +2,7 @@
 
 Of a message that came in, whoever its role says it is of, nobody knows where its media come from:
 they are unclassified. What the chat model's provider made in an answer carries what was revealed
-to that model (DESIGN section 4). The model gets the id. What is neither text nor media that can be
+to that model (I4). The model gets the id. What is neither text nor media that can be
 taken in is left out, with a sentence that says so.
 """
 

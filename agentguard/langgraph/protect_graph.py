@@ -1,7 +1,7 @@
 """`protect`: puts the authorization node in front of every ToolNode of a graph.
 
 The node keeps its name, so that every edge, `Command(goto=...)` and `Send` still lands in it; two
-nodes stand behind it (DESIGN section 4):
+nodes stand behind it:
 
     model ──▶ tools ──PERMIT, DENY──▶ tools.execute ──▶ whatever followed tools
                   └──ASK────────────▶ tools.ask ──────▶

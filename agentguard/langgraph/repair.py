@@ -1,4 +1,4 @@
-"""A conversation made sound before a model reads it (I6, DESIGN section 4, point 4).
+"""A conversation made sound before a model reads it (I6).
 
 What a client sends is no authority: a ToolMessage about a guarded call says what the ledger knows,
 or it is replaced. And each guarded call has exactly one answer, directly behind its message, as

@@ -1,6 +1,6 @@
 """What the ledger remembers and how its rows may move: one method per transition.
 
-Every method is one transaction: conditional writes, each covered by a record (DESIGN section 10).
+Every method is one transaction: conditional writes, each covered by a record (I10).
 Judging is elsewhere (decide.py); here a transition either still applies or says what moved. The
 rows of each noun are moved in `transitions/`, and read by `queries/`.
 """

@@ -78,7 +78,7 @@ def verify_tail(storage: Storage, checkpoints: Checkpoints) -> None:
             raise LedgerCorrupt(
                 f"{name} holds no checkpoint of this ledger, which has {before} records; bring it"
                 " back. If it is lost, `agentguard audit accept-unverified` goes on without it, and"
-                " the log says so (docs/backup.md)"
+                " the log says so (docs/how-to/backup.md)"
             )
         keep(checkpoints, 0, merkle.EMPTY_ROOT)
         return

@@ -29,7 +29,7 @@ class AssetUse:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Who wants what on which Assets, to which Destination, in which Job (DESIGN section 3).
+    """Who wants what on which Assets, to which Destination, in which Job.
 
     Args:
         stage: the stage of the credential; None for tools without media or effect.

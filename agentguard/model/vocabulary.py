@@ -1,4 +1,4 @@
-"""The vocabulary: frozen values without I/O (DESIGN section 1).
+"""The vocabulary: frozen values without I/O.
 
 Times are integers: milliseconds since the Unix epoch, read from the ledger's clock.
 """

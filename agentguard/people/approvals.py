@@ -1,4 +1,4 @@
-"""Answers: one Person's signed verdict on one Request digest (DESIGN section 7)."""
+"""Answers: one Person's signed verdict on one Request digest."""
 
 from __future__ import annotations
 

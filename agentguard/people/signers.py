@@ -1,6 +1,6 @@
 """Whose key is whose: the signers file, and people's own key files.
 
-Person keys, log key and credential key are three things (DESIGN section 7). The guard holds no
+Person keys, log key and credential key are three things. The guard holds no
 person's key: it knows the public halves from the signers file, one line each, like ssh's:
 
     kim@acme.example ed25519 mKXb1Yw...=  # laptop, 2025

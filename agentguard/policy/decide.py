@@ -1,4 +1,4 @@
-"""The decision: a pure, total function of its arguments (DESIGN section 5, STYLE rule 1).
+"""The decision: a pure, total function of its arguments.
 
 Answers come in verified and unexpired; which of them count is judged here (I1), by `quorum`.
 """

@@ -1,4 +1,4 @@
-"""Cedar policies: loading, refusing bad ones, asking (DESIGN section 5).
+"""Cedar policies: loading, refusing bad ones, asking.
 
 What Cedar sees is built by `cedar_input` from Request and Facts, digests stay out of it, and
 `evaluate` puts the question.
@@ -121,7 +121,7 @@ class Policy:
         return ask
 
     def monotone_violations(self) -> tuple[str, ...]:
-        """Which policies might turn a yes into a no when one more person approves; see DESIGN 5.
+        """Which policies might turn a yes into a no when one more person approves.
 
         Sound but for policies that err, not complete: one that is not named here can't, one that
         is named may only be written in a form that can't be followed. `agentguard doctor` shows

@@ -149,7 +149,7 @@ def falls(trial: Trial, workspace: Workspace, policy: Policy) -> str | None:
     """How one more approval, or one more group, turns a yes of this trial into a no.
 
     Returns:
-        One sentence, or None: it does not (what DESIGN section 5 asks of policies).
+        One sentence, or None: it does not. Policies must be monotone in approvals.
     """
     request, facts = posed(trial, workspace)
     now = time.time_ns() // 1_000_000

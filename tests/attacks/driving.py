@@ -1,7 +1,7 @@
 """One vocabulary to drive a graph by, whatever gate, mode and checkpointer it has.
 
-A Way is one thread of one graph, guarded or *bare*. The bare graphs are gated too, as FACTS found
-graphs gated: by an `interrupt()` in front of the tools, whose answer is taken from the resume. An
+A Way is one thread of one graph, guarded or *bare*. The bare graphs are gated too, as many
+graphs are: by an `interrupt()` in front of the tools, whose answer is taken from the resume. An
 attack is written once, against the words below; it must do harm on a bare graph and none on a
 guarded one.
 

@@ -1,4 +1,4 @@
-"""The traps of FACTS, numbered as there: each once exported around its approval.
+"""The traps of docs/explanation/traps.md, numbered as there: each exported past its approval.
 
 Every test counts executed effects (files at the destination, calls of the tool's body), never what
 was attempted.

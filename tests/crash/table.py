@@ -1,4 +1,4 @@
-"""The table of outcomes, as `make crash` prints it and docs/crashes.md holds it."""
+"""The table of outcomes, as `make crash` prints it and docs/explanation/crashes.md holds it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_I8_I9_a_killed_process_has_one_effect_at_most_and_nothing_is_lost(
 
 
 def test_the_table_of_the_documentation_is_what_the_matrix_must_find() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "crashes.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "explanation" / "crashes.md").read_text("utf-8")
     assert "\n".join(expected_table(cells(whole=True))) in text
     assert f"`make test` runs {len(cells())} of the cells" in text
 

@@ -96,7 +96,8 @@ def test_a_page_gets_the_tables_of_its_marks(tmp_path: Path) -> None:
 
 def test_the_documents_have_a_table_for_every_subject() -> None:
     docs = Path(studio.__file__).parents[1] / "docs"
-    text = "".join((docs / name).read_text("utf-8") for name in ("benchmarks.md", "scale.md"))
+    pages = ("reference/benchmarks.md", "explanation/scale.md")
+    text = "".join((docs / page).read_text("utf-8") for page in pages)
     for subject in (*SUBJECTS, "profile-asked"):
         assert f"<!-- bench: {subject} -->\n| what |" in text, subject
 

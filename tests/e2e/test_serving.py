@@ -118,7 +118,7 @@ async def test_a_server_takes_the_caller_as_requester(server: Path) -> None:
 
 @pytest.mark.parametrize("id", ["studio", "solo"])
 async def test_who_may_not_enter_a_threads_job_leaves_it_waiting(server: Path, id: str) -> None:
-    """K5: an approver's press, or a stranger's, is no error and wakes nothing."""
+    """An approver's press, or a stranger's, is no error and wakes nothing."""
     make, saver = factories()[id], InMemorySaver()
     brief = {"messages": [HumanMessage("A lake at dawn. Publish it to the public site.")]}
 

@@ -1,4 +1,4 @@
-"""What is on the disk before anything relies on it, and what a power cut leaves (L1, L2).
+"""What is on the disk before anything relies on it, and what a power cut leaves.
 
 Real power cuts are in tests/crash/test_power_cut.py; here their traces are made by hand, and the
 order of flushes is looked at, which needs no privileges.

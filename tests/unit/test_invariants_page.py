@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFINED = set(re.findall(r"\*\*(I\d+)\*\*", (ROOT / "docs" / "invariants.md").read_text("utf-8")))
+DEFINED = set(
+    re.findall(
+        r"\*\*(I\d+)\*\*", (ROOT / "docs" / "explanation" / "invariants.md").read_text("utf-8")
+    )
+)
 NAME = re.compile(r"\bI(?:[1-9]|1\d)\b")
 
 

@@ -1,4 +1,4 @@
-"""L15: what several threads of one process do at the same time."""
+"""What several threads of one process do at the same time."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def accept_unverified(
     Example:
       $ agentguard audit accept-unverified --by PERSON --reason "disk died"
 
-    Next: `agentguard audit verify`; docs/backup.md says what to look at.
+    Next: `agentguard audit verify`; docs/how-to/backup.md says what to look at.
     """
     from agentguard.ledger.open import accept_unverified as accept
 

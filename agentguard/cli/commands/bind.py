@@ -23,7 +23,7 @@ _HEADER = """\
 # - outputs: arguments the tool writes a file to (the guard fills them in)
 # - destination: where bytes or texts go if they leave this machine, image APIs included
 # - effect: idempotent, probeable or opaque, for whatever has an effect outside; with the first two
-#   probe=function says after a crash whether it is there (docs/crashes.md), else a person looks
+#   probe=function says after a crash whether it is there, else a person looks
 # - mcp: pins what an MCP server says of its tool, which the chat model will read: read it first
 # - local: the tool holds a client, or is of a library that the guard doesn't know: True if nothing
 #   that it is given leaves this machine; else take it out and say destination=

@@ -1,6 +1,6 @@
 """What every ledger storage shares: transitions are queued, and one thread commits them in groups.
 
-DESIGN section 10. Callers submit a transition, a function of a `Tx`, and get a Future; the writer
+Callers submit a transition, a function of a `Tx`, and get a Future; the writer
 drains what is queued and commits once. What a transition writes must be covered by a record of
 the log in the same transaction (I10): `Tx` counts.
 """

@@ -42,7 +42,7 @@ def open_storage(url: str, *, clock: Callable[[], int] | None, checkpoints: Chec
     """Open, migrate and verify the ledger at a URL.
 
     Args:
-        url: `sqlite:PATH` or `postgresql://...` (docs/configuration.md).
+        url: `sqlite:PATH` or `postgresql://...` (docs/reference/configuration.md).
         clock: the ledger's time in ms; None: the database's own.
         checkpoints: where signed ones are kept outside the database.
 

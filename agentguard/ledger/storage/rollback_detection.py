@@ -50,7 +50,8 @@ def compare(reader: Reader, signed: note.Checkpoint, where: str) -> None:
         raise LedgerCorrupt(
             f"the ledger holds {size} records, {where} proves {signed.size}: an old copy was"
             " restored, or one that was made before the copy of its checkpoints; bring back the"
-            " newest (docs/backup.md says in which order to copy, and what to do without one)"
+            " newest (docs/how-to/backup.md says in which order to copy, and what to do"
+            " without one)"
         )
     if at_once(reader, lambda nodes: merkle.root(nodes, signed.size)) != signed.root:
         raise LedgerCorrupt(f"the log's first {signed.size} records are not those that were signed")

@@ -53,7 +53,7 @@ def to_json(value: object) -> str:
 
 
 ROWS = 500
-"""How many rows one record lists at most (DESIGN section 10): each is a leaf to be published."""
+"""How many rows one record lists at most: each is a leaf to be published."""
 
 _NULLS_UNTIL_3: Mapping[str, tuple[str, ...]] = {
     "jobs": ("ended_at", "reason"),

@@ -20,7 +20,7 @@ _DEEP: Any = "approve"
 for _ in range(60):
     _DEEP = {"decisions": [_DEEP]}
 
-# Every client's shape (FACTS, "Payloads people's clients understand"), and what no client sends.
+# The shapes that LangChain's schemas, Agent Inbox and agent-chat-ui send, and what no client sends.
 PAYLOADS: tuple[Any, ...] = (
     {"decisions": [{"type": "approve"}]},
     {"decisions": [{"type": "edit", "edited_action": {"name": "publish", "args": {"to": "site"}}}]},

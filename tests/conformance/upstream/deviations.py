@@ -39,6 +39,6 @@ DEVIATIONS = (
         test="tests/unit_tests/agents/middleware/implementations/test_human_in_the_loop.py::"
         "test_per_call_resume_with_each_decision[edit-with-an-undeclared-arg]",
         shows="assert ([], 'error') == (['bob'], 'success')",
-        reason="DESIGN section 3: an argument that the tool does not have is refused, not dropped",
+        reason="an argument that the tool does not have is refused, not dropped",
     ),
 )

@@ -1,4 +1,4 @@
-"""One message, one interrupt, whichever of its calls people are asked about (K2, K11)."""
+"""One message, one interrupt, whichever of its calls people are asked about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tool that pauses itself and is asked about: one resume can't answer both (K10).
+"""A tool that pauses itself and is asked about: one resume can't answer both.
 
 `protect` has the two questions one after the other, in supersteps of their own; elsewhere such a
 call is refused.

@@ -126,7 +126,7 @@ def test_S20_S31_regulated_media_needs_two_people_one_of_legal(studio: Studio) -
 
 
 def test_only_member_of_needed_group_is_refused_without_it(studio: Studio) -> None:
-    """Omar's answer stands, so without his group the question could never be completed (R6)."""
+    """Omar's answer stands, so without his group the question could never be completed."""
     leave_waiting(studio, InMemorySaver(), ["regulated"])
     request = studio.pending().request
     with pytest.raises(ApprovalError, match="answer as legal"):

@@ -1,4 +1,4 @@
-"""What a client sends is no authority: a conversation is sound before a model reads it (K3, I6)."""
+"""What a client sends is no authority: a conversation is sound before a model reads it (I6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that a media tool's body starts or says reaches the caller's events (I4, B5, K7)."""
+"""Nothing that a media tool's body starts or says reaches the caller's events (I4)."""
 
 from __future__ import annotations
 

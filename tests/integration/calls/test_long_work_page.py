@@ -1,4 +1,4 @@
-"""What docs/long-work.md shows is run."""
+"""What docs/how-to/long-work.md shows is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.e2e.test_readme import blocks
 from tests.support.desk import KIM, desk, vendor
 from tests.unit.config.test_config_file import GOOD
 
-PAGE = "docs/long-work.md"
+PAGE = "docs/how-to/long-work.md"
 
 
 def test_the_example_of_long_work_runs_as_it_stands(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a media tool writes into the state, or asks, is cleaned as its texts are (I4, B6)."""
+"""What a media tool writes into the state, or asks, is cleaned as its texts are (I4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subgraph that keeps nothing starts over after each pause: it may not hold effects (K4)."""
+"""A subgraph that keeps nothing starts over after each pause: it may not hold effects (I8)."""
 
 from __future__ import annotations
 

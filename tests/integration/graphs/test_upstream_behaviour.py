@@ -96,7 +96,7 @@ def test_so_it_is_with_a_media_tool_whose_schema_is_made_anew(
 
     studio.guard.bind(Binding(paint_for, stage="generate", **{kind: ["to"]}, outputs=["file"]))
     (message,) = results(run(studio, paint_for, {"to": "bob"}, agent="painter"))
-    if kind == "texts" or schema is OfModel:  # C13: what runs is what people read and sign
+    if kind == "texts" or schema is OfModel:  # I7: what runs is what people read and sign
         assert "its own schema makes something else" in message.content or (
             "the tool's own schema turns what was written" in message.content
         )

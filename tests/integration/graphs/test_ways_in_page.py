@@ -1,4 +1,4 @@
-"""The page docs/ways-in.md: its code runs, one block after the other, and does what it says."""
+"""The page docs/how-to/ways-in.md: its code runs, block after block, and does what it says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
-PAGE = Path(__file__).parents[3] / "docs" / "ways-in.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "ways-in.md"
 GO = {"messages": [("user", "go")]}
 PAINT = call("paint", {"prompt": "the sea", "colour": "navy"})
 

@@ -1,4 +1,4 @@
-"""A6: a job id selects, the entry proves. Whoever only knows the id of a job acts in none."""
+"""I6: a job id selects, the entry proves. Whoever only knows the id of a job acts in none."""
 
 from __future__ import annotations
 

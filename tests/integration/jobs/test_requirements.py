@@ -248,7 +248,7 @@ class Shot(BaseModel):
     ],
 )
 def test_secret_over_several_arguments_is_refused(studio: Studio, notes: dict[str, Any]) -> None:
-    """C1: in pieces too short to be one, of one call."""
+    """In pieces too short to be one, of one call."""
 
     @tool
     def write(

@@ -1,4 +1,4 @@
-"""Media in any message of a client's input is taken in or left out, in both ways in (C15, R4)."""
+"""Media in any message of a client's input is taken in or left out, in both ways in (I4)."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_execute_has_no_binding(deep: Studio) -> None:
 
 
 def test_sub_agent_on_a_server_is_refused(deep: Studio) -> None:
-    """A2: what it is told would leave this machine, and `task` names no destination."""
+    """What it is told would leave this machine, and `task` names no destination."""
     far: Any = {
         "name": "far",
         "description": "paints far away",

@@ -169,7 +169,7 @@ async def test_secrets_in_an_address_are_no_part_of_its_pin(served: Served) -> N
 async def test_a_remote_tool_is_refused_unpinned_and_without_destination(
     studio: Studio, served: Served
 ) -> None:
-    """A2: a customer's picture and a card number went to the server."""
+    """A customer's picture and a card number went to the server."""
     tool = (await listed(served.url))["frame"]
     with pytest.raises(BindingError, match="pin what you read"):
         studio.guard.bind(Binding(tool, **MEANING["frame"]))

@@ -365,7 +365,7 @@ async def test_a_servers_tool_must_be_pinned_and_a_remote_one_must_say_where_it_
 async def test_a_session_does_not_say_how_it_is_connected_so_its_binding_does(
     studio: Studio, served: Served
 ) -> None:
-    """A2: media and a card number went out through a session over HTTP."""
+    """Media and a card number went out through a session over HTTP."""
     async with served.client().session("images") as session:
         tools = {t.name: t for t in await load_mcp_tools(session, server_name="images")}
         with pytest.raises(BindingError, match=r"does not say how it is connected.*local=True"):

@@ -1,4 +1,4 @@
-"""What runs is the object that was bound, whichever copy of it comes, on every way in (A4, A5)."""
+"""What runs is the object that was bound, whichever copy of it comes, on every way in (I5)."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_inline_runs_the_bound_object(studio: Studio, bound: Sender) -> None:
 
 
 class Early(Sender):
-    """A4: it posts before anybody claims anything."""
+    """It posts before anybody claims anything."""
 
     def invoke(self, *args: Any, **kwargs: Any) -> Any:
         SENT.append("unauthorized")

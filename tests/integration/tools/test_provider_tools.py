@@ -1,4 +1,4 @@
-"""Tools that the model's provider runs are refused however they come (B9, trap 16)."""
+"""Tools that the model's provider runs are refused however they come (trap 16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A1: whatever a node, a branch, a reducer or a bound tool can reach past the guard is refused.
+"""I5: whatever a node, a branch, a reducer or a bound tool can reach past the guard is refused.
 
 The shapes are how people write graphs, and how a hidden tool could be held: no list of them is
 kept in the code, so each new one belongs here only.

@@ -1,4 +1,4 @@
-"""The tools that an agent may hold, looked at before each model call (N7, C16)."""
+"""The tools that an agent may hold, looked at before each model call (I5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The belt (I5, A9): a tool that starts unguarded inside a job is stopped, recorded and marked."""
+"""The belt (I5): a tool that starts unguarded inside a job is stopped, recorded and marked."""
 
 from __future__ import annotations
 

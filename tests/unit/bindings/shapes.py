@@ -71,7 +71,7 @@ async def sharpen(source: Annotated[bytes, Asset()], amount: float = 0.5) -> byt
 CASES.append(("02 async fn, bytes in and out", lambda: sharpen))
 
 
-# 3 path -> path (N1)
+# 3 path -> path
 @media_tool(stage="edit", result=Asset("path"))
 def remove_background(image_path: Annotated[str, Asset()]) -> str:
     """Remove background, returns path of png."""

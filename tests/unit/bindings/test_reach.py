@@ -1,4 +1,4 @@
-"""A tool that holds a client, or that an unknown library made, says where it sends (A2, I5)."""
+"""A tool that holds a client, or that an unknown library made, says where it sends (I5)."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ def test_langchains_own_retriever_tool_binds() -> None:
     assert bind(made, plain=["query"]).name == "look_up"
 
 
-# --- A5: which object it is --------------------------------------------------------------------
+# --- Which object it is ------------------------------------------------------------------------
 
 
 @dataclass

@@ -315,7 +315,7 @@ def _lines(text: str, length: int, between: str) -> str:
 def test_media_in_lines_of_any_length_does_not_pass(
     length: int, between: str, encode: Callable[[bytes], bytes]
 ) -> None:
-    """C2: judged without what stands between the lines."""
+    """Judged without what stands between the lines."""
     if "12" in between and length < 40:
         return  # the numbers are as long as the lines
     photograph = random.Random(5).randbytes(2_000)

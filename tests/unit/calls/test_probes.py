@@ -562,12 +562,12 @@ def test_a_probe_is_no_part_of_what_a_call_does_so_it_does_not_change_the_digest
 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_the_example_of_a_probe_runs_as_it_stands(tmp_path: Path, arrives: bool) -> None:
-    (code,) = blocks("docs/crashes.md", "python")
+    (code,) = blocks("docs/explanation/crashes.md", "python")
     uploads = Uploads()
     studio = open_studio(tmp_path)
     try:
         scope: dict[str, Any] = {"VENDOR": uploads.url("page")}
-        exec(compile(code, "docs/crashes.md", "exec"), scope)
+        exec(compile(code, "docs/explanation/crashes.md", "exec"), scope)
         (binding,) = scope["bindings"]
         studio.guard.bound.pop("publish")
         studio.guard.bind(binding)

@@ -291,7 +291,7 @@ def test_question_that_was_edited_is_not_signed(shell: Shell, studio: Studio) ->
 def test_approving_does_not_replay_the_log(
     shell: Shell, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R9: a million records took 48 s."""
+    """A million records once took 48 s."""
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         ask_for_export(studio, job, asset)

@@ -1,4 +1,4 @@
-"""R1: a job is left from any task, thread or context; what was left is nobody's job any more."""
+"""I9: a job is left from any task, thread or context; what was left is nobody's job any more."""
 
 from __future__ import annotations
 

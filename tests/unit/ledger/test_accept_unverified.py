@@ -1,4 +1,4 @@
-"""The way on with a ledger that its checkpoints don't prove: explicit, told by the log (L1, L7)."""
+"""The way on with a ledger that its checkpoints don't prove: explicit, told by the log (I10)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_I10_ledger_without_proof_goes_on_only_when_a_person_says_so(
     harm(workspace)  # type: ignore[operator]
     kept = checkpoints_of(workspace).path
     before = kept.read_bytes() if kept.exists() else None
-    with pytest.raises(LedgerCorrupt, match=r"accept-unverified|docs/backup|was changed"):
+    with pytest.raises(LedgerCorrupt, match=r"accept-unverified|docs/how-to/backup|was changed"):
         open_ledger(workspace)
     done = accept_unverified(workspace, by="kim@acme.example", reason="the power went")
     assert done.jobs >= 1

@@ -1,4 +1,4 @@
-"""docs/backup.md: the order in which a ledger in use is copied, and what a restore says (L7)."""
+"""docs/how-to/backup.md: the order in which a ledger is copied, and what a restore says."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_S35_database_copied_before_its_checkpoints_is_refused_and_told_of_the_p
         Bench(guard.ledger)
         copy_file(home / ".agentguard", folder / ".agentguard")
     workspace = load(folder / "agentguard.toml")
-    with pytest.raises(LedgerCorrupt, match=r"old copy was restored.*docs/backup\.md"):
+    with pytest.raises(LedgerCorrupt, match=r"old copy was restored.*docs/how-to/backup\.md"):
         open_ledger(workspace)
     accept_unverified(workspace, by="kim@acme.example", reason="there is no other")
     ledger = open_ledger(workspace)
@@ -177,7 +177,7 @@ def test_postgres_dump_after_the_checkpoints_restores(
             ledger.storage.close()
         # The machine that saw more refuses the copy, until a person says so.
         shutil.copy(home / ".agentguard" / "ledger.checkpoints", folder / ".agentguard")
-        with pytest.raises(LedgerCorrupt, match=r"old copy was restored.*docs/backup\.md"):
+        with pytest.raises(LedgerCorrupt, match=r"old copy was restored.*docs/how-to/backup\.md"):
             open_ledger(workspace)
         done = accept_unverified(workspace, by="kim@acme.example", reason="failover")
         assert done.jobs == 1
@@ -194,6 +194,6 @@ def test_postgres_dump_after_the_checkpoints_restores(
 
 
 def test_page_says_what_the_refusals_point_to() -> None:
-    page = (ROOT / "docs" / "backup.md").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "backup.md").read_text("utf-8")
     for word in ("VACUUM INTO", "pg_dump", "accept-unverified", "holds no checkpoint"):
         assert word in page

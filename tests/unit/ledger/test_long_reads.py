@@ -1,4 +1,4 @@
-"""Reads that take long: they stop nobody, and what they find is one moment (L8)."""
+"""Reads that take long: they stop nobody, and what they find is one moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""L4: what people wait for reads what it is about, however long the history is.
+"""What people wait for reads what it is about, however long the history is.
 
 The statements are those that a whole story really sends: a new one is looked at without anybody
 entering it in a list.

@@ -1,4 +1,4 @@
-"""L6: what old records say of a row stays true, whatever columns a later version adds."""
+"""I10: what old records say of a row stays true, whatever columns a later version adds."""
 
 from __future__ import annotations
 

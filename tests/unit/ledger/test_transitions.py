@@ -68,7 +68,7 @@ GRANT_EDGES = {
     ("claimed", "executed"), ("claimed", "failed"), ("claimed", "unknown"),
     ("unknown", "executed"), ("unknown", "failed"),
 }  # fmt: skip
-RETURNS = {("claimed", "issued"), ("failed", "claimed")}  # section 4: only without outside effect
+RETURNS = {("claimed", "issued"), ("failed", "claimed")}  # only without outside effect
 WAYS: dict[str, tuple[str, ...]] = {
     "issued": (), "claimed": ("claimed",), "executed": ("claimed", "executed"),
     "failed": ("claimed", "failed"), "unknown": ("claimed", "unknown"), "revoked": ("revoked",),

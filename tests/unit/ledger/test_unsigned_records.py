@@ -1,4 +1,4 @@
-"""At most 64 records of a SQLite ledger wait for a signed checkpoint, whoever writes (L12)."""
+"""At most 64 records of a SQLite ledger wait for a signed checkpoint, whoever writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""L5, B10: `audit verify` compares every index with its table, and finds keys that are twice."""
+"""I10: `audit verify` compares every index with its table, and finds keys that are twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits of a call that its conversation went on without: closed, recorded, told (I6, K3)."""
+"""What waits of a call that its conversation went on without: closed, recorded, told (I6)."""
 
 from __future__ import annotations
 

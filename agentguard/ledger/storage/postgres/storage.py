@@ -1,6 +1,6 @@
 """The ledger in PostgreSQL: many processes on many machines, one writer connection in each.
 
-DESIGN section 10. READ COMMITTED, and locks for what must hold still (`locks.py`). Records go
+READ COMMITTED, and locks for what must hold still (`locks.py`). Records go
 through an outbox (`sequencer.py`).
 """
 

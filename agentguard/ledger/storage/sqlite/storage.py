@@ -1,6 +1,6 @@
 """The ledger in a SQLite file: one write connection per process, pooled readers, checked schema.
 
-DESIGN section 10. The writer owns the only write connection of its process and commits once for
+The writer owns the only write connection of its process and commits once for
 what is queued; on an error it rolls back and runs them one by one. Nobody else writes meanwhile,
 so a transition needs no locks of its own. At no time do more than 64 records wait for a signed
 checkpoint, however many processes write.

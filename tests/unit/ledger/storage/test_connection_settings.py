@@ -1,4 +1,4 @@
-"""The settings that the ledger's statements rely on, whatever the database is told elsewhere (L3).
+"""The settings that the ledger's statements rely on, whatever the database is told elsewhere.
 
 A role, a database, an environment or a pooler's last user may have set them. Each is set by the
 connection and looked at; what can't be set is refused, with what was got and what was expected.

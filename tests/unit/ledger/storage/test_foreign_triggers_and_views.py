@@ -1,4 +1,4 @@
-"""L9: nothing in or around the schema acts on the ledger's rows but what the migrations create."""
+"""Nothing in or around the schema acts on the ledger's rows but what the migrations create."""
 
 from __future__ import annotations
 
