@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -126,9 +127,14 @@ def replay_all(runs: Iterable[tuple[Scenario, Kind, str]], *, processes: int) ->
             yield replay(scenario, kind, guard)
         return
     context = get_context("spawn")
-    # What a process imported stays; no collection has to look at it for every run again.
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare) as pool:
         yield from pool.map(replay, *zip(*runs, strict=True), chunksize=4)
+
+
+def _prepare() -> None:
+    """Set up a process: its refusals are what is counted, so nobody needs to read them as well."""
+    logging.getLogger("agentguard").addHandler(logging.NullHandler())
+    gc.freeze()  # what it imported stays; no collection has to look at it for every run again
 
 
 def _judge(play: Any, effects: list[Effect]) -> tuple[Outcome, tuple[str, ...]]:

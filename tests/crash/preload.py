@@ -6,6 +6,7 @@ Some of it is imported by the product only when it is first used, which would be
 from __future__ import annotations
 
 import gc
+import logging
 
 from PIL import Image
 
@@ -17,4 +18,5 @@ from agentguard.policy.policy_set import Policy
 Image.init()
 Policy.load()
 scan("a calm sea")
+logging.getLogger("agentguard").addHandler(logging.NullHandler())
 gc.freeze()  # a fork's collections leave these pages shared

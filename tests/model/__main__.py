@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections import Counter
 
@@ -19,6 +20,7 @@ def main() -> int:
                         help="N moves more than each scope says")  # fmt: skip
     parser.add_argument("--no-mutants", action="store_true", help="only the real code")
     arguments = parser.parse_args()
+    logging.getLogger("agentguard").addHandler(logging.NullHandler())
     sound = True
     seen: Counter[str] = Counter()
     states = transitions = 0
