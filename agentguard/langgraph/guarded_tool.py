@@ -21,6 +21,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.execute import finished
+from agentguard.calls.questions import PendingQuestion
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
@@ -205,7 +206,9 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
     authorize_message(seat.guard, [seat.call(context, incoming.arguments, incoming.call_id)], 0)
 
 
-async def _claim_async(seat: Seat, incoming: Incoming) -> ClaimedCall | OutcomeRow | Obstacle:
+async def _claim_async(
+    seat: Seat, incoming: Incoming
+) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
     """Claim on a thread. A caller cancelled meanwhile leaves no claim behind."""
     task = asyncio.ensure_future(asyncio.to_thread(seat.open, incoming))
     try:

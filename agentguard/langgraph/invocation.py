@@ -22,6 +22,7 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.execute import Execution, Failure, TakenIn
+from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import ledger_obstacle
 from agentguard.calls.refused import Refused
 from agentguard.calls.results import Collected, require_taken
@@ -42,6 +43,7 @@ from agentguard.langgraph.results import (
     storable,
 )
 from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.waiting import ask_people, is_asking, keep_question
 from agentguard.ledger.rows import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
 
@@ -170,7 +172,7 @@ class Seat:
             arguments, agent=self.agent, call_id=call_id, pauses_apart=self.pauses_apart
         )
 
-    def open(self, incoming: Incoming) -> ClaimedCall | OutcomeRow | Obstacle:
+    def open(self, incoming: Incoming) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
         """Claim the Grant of a call; see `Claims.claim`."""
         context = CallContext.from_config(self.guard, incoming.config)
         call = self.call(context, incoming.arguments, incoming.call_id)
@@ -180,7 +182,7 @@ class Seat:
             refusals.log_unmade(name, agent, job="", thread=thread, obstacle=call)
             return call
         try:
-            opened = self.guard.claims.claim(call)
+            opened = self.guard.claims.claim(call, asks=self.inline or is_asking())
         except LedgerError as error:  # a tamper alarm was logged as an error where it was found
             told = ledger_obstacle(error)
             refusals.log_unmade(
@@ -191,8 +193,16 @@ class Seat:
             refusals.record(call, opened)
         return opened
 
-    def answer(self, opened: OutcomeRow | Obstacle, call_id: str | None) -> Any:
-        """What a call returns that does not run: its recorded outcome, or why."""
+    def answer(self, opened: OutcomeRow | PendingQuestion | Obstacle, call_id: str | None) -> Any:
+        """What a call returns that does not run: its recorded outcome, or why.
+
+        Interrupts if people are asked once more, and nobody else does so in this task.
+        """
+        if isinstance(opened, PendingQuestion):
+            if self.inline:
+                ask_people(self.guard, [opened])
+            keep_question(opened)
+            return self.refusal(opened.decision.reason, call_id)
         if isinstance(opened, Obstacle):
             return self.refusal(opened.sentence, call_id)
         if opened.status is not GrantState.EXECUTED:

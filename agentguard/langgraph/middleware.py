@@ -58,7 +58,7 @@ from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.results import MESSAGES, error_message
 from agentguard.langgraph.runtime import CallContext, Found
-from agentguard.langgraph.waiting import authorize_message
+from agentguard.langgraph.waiting import ask_people, asking, authorize_message
 from agentguard.model import Obstacle, ObstacleKind, Stage
 
 _MOST_COPIES = 512
@@ -97,20 +97,28 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[..., Any]) -> Any:
         """Authorize one call, wait for people if they are asked, then run the guarded tool."""
         request = _with_own_state(request)
-        tool = self._gate(request, handler)
+        tool, alone = self._gate(request, handler)
         if isinstance(tool, ToolMessage):
             return self._marked(tool, request)
-        return self._marked(handler(request.override(tool=tool)), request)
+        with asking(here=alone) as questions:
+            result = handler(request.override(tool=tool))
+        if questions:
+            ask_people(self._guard, questions)
+        return self._marked(result, request)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[..., Awaitable[Any]]
     ) -> Any:
         """See `wrap_tool_call`; both are set, or a synchronous run would skip the gate."""
         request = _with_own_state(request)
-        tool = await asyncio.to_thread(self._gate, request, handler)
+        tool, alone = await asyncio.to_thread(self._gate, request, handler)
         if isinstance(tool, ToolMessage):
             return self._marked(tool, request)
-        return self._marked(await handler(request.override(tool=tool)), request)
+        with asking(here=alone) as questions:
+            result = await handler(request.override(tool=tool))
+        if questions:
+            await asyncio.to_thread(ask_people, self._guard, questions)
+        return self._marked(result, request)
 
     def _marked(self, result: Any, request: ToolCallRequest) -> Any:
         thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
@@ -239,27 +247,28 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self._copies[id(tool)] = (tool, fields, copy)
         return copy
 
-    def _gate(self, request: ToolCallRequest, handler: Any) -> BaseTool | ToolMessage:
+    def _gate(self, request: ToolCallRequest, handler: Any) -> tuple[BaseTool | ToolMessage, bool]:
+        """The tool that runs, or why none does, and whether its call may be asked about again."""
         call = request.tool_call
         inside = _upstream.inside_of(handler)
         if inside is None or inside:
-            return self._refusal(request, ObstacleKind.NOT_INNERMOST, _not_innermost(inside))
+            why = _not_innermost(inside)
+            return self._refusal(request, ObstacleKind.NOT_INNERMOST, why), False
         tool = request.tool
         if tool is None or tool.name != call["name"]:  # judge the object that would run (trap 10)
             reason = f"there is no tool {sayable(call['name'])} in this agent"
-            return self._refusal(request, ObstacleKind.UNKNOWN_TOOL, reason)
+            return self._refusal(request, ObstacleKind.UNKNOWN_TOOL, reason), False
         try:
             copy = self._copy(tool)
         except BindingError as error:
-            return self._refusal(request, ObstacleKind.NOT_BOUND, str(error))
+            return self._refusal(request, ObstacleKind.NOT_BOUND, str(error)), False
         seat = seat_of(copy)
         if seat is None:
             reason = f"{tool.name} is not guarded"
-            return self._refusal(request, ObstacleKind.NOT_BOUND, reason)
+            return self._refusal(request, ObstacleKind.NOT_BOUND, reason), False
         calls, own, changed = self._message(seat, request, handler)
         turn = self._turn(request) if len(calls) > 1 else contextlib.nullcontext()
-        authorize_message(self._guard, calls, own, changed=changed, turn=turn)
-        return copy
+        return copy, authorize_message(self._guard, calls, own, changed=changed, turn=turn)
 
     def _refusal(self, request: ToolCallRequest, kind: ObstacleKind, reason: str) -> ToolMessage:
         agent = self._agents if isinstance(self._agents, str) else None

@@ -25,6 +25,7 @@ from agentguard.langgraph.invocation import Seat
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.results import error_message
 from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.waiting import asking
 from agentguard.model import Effect, Obstacle, ObstacleKind
 
 _log = logging.getLogger(__name__)
@@ -253,16 +254,20 @@ class GateNodes:
         """Interrupt with the superstep's open questions; answer its calls when none is left."""
         task = self._task(input, config)
         while ready := task.ready():
-            for gate, calls, permitted in ready:
-                task.take(gate, gate.execute(calls, config, permitted=permitted))
+            for one in ready:
+                with asking(here=one.replays) as questions:
+                    output = one.gate.execute(one.calls, config, permitted=one.permitted)
+                task.take(one.gate, output, questions)
         return task.result()
 
     async def aask(self, input: Any, config: RunnableConfig) -> Any:
         """See `ask`."""
         task = self._task(input, config)
         while ready := await asyncio.to_thread(task.ready):
-            for gate, calls, permitted in ready:
-                task.take(gate, await gate.aexecute(calls, config, permitted=permitted))
+            for one in ready:
+                with asking(here=one.replays) as questions:
+                    output = await one.gate.aexecute(one.calls, config, permitted=one.permitted)
+                await asyncio.to_thread(task.take, one.gate, output, questions)
         return task.result()
 
     def _task(self, input: Any, config: RunnableConfig) -> AskTask[GateNodes]:

@@ -134,7 +134,7 @@ def test_what_is_shown_again_says_whether_it_is_approved(studio: Studio) -> None
     assert "Missing: 1 person" in asked.value["description"]
     studio.answer(studio.pending().request, OMAR)
     (asked,) = left.graph.invoke(None, left.config)["__interrupt__"]
-    assert "it is approved, and waits for its job only" in asked.value["description"]
+    assert "approved; it runs when its job is resumed" in asked.value["description"]
     assert "Missing" not in asked.value["description"]
     assert asked.value["agentguard"]["approvals_needed"] == 0
 
