@@ -39,7 +39,7 @@ def _patched(*changes: tuple[Any, str, Any]) -> Iterator[None]:
 def _no_claim() -> Any:
     """A tool runs whether or not a Grant exists for the call."""
 
-    def claim(self: Claims, call: Call) -> ClaimedCall:
+    def claim(self: Claims, call: Call, **_: Any) -> ClaimedCall:
         assessor = self._assessor
         call = replace(call, agent=call.agent or HOME[call.bound.name])
         built = build_request(call, assessor.workspace, assessor.ledger)

@@ -1,53 +1,49 @@
-"""How a call stands that people are asked about, and the question that they are shown."""
+"""How the calls stand that people are asked about.
+
+By what the ledger holds (`states`), which rebuilds no Request and decides nothing: what came to be
+approved is decided on by its claim. Or by the current facts (`look`), where a question is shown
+once more, or where whoever goes on can't come back to the question.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, approval_of
-from agentguard.calls.authorize import TOO_MANY
+from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor
 from agentguard.calls.call import Call
-from agentguard.calls.claim import asks_again, recorded_outcome
-from agentguard.calls.denials import MOST_QUESTIONS
+from agentguard.calls.claim import recorded_outcome
+from agentguard.calls.questions import (
+    PendingQuestion,
+    ask_anew,
+    asks_again,
+    close_if_over,
+    pending_question,
+)
 from agentguard.calls.refusals import Refusals
 from agentguard.calls.refused import Refused
-from agentguard.errors import JobError
-from agentguard.ledger.queries.approvals import questions_asked
-from agentguard.ledger.queries.grants import grant_of
+from agentguard.errors import ApprovalError
+from agentguard.ledger.queries.approvals import asked_calls
 from agentguard.ledger.queries.requests import granted_call
+from agentguard.ledger.rows import AskedCallRow, AskedRow
 from agentguard.ledger.storage.query import Reads
-from agentguard.model import Assessment, Decision, Effect, GrantState, Obstacle, ObstacleKind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingQuestion:
-    """A call that waits for people, as an approver needs to see it.
-
-    Args:
-        call_id: the tool call's id.
-        request: the Request's digest, which is also the name of the approval request.
-        decision: an ASK with what is still missing.
-        shown: the call as it is logged, but with its arguments word for word.
-        expires_at: the end of the review window (ms).
-        note: what else its reader needs to know; None: nothing.
-    """
-
-    call_id: str
-    request: str
-    decision: Decision
-    shown: Mapping[str, Any]
-    expires_at: int
-    note: str | None = None
+from agentguard.model import (
+    Assessment,
+    Decision,
+    Effect,
+    GrantState,
+    Needs,
+    Obstacle,
+    ObstacleKind,
+)
 
 
 class CallState(Enum):
     """How a call stands about which no question is open."""
 
     PERMITTED = "permitted"
-    """It may be claimed for the first time."""
+    """People approved it, or need not any more: it may be claimed for the first time."""
     SETTLED = "settled"
     """Its tool answers it: that it was begun before, or why it may not run."""
 
@@ -65,8 +61,49 @@ class Asker:
         self._ledger = assessor.ledger
         self._refusals = refusals
 
+    def states(self, calls: Sequence[Call]) -> list[PendingQuestion | CallState]:
+        """How asked calls stand, each in its place, as the ledger holds them.
+
+        It is one read for the calls of a thread in a job. A call is the one that people were asked
+        about if its arguments are, word for word: a fork of the thread may hold an older call of
+        the same id.
+
+        Raises:
+            LedgerError: that can't be read.
+        """
+        names: dict[tuple[str, str], list[str]] = {}
+        for call in calls:
+            names.setdefault((call.job.id, call.thread), []).append(call.name)
+        with self._ledger.snapshot() as reads:
+            rows = {
+                (job, thread): asked_calls(reads, job=job, thread=thread, call_ids=named)
+                for (job, thread), named in names.items()
+            }
+        return [self._state(call, rows[call.job.id, call.thread]) for call in calls]
+
+    def _state(self, call: Call, rows: Sequence[AskedCallRow]) -> PendingQuestion | CallState:
+        try:
+            arguments = call.arguments.frozen
+            for row in rows:
+                if not _may_be(call, row):
+                    continue
+                asked = self._assessor.approvals.arguments(row)
+                if arguments != asked:
+                    continue
+                if row.grant_state is not None or row.expires_at <= self._ledger.clock():
+                    return CallState.SETTLED
+                if row.state == "pending":
+                    return as_asked(row, call.call_id, arguments=asked)
+                return CallState.PERMITTED if row.state == "approved" else CallState.SETTLED
+        except (Refused, ApprovalError):  # nobody was asked about such arguments, or as they are
+            return CallState.SETTLED
+        return CallState.SETTLED
+
     def look(self, call: Call) -> PendingQuestion | CallState:
-        """How an asked call stands; one that is refused now is settled, and its tool says why.
+        """How an asked call stands by the current facts.
+
+        One that is refused now is settled, and its tool says why. Where a reason came up that the
+        question did not show, the question is asked anew.
 
         Raises:
             LedgerError: that can't be read.
@@ -77,19 +114,13 @@ class Asker:
             return CallState.SETTLED
         if found is None or found[0].decision.effect is Effect.DENY:
             return CallState.SETTLED
-        item, expires_at = found
+        item, approval = found
         if item.decision.effect is Effect.PERMIT:
             return CallState.PERMITTED
-        return PendingQuestion(
-            call_id=call.call_id,
-            request=item.request.digest,
-            decision=item.decision,
-            shown={**item.shown, "args": item.request.args},  # word for word: it is what is asked
-            expires_at=expires_at,
-        )
+        return pending_question(call, item, approval)
 
-    def assess(self, call: Call, *, asks_anew: bool = True) -> tuple[Assessment, int] | None:
-        """Assess an asked call on the current facts, and say when its review window ends.
+    def assess(self, call: Call, *, asks_anew: bool = True) -> tuple[Assessment, AskedRow] | None:
+        """Assess an asked call on the current facts.
 
         Where a reason came up that the question did not show, the question is closed and asked
         anew, under another digest: no answer to the old one counts (I7, docs/adr/0011).
@@ -98,7 +129,8 @@ class Asker:
             asks_anew: False where nobody waits for another question any more: then it is refused.
 
         Returns:
-            None of a call that was begun: its claim says what came of it.
+            With its approval request; None of a call that was begun: its claim says what came of
+            it.
 
         Raises:
             Refused: no such request, it is not asked, or its job is over.
@@ -108,10 +140,10 @@ class Asker:
             item: Assessment | None = None
             with self._ledger.snapshot() as reads:
                 found, built, row = self._assessor.recorded(call, reads)
-                approval = approval_of(row, reads)
+                approval = row.approval
                 if approval is None:
                     raise Refused(row.reason, kind=ObstacleKind.NOT_ASKED)
-                if reads.first(grant_of(built.request.digest)) is not None:
+                if row.grant is not None:
                     return None
                 if self._assessor.is_held(found, held):
                     holder = self._assessor.holder(found)
@@ -120,16 +152,12 @@ class Asker:
                 self._assessor.holder(found)  # and look again, where its credential can be seen
                 continue
             if not item.asks_again:
-                break
+                close_if_over(self._ledger, item, approval)
+                return item, approval
             if not asks_anew:
                 raise asks_again(item.decision)
-            self._ask_anew(item)  # and look again
-        else:
-            raise Refused(MOVED, kind=ObstacleKind.MOVED)
-        over = self._ledger.clock() >= approval.expires_at
-        if item.decision.effect is not Effect.PERMIT and approval.state == "pending" and over:
-            self._ledger.expire_approval(item.request.digest, reason=item.decision.reason)
-        return item, approval.expires_at
+            ask_anew(self._ledger, item)  # and look again
+        raise Refused(MOVED, kind=ObstacleKind.MOVED)
 
     def obstacle(self, call: Call, *, again: bool = True) -> Obstacle | None:
         """Why a call may not reach its tool; None if it is permitted, or was begun before.
@@ -154,33 +182,50 @@ class Asker:
         with self._ledger.snapshot() as reads:
             if again and _is_granted(call, reads):
                 return
-            _, built, row = self._assessor.recorded(call, reads)
-            grant = reads.first(grant_of(built.request.digest))
-            if grant is not None:
-                if again or grant.state != GrantState.FAILED:
+            _, _, row = self._assessor.recorded(call, reads)
+            if row.grant is not None:
+                if again or row.grant.state != GrantState.FAILED:
                     return
-                raise Refused(recorded_outcome(grant, reads).text, kind=ObstacleKind.FAILED)
-            if approval_of(row, reads) is None:
+                raise Refused(recorded_outcome(row.grant, reads).text, kind=ObstacleKind.FAILED)
+            if row.approval is None:
                 raise Refused(row.reason, kind=ObstacleKind.NOT_GRANTED)
         found = self.assess(call, asks_anew=False)
         if found is not None and found[0].decision.effect is not Effect.PERMIT:
             raise Refused(found[0].decision.reason, kind=ObstacleKind.NOT_GRANTED)
 
-    def _ask_anew(self, item: Assessment) -> None:
-        """Put the question of an asked call anew, as the next revision of its Request.
 
-        Not if the call was begun meanwhile, or nobody can answer the old question any more: who
-        looks again is told.
-        """
-        old = item.request
-        if (self._ledger.first(questions_asked(old.job)) or 0) >= MOST_QUESTIONS:
-            raise Refused(TOO_MANY.format(item.decision.reason), kind=ObstacleKind.QUESTIONS)
-        # Its bits were counted with the first question.
-        revised = replace(item, request=replace(old, revision=old.revision + 1), bits=0)
-        try:
-            self._ledger.ask_anew(revised, instead_of=old.digest)
-        except JobError as error:
-            raise Refused(str(error), kind=ObstacleKind.JOB) from None
+def as_asked(
+    row: AskedCallRow, call_id: str, *, arguments: Mapping[str, Any], note: str | None = None
+) -> PendingQuestion:
+    """The question about a call as it was asked.
+
+    Args:
+        arguments: of the call, word for word.
+        note: see `PendingQuestion`.
+    """
+    approved = row.state == "approved"
+    of_question = ("reasons", "reasons_before")  # not of the call
+    shown = {name: it for name, it in row.body.items() if name not in of_question}
+    return PendingQuestion(
+        call_id=call_id,
+        request=row.request,
+        decision=Decision(
+            effect=Effect.ASK,
+            policies=row.policies,
+            reason="approved; it runs when its job is resumed" if approved else row.reason,
+            needs=None if approved else Needs(approvals=row.count, groups=row.groups),
+        ),
+        shown={**shown, "args": arguments},
+        expires_at=row.expires_at,
+        note=note,
+    )
+
+
+def _may_be(call: Call, row: AskedCallRow) -> bool:
+    """Whether a row may be of a call: of its tool, and of its agent and key, where known."""
+    if (row.call_id, row.tool) != (call.name, call.bound.name):
+        return False
+    return call.agent in (None, row.agent) and call.key in (None, row.call_key)
 
 
 def _is_granted(call: Call, reads: Reads) -> bool:

@@ -18,13 +18,12 @@ from agentguard.calls.request import BuiltRequest, build_request, stage_of
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError
 from agentguard.ledger.ledger import TOO_LATE, Ledger, Reads, question_of
-from agentguard.ledger.queries import approvals
 from agentguard.ledger.queries.requests import (
     decided_elsewhere,
     newest_of_call,
     requests_of_call,
 )
-from agentguard.ledger.rows import AskedRow, RequestRow
+from agentguard.ledger.rows import AskedRow, CallRow, RequestRow
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import (
     Assessment,
@@ -162,7 +161,7 @@ class Assessor:
         why = TOO_LATE if is_open else why_closed(reads, built.request.digest)
         return deny("approval", f"refused: {why}")
 
-    def recorded(self, call: Call, reads: Reads) -> tuple[Call, BuiltRequest, RequestRow]:
+    def recorded(self, call: Call, reads: Reads) -> tuple[Call, BuiltRequest, CallRow]:
         """The call with its agent, the Request as it would run now, and the row that decided it.
 
         The row is found by (job, thread, call id), and must have decided exactly what would run:
@@ -199,8 +198,8 @@ class Assessor:
         )
 
     def _matching(
-        self, call: Call, rows: list[RequestRow], reads: Reads
-    ) -> tuple[Call, BuiltRequest, RequestRow] | None:
+        self, call: Call, rows: list[CallRow], reads: Reads
+    ) -> tuple[Call, BuiltRequest, CallRow] | None:
         """The first of these rows that decided exactly what would run."""
         built: BuiltRequest | None = None
         built_for: object = None
@@ -272,13 +271,6 @@ class Assessor:
             Refused: the agent lacks the stage.
         """
         return (call.agent or "", stage_of(call, self.workspace)) in held
-
-
-def approval_of(row: RequestRow, reads: Reads) -> AskedRow | None:
-    """The approval request of a recorded call, None if its decision asked nobody."""
-    if row.effect != Effect.ASK.value:
-        return None
-    return reads.first(approvals.asked_of(row.digest))
 
 
 def deny(rule: str, sentence: str) -> Decision:

@@ -10,6 +10,7 @@ from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
 from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, deny
 from agentguard.calls.call import Call, call_key, call_name
 from agentguard.calls.denials import MOST_QUESTIONS
+from agentguard.calls.questions import TOO_MANY
 from agentguard.calls.refusals import Refusals, ledger_obstacle, refused_call
 from agentguard.calls.refused import Refused
 from agentguard.calls.request import BuiltRequest, build_request
@@ -31,10 +32,6 @@ from agentguard.model import (
 
 _CHANGED = "this call was decided before with other arguments, assets or labels; make a new call"
 
-TOO_MANY = (
-    f"{{}}; but people were asked {MOST_QUESTIONS} times about calls of this job, and are not asked"
-    " again: do what needs nobody, or let a new job ask"
-)
 _ROOM = Room(bits=MOST_BITS_A_CONVERSATION, questions=MOST_QUESTIONS)
 
 

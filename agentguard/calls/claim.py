@@ -6,19 +6,25 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, approval_of
+from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor
 from agentguard.calls.call import Call
+from agentguard.calls.questions import (
+    PendingQuestion,
+    ask_anew,
+    asks_again,
+    close_if_over,
+    pending_question,
+)
 from agentguard.calls.refused import Refused
 from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import Scratch
 from agentguard.content.store import Store
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import Reads
-from agentguard.ledger.queries.grants import grant_of, outcome_of
-from agentguard.ledger.rows import GrantRow, OutcomeRow, RequestRow
+from agentguard.ledger.queries.grants import outcome_of
+from agentguard.ledger.rows import CallRow, GrantRow, OutcomeRow
 from agentguard.model import (
     Assessment,
-    Decision,
     Effect,
     GrantState,
     Obstacle,
@@ -66,8 +72,15 @@ class Claims:
         self._store = store
         self.limits = limits
 
-    def claim(self, call: Call) -> ClaimedCall | OutcomeRow | Obstacle:
+    def claim(
+        self, call: Call, *, asks: bool = False
+    ) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
         """Rebuild the Request from what would run now, decide again, and claim its Grant.
+
+        Args:
+            asks: whoever claims can put a question to people and come back. Then a call that was
+                approved, but not of enough people or not for every reason that stands against it
+                now, is a question again; for a new reason it is asked anew (I7).
 
         Returns:
             The recorded outcome of a call that already ran; or an Obstacle: there is no matching
@@ -78,35 +91,41 @@ class Claims:
         """
         try:
             for _ in range(ATTEMPTS):
-                claimed = self._try(call)
+                claimed = self._try(call, asks=asks)
                 if claimed is not None:
                     return claimed
             raise Refused(MOVED, kind=ObstacleKind.MOVED)
         except Refused as refusal:
             return refusal.obstacle
 
-    def _try(self, call: Call) -> ClaimedCall | OutcomeRow | None:
-        """One attempt; None if something moved meanwhile."""
+    def _try(self, call: Call, *, asks: bool) -> ClaimedCall | OutcomeRow | PendingQuestion | None:
+        """One attempt; None if something moved meanwhile, or the call was asked about anew."""
         held = call.job.held
         item: Assessment | None = None
         with self._ledger.snapshot() as reads:
             call, built, row = self._assessor.recorded(call, reads)
-            grant = reads.first(grant_of(built.request.digest))
-            approval = approval_of(row, reads)
-            done = _done(row, grant, reads, asked=approval is not None)
+            done = _done(row, reads)
             if done is not None:
                 return done
             if self._assessor.is_held(call, held):
                 holder = self._assessor.holder(call)
-                item = self._assessor.assess(call, built, holder, reads, approval=approval)
+                item = self._assessor.assess(call, built, holder, reads, approval=row.approval)
         if item is None:
             self._assessor.holder(call)  # and look again, where its credential can be seen
             return None
+        decision, approval = item.decision, row.approval
+        asks = asks and row.grant is None  # one that was begun is asked about no more
         if item.asks_again:
-            raise asks_again(item.decision)
-        decision = item.decision
+            if not asks:
+                raise asks_again(decision)
+            ask_anew(self._ledger, item)
+            return None
         if decision.effect is not Effect.PERMIT:
-            kind = ObstacleKind.NOT_GRANTED if grant is None else ObstacleKind.DECIDED_AGAIN
+            if approval is not None:
+                close_if_over(self._ledger, item, approval)
+                if asks and decision.effect is Effect.ASK:
+                    return pending_question(call, item, approval)
+            kind = ObstacleKind.NOT_GRANTED if row.grant is None else ObstacleKind.DECIDED_AGAIN
             raise Refused(decision.reason, kind=kind)
         # The private copies come first: what can't be prepared must not use up the Grant.
         claimed = self._prepared(call, item)
@@ -159,14 +178,6 @@ class Claims:
         )
 
 
-def asks_again(decision: Decision) -> Refused:
-    """The refusal of a call that was approved before a new reason came up (I7)."""
-    return Refused(
-        f"{decision.reason}. Nobody approved it knowing that; make the call again, to ask again",
-        kind=ObstacleKind.ASKS_AGAIN,
-    )
-
-
 def recorded_outcome(grant: GrantRow, reads: Reads) -> OutcomeRow:
     """What a Grant that was used came to.
 
@@ -179,16 +190,15 @@ def recorded_outcome(grant: GrantRow, reads: Reads) -> OutcomeRow:
     return outcome
 
 
-def _done(
-    row: RequestRow, grant: GrantRow | None, reads: Reads, *, asked: bool
-) -> OutcomeRow | None:
+def _done(row: CallRow, reads: Reads) -> OutcomeRow | None:
     """What came of a Grant that was used before; None if the call may be claimed now.
 
     Raises:
         Refused: nothing was granted, nobody knows what came of it (I8), or it was deleted.
     """
+    grant = row.grant
     if grant is None:
-        if not asked:
+        if row.approval is None:
             raise Refused(row.reason, kind=ObstacleKind.NOT_GRANTED)
         return None
     state = grant.state

@@ -11,7 +11,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentguard.calls.ask import PendingQuestion
+from agentguard.calls.questions import PendingQuestion
 from agentguard.content.store import Store
 from agentguard.content.text.sanitize import clean
 from agentguard.content.text.scan import without_data

@@ -1,9 +1,14 @@
 """The task that asks people about the calls of a superstep.
 
 It never ends while a question is open: whatever followed the tools would go on without the rest.
-So it is run once per wake, and each time reads how the calls stand, runs what came to be permitted,
+So it is run once per wake, and each time reads how the calls stand, runs what came to be approved,
 and interrupts with the questions that are left. When none is left, every call is answered at once:
 what ran at an earlier wake by its recorded outcome.
+
+It decides nothing: the claim of an approved call does, and may find that it has to be asked about
+once more. Only a call that can't come back to its question (its result can't be replayed, or it
+runs in another superstep) is looked at before it goes on, and so is each where a wake brought
+nothing, since what came up meanwhile is shown.
 """
 
 from __future__ import annotations
@@ -14,10 +19,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.types import Command, Send
 
-from agentguard.calls.ask import CallState, PendingQuestion
-from agentguard.guard import Guard
+from agentguard.calls.ask import CallState
+from agentguard.calls.enforcement import EnforcementPoint
+from agentguard.calls.questions import PendingQuestion
 from agentguard.langgraph.runtime import Found
-from agentguard.langgraph.waiting import ask_people, standing, use_up_wakes
+from agentguard.langgraph.waiting import (
+    ask_people,
+    looked_at,
+    standing,
+    use_up_wakes,
+    wait_for_wake,
+)
 
 
 class Answering(Protocol):
@@ -52,6 +64,21 @@ class AskedCall(Generic[GateT]):
     apart: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ready(Generic[GateT]):
+    """Calls of one gate that are answered together.
+
+    Args:
+        permitted: they were approved, and not begun.
+        replays: see `AskedCall`.
+    """
+
+    gate: GateT
+    permitted: bool
+    replays: bool
+    calls: list[dict[str, Any]]
+
+
 class AskTask(Generic[GateT]):
     """One run of the task.
 
@@ -59,38 +86,66 @@ class AskTask(Generic[GateT]):
         calls: those of a superstep; none where another task asks for them.
     """
 
-    def __init__(self, guard: Guard, calls: Sequence[AskedCall[GateT]]) -> None:
-        self._guard = guard
+    def __init__(self, point: EnforcementPoint, calls: Sequence[AskedCall[GateT]]) -> None:
+        self._point = point
         self._calls = calls
         self._left = list(calls)
+        self._open: list[PendingQuestion] = []
+        self._woken = False
         self._outputs: dict[int, tuple[GateT, list[Any]]] = {}
 
-    def ready(self) -> list[tuple[GateT, list[dict[str, Any]], bool]]:
-        """The calls to answer now, of a gate each, and whether they are permitted by now.
+    def ready(self) -> list[Ready[GateT]]:
+        """The calls to answer now.
 
         None when all are answered. Interrupts with what is open if there is nothing to do before.
         """
-        stands = [(one, standing(self._guard, one.found)) for one in self._left]
-        questions = [stand for _, stand in stands if isinstance(stand, PendingQuestion)]
-        now = [
-            (one, stand is CallState.PERMITTED)
-            for one, stand in stands
-            if not one.apart
-            and not isinstance(stand, PendingQuestion)
-            and (not questions or (stand is CallState.PERMITTED and one.replays))
-        ]
-        if questions and not now:
-            ask_people(self._guard, questions)
+        now = self._answerable(self._standing())
+        if self._open and not now:
+            if not self._woken:
+                wait_for_wake(self._point, self._open)
+            self._woken = True
+            now = self._answerable([looked_at(self._point, one.found) for one in self._left])
+            if self._open and not now:
+                ask_people(self._point, self._open, woken=True)
         if self._left and not now:
             use_up_wakes()
-        ready: dict[tuple[GateT, bool], list[dict[str, Any]]] = {}
+        ready: dict[tuple[GateT, bool, bool], list[dict[str, Any]]] = {}
         for one, permitted in now:
-            ready.setdefault((one.gate, permitted), []).append(one.call)
+            ready.setdefault((one.gate, permitted, one.replays), []).append(one.call)
             self._left.remove(one)
-        return [(gate, calls, permitted) for (gate, permitted), calls in ready.items()]
+        found = [Ready(*key, calls=calls) for key, calls in ready.items()]
+        return sorted(found, key=lambda one: not one.replays)  # these can come back to a question
 
-    def take(self, gate: GateT, output: Any) -> None:
-        """Keep what a gate answered."""
+    def _standing(self) -> list[PendingQuestion | CallState]:
+        stands = standing(self._point, [one.found for one in self._left])
+        return [
+            looked_at(self._point, one.found)
+            if stand is CallState.PERMITTED and (one.apart or not one.replays)
+            else stand
+            for one, stand in zip(self._left, stands, strict=True)
+        ]
+
+    def _answerable(
+        self, stands: Sequence[PendingQuestion | CallState]
+    ) -> list[tuple[AskedCall[GateT], bool]]:
+        """The calls that may be answered while others wait, and whether each is permitted."""
+        self._open = [stand for stand in stands if isinstance(stand, PendingQuestion)]
+        return [
+            (one, stand is CallState.PERMITTED)
+            for one, stand in zip(self._left, stands, strict=True)
+            if not one.apart
+            and not isinstance(stand, PendingQuestion)
+            and (not self._open or (stand is CallState.PERMITTED and one.replays))
+        ]
+
+    def take(self, gate: GateT, output: Any, questions: Sequence[PendingQuestion]) -> None:
+        """Keep what a gate answered; interrupts if its calls came to be asked about once more.
+
+        Args:
+            questions: about these calls. The others are answered again by their recorded outcomes.
+        """
+        if questions:
+            ask_people(self._point, [*self._open, *questions], woken=self._woken)
         self._outputs.setdefault(id(gate), (gate, []))[1].append(output)
 
     def result(self) -> Any:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
-from agentguard.calls.ask import CallState, PendingQuestion
+from agentguard.calls.ask import CallState, as_asked
 from agentguard.calls.call import Call, call_name
+from agentguard.calls.enforcement import EnforcementPoint
+from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError, LedgerError
-from agentguard.guard import Guard
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob
-from agentguard.model import Decision, Effect, Obstacle
-from agentguard.people.approvals import Approval
+from agentguard.model import Effect, Obstacle
 
 _AGAIN = (
     "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
@@ -36,34 +37,106 @@ _NOT_ENTERED = (
 )
 
 
-def standing(guard: Guard, call: Found) -> PendingQuestion | CallState:
-    """How a call stands now; one that waits in a job that this process does not hold is open."""
-    if isinstance(call, NoJob):  # who resumes without the job must not use up the question
-        return _question_of(guard, call) or CallState.SETTLED
-    if isinstance(call, Obstacle):
-        return CallState.SETTLED
+_asking: ContextVar[list[PendingQuestion] | None] = ContextVar("agentguard_asking", default=None)
+
+
+@contextlib.contextmanager
+def asking(*, here: bool = True) -> Iterator[list[PendingQuestion]]:
+    """What runs inside may find that a call has to be asked about once more.
+
+    It can't interrupt by itself, for its task may run other calls beside it: the questions are
+    kept, and whoever runs the calls asks.
+
+    Args:
+        here: False where nobody would ask, so that such a call is refused.
+    """
+    questions: list[PendingQuestion] = []
+    token = _asking.set(questions if here else None)
     try:
-        return guard.asker.look(call)
+        yield questions
+    finally:
+        _asking.reset(token)
+
+
+def is_asking() -> bool:
+    """Whether a call that runs here may be asked about once more."""
+    return _asking.get() is not None
+
+
+def keep_question(question: PendingQuestion) -> None:
+    """Keep a question for whoever runs the calls of this task."""
+    questions = _asking.get()
+    if questions is not None:
+        questions.append(question)
+
+
+def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQuestion | CallState]:
+    """How calls stand by what the ledger holds.
+
+    One that waits in a job that this process does not hold is open.
+    """
+    made = [call for call in calls if isinstance(call, Call)]
+    try:
+        states = iter(point.asker.states(made))
     except LedgerError:
-        return CallState.SETTLED  # the tool finds no grant, and says why
+        states = iter([CallState.SETTLED] * len(made))  # the tools find no grant, and say why
+    return [next(states) if isinstance(call, Call) else _unmade(point, call) for call in calls]
 
 
-def open_questions(guard: Guard, calls: Sequence[Found]) -> list[PendingQuestion]:
-    """The questions about these calls that are open."""
-    stands = (standing(guard, call) for call in calls)
+def _unmade(point: EnforcementPoint, call: Obstacle) -> PendingQuestion | CallState:
+    if isinstance(call, NoJob):  # who resumes without the job must not use up the question
+        return _question_of(point, call) or CallState.SETTLED
+    return CallState.SETTLED
+
+
+def looked_at(point: EnforcementPoint, call: Found) -> PendingQuestion | CallState:
+    """How a call stands by the current facts."""
+    if not isinstance(call, Call):
+        return _unmade(point, call)
+    try:
+        return point.asker.look(call)
+    except LedgerError:
+        return CallState.SETTLED
+
+
+def open_questions(
+    point: EnforcementPoint, calls: Sequence[Found], *, look: bool = False
+) -> list[PendingQuestion]:
+    """The questions about these calls that are open.
+
+    Args:
+        look: by the current facts if one was approved, since it can't ask once it went on.
+    """
+    stands = standing(point, calls)
+    if look:
+        stands = [
+            looked_at(point, call) if stand is CallState.PERMITTED else stand
+            for call, stand in zip(calls, stands, strict=True)
+        ]
     return [stand for stand in stands if isinstance(stand, PendingQuestion)]
 
 
-def ask_people(guard: Guard, questions: Sequence[PendingQuestion]) -> NoReturn:
+def ask_people(
+    point: EnforcementPoint, questions: Sequence[PendingQuestion], *, woken: bool = False
+) -> NoReturn:
     """Interrupt with all open questions of a task.
 
     The interrupt notifies, a resume value only wakes: it returns once for each earlier wake of
     the task, which brought nothing, and raises for the live one.
+
+    Args:
+        woken: the task noticed before that it was woken.
     """
-    interrupt(approval_payload(questions, note=None, store=guard.store))
-    payload = approval_payload(questions, note=_AGAIN, store=guard.store)
+    if not woken:
+        wait_for_wake(point, questions)
+    payload = approval_payload(questions, note=_AGAIN, store=point.store)
     while True:
         interrupt(payload)
+
+
+def wait_for_wake(point: EnforcementPoint, questions: Sequence[PendingQuestion]) -> None:
+    """Interrupt with all open questions of a task, unless it was woken before."""
+    interrupt(approval_payload(questions, note=None, store=point.store))
 
 
 def use_up_wakes() -> None:
@@ -76,20 +149,26 @@ def use_up_wakes() -> None:
             interrupt(None)
 
 
-def await_people(guard: Guard, calls: Sequence[Found]) -> None:
+def await_people(point: EnforcementPoint, calls: Sequence[Found]) -> None:
     """Return once no question about these calls is open; else interrupt with all that are."""
-    if questions := open_questions(guard, calls):
-        ask_people(guard, questions)
+    questions = open_questions(point, calls, look=len(calls) > 1)
+    if not questions:
+        return
+    wait_for_wake(point, questions)
+    stands = [looked_at(point, call) for call in calls]  # what came up since is shown, too
+    questions = [stand for stand in stands if isinstance(stand, PendingQuestion)]
+    if questions:
+        ask_people(point, questions, woken=True)
 
 
 def authorize_message(
-    guard: Guard,
+    point: EnforcementPoint,
     calls: Sequence[Found],
     own: int,
     *,
     changed: bool = False,
     turn: contextlib.AbstractContextManager[Any] | None = None,
-) -> None:
+) -> bool:
     """The whole gate for one call of a message whose calls have a task each.
 
     Whichever comes first decides on all of them. The first call that people are asked about asks
@@ -102,26 +181,32 @@ def authorize_message(
         own: which of them this one is.
         changed: it is not what the message holds, so the one that asks can't ask for it.
         turn: held while it is decided, by one call of the message at a time.
+
+    Returns:
+        Whether it alone is asked about by its task, so that it may be once more.
     """
     if isinstance(calls[own], NoJob):  # it may wait in one
-        asked = [number for number, call in enumerate(calls) if open_questions(guard, [call])]
+        asked = [number for number, call in enumerate(calls) if open_questions(point, [call])]
     else:
         try:
             with turn or contextlib.nullcontext():
-                asked = _asked(guard, calls, own)
+                asked = _asked(point, calls, own)
         except LedgerError:
-            return  # the tool finds no grant, and says why
+            return False  # the tool finds no grant, and says why
     if own not in asked:
-        return
+        return False
     if own == asked[0]:
-        await_people(guard, [calls[number] for number in asked])
-    elif changed:
-        await_people(guard, [calls[own]])
-    elif open_questions(guard, [calls[own]]):
+        await_people(point, [calls[number] for number in asked])
+        return len(asked) == 1
+    if changed:
+        await_people(point, [calls[own]])
+        return True
+    if open_questions(point, [calls[own]], look=True):
         raise GraphInterrupt()
+    return False
 
 
-def _asked(guard: Guard, calls: Sequence[Found], own: int) -> list[int]:
+def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[int]:
     """Decide on what was not decided of a message; returns which calls people are asked about.
 
     A call that can't be made says so itself, when it comes.
@@ -133,43 +218,25 @@ def _asked(guard: Guard, calls: Sequence[Found], own: int) -> list[int]:
     if own not in made:
         return []
     others = [number for number in made if number != own]
-    known = guard.authorizer.decided([made[number] for number in others]) if others else []
+    known = point.authorizer.decided([made[number] for number in others]) if others else []
     effects = dict(zip(others, known, strict=True))
     new = sorted([own, *(number for number in others if effects[number] is None)])
     ahead = frozenset(place for place, number in enumerate(new) if number != own)
-    decided = guard.authorizer.authorize([made[number] for number in new], ahead=ahead)
+    decided = point.authorizer.authorize([made[number] for number in new], ahead=ahead)
     effects |= {number: one.effect for number, one in zip(new, decided, strict=True)}
     return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
-def _question_of(guard: Guard, call: NoJob) -> PendingQuestion | None:
+def _question_of(point: EnforcementPoint, call: NoJob) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
-        found = guard.approvals.unused(call.thread, call_name(call.call_id))
-        if found is None or found.shown["tool"] != call.arguments.bound.name:
+        found = point.approvals.unused(call.thread, call_name(call.call_id))
+        if found is None or found.tool != call.arguments.bound.name:
             return None
-        same = call.arguments.frozen == found.arguments
+        arguments = point.approvals.arguments(found)
+        if call.arguments.frozen != arguments:
+            return None
     except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
         return None
-    if not same:
-        return None
-    note = _NOT_ENTERED if guard.jobs.holds(found.job) else _ELSEWHERE
-    return _as_asked(found, call.call_id, note.format(found.job))
-
-
-def _as_asked(question: Approval, call_id: str, note: str) -> PendingQuestion:
-    """An approval request as it was asked; the current facts need a job."""
-    approved = question.state == "approved"
-    return PendingQuestion(
-        call_id=call_id,
-        request=question.request,
-        decision=Decision(
-            effect=Effect.ASK,
-            policies=question.policies,
-            reason="it is approved, and waits for its job only" if approved else question.reason,
-            needs=None if approved else question.needs,
-        ),
-        shown={**question.shown, "args": question.arguments},
-        expires_at=question.expires_at,
-        note=note,
-    )
+    note = _NOT_ENTERED if point.jobs.holds(found.job) else _ELSEWHERE
+    return as_asked(found, call.call_id, arguments=arguments, note=note.format(found.job))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import NoneType, UnionType
@@ -47,15 +47,22 @@ def row_as(kind: type[T]) -> Callable[[Row], T]:
     columns = _columns(cast("Any", kind))
 
     def decode(row: Row) -> T:
-        values = {}
-        for column in columns:
-            value = row[column.name]
-            if value is not None or not column.optional:
-                value = _read(kind, column, value)
-            values[column.name] = value
-        return kind(**values)
+        return kind(**_values(kind, columns, row))
 
     return decode
+
+
+def _values(
+    kind: type[Any], columns: Sequence[_Column], row: Row, prefix: str = ""
+) -> dict[str, Any]:
+    """The fields of a row class, from the columns that bear their names behind a prefix."""
+    values = {}
+    for column in columns:
+        value = row[prefix + column.name]
+        if value is not None or not column.optional:
+            value = _read(kind, column, value)
+        values[column.name] = value
+    return values
 
 
 def text(row: Row) -> str:
@@ -397,6 +404,35 @@ class QuestionRow(AskedRow):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskedCallRow:
+    """A call that people were asked about, and how it stands.
+
+    Args:
+        call_key: names the call for good; see `agentguard.calls.call.call_key`.
+        call_id: how the ledger names the call's id.
+        count, groups, state, expires_at, question: see `ApprovalRow`.
+        reason, policies: of its first Decision.
+        grant_state: None while no claim wrote its Grant.
+    """
+
+    request: str
+    job: str
+    call_key: str
+    call_id: str
+    agent: str
+    tool: str
+    body: LoggedCall
+    reason: str
+    policies: tuple[str, ...]
+    count: int
+    groups: frozenset[str]
+    state: str
+    expires_at: int
+    question: str
+    grant_state: GrantState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedRow:
     """What says why an approval request takes no answer any more."""
 
@@ -559,6 +595,31 @@ class ReceiptRow:
     destination: str
     location: str
     at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRow(RequestRow):
+    """A recorded Request, and what came of it so far.
+
+    Args:
+        approval: its approval request; None where nobody was asked.
+        grant: its Grant; None where none was written.
+    """
+
+    approval: AskedRow | None
+    grant: GrantRow | None
+
+
+def call_row(row: Row) -> CallRow:
+    """A row of a Request, with its approval request and its Grant behind `a_` and `g_`."""
+    values = _values(RequestRow, _columns(RequestRow), row)
+    approval, grant = None, None
+    if row["a_request"] is not None:
+        asked = _values(ApprovalRow, _columns(ApprovalRow), row, "a_")
+        approval = AskedRow(**asked, body=values["body"])
+    if row["g_request"] is not None:
+        grant = GrantRow(**_values(GrantRow, _columns(GrantRow), row, "g_"))
+    return CallRow(**values, approval=approval, grant=grant)
 
 
 # --- assets -----------------------------------------------------------------------------------

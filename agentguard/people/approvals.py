@@ -21,7 +21,7 @@ from agentguard.ledger.open import checkpoints_of
 from agentguard.ledger.queries import approvals as questions
 from agentguard.ledger.queries.assets import contributors_to
 from agentguard.ledger.queries.parts import ALL
-from agentguard.ledger.rows import QuestionRow
+from agentguard.ledger.rows import AskedCallRow, QuestionRow
 from agentguard.ledger.transitions.requests import (
     closed_because,
     is_open_question,
@@ -145,8 +145,8 @@ class Approvals:
             )
         return self._approval(rows[0], reads)
 
-    def unused(self, thread: str, call: str) -> Approval | None:
-        """The approval request that a call of a thread waits for, whichever job asked it.
+    def unused(self, thread: str, call: str) -> AskedCallRow | None:
+        """The question that a call of a thread waits for, whichever job asked it.
 
         Args:
             call: how the ledger names the call's id; a thread may use one again.
@@ -154,14 +154,10 @@ class Approvals:
         Returns:
             The newest one that is pending, or whose approvals no claim has used; None without
             one, or without a thread.
-
-        Raises:
-            ApprovalError: its row was edited.
         """
         if not thread:
             return None
-        row = self._ledger.first(questions.unused_question(thread, call, self._ledger.clock()))
-        return self._approval(row, self._ledger) if row is not None else None
+        return self._ledger.first(questions.unused_question(thread, call, self._ledger.clock()))
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""
@@ -309,7 +305,7 @@ class Approvals:
             reason=row.reason,
             policies=row.policies,
             shown={name: it for name, it in row.body.items() if name not in of_question},
-            arguments=self._arguments(row),
+            arguments=self.arguments(row),
             requested_by=row.requested_by,
             asked_at=row.asked_at,
             expires_at=row.expires_at,
@@ -324,8 +320,12 @@ class Approvals:
             ),
         )
 
-    def _arguments(self, row: QuestionRow) -> Mapping[str, Any]:
-        """What a person is shown must be what they sign: the question re-digests to the Request."""
+    def arguments(self, row: QuestionRow | AskedCallRow) -> Mapping[str, Any]:
+        """The arguments of an asked call, word for word, as its Request's digest covers them (I7).
+
+        Raises:
+            ApprovalError: what people are shown is not what they sign: its row was edited.
+        """
         if request_digest(row.question) != row.request:
             why = "what this approval request shows is not what it asks for: its row was edited"
             self._ledger.raise_alarm(LedgerCorrupt(why))

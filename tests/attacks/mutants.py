@@ -90,7 +90,7 @@ def _recorded_by_id(self: Assessor, call: Any, reads: Any) -> Any:
     return known, replace(built, request=_AsRecorded(**said)), row
 
 
-def _claim_anything(self: Claims, call: Any) -> ClaimedCall:
+def _claim_anything(self: Claims, call: Any, **_: Any) -> ClaimedCall:
     assessor = self._assessor
     with assessor.ledger.snapshot() as reads:
         call, built, _ = assessor.recorded(call, reads)

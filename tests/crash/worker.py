@@ -318,8 +318,8 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
     _around(agentguard.langgraph.waiting, "interrupt", step("ask.before"))
-    _around(Asker, "look", found=lambda state: (
-        mark("ask.woken") if state is CallState.PERMITTED else None))  # fmt: skip
+    _around(Asker, "states", found=lambda states: (
+        mark("ask.woken") if CallState.PERMITTED in states else None))  # fmt: skip
     _around(Claims, "claim", step("claim.before"))
     _around(Ledger, "claim", step("claim.copies"), step("claim.after"))
     _around(Executor, "collect", step("outputs.before"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from agentguard.ledger.queries.parts import begins_with, in_parts, marks
 from agentguard.ledger.rows import (
     ApprovalRow,
-    AskedRow,
+    AskedCallRow,
     ClosedRow,
     DeniedCall,
     LoggedCall,
@@ -50,16 +50,6 @@ def approval_of(request: str) -> Query[ApprovalRow]:
     return Query(sql, (request,), row_as(ApprovalRow))
 
 
-def asked_of(request: str) -> Query[AskedRow]:
-    """The approval request of a Request, with the call as it was logged."""
-    return Query(
-        "SELECT approvals.*, requests.body FROM approvals JOIN requests ON digest = request"
-        " WHERE request = ?",
-        (request,),
-        row_as(AskedRow),
-    )
-
-
 def questions_in(state: str | None, limit: int) -> Query[QuestionRow]:
     """Approval requests in a state (None: in any), newest first."""
     where, parameters = ("", ()) if state is None else (" WHERE approvals.state = ?", (state,))
@@ -83,13 +73,39 @@ def questions_called(name: str) -> Query[QuestionRow]:
     return Query(sql, (name,), row_as(QuestionRow))
 
 
-def unused_question(thread: str, call: str, now: int) -> Query[QuestionRow]:
-    """The newest approval request of a thread's call whose window is open and no claim used."""
+_ASKED_CALL = (
+    "SELECT approvals.*, requests.call_key, requests.call_id, requests.agent, requests.tool,"
+    " requests.body, requests.reason, requests.policies, g.state AS grant_state"
+    " FROM requests JOIN approvals ON approvals.request = requests.digest"
+    " LEFT JOIN grants g ON g.request = requests.digest"
+)
+
+
+def asked_calls(
+    reads: Reads, *, job: str, thread: str, call_ids: Sequence[str]
+) -> list[AskedCallRow]:
+    """The calls of a thread in a job that people were asked about, newest first.
+
+    Args:
+        call_ids: how the ledger names them; one may have been used again.
+    """
+    found: list[AskedCallRow] = []
+    for some in in_parts(call_ids):
+        sql = (
+            f"{_ASKED_CALL} WHERE requests.job = ? AND requests.thread = ?"
+            f" AND requests.call_id IN ({marks(some)}) ORDER BY requests.ordinal DESC LIMIT 1000"
+        )
+        found += reads.rows(Query(sql, (job, thread, *some), row_as(AskedCallRow)))
+    return found
+
+
+def unused_question(thread: str, call: str, now: int) -> Query[AskedCallRow]:
+    """The newest question about a thread's call whose window is open and that no claim used."""
     return Query(
-        f"{_QUESTION} WHERE requests.thread = ? AND requests.call_id = ?"
+        f"{_ASKED_CALL} WHERE requests.thread = ? AND requests.call_id = ?"
         f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
         (thread, call, now),
-        row_as(QuestionRow),
+        row_as(AskedCallRow),
     )
 
 

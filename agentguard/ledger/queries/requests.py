@@ -6,15 +6,21 @@ The calls of a conversation are found by the ids that its messages give them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from agentguard.ledger.queries.approvals import SAID_NO_WITH
 from agentguard.ledger.queries.jobs import HOLDER, holder_from
 from agentguard.ledger.queries.parts import begins_with, in_parts, marks
 from agentguard.ledger.rows import (
+    ApprovalRow,
+    CallRow,
     ConversationCall,
     DecisionCheck,
+    GrantRow,
     JobCallRow,
     RequestRow,
+    call_row,
     number,
     row_as,
     text,
@@ -34,28 +40,31 @@ def requests_called(name: str) -> Query[RequestRow]:
     return Query(sql, (name,), row_as(RequestRow))
 
 
-def requests_of_call(job: str, thread: str, call: str) -> Query[RequestRow]:
+def _behind(prefix: str, table: str, kind: type[Any]) -> str:
+    """The columns of a row class, each under its name behind a prefix."""
+    return ", ".join(f"{table}.{column.name} AS {prefix}{column.name}" for column in fields(kind))
+
+
+_OF_CALL = (
+    f"SELECT r.*, {_behind('a_', 'a', ApprovalRow)}, {_behind('g_', 'g', GrantRow)}"
+    " FROM requests r LEFT JOIN approvals a ON a.request = r.digest"
+    " LEFT JOIN grants g ON g.request = r.digest"
+    " WHERE r.job = ? AND r.thread = ? AND r.call_id = ? ORDER BY r.ordinal DESC LIMIT"
+)
+
+
+def requests_of_call(job: str, thread: str, call: str) -> Query[CallRow]:
     """What was decided under a call id of a thread in a job, newest first.
 
     Args:
         call: how the ledger names the call's id.
     """
-    return Query(
-        "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-        " ORDER BY ordinal DESC LIMIT 1000",
-        (job, thread, call),
-        row_as(RequestRow),
-    )
+    return Query(f"{_OF_CALL} 1000", (job, thread, call), call_row)
 
 
-def newest_of_call(job: str, thread: str, call: str) -> Query[RequestRow]:
+def newest_of_call(job: str, thread: str, call: str) -> Query[CallRow]:
     """The newest of `requests_of_call`."""
-    return Query(
-        "SELECT * FROM requests WHERE job = ? AND thread = ? AND call_id = ?"
-        " ORDER BY ordinal DESC LIMIT 1",
-        (job, thread, call),
-        row_as(RequestRow),
-    )
+    return Query(f"{_OF_CALL} 1", (job, thread, call), call_row)
 
 
 def newest_of_key(call_key: str | None) -> Query[RequestRow]:

@@ -324,46 +324,97 @@ def test_signature_for_the_old_question_is_none_for_the_new_one(desk: Desk) -> N
     assert desk.published() == 0
 
 
-def test_a_finding_between_the_wake_and_the_claim_refuses(desk: Desk) -> None:
-    """The wait said yes; the claim looks at the reasons once more, and the model asks again."""
+def test_a_finding_between_the_wake_and_the_claim_is_asked_again(desk: Desk) -> None:
+    """The wait said yes; the claim decides, and puts the question anew."""
     ready(desk)
     graph, config, _ = asked_graph(desk)
-    desk.yes(desk.studio.pending().request)
+    old = desk.studio.pending().request
+    desk.yes(old)
     claims = desk.studio.guard.claims
     claim = claims.claim
 
-    def late(call_: Any) -> Any:
+    def late(call_: Any, **given: Any) -> Any:
         claims.claim = claim  # type: ignore[method-assign]
         desk.find()
-        return claim(call_)
+        return claim(call_, **given)
 
     claims.claim = late  # type: ignore[method-assign]
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
-    told = results(state)[-1]
-    assert told.status == "error"
-    assert told.content.startswith("new since people were asked: ")
-    assert "make the call again" in told.content
+    new = desk.studio.pending()
+    assert state["__interrupt__"][0].value["agentguard"]["request"] == new.request != old
+    assert new.reason.startswith("new since people were asked: ")
+    desk.yes(new.request)
+    state = graph.invoke(Command(resume=True), config)
+    assert [one.status for one in results(state)] == ["success"]
+    assert desk.published() == 1
     assert dangling(state["messages"]) == []
 
 
-def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk: Desk) -> None:
-    """The claim looks once more; its answer ends the call."""
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_call_beside_one_that_is_asked_again_runs_once(desk: Desk, mode: str) -> None:
     ready(desk)
-    graph, config, _ = asked_graph(desk)
-    desk.yes(desk.studio.pending().request)
-    asker = desk.studio.guard.asker
-    look = asker.look
+    queue = says(call("queue_for_release", {"asset": desk.picture, "to": "team"}))
+    desk.run(queue, thread="team")
+    other = desk.job.import_asset(desk.studio.picture("o.png", "olive"), ["likeness"])
+    calls = (
+        call("publish", {"source": other, "to": "team"}, id="other"),
+        call("publish", {"source": desk.picture, "to": "site"}, id="export"),
+    )
+    graph = desk.graph([says(*calls, id="m")])
+    config = desk.job.config(thread_id="t")
+
+    def invoke(given: Any) -> Any:
+        if mode == "async":
+            return asyncio.run(graph.ainvoke(given, config))
+        return graph.invoke(given, config)
+
+    assert len(invoke({"messages": [("user", "go")]})["__interrupt__"]) == 1
+    for one in desk.studio.guard.approvals.list():
+        desk.yes(one.request)
+    desk.find()
+    state = invoke(Command(resume=True))
+    assert len(state["__interrupt__"]) == 1
+    assert desk.published() == 1
+    new = desk.studio.pending()
+    assert state["__interrupt__"][0].value["agentguard"]["request"] == new.request
+    desk.yes(new.request)
+    state = invoke(Command(resume=True))
+    assert [one.tool_call_id for one in results(state)] == ["other", "export"]
+    assert [one.status for one in results(state)] == ["success", "success"]
+    assert desk.published() == 2
+
+
+def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(desk: Desk) -> None:
+    """Of two asked calls of an agent's message, the first one asks for both and goes on."""
+    ready(desk)
+    other = desk.job.import_asset(desk.studio.picture("o.png", "olive"), ["likeness"])
+    calls = (
+        call("publish", {"source": other, "to": "team"}, id="other"),
+        call("publish", {"source": desk.picture, "to": "site"}, id="export"),
+    )
+    agent = create_agent(
+        Scripted(messages=iter([says(*calls, id="m"), AIMessage("done", id="end")])),
+        [desk.studio.tools["publish"]],
+        middleware=[GuardMiddleware(desk.studio.guard, agent="publisher")],
+        checkpointer=InMemorySaver(),
+    )
+    config = desk.job.config(thread_id="t")
+    assert len(agent.invoke({"messages": [("user", "go")]}, config)["__interrupt__"]) == 1
+    for one in desk.studio.guard.approvals.list():
+        desk.yes(one.request)
+    claims = desk.studio.guard.claims
+    claim = claims.claim
 
     def late(call_: Any, **given: Any) -> Any:
-        asker.look = look  # type: ignore[method-assign]
-        found = look(call_, **given)
-        desk.find()
-        return found
+        if call_.call_id == "export":
+            claims.claim = claim  # type: ignore[method-assign]
+            desk.find()
+        return claim(call_, **given)
 
-    asker.look = late  # type: ignore[method-assign]
-    state = graph.invoke(Command(resume=True), config)
-    assert desk.published() == 0
+    claims.claim = late  # type: ignore[method-assign]
+    state = agent.invoke(Command(resume=True), config)
+    assert desk.published() == 1
     assert "make the call again" in results(state)[-1].content
     assert desk.studio.guard.approvals.list() == ()
     assert dangling(state["messages"]) == []
@@ -372,7 +423,8 @@ def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk
 def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) -> None:
     ready(desk)
     graph, config, _ = asked_graph(desk)
-    desk.yes(desk.studio.pending().request)
+    old = desk.studio.pending().request
+    desk.yes(old)
     claims = desk.studio.guard.claims
     prepare = claims._prepared
     found: list[str] = []
@@ -386,7 +438,8 @@ def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) ->
     claims._prepared = late  # type: ignore[method-assign]
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
-    assert "make the call again" in results(state)[-1].content
+    new = desk.studio.pending()
+    assert state["__interrupt__"][0].value["agentguard"]["request"] == new.request != old
 
 
 def test_a_replay_of_what_was_done_is_not_asked_again(desk: Desk) -> None:

@@ -287,11 +287,11 @@ def test_why_a_call_was_refused_where_it_would_have_run_stays_and_can_t_be_rewri
         config = job.config(thread_id="t")
         claim = studio.guard.claims.claim
 
-        def held(made: Any) -> Any:  # between the decision and the claim
+        def held(made: Any, **given: Any) -> Any:  # between the decision and the claim
             row = studio.guard.ledger.one("SELECT sha256 FROM assets WHERE id = ?", mine)
             assert row is not None
             studio.guard.ledger.mark_asset(row["sha256"], column="held", value=True, by=OMAR)
-            return claim(made)
+            return claim(made, **given)
 
         monkeypatch.setattr(studio.guard.claims, "claim", held)
         state = chat.graph.invoke(GO, config)

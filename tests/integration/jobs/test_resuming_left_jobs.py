@@ -118,7 +118,7 @@ def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is
     with studio.guard.rejoin_job(left.job.id, by=KIM) as job:
         (asset,) = [row["id"] for row in studio.guard.ledger.all("SELECT id FROM assets")]
         arguments = CallArguments(studio.guard.bound["publish"], {"source": asset, "to": "team"})
-        context = CallContext.from_config(studio.guard, job.config(thread_id="t"))
+        context = CallContext.from_config(studio.guard.enforcement, job.config(thread_id="t"))
         woken = context.call(arguments, agent="publisher", call_id="c1")
         assert isinstance(woken, Call)
         assert studio.guard.asker.look(woken) is CallState.PERMITTED
@@ -134,7 +134,7 @@ def test_what_is_shown_again_says_whether_it_is_approved(studio: Studio) -> None
     assert "Missing: 1 person" in asked.value["description"]
     studio.answer(studio.pending().request, OMAR)
     (asked,) = left.graph.invoke(None, left.config)["__interrupt__"]
-    assert "it is approved, and waits for its job only" in asked.value["description"]
+    assert "approved; it runs when its job is resumed" in asked.value["description"]
     assert "Missing" not in asked.value["description"]
     assert asked.value["agentguard"]["approvals_needed"] == 0
 
