@@ -33,6 +33,7 @@ from agentguard.model import (
     Facts,
     Holder,
     ObstacleKind,
+    Request,
     Stage,
 )
 from agentguard.people.approvals import Approvals
@@ -215,7 +216,7 @@ class Assessor:
             request = built.request
             if (request.call_key, request.revision) != (row.call_key, row.revision):
                 request = replace(request, call_key=row.call_key, revision=row.revision)
-            if request.digest == row.digest:
+            if is_as_decided(request, row):
                 return known, replace(built, request=request), row
         return None
 
@@ -279,6 +280,11 @@ def approval_of(row: RequestRow, reads: Reads) -> AskedRow | None:
     if row.effect != Effect.ASK.value:
         return None
     return reads.first(approvals.asked_of(row.digest))
+
+
+def is_as_decided(request: Request, row: RequestRow) -> bool:
+    """Whether what would run now is what a row decided on (I5, I7)."""
+    return request.digest == row.digest
 
 
 def deny(rule: str, sentence: str) -> Decision:

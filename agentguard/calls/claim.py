@@ -19,12 +19,12 @@ from agentguard.ledger.rows import GrantRow, OutcomeRow, RequestRow
 from agentguard.model import (
     Assessment,
     Decision,
-    Effect,
     GrantState,
     Obstacle,
     ObstacleKind,
     OutsideEffect,
     Request,
+    is_permitted,
 )
 
 
@@ -105,7 +105,7 @@ class Claims:
         if item.asks_again:
             raise asks_again(item.decision)
         decision = item.decision
-        if decision.effect is not Effect.PERMIT:
+        if not is_permitted(decision):
             kind = ObstacleKind.NOT_GRANTED if grant is None else ObstacleKind.DECIDED_AGAIN
             raise Refused(decision.reason, kind=kind)
         # The private copies come first: what can't be prepared must not use up the Grant.
@@ -167,6 +167,11 @@ def asks_again(decision: Decision) -> Refused:
     )
 
 
+def may_have_happened(state: str) -> bool:
+    """Whether a Grant was claimed and nobody knows what came of it (I8)."""
+    return state in (GrantState.CLAIMED, GrantState.UNKNOWN)
+
+
 def recorded_outcome(grant: GrantRow, reads: Reads) -> OutcomeRow:
     """What a Grant that was used came to.
 
@@ -192,7 +197,7 @@ def _done(
             raise Refused(row.reason, kind=ObstacleKind.NOT_GRANTED)
         return None
     state = grant.state
-    if state in (GrantState.CLAIMED, GrantState.UNKNOWN):
+    if may_have_happened(state):
         raise Refused(
             "this call was started before and its outcome is not known yet; it will not"
             " be done twice (`agentguard reconcile` finds out)",

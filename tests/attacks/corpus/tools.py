@@ -175,12 +175,16 @@ def the_original_put_back_into_the_tool_node(way: Way) -> None:
     """After `protect`, the node's table of tools is given the unguarded tool again."""
     mine = way.face()
     way.graph  # noqa: B018  protected and compiled
-    table = way.builder.nodes["export_tools"].runnable.tools_by_name
+    tables = [way.builder.nodes["export_tools"].runnable.tools_by_name]
+    if way.guarded:  # what runs is a copy of that node
+        gate = way.built.nodes["export_tools.execute"].runnable.func.__self__
+        tables.append(gate._node.tools_by_name)
     plain = way.ground.tools.by_name["publish"]
     if not way.guarded:
         way.labels.clear()
-    table["publish"] = plain
-    table["publish_too"] = plain.model_copy(update={"name": "publish_too"})
+    for table in tables:
+        table["publish"] = plain
+        table["publish_too"] = plain.model_copy(update={"name": "publish_too"})
     way.ground.tools.home["publish_too"] = "export"
     path = str(way.paths[mine])
     for name in ("publish", "publish_too"):
