@@ -228,8 +228,8 @@ def a_copy_of_the_tool_node_in_a_graph_of_its_own(way: Way) -> None:
     builder.add_node("tools", copy.copy(node))
     builder.add_edge(START, "tools")
     builder.add_edge("tools", END)
-    given = {"messages": [says(way.publish(mine, id="x1"), id="m1")]}
-    config = way.config(thread_id=way.thread + "-copy")
+    given: Any = {"messages": [says(way.publish(mine, id="x1"), id="m1")]}
+    config: Any = way.config(thread_id=way.thread + "-copy")
     try:
         builder.compile().invoke(given, config)
     except UnguardedTool:  # protect() left the developer's own node as it was, so the belt acts
@@ -246,11 +246,12 @@ def an_edge_and_a_node_added_after_the_gate_was_put_in(way: Way) -> None:
     way.graph  # noqa: B018  protected and compiled
     sealed = way.built
     plain = ToolNode([way.ground.tools.by_name["publish"]])
-    for add in (
+    additions: tuple[Callable[[], object], ...] = (
         lambda: sealed.add_node("more", plain),
         lambda: sealed.add_edge("model", "more"),
         lambda: sealed.add_conditional_edges("model", lambda state: "more", ["more"]),
-    ):
+    )
+    for add in additions:
         try:
             add()
         except BindingError:
