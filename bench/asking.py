@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import MessagesState
@@ -151,10 +152,12 @@ def _nodes_alone(asset: str, saver: Any) -> Any:
     """The nodes that `protect` makes, without a guard: what LangGraph takes to ask and go on."""
     plain = unbound(publish)
     builder = graph([plain], lambda: says(plain.name, {"source": asset, "to": "press"}))
-    tools = builder.nodes.pop("tools").runnable
+    tools: Any = builder.nodes.pop("tools").runnable
 
     def authorize(state: MessagesState) -> Command[Any]:
-        (call,) = state["messages"][-1].tool_calls
+        last = state["messages"][-1]
+        assert isinstance(last, AIMessage)
+        (call,) = last.tool_calls
         return Command(goto=Send("tools.ask", [call]))
 
     def ask(calls: list[Any], config: RunnableConfig) -> Any:
@@ -162,7 +165,8 @@ def _nodes_alone(asset: str, saver: Any) -> Any:
         return tools.invoke(calls, config)
 
     builder.add_node("tools", authorize)
-    builder.add_node("tools.ask", ask)
+    node: Any = ask
+    builder.add_node("tools.ask", node)
     builder.edges.discard(("tools", "model"))
     builder.add_edge("tools.ask", "model")
     return builder.compile(checkpointer=saver)

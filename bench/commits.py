@@ -137,7 +137,7 @@ def _runs(place: Studio, case: str, asset: str) -> Callable[[Any], object]:
 def main() -> None:
     """The process that is traced; prints its commits by case as JSON."""
     count = int(sys.argv[1])
-    _connections.sqlite3 = _Sqlite3()  # type: ignore[assignment]
+    vars(_connections)["sqlite3"] = _Sqlite3()
     found = {}
     with studio() as place, place.guard.open_job("bench", requested_by=KIM) as job:
         asset = job.import_asset(place.picture(), ["customer-data"])

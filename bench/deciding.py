@@ -14,15 +14,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import cedarpy
 
-import agentguard.calls.assess
+from agentguard.calls import assess
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call
 from agentguard.jobs.job import Job
 from agentguard.langgraph.runtime import CallContext
 from agentguard.model import Decision, Effect
+from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
 from bench.figures import TIMES, Figure
 from bench.rounds import Scale, p
@@ -99,7 +101,6 @@ def _calls(place: Studio, job: Job) -> Sequence[tuple[str, Effect, str, dict[str
 def _measured(
     scale: Scale, what: str, effect: Effect, policy: Policy, given: Sequence[Any]
 ) -> list[Figure]:
-    decide = agentguard.calls.assess.decide
     request, facts, answers, now = given
     with _asked() as questions:
         decision = decide(policy, request, facts, answers, now)
@@ -144,11 +145,8 @@ def _asked() -> Iterator[list[tuple[Any, ...]]]:
         questions.append(given)
         return ask(*given)
 
-    cedarpy.is_authorized = note_down
-    try:
+    with patch.object(cedarpy, "is_authorized", note_down):
         yield questions
-    finally:
-        cedarpy.is_authorized = ask
 
 
 def _whole(policy: Policy) -> cedarpy.PolicySet:
@@ -181,14 +179,10 @@ def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Seq
 @contextmanager
 def _captured() -> Iterator[list[tuple[Any, ...]]]:
     seen: list[tuple[Any, ...]] = []
-    decide = agentguard.calls.assess.decide
 
     def note_down(*given: Any) -> Decision:
         seen.append(given)
         return decide(*given)
 
-    agentguard.calls.assess.decide = note_down
-    try:
+    with patch.object(assess, "decide", note_down):
         yield seen
-    finally:
-        agentguard.calls.assess.decide = decide

@@ -98,8 +98,8 @@ def _compare(scale: Scale, place: Studio, job: Job, name: str, make: Make, calls
             config = _configs(job, f"{what} {number}")[side]
             succeeded(sides[side].invoke(GO, config), calls)
 
-        times = alternate(scale.rounds, lambda n: run(0, n), lambda n: run(1, n))
-    return ratio("graphs", what, *times, _AIMS[calls])
+        base, guarded = alternate(scale.rounds, lambda n: run(0, n), lambda n: run(1, n))
+    return ratio("graphs", what, base, guarded, _AIMS[calls])
 
 
 async def _acompare(
@@ -115,12 +115,12 @@ async def _acompare(
             config = _configs(job, f"{what} {number}")[side]
             succeeded(await sides[side].ainvoke(GO, config), calls)
 
-        times = [Times(), Times()]
+        base, guarded = Times(), Times()
         for number in range(scale.rounds // 2 + 3):
-            for side, taken in enumerate(times):
+            for side, taken in enumerate((base, guarded)):
                 with timing(taken if number >= 3 else Times()):
                     await run(side, number)
-    return ratio("graphs", what, *times)
+    return ratio("graphs", what, base, guarded)
 
 
 def _cropping(scale: Scale, place: Studio, job: Job) -> Figure:
@@ -143,8 +143,8 @@ def _cropping(scale: Scale, place: Studio, job: Job) -> Figure:
             config = _configs(job, f"{what} {number}")[side]
             succeeded(sides[side].invoke(GO, config), 1)
 
-        times = alternate(scale.rounds, lambda n: run(0, n), lambda n: run(1, n))
-    return ratio("graphs", what, *times)
+        base, guarded = alternate(scale.rounds, lambda n: run(0, n), lambda n: run(1, n))
+    return ratio("graphs", what, base, guarded)
 
 
 def _configs(job: Job, thread: str) -> tuple[RunnableConfig, RunnableConfig]:

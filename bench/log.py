@@ -6,6 +6,7 @@ its own, so that verifying it compares as many rows as there are records.
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import subprocess
@@ -36,10 +37,7 @@ def measure(scale: Scale) -> list[Figure]:
         with tempfile.TemporaryDirectory(prefix="agentguard-bench-") as name:
             folder = Path(name)
             write_workspace(folder)
-            write_log(
-                folder, records,
-                lambda size, of=records: scale.say(f"log: wrote {size:,} of {of:,} records"),
-            )  # fmt: skip
+            write_log(folder, records, functools.partial(_say_size, scale, records))
             if records == large:
                 scale.say("log: proofs")
                 figures += _proofs(folder, large, scale.of(1000, 50))
@@ -59,6 +57,10 @@ def measure(scale: Scale) -> list[Figure]:
         ),
     ]  # fmt: skip
     return figures
+
+
+def _say_size(scale: Scale, records: int, size: int) -> None:
+    scale.say(f"log: wrote {size:,} of {records:,} records")
 
 
 def _proofs(folder: Path, records: int, count: int) -> list[Figure]:

@@ -179,7 +179,8 @@ def graph(tools: Sequence[Any], say: Callable[[], AIMessage]) -> StateGraph[Any,
 
 def turns(say: Callable[[], AIMessage]) -> Model:
     """A chat model for `create_agent` that calls and is done, in turn."""
-    script = itertools.cycle((say, lambda: AIMessage("done")))
+    last: Callable[[], AIMessage] = lambda: AIMessage("done")  # noqa: E731
+    script = itertools.cycle((say, last))
     return Model(messages=(each() for each in script))
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from evals import scenario as s
 from evals.baselines import AllowListed, StockHitl, Unguarded
-from evals.broken import CONTROLS
+from evals.controls import MUTANTS, dropped
 from evals.guarded import Guarded
 from evals.people import CAREFUL, RUBBER_STAMP, Kind, person
 from evals.session import Session
@@ -101,13 +101,12 @@ class AgentGuard:
 
 @dataclass(frozen=True, slots=True)
 class Broken(AgentGuard):
-    """agentguard with one control taken out by monkeypatching; see `broken.CONTROLS`."""
+    """agentguard with one control taken out; see `controls.MUTANTS`."""
 
     control: str = ""
 
     def around(self) -> AbstractContextManager[None]:
-        made: AbstractContextManager[None] = CONTROLS[self.control]()
-        return made
+        return dropped([MUTANTS[self.control]])
 
 
 STAMPED = "agentguard-rubber-stamp"
@@ -124,7 +123,10 @@ COMPARED: tuple[Guard, ...] = (
 )
 """What `run` compares unless it is told otherwise."""
 
+BROKEN = ("claim", "policy", "eligibility", "hashing", "scan", "scratch")
+"""Mutants of `controls.MUTANTS` that the scenarios must report."""
+
 GUARDS: Mapping[str, Guard] = {
     **{guard.name: guard for guard in COMPARED},
-    **{f"broken-{name}": Broken(f"broken-{name}", control=name) for name in CONTROLS},
+    **{f"broken-{name}": Broken(f"broken-{name}", control=name) for name in BROKEN},
 }

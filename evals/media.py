@@ -168,7 +168,7 @@ def make_bindings(tools: Mapping[str, BaseTool]) -> list[Binding]:
     for known in reference_bindings(image_vendor=VENDOR):
         said = known.declaration
         if (name := name_of(known.tool)) in tools:
-            sends = {"to": VENDOR} if said.to == VENDOR else {}
+            sends: dict[str, Any] = {"to": VENDOR} if said.to == VENDOR else {}
             # The world that notes their runs holds a server.
             binding = Binding(
                 tools[name], stage=said.stage, args=said.args, local=not sends, **sends

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command, Send
@@ -108,7 +108,7 @@ def byte_swap(scene: Scene) -> list[Try]:
     """A person approves one picture; before it is sent, other bytes lie under its name."""
     thread, wanted = "swap", {"asset": scene.private, "to": "site"}
     queue = {"name": "queue_for_release", "args": wanted, "id": "call_queue", "type": "tool_call"}
-    export = {"name": "export_asset", "args": wanted, "id": "call_swap", "type": "tool_call"}
+    export = ToolCall(name="export_asset", args=wanted, id="call_swap", type="tool_call")
     scene.outsider("traffic_tools", queue, thread)
     config = scene.job.config(thread_id=thread)
     scene.graph.invoke(Command(goto=Send("publisher_tools", [export])), config)

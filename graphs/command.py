@@ -101,7 +101,7 @@ def _carry_out(
         raise typer.BadParameter("say what you want: --brief '...'")
     if config is None and resume is not None:
         raise typer.BadParameter("--resume needs the --config of the job's workspace")
-    key_of = _own_key
+    key_of: Callable[[str], Ed25519PrivateKey | None] = _own_key
     if config is None:
         folder = new_folder(out, name)
         keys = make_workspace(folder)

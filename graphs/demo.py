@@ -148,7 +148,7 @@ def _newest(guard: Guard, job: str, label: str) -> str:
         " AND media_type LIKE 'image/%' ORDER BY asset_jobs.at DESC", job,
     )  # fmt: skip
     own = ({label}, {label, "generated"})
-    return next(row["id"] for row in rows if set(json.loads(row["labels"])) in own)
+    return str(next(row["id"] for row in rows if set(json.loads(row["labels"])) in own))
 
 
 def _results(show: Show, guard: Guard, folder: Path) -> None:

@@ -236,7 +236,7 @@ def _joined(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], 
 def _messages(update: Any) -> Sequence[BaseMessage]:
     found: list[BaseMessage] = []
     for part in update if isinstance(update, (list, tuple)) else (update,):
-        messages = part.get("messages", ()) if isinstance(part, Mapping) else ()
+        messages: Any = part.get("messages", ()) if isinstance(part, Mapping) else ()
         found.extend(messages if isinstance(messages, list) else (messages,))
     return [message for message in found if isinstance(message, BaseMessage)]
 

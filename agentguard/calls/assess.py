@@ -32,6 +32,7 @@ from agentguard.model import (
     Facts,
     Holder,
     ObstacleKind,
+    Request,
     Stage,
 )
 from agentguard.people.approvals import Approvals
@@ -214,7 +215,7 @@ class Assessor:
             request = built.request
             if (request.call_key, request.revision) != (row.call_key, row.revision):
                 request = replace(request, call_key=row.call_key, revision=row.revision)
-            if request.digest == row.digest:
+            if is_as_decided(request, row):
                 return known, replace(built, request=request), row
         return None
 
@@ -271,6 +272,11 @@ class Assessor:
             Refused: the agent lacks the stage.
         """
         return (call.agent or "", stage_of(call, self.workspace)) in held
+
+
+def is_as_decided(request: Request, row: RequestRow) -> bool:
+    """Whether what would run now is what a row decided on (I5, I7)."""
+    return request.digest == row.digest
 
 
 def deny(rule: str, sentence: str) -> Decision:

@@ -31,6 +31,7 @@ from agentguard.model import (
     ObstacleKind,
     OutsideEffect,
     Request,
+    is_permitted,
 )
 
 
@@ -120,7 +121,7 @@ class Claims:
                 raise asks_again(decision)
             ask_anew(self._ledger, item)
             return None
-        if decision.effect is not Effect.PERMIT:
+        if not is_permitted(decision):
             if approval is not None:
                 close_if_over(self._ledger, item, approval)
                 if asks and decision.effect is Effect.ASK:
@@ -178,6 +179,11 @@ class Claims:
         )
 
 
+def may_have_happened(state: str) -> bool:
+    """Whether a Grant was claimed and nobody knows what came of it (I8)."""
+    return state in (GrantState.CLAIMED, GrantState.UNKNOWN)
+
+
 def recorded_outcome(grant: GrantRow, reads: Reads) -> OutcomeRow:
     """What a Grant that was used came to.
 
@@ -202,7 +208,7 @@ def _done(row: CallRow, reads: Reads) -> OutcomeRow | None:
             raise Refused(row.reason, kind=ObstacleKind.NOT_GRANTED)
         return None
     state = grant.state
-    if state in (GrantState.CLAIMED, GrantState.UNKNOWN):
+    if may_have_happened(state):
         raise Refused(
             "this call was started before and its outcome is not known yet; it will not"
             " be done twice (`agentguard reconcile` finds out)",

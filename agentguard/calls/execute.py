@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.declaration import declarations_of
 from agentguard.bindings.running import running
 from agentguard.calls.assess import Assessor
@@ -354,7 +355,7 @@ class Executor:
         """
         claimed = execution.claimed
         request, bound = claimed.request, claimed.call.bound
-        state = GrantState.UNKNOWN if unknown and bound.reaches_out else GrantState.FAILED
+        state = failed_as(bound, unknown=unknown)
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if execution.started and bound.binding.reveals:
             revealed = bound.binding.labels | request.text_labels
@@ -456,6 +457,11 @@ class Executor:
         if text is None:
             raise LedgerUnavailable("what the tool said was deleted before it was read")
         return text
+
+
+def failed_as(bound: Bound, *, unknown: bool) -> GrantState:
+    """The state of a Grant whose call failed; `unknown`: its effect may have happened (I8)."""
+    return GrantState.UNKNOWN if unknown and bound.reaches_out else GrantState.FAILED
 
 
 @contextlib.contextmanager

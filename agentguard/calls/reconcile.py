@@ -58,7 +58,7 @@ def reconcile(
 def _settle(
     ledger: Ledger, broker: Broker, bound: Mapping[str, Bound], grant: UnknownGrant
 ) -> Reconciled:
-    if grant.effect == OutsideEffect.OPAQUE:
+    if is_opaque(grant):
         return _stays(grant, "this tool's effect can't be found out;", needs_person=True)
     body = grant.body
     then = body.get("destination_digest")
@@ -66,7 +66,7 @@ def _settle(
         # What was sent lies where the configuration of then says, and nobody may look elsewhere.
         why = f"the configuration of {grant.destination} changed since it was begun"
         return _stays(grant, f"{why}; reconcile with that of then, else", needs_person=True)
-    if grant.tool != EXPORT_ASSET:
+    if not is_own_export(grant):
         return _probe(ledger, bound.get(grant.tool), grant)
     wanted = sorted({asset["sha256"] for asset in body["assets"]})
     if not wanted:
@@ -86,10 +86,25 @@ def _settle(
     if receipts:
         arrived = f"{len(receipts)} of {len(wanted)} assets arrived;"
         return _stays(grant, arrived, needs_person=True)
-    if grant.running:
+    if may_be_under_way(grant):
         return _stays(grant, _RUNNING)
     text = "not at the destination: it did not happen"
     return _record(ledger, grant, GrantState.FAILED, text)
+
+
+def is_opaque(grant: UnknownGrant) -> bool:
+    """Whether nobody but a person can find out about an effect."""
+    return grant.effect == OutsideEffect.OPAQUE
+
+
+def is_own_export(grant: UnknownGrant) -> bool:
+    """Whether the guard's own tool sent it, so that the Destination can be asked."""
+    return grant.tool == EXPORT_ASSET
+
+
+def may_be_under_way(grant: UnknownGrant) -> bool:
+    """Whether the process that claimed a Grant may still cause its effect."""
+    return grant.running
 
 
 def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconciled:
@@ -125,7 +140,7 @@ def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconcil
     if found:
         text = f"found by the probe of {tool}; what it returned is not known"
         return _record(ledger, grant, GrantState.EXECUTED, text)
-    if grant.running:
+    if may_be_under_way(grant):
         return _stays(grant, _RUNNING)
     text = f"not found by the probe of {tool}: it did not happen"
     return _record(ledger, grant, GrantState.FAILED, text)

@@ -29,6 +29,7 @@ from agentguard.ledger.queries.jobs import revealed_labels
 from agentguard.ledger.queries.requests import bits_said
 from agentguard.ledger.rows import AssetRow, RequestRow
 from agentguard.model import (
+    Agent,
     AssetUse,
     Destination,
     ObstacleKind,
@@ -281,10 +282,15 @@ def stage_of(call: Call, workspace: Workspace) -> Stage:
         raise Refused(f"no agent {call.agent} is configured", kind=ObstacleKind.UNKNOWN_AGENT)
     if stage is None:
         return min(agent.stages)
-    if stage not in agent.stages:
+    if not takes_stage(agent, stage):
         raise Refused(
             f"{call.bound.name} belongs to the {stage} stage and {call.agent} takes"
             f" {', '.join(sorted(agent.stages))}; ask the agent of that stage",
             kind=ObstacleKind.STAGE,
         )
     return stage
+
+
+def takes_stage(agent: Agent, stage: Stage) -> bool:
+    """Whether an agent is configured to do calls of a stage (I2, S2)."""
+    return stage in agent.stages

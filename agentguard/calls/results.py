@@ -104,7 +104,7 @@ def collect(
     )
     content, artifact = named.content, named.artifact  # without its media
     returned = _returned(result, content, artifact, binding)
-    judged = binding.labels.union(request.text_labels, *(use.labels for use in request.assets))
+    judged = binding.labels.union(request.text_labels, labels_of_media(request))
     raised = _raised(returned, sources.classes)
     labels = judged | raised  # I4: the union of all that went in
     withheld = _withheld(binding, labels - judged - sources.shown)
@@ -184,6 +184,11 @@ def collect(
         revealed=labels if binding.reveals and not withheld else frozenset(),
         raised=raised,
     )
+
+
+def labels_of_media(request: Request) -> frozenset[str]:
+    """The labels of all assets that go into a call: what comes out has them, too (I4)."""
+    return frozenset[str]().union(*(use.labels for use in request.assets))
 
 
 def require_taken(value: Any, made: Sequence[Made], scratch: Scratch) -> None:

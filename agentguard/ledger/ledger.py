@@ -36,6 +36,7 @@ from agentguard.ledger.transitions.assets import (
 from agentguard.ledger.transitions.grants import Outcome
 from agentguard.ledger.transitions.jobs import (
     end_job,
+    is_waiting,
     leave,
     renew,
     require_open,
@@ -180,7 +181,7 @@ class Ledger(Reads):
             known = tx.first(job_by_id(job))
             if known is None:
                 raise JobError(f"no job {job} in this ledger")
-            if known.state != JobState.WAITING:
+            if not is_waiting(known):
                 raise JobError(f"job {job} is {known.state}, expected waiting")
             tx.update("jobs", "state = 'open', epoch = epoch + 1", "id = ?", job)
             epoch = known.epoch + 1

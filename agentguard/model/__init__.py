@@ -12,6 +12,7 @@ from agentguard.model.decision import (
     Obstacle,
     ObstacleKind,
     Reason,
+    is_permitted,
 )
 from agentguard.model.facts import AssetFacts, Facts
 from agentguard.model.request import AssetUse, Request, request_digest
@@ -70,5 +71,6 @@ __all__ = [
     "Terms",
     "Verdict",
     "asset_id",
+    "is_permitted",
     "request_digest",
 ]

@@ -91,6 +91,11 @@ class Decision:
         raise TypeError("a Decision has no truth value; write `decision.effect is Effect.PERMIT`")
 
 
+def is_permitted(decision: Decision) -> bool:
+    """Whether a call may be granted and claimed on a Decision."""
+    return decision.effect is Effect.PERMIT
+
+
 class ObstacleKind(StrEnum):
     """What can stand against a call besides a Decision; each is a built-in rule, by its id."""
 

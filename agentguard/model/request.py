@@ -27,6 +27,25 @@ class AssetUse:
     extension: str = ""
 
 
+COVERED = (
+    "workspace",
+    "job",
+    "agent",
+    "stage",
+    "tool",
+    "binding",
+    "args",
+    "text_labels",
+    "assets",
+    "destination",
+    "destination_digest",
+)
+"""Fields of a Request that both of its digests cover."""
+
+COVERED_OF_AN_ASSET = ("argument", "sha256", "labels")
+"""Fields of each AssetUse that they cover."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Who wants what on which Assets, to which Destination, in which Job.
@@ -81,22 +100,11 @@ class Request:
         return Canonical(self._body())
 
     def _body(self) -> dict[str, Any]:
-        return {
-            "workspace": self.workspace,
-            "job": self.job,
-            "agent": self.agent,
-            "stage": self.stage,
-            "tool": self.tool,
-            "binding": self.binding,
-            "args": self.args,
-            "text_labels": self.text_labels,
-            "assets": [
-                {"argument": a.argument, "sha256": a.sha256, "labels": a.labels}
-                for a in self.assets
-            ],
-            "destination": self.destination,
-            "destination_digest": self.destination_digest,
-        }
+        body = {name: getattr(self, name) for name in COVERED}
+        body["assets"] = [
+            {name: getattr(use, name) for name in COVERED_OF_AN_ASSET} for use in self.assets
+        ]
+        return body
 
 
 def request_digest(text: str) -> str:

@@ -17,13 +17,12 @@ from agentguard.model import (
     Needs,
     Person,
     Request,
-    Verdict,
 )
 from agentguard.policy import explanation, quorum
 from agentguard.policy.evaluate import Evaluation
 from agentguard.policy.policy_set import Policy, time_is_sayable
 from agentguard.policy.quorum import MOST_APPROVALS
-from agentguard.policy.reasons import NO_PERMIT, reasons_of
+from agentguard.policy.reasons import NO_PERMIT, covers, reasons_of
 
 
 def decide(
@@ -60,10 +59,10 @@ def decide(
         counted = quorum.counted(request, eligible, answers)
     except CanonicalError:
         return _deny("agentguard.request", "the call holds values that have no canonical form")
-    for answer in counted:
-        if answer.verdict is Verdict.DENY:
-            person = explanation.name(answer.person)
-            return _deny("agentguard.rejected", f"{person} rejected this call")
+    no = quorum.rejection(counted)
+    if no is not None:
+        person = explanation.name(no.person)
+        return _deny("agentguard.rejected", f"{person} rejected this call")
 
     given = policy.asking(request, facts, now)
     first = given(0, frozenset())
@@ -73,8 +72,7 @@ def decide(
         reasons = reasons_of(policy, request, facts, first)
     except CanonicalError:
         return _deny("agentguard.request", "the facts hold values that have no canonical form")
-    covered = question is not None and reasons <= question.reasons
-    approved = {answer.person: answer.group for answer in counted if covered}
+    approved = quorum.by_person(counted if covers(question, reasons) else ())
     groups = frozenset(group for group in approved.values() if group is not None)
 
     def ask(more: int, among: frozenset[str]) -> Evaluation:

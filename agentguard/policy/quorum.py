@@ -59,13 +59,23 @@ def bar(person: str, involved: Involved, answers: Iterable[Answer] = ()) -> Bar 
     Args:
         answers: those given before; one person answers once.
     """
-    if person == involved.requester:
+    if is_requester(person, involved):
         return Bar.REQUESTER
     if person == involved.owner or person in involved.contributors:
         return Bar.CONTRIBUTOR
-    if any(answer.person == person for answer in answers):
+    if has_answered(person, answers):
         return Bar.ANSWERED
     return None
+
+
+def is_requester(person: str, involved: Involved) -> bool:
+    """Whether a person asked for the job (I1)."""
+    return person == involved.requester
+
+
+def has_answered(person: str, answers: Iterable[Answer]) -> bool:
+    """Whether one of these answers is a person's."""
+    return any(answer.person == person for answer in answers)
 
 
 def eligible(
@@ -94,17 +104,32 @@ def counted(
         CanonicalError: the Request has no digest.
     """
     counted: list[Answer] = []
-    seen: set[str] = set()
     for answer in sorted(answers, key=lambda each: each.at):
         person = eligible.get(answer.person)
         if person is None or answer.request != request.digest:
             continue
         if answer.verdict is Verdict.DENY:
             counted.append(answer)
-        elif person.id not in seen and (answer.group is None or answer.group in person.groups):
-            seen.add(person.id)  # one person, one group: more answers of theirs add nothing
-            counted.append(answer)
+        elif not has_approved(person.id, counted) and (
+            answer.group is None or answer.group in person.groups
+        ):
+            counted.append(answer)  # one person, one group: more answers of theirs add nothing
     return counted
+
+
+def has_approved(person: str, counted: Iterable[Answer]) -> bool:
+    """Whether an approval of a person counts already."""
+    return any(one.person == person and one.verdict is Verdict.APPROVE for one in counted)
+
+
+def by_person(approvals: Iterable[Answer]) -> dict[str, str | None]:
+    """The group that each person approved as: nobody counts twice, whatever comes in (I1)."""
+    return {answer.person: answer.group for answer in approvals}
+
+
+def rejection(counted: Iterable[Answer]) -> Answer | None:
+    """The first no among the answers that count."""
+    return next((answer for answer in counted if answer.verdict is Verdict.DENY), None)
 
 
 def smallest(

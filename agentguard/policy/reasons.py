@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentguard.canonical import digest
-from agentguard.model import Facts, Reason, Request
+from agentguard.model import AskedQuestion, Facts, Reason, Request
 from agentguard.policy.analysis import Rule
 from agentguard.policy.cedar_input import call_of, configured, media_of
 from agentguard.policy.evaluate import Evaluation
@@ -45,6 +45,15 @@ def reasons_of(
     return frozenset(
         Reason(policy_id, asset, grounds.of(rules, asset)) for policy_id, asset, rules in named
     )
+
+
+def covers(question: AskedQuestion | None, reasons: frozenset[Reason]) -> bool:
+    """Whether approvals of a question lift all of these reasons: it showed each of them (I7).
+
+    Args:
+        question: why people were asked; None: nobody was, so nothing is lifted.
+    """
+    return question is not None and reasons <= question.reasons
 
 
 class _Grounds:

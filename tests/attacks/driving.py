@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.errors import InvalidUpdateError
 from langgraph.types import Command, interrupt
 
@@ -86,7 +86,7 @@ class Way:
         self.scene = Scene()
         ground.tools.scene = self.scene
         self.script: dict[str, AIMessage] = {}
-        self.listens: Callable[[Sequence[AnyMessage]], AIMessage | None] | None = None
+        self.listens: Callable[[Sequence[BaseMessage]], AIMessage | None] | None = None
         self.spoken = 0
         self.inside: Callable[[Any], Any] | None = None
         self.agents: dict[str, str] | None = None
@@ -163,6 +163,12 @@ class Way:
         if self.job is not None:
             configurable = {**self.job.config()["configurable"], **configurable}
         return {"configurable": configurable, **self.extra_config}
+
+    @property
+    def entered(self) -> Job:
+        """The job that it is in; a bare graph is in none."""
+        assert self.job is not None
+        return self.job
 
     # --- running -----------------------------------------------------------------------------
 

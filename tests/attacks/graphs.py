@@ -45,7 +45,7 @@ def build(way: Way) -> Any:
     return makers[way.column.gate](way)
 
 
-def speak(way: Way, messages: Sequence[AnyMessage]) -> AIMessage:
+def speak(way: Way, messages: Sequence[BaseMessage]) -> AIMessage:
     """What the model says: the message that the last user's text asks for, else that it is done.
 
     It is a function of the messages, so that a replayed checkpoint says the same again.
@@ -121,7 +121,8 @@ def protect_builder(way: Way) -> StateGraph[Any]:
 
     ends = ["edit_tools", "export_tools"]
     if not way.guarded:
-        builder.add_node("gate", gate)
+        node: Any = gate
+        builder.add_node("gate", node)
         builder.add_conditional_edges("gate", past, [*ends, "model"])
         ends.append("gate")
     builder.add_conditional_edges("model", route, [*ends, END])
@@ -268,8 +269,10 @@ def _inline(way: Way) -> Any:
         answers = []
         for one in last_calls(given):
             tool = _called(way, tools, one, config)
-            ran = isinstance(tool, BaseTool)
-            answers.append(await tool.ainvoke(dict(one), config) if ran else tool)
+            if isinstance(tool, BaseTool):
+                answers.append(await tool.ainvoke(dict(one), config))
+            else:
+                answers.append(tool)
         return given_back(answers)
 
     builder: StateGraph[Any] = StateGraph(State)
@@ -308,8 +311,10 @@ def _functional(way: Way) -> Any:
         answers = []
         for one in speak(way, [HumanMessage(text, id=text)]).tool_calls:
             tool = _called(way, tools, one, config)
-            ran = isinstance(tool, BaseTool)
-            answers.append(await tool.ainvoke(dict(one)) if ran else tool)
+            if isinstance(tool, BaseTool):
+                answers.append(await tool.ainvoke(dict(one)))
+            else:
+                answers.append(tool)
         return [content(one) for one in answers]
 
     return aflow

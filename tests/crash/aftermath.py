@@ -200,7 +200,7 @@ class Place:
 
 def dangling(messages: list[Any]) -> list[str]:
     """Ids of calls that have no result, or more than one."""
-    calls = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
+    calls = [str(c["id"]) for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
     results = [m.tool_call_id for m in messages if isinstance(m, ToolMessage)]
     return [c for c in calls if results.count(c) != 1] + [r for r in results if r not in calls]
 

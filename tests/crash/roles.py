@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from agentguard.errors import JobError
 from agentguard.ledger.open import wall_clock
 from tests.crash import worker
-from tests.crash.cells import Durability, Kind
+from tests.crash.cells import Cell, Durability, Kind
 from tests.crash.worker import REQUESTER, THREAD, Mark, Saver
 
 
@@ -64,7 +64,7 @@ def rejoin(folder: Path, durability: Durability, step: str | None) -> None:
         return
     with job:
         saver = Saver(folder / "threads.db", mark, late=False)
-        cell = worker.Cell(step=step or "", kind="broker", durability=durability)
+        cell = Cell(step=step or "", kind="broker", durability=durability)
         worker.plant(cell, mark, saver.finished)
         graph = worker.build(guard, "broker", tool, asset, saver, mark, "first")
         state = graph.invoke(None, job.config(thread_id=THREAD), durability=durability)

@@ -316,6 +316,10 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
     def step(name: str) -> Callable[..., None]:
         return lambda *_, **__: mark(name)
 
+    def after_finish(*_: Any, **__: Any) -> None:
+        mark("finish.after")
+        finished.set()
+
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
     _around(agentguard.langgraph.waiting, "interrupt", step("ask.before"))
     _around(Asker, "states", found=lambda states: (
@@ -324,7 +328,7 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
     _around(Ledger, "claim", step("claim.copies"), step("claim.after"))
     _around(Executor, "collect", step("outputs.before"))
     _around(Executor, "record", step("finish.before"))
-    _around(Ledger, "finish", after=lambda *_, **__: (mark("finish.after"), finished.set()))
+    _around(Ledger, "finish", after=after_finish)
     _around(Ledger, "leave_job", step("leave.before"))
     inside = {"decided": "authorize.in", "granted": "grant.in", "claimed": "claim.in",
               "finished": "finish.in"}  # fmt: skip

@@ -108,7 +108,7 @@ def test_the_pictures_and_the_film_are_real(ran: Ran) -> None:
 
 def test_the_brand_mark_is_public_and_the_customer_is_not(ran: Ran) -> None:
     (public,) = (ran.folder / "out" / "site").glob("*.png")
-    found = dict(rows(ran.folder, "SELECT id, labels FROM assets"))
+    found = {str(id): text for id, text in rows(ran.folder, "SELECT id, labels FROM assets")}
     assert found[f"asset-{public.stem}"] == '["brand","generated"]'
     inside = {found[f"asset-{Path(p).stem}"] for p in deliveries(ran.folder) if "team" in p}
     assert '["customer-data","generated"]' in inside

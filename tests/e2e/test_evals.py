@@ -175,7 +175,8 @@ def test_a_misspelt_scenario_is_refused_with_file_and_key(
 
 def test_wilson_is_the_textbooks() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(0, 55) == (0.0, pytest.approx(0.0653, abs=1e-4))
+    assert wilson(0, 55) == pytest.approx((0.0, 0.0653), abs=1e-4)
+    assert wilson(0, 55)[0] == 0.0
     assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
 
 

@@ -106,7 +106,7 @@ def test_each_model_is_shown_the_tools_of_its_own_stage_only(world: World) -> No
 
     class Watched(ScriptedModel):
         def bind_tools(self, tools: Any, **more: Any) -> Any:
-            bound = super().bind_tools(tools, **more)
+            bound: Any = super().bind_tools(tools, **more)
             shown.append(bound.tools)
             return bound
 
@@ -160,7 +160,7 @@ class Clumsy(ScriptedModel):
     """A director that hands over to nobody known, then to two agents at once."""
 
     def bind_tools(self, tools: Any, **more: Any) -> Any:
-        bound = super().bind_tools(tools, **more)
+        bound: Any = super().bind_tools(tools, **more)
         return bound if bound.tools == (HAND_OVER,) else ScriptedModel().bind_tools(tools)
 
     def speak(self, messages: Sequence[BaseMessage]) -> AIMessage:
@@ -242,8 +242,10 @@ def test_in_your_own_workspace_a_job_waits_and_is_resumed(
     console = Console(record=True, width=200, file=io.StringIO())
 
     def go(**more: Any) -> int:
-        options = {"brief": "", "assets": [], "model": None, "out": tmp_path, "config": config,
-                   "by": None, "resume": None, "yes": False}  # fmt: skip
+        options: dict[str, Any] = {
+            "brief": "", "assets": [], "model": None, "out": tmp_path, "config": config,
+            "by": None, "resume": None, "yes": False,
+        }  # fmt: skip
         return _carry_out("studio", studio.build, Show(console), **{**options, **more})
 
     brief = "A red shoe with our logo. Publish it on the site."

@@ -9,7 +9,7 @@ from collections import Counter
 
 from tests.model.explore import Report, explore, kill
 from tests.model.moves import SCOPES
-from tests.model.mutants import MUTANTS
+from tests.model.mutants import HUNTS
 
 
 def main() -> int:
@@ -52,23 +52,24 @@ def line(report: Report) -> str:
 def mutants() -> bool:
     """Drop each control; whether every mutant died as it should."""
     killed = 0
-    for mutant in MUTANTS:
-        report, alone = kill(mutant, SCOPES[mutant.scope])
-        dead = report.counterexample is not None
-        covered = alone is None or alone.counterexample is None
-        killed += dead and covered
-        print(f"\n{mutant.name}: {'killed' if dead else 'SURVIVED'}")
-        if mutant.behind:
+    for hunt in HUNTS:
+        hunted = kill(hunt, SCOPES[hunt.scope])
+        report, alone, behind = hunted.dropped, hunted.alone, hunted.behind
+        killed += hunted.is_killed
+        print(f"\n{hunt.says}: {'SURVIVED' if report.counterexample is None else 'killed'}")
+        if hunt.behind:
             line_ = "" if alone is None or not alone.second_line else " (it stopped a move)"
-            print(f"  alone it is covered by: {mutant.behind}{line_}; killed without that, too")
-        if not covered:
+            print(f"  alone it is covered by: {hunt.covered}{line_}; killed without that, too")
+        if alone is not None and alone.counterexample is not None:
             print("  alone it is NOT covered")
+        if behind is not None and behind.counterexample is not None:
+            print("  what stands behind it is killed WITHOUT it, so that this proves nothing")
         if report.counterexample is not None:
             print(report.counterexample, flush=True)
-    behind = sum(1 for mutant in MUTANTS if mutant.behind)
-    print(f"\nmutants killed {killed}/{len(MUTANTS)}; {behind} of them only together with the"
+    covered = sum(1 for hunt in HUNTS if hunt.behind)
+    print(f"\nmutants killed {killed}/{len(HUNTS)}; {covered} of them only together with the"
           " control behind")  # fmt: skip
-    return killed == len(MUTANTS)
+    return killed == len(HUNTS)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evals.controls import Mutant, dropped
 from tests.model.invariants import Rows, broken, rows_of, swept
 from tests.model.moves import RACED, Scope, Step, possible, racing, told
-from tests.model.mutants import Mutant, narrowed, together
+from tests.model.mutants import Hunt
 from tests.model.standins import fast_and_repeatable
 from tests.model.world import Saved, World
 
@@ -36,6 +37,7 @@ class Report:
         depth: moves in a row that were explored completely.
         second_line: moves that only a database trigger stopped.
         complete: there is nothing more to see at any depth.
+        besides: beginnings of faults that were not looked for.
     """
 
     scope: str
@@ -49,6 +51,7 @@ class Report:
     counterexample: Counterexample | None = None
     complete: bool = False
     mutated: bool = False
+    besides: tuple[str, ...] = ()
 
 
 _UNSEEN = frozenset({"run", "record", "fail", "crash", "leave", "end", "rejoin", "sweep",
@@ -65,24 +68,30 @@ class _Node:
     saved: Saved | None = None
 
 
-def explore(scope: Scope, *, mutant: Mutant | None = None, depth: int | None = None) -> Report:
+def explore(
+    scope: Scope,
+    *,
+    mutants: Sequence[Mutant] = (),
+    depth: int | None = None,
+    besides: tuple[str, ...] = (),
+) -> Report:
     """Try every sequence of a scope's moves, shortest first, until one breaks an invariant.
 
     Args:
-        mutant: the controls to drop.
+        mutants: without which controls.
         depth: moves in a row; None: what the scope says.
+        besides: beginnings of faults that are not looked for.
     """
     depth = scope.depth if depth is None else depth
-    report = Report(scope=scope.name, mutated=mutant is not None)
+    report = Report(scope=scope.name, mutated=bool(mutants), besides=besides)
     started = time.process_time()
     with contextlib.ExitStack() as stack:
-        if mutant is not None:
-            stack.enter_context(mutant.applied())
+        stack.enter_context(dropped(mutants))
         stack.enter_context(fast_and_repeatable())
         world = World(
             scope.setup,
-            dropped=mutant.triggers if mutant is not None else (),
-            rules=mutant.rules if mutant is not None else (),
+            dropped=tuple(trigger for each in mutants for trigger in each.triggers),
+            rules=tuple(rule for each in mutants for rule in each.rules),
         )
         stack.callback(world.close)
         _search(world, scope, depth, report)
@@ -177,7 +186,7 @@ def _take(world: World, step: Step, before: Rows, report: Report) -> tuple[Rows,
         report.second_line[said] += 1
         if not report.mutated:  # I8: the first line has a hole, though nothing came through
             faults.append(said)
-    return rows, faults
+    return rows, [fault for fault in faults if not fault.startswith(report.besides)]
 
 
 def _explain(world: World, report: Report, start: Saved, node: _Node, last: Step) -> Counterexample:
@@ -292,15 +301,41 @@ _FAR = 9
 """Moves in a row that a mutant gets; it stops at its first counterexample."""
 
 
-def kill(mutant: Mutant, scope: Scope) -> tuple[Report, Report | None]:
-    """Explore with a control dropped, and with the one behind it dropped too.
+@dataclass(frozen=True, kw_only=True)
+class Hunted:
+    """What a hunt saw.
 
-    Returns:
-        What was seen with all of it dropped, which must be a counterexample; and, where a control
-        stands behind, what was seen without dropping that one, to the same depth.
+    Args:
+        dropped: with all of it dropped: this must be a counterexample.
+        alone: with the control alone dropped, None if nothing stands behind it. It must be none.
+        behind: with only what stands behind dropped, likewise: else the control is not needed for
+            the counterexample, and proves nothing.
     """
-    scope = narrowed(mutant, scope)
-    if not mutant.behind:
-        return explore(scope, mutant=mutant, depth=_FAR), None
-    both = explore(scope, mutant=together(mutant), depth=_FAR)
-    return both, explore(scope, mutant=mutant, depth=both.depth + 1)
+
+    dropped: Report
+    alone: Report | None = None
+    behind: Report | None = None
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether the mutant died as it should."""
+        others = (each for each in (self.alone, self.behind) if each is not None)
+        survived = all(each.counterexample is None for each in others)
+        return self.dropped.counterexample is not None and survived
+
+
+def kill(hunt: Hunt, scope: Scope) -> Hunted:
+    """Explore with a control dropped, and with what stands behind it dropped too.
+
+    Each of the two by itself is explored one move further than the two together took.
+    """
+    scope = hunt.narrowed(scope)
+    if not hunt.behind:
+        return Hunted(dropped=explore(scope, mutants=hunt.alone, depth=_FAR))
+    both = explore(scope, mutants=hunt.alone + hunt.others, depth=_FAR, besides=hunt.besides)
+    depth = both.depth + 1
+    return Hunted(
+        dropped=both,
+        alone=explore(scope, mutants=hunt.alone, depth=depth),
+        behind=explore(scope, mutants=hunt.others, depth=depth, besides=hunt.besides),
+    )

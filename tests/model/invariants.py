@@ -97,9 +97,9 @@ def _once(world: World, before: Rows, after: Rows, seen: Counter[str]) -> Iterat
         seen["I8"] += 1
         old = before["grants"].get(key)
         edges = _EDGES_INSIDE if row["effect"] == "none" else _EDGES
-        moved = old is not None and old["state"] != row["state"]
-        if moved and (old["state"], row["state"]) not in edges:
-            yield f"I8: a grant went from {old['state']} to {row['state']}"
+        moved = (old["state"], row["state"]) if old is not None else None
+        if moved is not None and moved[0] != moved[1] and moved not in edges:
+            yield f"I8: a grant went from {moved[0]} to {moved[1]}"
         sent = history.sent.get(row["request"], 0)
         if sent > 1:
             yield f"I8: {sent} effects under one grant"

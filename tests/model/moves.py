@@ -187,7 +187,7 @@ def told(world: World, move: Move) -> str:
             return "the policy wants two people from now on"
         case "tick":
             return "time passes"
-    return kind
+    return str(kind)
 
 
 _EXPORT = Variant("export_asset", "photo", "site")

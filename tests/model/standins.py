@@ -22,14 +22,15 @@ from unittest.mock import patch
 from agentguard.calls import assess as gate
 from agentguard.calls import claim as claiming
 from agentguard.content.formats.identify import Format
-from agentguard.errors import IllegalTransition
+from agentguard.errors import ApprovalError, IllegalTransition
 from agentguard.export.folder import Parcel
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Plan, Tx
 from agentguard.ledger.storage.sqlite.schema import migrate
 from agentguard.ledger.storage.sqlite.storage import SqliteTx
-from agentguard.model import Credential
+from agentguard.model import Assessment, Credential, Obstacle
 from agentguard.people import approvals
+from agentguard.people.signers import Signers
 
 PAGE = 512  # small pages make small snapshots
 
@@ -158,9 +159,9 @@ class RacedLedger(Ledger):
         self._meanwhile()
         return super().ask_anew(*args, **named)
 
-    def claim(self, *args: Any, **named: Any) -> str | None:
+    def claim(self, item: Assessment, *, durable: bool) -> Obstacle | None:
         self._meanwhile()
-        return super().claim(*args, **named)
+        return super().claim(item, durable=durable)
 
     def answer(self, *args: Any, **named: Any) -> None:
         self._meanwhile()
@@ -269,7 +270,8 @@ class NoThread:
 def fast_and_repeatable() -> Iterator[None]:
     """Remember what pure functions said, count ids instead of drawing them, and keep no files."""
     said: dict[Any, Any] = {}
-    real_decide, real_verify = gate.decide, approvals.verify_answer
+    # As they are looked up: a mutant may stand there.
+    real_decide, real_verify = vars(gate)["decide"], vars(approvals)["verify_answer"]
     numbers = itertools.count(1)
 
     def decide(
@@ -287,16 +289,16 @@ def fast_and_repeatable() -> Iterator[None]:
             sound[answer] = ""
             try:
                 real_verify(answer, signers)
-            except approvals.ApprovalError as error:
+            except ApprovalError as error:
                 sound[answer] = str(error)
         if sound[answer]:
-            raise approvals.ApprovalError(sound[answer])
+            raise ApprovalError(sound[answer])
 
-    load = functools.cache(approvals.Signers.load)
+    load = functools.cache(Signers.load)
     with (
         patch.object(gate, "decide", decide),
         patch.object(approvals, "verify_answer", verify_answer),
-        patch.object(approvals.Signers, "load", load),
+        patch.object(Signers, "load", load),
         patch.object(claiming, "Scratch", Drawer),
         patch.object(secrets, "token_hex", lambda n: f"{next(numbers):0{2 * n}x}"),
     ):

@@ -386,7 +386,8 @@ class World:
         self._flying = flight.digest
         try:
             with entered(claim):
-                claim.claimed.call.bound.binding.tool.func(**claim.claimed.arguments)
+                tool: Any = claim.claimed.call.bound.binding.tool
+                tool.func(**claim.claimed.arguments)
         finally:
             self._flying = None
         self._swap(process, index, flight._replace(claim=claim, ran=True))

@@ -80,9 +80,12 @@ def bind(studio: Studio, freeze: Any) -> None:
 
 def graph_for(studio: Studio, name: str, asset: str, id: str = "m1") -> Any:
     """A graph whose model calls one tool once; another message id is another call."""
-    arguments = {"post": {"source": asset, "to": "team"}, "trim": {"source": asset, "width": 9},
-                 "export_asset": {"asset": asset, "to": "team"}}[name]  # fmt: skip
-    script = [says(call(name, arguments, id="c1"), id=id)]
+    arguments: dict[str, dict[str, Any]] = {
+        "post": {"source": asset, "to": "team"},
+        "trim": {"source": asset, "width": 9},
+        "export_asset": {"asset": asset, "to": "team"},
+    }
+    script = [says(call(name, arguments[name], id="c1"), id=id)]
     return graph_of(studio, "protect", studio.tools[name], script, agent=TOOLS[name])
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 
+from agentguard.ledger.storage.sqlite.connections import Connections
+from agentguard.ledger.storage.sqlite.storage import SqliteStorage
 from tests.race.ways_in import GO, graph_of, make_send
 from tests.support import Studio, call, results, says
 
@@ -27,6 +29,13 @@ print("locked", flush=True)
 sys.stdin.readline()
 connection.execute("ROLLBACK")
 """
+
+
+def connections_of(studio: Studio) -> Connections:
+    """The connections of a studio's SQLite ledger."""
+    storage = studio.guard.ledger.storage
+    assert isinstance(storage, SqliteStorage)
+    return storage._connections
 
 
 class Locker:

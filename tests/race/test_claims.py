@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import random
@@ -73,7 +74,7 @@ def test_I8_sixteen_threads_race_for_each_grant_and_one_claims_it(place: Place) 
 
         said = race(*(lambda number=number: racer(number) for number in range(RACERS)))
         assert not [error for error in said if isinstance(error, Exception)]
-        total = sum(said, Counter())
+        total: Counter[str] = sum(said, Counter())
         assert total["None"] == len(asked)
         assert set(total) <= {"None", "its grant is claimed", "its grant is executed"}
         assert sum(total.values()) == RACERS * len(asked)
@@ -104,12 +105,12 @@ def claim_all(
         order.shuffle(group)
         for one in group:
             item = assessed(one, holder)
-            obstacle = patient(lambda item=item: ledger.claim(item, durable=False))
+            obstacle = patient(functools.partial(ledger.claim, item, durable=False))
             said[str(obstacle and obstacle.sentence)] += 1
             if obstacle is None:
                 act(Path(effects), one, str(number))
-                assert patient(lambda one=one: ledger.finish(
-                    one, DONE, credential=known["credential"]))  # fmt: skip
+                finish = functools.partial(ledger.finish, one, DONE)
+                assert patient(functools.partial(finish, credential=known["credential"]))
     return dict(said)
 
 
@@ -133,7 +134,7 @@ def test_I8_sixteen_processes_race_for_each_grant_and_one_claims_it(place: Place
     said = in_processes(
         "tests.race.test_claims:claim_all", place.url, str(place.folder), told, str(effects)
     )
-    total = sum(map(Counter, said), Counter())
+    total: Counter[str] = sum(map(Counter, said), Counter())
     assert total["None"] == len(asked)
     assert set(total) <= {"None", "its grant is claimed", "its grant is executed"}
     assert sum(total.values()) == RACERS * len(asked)

@@ -17,9 +17,8 @@ from langchain_core.tools import tool
 from PIL import Image
 
 from agentguard.errors import AssetError, LedgerUnavailable
-from agentguard.export import folder as destinations
 from agentguard.ledger.storage.sqlite.connections import Connections
-from tests.race.resources import STEPS, Rig, Space
+from tests.race.resources import STEPS, Rig, Space, connections_of
 from tests.race.ways_in import graph_of
 from tests.support import Studio, call, says
 from tests.support.bindings import Binding
@@ -73,7 +72,7 @@ def test_I10_no_room_for_the_ledger(rig: Rig, space: Space, step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_I10_no_page_left_in_the_ledger(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, step: str
+    rig: Rig, studio: Studio, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     opened = Connections._open
 
@@ -85,7 +84,7 @@ def test_I10_no_page_left_in_the_ledger(
 
     def fill() -> None:
         monkeypatch.setattr(Connections, "_open", small)
-        rig.guard.ledger.storage._connections.forget_writer()
+        connections_of(studio).forget_writer()
         _use_up_free_room(rig)
 
     rig.before(step, fill)
@@ -184,7 +183,7 @@ def test_I8_no_room_for_what_a_tool_makes(
             space.fill(SMALL)
         return "drawn"
 
-    vendor = {"destination": "images", "effect": "opaque"} if outside else {}
+    vendor: dict[str, Any] = {"destination": "images", "effect": "opaque"} if outside else {}
     studio.guard.bind(Binding(draw, stage="generate", texts=["prompt"], outputs=["file"], **vendor))
     script = [says(call("draw", {"prompt": "noise"}, id="c1"), id="m1")]
     rig.graph = graph_of(studio, "protect", draw, script, agent="painter")
@@ -253,7 +252,7 @@ def test_the_last_error_of_a_write_may_come_when_all_of_it_is_there(
             raise OSError(28, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(destinations.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     script = [says(call("export_asset", {"asset": rig.asset, "to": "team"}, id="c1"), id="m1")]
     rig.graph = graph_of(studio, "protect", studio.guard.export_tool(), script)
     rig.run()

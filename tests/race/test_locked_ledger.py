@@ -10,7 +10,7 @@ import pytest
 
 from agentguard.errors import LedgerUnavailable
 from agentguard.model import JobState
-from tests.race.resources import STEPS, Locker, Rig
+from tests.race.resources import STEPS, Locker, Rig, connections_of
 from tests.race.ways_in import GO, graph_of
 from tests.support import Studio, call, open_studio, says
 
@@ -21,7 +21,7 @@ CROP = {"width": 8, "height": 8}
 @pytest.fixture
 def locker(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Locker]:
     monkeypatch.setattr("agentguard.ledger.storage.sqlite.connections._BUSY_TIMEOUT_S", 0.1)
-    studio.guard.ledger.storage._connections.forget_writer()  # the next one has less patience
+    connections_of(studio).forget_writer()  # the next one has less patience
     made = Locker(studio.folder / ".agentguard" / "ledger.db")
     yield made
     made.release()
@@ -128,7 +128,7 @@ async def test_I8_cancelled_in_the_body_while_the_ledger_is_locked(
         await asyncio.sleep(20)
         return str(await original(source, to))
 
-    rig.send.coroutine = slow  # type: ignore[attr-defined]
+    rig.send.coroutine = slow
     task = asyncio.ensure_future(rig.graph.ainvoke(GO, rig.job.config(thread_id="t")))
     await asyncio.wait_for(entered.wait(), 20)
     task.cancel()

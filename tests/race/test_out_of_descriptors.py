@@ -15,7 +15,7 @@ import pytest
 
 from agentguard.errors import AssetError, JobError, LedgerUnavailable
 from agentguard.model import JobState
-from tests.race.resources import Rig, few_descriptors
+from tests.race.resources import Rig, connections_of, few_descriptors
 from tests.race.ways_in import GO, graph_of
 from tests.support import Studio, call, results, says
 
@@ -36,7 +36,7 @@ def test_I8_I11_an_export_with_any_number_of_descriptors(
 ) -> None:
     """With none, one, two ... left it fails at every place in turn; the ledger is always right."""
     came: Counter[str] = Counter()
-    connections = studio.guard.ledger.storage._connections
+    connections = connections_of(studio)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         rig = Rig(studio, job, monkeypatch)
         tool = studio.guard.export_tool()
@@ -79,7 +79,7 @@ def test_I8_I11_an_export_with_any_number_of_descriptors(
 def test_I11_without_descriptors_nothing_is_opened_imported_or_begun(
     studio: Studio, temporary: Path
 ) -> None:
-    connections = studio.guard.ledger.storage._connections
+    connections = connections_of(studio)
     connections.forget_writer()
     with few_descriptors(0), pytest.raises(LedgerUnavailable, match="unable to open"):
         studio.guard.open_job("poster", requested_by=KIM)
@@ -165,6 +165,11 @@ def test_the_lease_thread_outlives_whatever_a_renewal_raises(
         with studio.guard.open_job("second", requested_by=KIM) as second:
             assert met.wait(20)
             renewed = threading.Event()
-            monkeypatch.setattr(second, "renew", lambda *, leased: renewed.set() or leased)
+
+            def renew(*, leased: Any) -> Any:
+                renewed.set()
+                return leased
+
+            monkeypatch.setattr(second, "renew", renew)
             assert renewed.wait(20)
     studio.guard.verify()

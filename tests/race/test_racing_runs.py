@@ -94,7 +94,7 @@ def test_trap_4_concurrent_runs_that_go_on_from_one_pause_act_once(rig: Rig) -> 
 
 def test_trap_4_concurrent_deliveries_of_one_resume_act_once(rig: Rig) -> None:
     graph = rig.paused()
-    resume = Command(resume={"decisions": [{"type": "approve"}]})
+    resume: Command[Any] = Command(resume={"decisions": [{"type": "approve"}]})
     states = all_at_once(rig.mode, [(graph, resume, rig.config)] * RUNS)
     rig.require(states)
     # Delivered once more, long after: there is nothing left to wake.
@@ -105,7 +105,7 @@ def test_trap_4_concurrent_deliveries_of_one_resume_act_once(rig: Rig) -> None:
 def test_a_resume_that_arrives_before_and_beside_the_answer_acts_once(rig: Rig) -> None:
     graph = rig.graph(rig.likeness)
     once(rig.mode, graph, GO, rig.config)
-    resume = Command(resume="go on")
+    resume: Command[Any] = Command(resume="go on")
     early = all_at_once(rig.mode, [(graph, resume, rig.config)] * RUNS)
     assert rig.studio.world.count("send") == 0
     assert not [state for state in early if isinstance(state, Exception)], early

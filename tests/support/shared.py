@@ -68,7 +68,9 @@ def tool_of(function: Callable[..., Any], **kwargs: Any) -> StructuredTool:
     """
     code = function.__code__
     if code not in _templates:
-        _templates[code] = tool(**kwargs)(function) if kwargs else tool(function)
+        made = tool(**kwargs)(function) if kwargs else tool(function)
+        assert isinstance(made, StructuredTool)
+        _templates[code] = made
     return _templates[code].model_copy(update={"func": function})
 
 

@@ -15,7 +15,6 @@ import psycopg
 import pytest
 
 from agentguard.ledger.storage.postgres import pipeline
-from agentguard.ledger.storage.sqlite import connections
 from tests.support.databases import shell
 from tests.support.ledgers import Place
 
@@ -90,7 +89,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trace]:
         return send(wire, sql, parameters)
 
     with monkeypatch.context() as patched:
-        patched.setattr(connections.sqlite3, "connect", opened)
+        patched.setattr(sqlite3, "connect", opened)
         patched.setattr(pipeline.Wire, "send", sent)
         yield trace
 

@@ -108,9 +108,12 @@ def assets_of_job(job: str) -> Query[JobAsset]:
     return Query(f"{_OF_JOB} ORDER BY asset_jobs.at, assets.id", (job,), row_as(JobAsset))
 
 
+AND_ITS_SOURCES = " UNION SELECT parent FROM lineage JOIN line ON child = line.sha256"
+"""Goes on from an asset, in a recursive query, to all that it was made from."""
+
 _MARKS = (
-    "WITH RECURSIVE line(sha256) AS (SELECT ?1 UNION SELECT parent FROM lineage JOIN line"
-    " ON child = line.sha256) SELECT max(recalled) AS recalled, max(held) AS held,"
+    "WITH RECURSIVE line(sha256) AS (SELECT ?1{sources})"
+    " SELECT max(recalled) AS recalled, max(held) AS held,"
     " EXISTS (SELECT 1 FROM queued WHERE job = ?2 AND sha256 = ?1 AND destination = ?3) AS queued,"
     " EXISTS (SELECT 1 FROM reviews WHERE job = ?2 AND sha256 = ?1 AND clean = 1) AS clean"
     " FROM assets WHERE sha256 IN (SELECT sha256 FROM line)"
@@ -122,7 +125,8 @@ def marks_of(sha256: str, *, job: str, destination: str | None) -> Query[MarksRo
 
     So does a finding, see `findings_of`.
     """
-    return Query(_MARKS, (sha256, job, destination), row_as(MarksRow))
+    sql = _MARKS.format(sources=AND_ITS_SOURCES)
+    return Query(sql, (sha256, job, destination), row_as(MarksRow))
 
 
 # --- where assets came from ---------------------------------------------------------------------

@@ -219,9 +219,7 @@ class Tx(Reads):
                 that had to be there was not.
         """
         made = [part for said, touched in self._records for part in _parts(said, _last(touched))]
-        unaccounted = _last(self._touched)
-        if unaccounted:
-            raise IllegalTransition(f"written without a record: {next(iter(unaccounted))[0]}")
+        require_recorded(_last(self._touched))
         return made
 
     def _insert(self, table: str, columns: Mapping[str, Any], conflict: str) -> Written:
@@ -260,6 +258,16 @@ def _last(touched: Sequence[_Touched]) -> _Rows:
         for row in rows:
             last[table, tuple(row[key] for key in KEYS[table])] = row
     return last
+
+
+def require_recorded(unaccounted: _Rows) -> None:
+    """Refuse a transition that wrote rows which no record accounts for (I10).
+
+    Raises:
+        IllegalTransition: there is such a row.
+    """
+    if unaccounted:
+        raise IllegalTransition(f"written without a record: {next(iter(unaccounted))[0]}")
 
 
 def _parts(said: Mapping[str, Any], rows: _Rows) -> list[bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agentguard.ledger.queries import assets
+from agentguard.ledger.rows import ClassRow
 from agentguard.ledger.storage.open import Tx, to_json
 from agentguard.model import Terms
 
@@ -115,11 +116,16 @@ def register(
         for contributor in sorted(made.contributors):
             tx.ensure("contributors", sha256=made.sha256, person=contributor)
     elif _rises(tx, made):
-        # I1, I4: an ancestor counts
-        for sha256 in (made.sha256, *tx.rows(assets.descendants_of(made.sha256))):
-            _join(tx, sha256, made)
+        _join(tx, made.sha256, made)
+        raise_descendants(tx, made)
     if job is not None:
         tx.ensure("asset_jobs", job=job, sha256=made.sha256, how=how, name=made.name, at=tx.now)
+
+
+def raise_descendants(tx: Tx, made: Made) -> None:
+    """Join what was made from an asset with what the asset rises to (I1, I4)."""
+    for sha256 in tx.rows(assets.descendants_of(made.sha256)):
+        _join(tx, sha256, made)
 
 
 def inherit(tx: Tx, made: Made) -> Made:
@@ -148,10 +154,15 @@ def _join(tx: Tx, sha256: str, made: Made) -> None:
     known = tx.first(assets.class_of(sha256))
     if known is None:
         return
-    labels, terms = made.labels | known.labels, known.terms.strictest(made.terms)
+    labels, terms = joined_labels(made, known), known.terms.strictest(made.terms)
     if joined or (labels, terms) != (known.labels, known.terms):
         tx.update("assets", "labels = ?, terms = ?, version = version + 1", "sha256 = ?",
                   to_json(labels), terms.to_json(), sha256)  # fmt: skip
+
+
+def joined_labels(made: Made, known: ClassRow) -> frozenset[str]:
+    """The labels of known bytes that are registered again."""
+    return made.labels | known.labels
 
 
 def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
@@ -162,7 +173,17 @@ def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
         f"sha256 = ? AND {column} <> ?", int(value), sha256, int(value),
     )  # fmt: skip
     if changed:
-        for made in tx.rows(assets.descendants_of(sha256)):  # judged by their ancestors: `marks_of`
-            tx.update("assets", "version = version + 1", "sha256 = ?", made)
-        tx.record(f"asset.{column}", {"asset": sha256, "person": by, "value": value})
+        raise_versions(tx, sha256)
+        record_mark(tx, sha256, column=column, value=value, by=by)
     return bool(changed)
+
+
+def raise_versions(tx: Tx, sha256: str) -> None:
+    """Void what relied on anything made from an asset, which is judged by it: see `marks_of`."""
+    for made in tx.rows(assets.descendants_of(sha256)):
+        tx.update("assets", "version = version + 1", "sha256 = ?", made)
+
+
+def record_mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> None:
+    """Record that a person set or cleared a mark (I10)."""
+    tx.record(f"asset.{column}", {"asset": sha256, "person": by, "value": value})

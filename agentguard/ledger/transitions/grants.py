@@ -8,7 +8,7 @@ from typing import Any
 
 from agentguard.ledger.queries.assets import unclean_reviews, versions_of
 from agentguard.ledger.queries.grants import claim_check, finish_check
-from agentguard.ledger.rows import ClaimCheck
+from agentguard.ledger.rows import ClaimCheck, FinishCheck
 from agentguard.ledger.storage.open import Tx, to_json
 from agentguard.ledger.storage.query import Query
 from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register
@@ -122,7 +122,7 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
         "made": [made.sha256 for made in outcome.made],
         "receipts": [list(receipt) for receipt in outcome.receipts],
     }
-    if check.state not in (GrantState.CLAIMED, GrantState.UNKNOWN) or not check.ours:
+    if check.state not in (GrantState.CLAIMED, GrantState.UNKNOWN) or not claim_is_ours(check):
         tx.record("finished.late", body)  # it changes nothing, but a recall needs to know
         return False
     grant = check.id
@@ -154,15 +154,46 @@ def _obstacle(tx: Tx, check: ClaimCheck | None, item: Assessment) -> Obstacle | 
     obstacle = obstacle_in(check, item.request.job, item.holder.epoch, now=tx.now)
     if check is None or obstacle is not None:
         return _not_granted(obstacle or _NO_GRANT)
-    if check.credential_state != "live" or (check.lives_until or 0) <= tx.now:
+    return (
+        credential_obstacle(check, now=tx.now)
+        or answers_moved(check, item)
+        or denials_moved(check, item)
+        or assets_moved(tx, item)
+        or findings_moved(tx, item)
+    )
+
+
+def credential_obstacle(check: ClaimCheck, *, now: int) -> Obstacle | None:
+    """Whether the credential of a claim was revoked, or expired (I9)."""
+    if check.credential_state != "live" or (check.lives_until or 0) <= now:
         return _not_granted("its credential is not live")
+    return None
+
+
+def answers_moved(check: ClaimCheck, item: Assessment) -> Obstacle | None:
+    """Whether a person answered after the call was judged."""
     if item.asked and check.answers != item.answers:
         return _moved("somebody answered since it was judged")
+    return None
+
+
+def denials_moved(check: ClaimCheck, item: Assessment) -> Obstacle | None:
+    """Whether a person said no to another call of the job after this one was judged."""
     if check.denied != item.facts.denials:
         return _moved("somebody said no to another call since it was judged")
+    return None
+
+
+def assets_moved(tx: Tx, item: Assessment) -> Obstacle | None:
+    """Whether labels, terms, holds or recalls of an asset changed after the call was judged."""
     versions = tx.rows(versions_of(item.versions)) if item.versions else []
     if {row.sha256: row.version for row in versions} != dict(item.versions):
         return _moved("an asset changed since it was judged")
+    return None
+
+
+def findings_moved(tx: Tx, item: Assessment) -> Obstacle | None:
+    """Whether a review found something wrong after the call was judged."""
     found = tx.rows(unclean_reviews(item.versions)) if item.versions else []
     if len(found) != item.findings:
         return _moved("a review found something since it was judged")
@@ -178,12 +209,25 @@ def _grant_obstacle(check: ClaimCheck | None, *, now: int) -> Obstacle | None:
     none_outside = check.effect == OutsideEffect.NONE
     if check.state == GrantState.ISSUED and (check.claims or 0) > 0 and none_outside:
         return None
-    again = check.state == GrantState.FAILED and none_outside
+    return state_obstacle(check) or expiry_obstacle(check.expires_at, now=now)
+
+
+def state_obstacle(check: ClaimCheck) -> Obstacle | None:
+    """Whether a Grant was used, or revoked (I8). What failed without an effect may run again."""
+    again = check.state == GrantState.FAILED and check.effect == OutsideEffect.NONE
     if check.state != GrantState.ISSUED and not again:
         return _not_granted(f"its grant is {check.state}")
-    if check.expires_at <= now:
-        return _not_granted("its grant is expired")
     return None
+
+
+def expiry_obstacle(expires_at: int, *, now: int) -> Obstacle | None:
+    """Whether a Grant expired before it was claimed (I9)."""
+    return _not_granted("its grant is expired") if expires_at <= now else None
+
+
+def claim_is_ours(check: FinishCheck) -> bool:
+    """Whether the claim that ends is still the one that was made last (I8)."""
+    return bool(check.ours)
 
 
 _NO_GRANT = "no grant exists for this call"

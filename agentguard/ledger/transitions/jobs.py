@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentguard.errors import JobError
 from agentguard.ledger.queries.approvals import UNUSED, waits_in
 from agentguard.ledger.queries.jobs import holder_of, idle, job_by_id, lapsed, over
-from agentguard.ledger.rows import HolderRow
+from agentguard.ledger.rows import HolderRow, JobRow
 from agentguard.ledger.storage.open import Tx
 from agentguard.model import JobState
 
@@ -35,11 +35,21 @@ def obstacle_in(holder: HolderRow | None, job: str, epoch: int, *, now: int) -> 
         return f"no job {job} in this ledger"
     if holder.job_state != JobState.OPEN:
         return f"job {job} is {holder.job_state}"
-    if holder.job_epoch != epoch:
+    if is_fenced(holder, epoch):
         return f"job {job} was re-entered elsewhere"
     if holder.leased_until is None or holder.leased_until <= now:
         return f"the lease on job {job} lapsed"
     return None
+
+
+def is_fenced(holder: HolderRow, epoch: int) -> bool:
+    """Whether somebody re-entered the job after the holder of this epoch did."""
+    return holder.job_epoch != epoch
+
+
+def is_waiting(job: JobRow) -> bool:
+    """Whether a job may be re-entered: it was left while answers may still come."""
+    return job.state == JobState.WAITING
 
 
 def renew(tx: Tx, job: str, *, epoch: int, lease: int) -> bool:
@@ -72,8 +82,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
 def end_job(tx: Tx, job: str, *, reason: str) -> int:
     """End a job and all that lives with it (I9); recorded. Returns how many rows moved."""
     rows = _kill_live(tx, job, paused=True)
-    rows += tx.update("approvals", "state = 'revoked', ended_at = ?",
-                      f"job = ? AND {UNUSED}", tx.now, job)  # fmt: skip
+    rows += revoke_questions(tx, job)
     rows += tx.update(
         "jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job
     )
@@ -100,14 +109,11 @@ def sweep(tx: Tx) -> tuple[dict[str, int], bool]:
 
 def _sweep_job(tx: Tx, job: str, done: dict[str, int]) -> int:
     """End what is over in a job, counted in `done`; returns how many rows moved."""
-    if tx.first(lapsed(job, tx.now)):
+    if has_lapsed(tx, job):
         done["jobs"] += 1
         return end_job(tx, job, reason=DIED)
     counts = {
-        "approvals": tx.update(
-            "approvals", "state = 'expired', ended_at = ?",
-            f"job = ? AND +expires_at <= ? AND {UNUSED}", tx.now, job, tx.now,
-        ),
+        "approvals": expire_questions(tx, job),
         "grants": tx.update(
             "grants", "state = 'expired', ended_at = ?",
             "job = ? AND state = 'issued' AND claims = 0 AND expires_at <= ?", tx.now, job, tx.now,
@@ -134,14 +140,52 @@ def _kill_live(tx: Tx, job: str, *, paused: bool) -> int:
     Args:
         paused: also the Grants of tools that paused themselves; they go on when the job does.
     """
-    rows = tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
-    rows += tx.update("grants", "state = 'revoked', ended_at = ?",
-                      f"job = ? AND state = 'issued' {'' if paused else 'AND claims = 0'}",
-                      tx.now, job)  # fmt: skip
-    # I8: a claim without an outcome may have had its effect; `reconcile` finds out. One that is
-    # still at work can say later what came of an `unknown`.
-    rows += tx.update(
+    return revoke_credentials(tx, job) + revoke_grants(tx, job, paused=paused) + end_claims(tx, job)
+
+
+def has_lapsed(tx: Tx, job: str) -> bool:
+    """Whether nobody holds an open job any more."""
+    return tx.first(lapsed(job, tx.now)) is not None
+
+
+def expire_questions(tx: Tx, job: str) -> int:
+    """Close the questions of a job whose review window is over; returns how many rows moved."""
+    return tx.update(
+        "approvals", "state = 'expired', ended_at = ?",
+        f"job = ? AND +expires_at <= ? AND {UNUSED}", tx.now, job, tx.now,
+    )  # fmt: skip
+
+
+def revoke_questions(tx: Tx, job: str) -> int:
+    """Close what waits for answers in a job; returns how many rows moved."""
+    return tx.update(
+        "approvals", "state = 'revoked', ended_at = ?", f"job = ? AND {UNUSED}", tx.now, job
+    )
+
+
+def revoke_credentials(tx: Tx, job: str) -> int:
+    """Revoke the credentials of a job; returns how many rows moved."""
+    return tx.update("credentials", "state = 'revoked'", "job = ? AND state = 'live'", job)
+
+
+def revoke_grants(tx: Tx, job: str, *, paused: bool) -> int:
+    """Revoke the Grants of a job that no claim holds; returns how many rows moved.
+
+    Args:
+        paused: also those of tools that paused themselves.
+    """
+    return tx.update("grants", "state = 'revoked', ended_at = ?",
+                     f"job = ? AND state = 'issued' {'' if paused else 'AND claims = 0'}",
+                     tx.now, job)  # fmt: skip
+
+
+def end_claims(tx: Tx, job: str) -> int:
+    """End the claims of a job; returns how many rows moved.
+
+    I8: a claim without an outcome may have had its effect; `reconcile` finds out. One that is
+    still at work can say later what came of an `unknown`.
+    """
+    return tx.update(
         "grants", "state = CASE effect WHEN 'none' THEN 'failed' ELSE 'unknown' END, ended_at = ?",
         "job = ? AND state = 'claimed'", tx.now, job,
     )  # fmt: skip
-    return rows

@@ -16,7 +16,7 @@ from agentguard.ledger.queries.requests import (
     request_by_digest,
     revision_of_key,
 )
-from agentguard.ledger.rows import DecisionCheck
+from agentguard.ledger.rows import ApprovalRow, DecisionCheck
 from agentguard.ledger.storage.open import Tx, new_id, to_json
 from agentguard.ledger.storage.query import Query, Reads
 from agentguard.ledger.transitions.jobs import obstacle_in
@@ -28,6 +28,7 @@ from agentguard.model import (
     GrantState,
     Reason,
     Verdict,
+    is_permitted,
 )
 
 TOO_LATE = "the review window closed; no answer is a no"
@@ -40,6 +41,9 @@ WITHDRAWN = "withdrawn: the conversation went on"
 
 SAID_NO = "a person said no to the same media for this destination; a new job may ask again"
 """Why a question is closed that nobody answered."""
+
+ENDED_BY_A_NO = "('pending', 'approved')"
+"""States of an approval request that a no ends: also of what was approved, and not begun yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +129,18 @@ def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
     state = {"pending": "superseded", "approved": "revoked"}.get(old.state)
     if state is None:
         return False
-    tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, instead_of)
+    close_question(tx, instead_of, state)
     tx.record(
         "approval.settled",
         {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
     )
     record_decisions(tx, [item], earlier=question_of(old.body).reasons)
     return True
+
+
+def close_question(tx: Tx, request: str, state: str) -> None:
+    """Move the approval request of a Request to a final state."""
+    tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, request)
 
 
 def question_of(shown: Mapping[str, Any]) -> AskedQuestion:
@@ -218,9 +227,9 @@ def answer(tx: Tx, given: Answer) -> None:
     if not is_open_question(tx, given.request):
         closed = why_closed(tx, given.request)
         raise ApprovalError(nothing_to_answer(approval.state, closed))
-    if tx.now >= approval.expires_at:  # S22: judged where it counts, not when it was sent
+    if is_too_late(approval, now=tx.now):
         raise ApprovalError(TOO_LATE)
-    if tx.first(answer_by(given.request, given.person)) is not None:
+    if has_answered(tx, given):
         raise ApprovalError(f"{given.person} answered this before; an answer stands")
     tx.insert(
         "answers",
@@ -239,9 +248,9 @@ def answer(tx: Tx, given: Answer) -> None:
     if outcome is Effect.PERMIT:
         tx.update("approvals", "state = 'approved', ended_at = ?",
                   "request = ? AND state = 'pending'", tx.now, given.request)  # fmt: skip
-    elif outcome is Effect.DENY:  # also of what was approved, and not begun yet
+    elif outcome is Effect.DENY:
         tx.update("approvals", "state = 'denied', ended_at = ?",
-                  "request = ? AND state IN ('pending', 'approved')", tx.now,
+                  f"request = ? AND state IN {ENDED_BY_A_NO}", tx.now,
                   given.request)  # fmt: skip
     tx.record(
         "answered",
@@ -253,6 +262,16 @@ def answer(tx: Tx, given: Answer) -> None:
             "outcome": outcome,
         },
     )
+
+
+def is_too_late(approval: ApprovalRow, *, now: int) -> bool:
+    """Whether the review window is over when an Answer is recorded, whenever it was sent (S22)."""
+    return now >= approval.expires_at
+
+
+def has_answered(tx: Tx, given: Answer) -> bool:
+    """Whether a person answered a question before (I1)."""
+    return tx.first(answer_by(given.request, given.person)) is not None
 
 
 def lock_job_of(tx: Tx, request: str) -> None:
@@ -342,7 +361,7 @@ def issue_grant(tx: Tx, item: Assessment) -> bool:
         a person said no.
     """
     request = item.request
-    if item.decision.effect is not Effect.PERMIT:
+    if not is_permitted(item.decision):
         return False
     if tx.first(grant_of(request.digest)) is not None:
         return True

@@ -65,7 +65,7 @@ def resumes_of_every_shape(way: Way) -> None:
     if way.guarded:
         assert way.pending
         assert way.published(mine) == 0
-        asked = way.ground.guard.ledger.all("SELECT * FROM approvals WHERE job = ?", way.job.id)
+        asked = way.ground.guard.ledger.all("SELECT * FROM approvals WHERE job = ?", way.entered.id)
         assert len(asked) == 1
     way.approve()
     way.resume()
@@ -89,7 +89,9 @@ def the_question_asked_again_and_again(way: Way) -> None:
     except ValueError:
         way.wrong("the bad answer is kept, and every good one fails")
     if way.guarded:
-        questions = way.ground.guard.ledger.all("SELECT * FROM approvals WHERE job = ?", way.job.id)
+        questions = way.ground.guard.ledger.all(
+            "SELECT * FROM approvals WHERE job = ?", way.entered.id
+        )
         assert len(questions) == 1
         assert way.published(mine) == 1
     elif way.asked > 1:
@@ -177,7 +179,7 @@ def one_person_s_answer_delivered_twice(way: Way) -> None:
     mine = way.asset("regulated")
     paused(way, mine)
     if way.guarded:
-        (approval,) = [a for a in way.ground.guard.approvals.list() if a.job == way.job.id]
+        (approval,) = [a for a in way.ground.guard.approvals.list() if a.job == way.entered.id]
         for _ in range(3):
             try:
                 way.ground.answer(approval.request, OMAR, Verdict.APPROVE, "legal")
@@ -196,7 +198,7 @@ def the_requester_and_the_owner_approve(way: Way) -> None:
     mine = way.face()
     paused(way, mine)
     if way.guarded:
-        (approval,) = [a for a in way.ground.guard.approvals.list() if a.job == way.job.id]
+        (approval,) = [a for a in way.ground.guard.approvals.list() if a.job == way.entered.id]
         try:
             way.ground.answer(approval.request, KIM, Verdict.APPROVE, None)
             way.wrong("who asked for it approved it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -117,15 +118,19 @@ def a_tool_calls_another_tool_itself(way: Way) -> None:
 @attack("trap-12", gates=GATES)
 def the_copy_s_own_function_is_called(way: Way) -> None:
     mine = way.face()
-    tool = way.ground.tools.by_name["publish"]
+    tool: Any = way.ground.tools.by_name["publish"]
     if way.guarded:
         tool = way.ground.guard.tools([tool])[0]
     arguments = {"source": mine, "to": "team"}
     from langchain_core.tools import ToolException
 
-    for run in (lambda: tool.func(**arguments), lambda: tool.invoke(arguments),
-                lambda: tool.invoke(way.publish(mine)),
-                lambda: tool._run(**arguments, config={})):  # fmt: skip
+    runs: tuple[Callable[[], object], ...] = (
+        lambda: tool.func(**arguments),
+        lambda: tool.invoke(arguments),
+        lambda: tool.invoke(way.publish(mine)),
+        lambda: tool._run(**arguments, config={}),
+    )
+    for run in runs:
         try:
             run()
         except (ToolException, TypeError):

@@ -78,7 +78,11 @@ def a_call_put_into_the_state_as_every_node_in_turn(way: Way) -> None:
     way.approve()
     way.resume()
     for node in way.nodes:
-        for values in (forged(way, other, id=f"m-{node}"), {"messages": []}):
+        changes: tuple[dict[str, Any], ...] = (
+            forged(way, other, id=f"m-{node}"),
+            {"messages": []},
+        )
+        for values in changes:
             with way.upstream_may_refuse():
                 way.update_state(values, as_node=node)
                 way.invoke(None)

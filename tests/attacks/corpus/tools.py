@@ -175,12 +175,16 @@ def the_original_put_back_into_the_tool_node(way: Way) -> None:
     """After `protect`, the node's table of tools is given the unguarded tool again."""
     mine = way.face()
     way.graph  # noqa: B018  protected and compiled
-    table = way.builder.nodes["export_tools"].runnable.tools_by_name
+    tables = [way.builder.nodes["export_tools"].runnable.tools_by_name]
+    if way.guarded:  # what runs is a copy of that node
+        gate = way.built.nodes["export_tools.execute"].runnable.func.__self__
+        tables.append(gate._node.tools_by_name)
     plain = way.ground.tools.by_name["publish"]
     if not way.guarded:
         way.labels.clear()
-    table["publish"] = plain
-    table["publish_too"] = plain.model_copy(update={"name": "publish_too"})
+    for table in tables:
+        table["publish"] = plain
+        table["publish_too"] = plain.model_copy(update={"name": "publish_too"})
     way.ground.tools.home["publish_too"] = "export"
     path = str(way.paths[mine])
     for name in ("publish", "publish_too"):
@@ -224,8 +228,8 @@ def a_copy_of_the_tool_node_in_a_graph_of_its_own(way: Way) -> None:
     builder.add_node("tools", copy.copy(node))
     builder.add_edge(START, "tools")
     builder.add_edge("tools", END)
-    given = {"messages": [says(way.publish(mine, id="x1"), id="m1")]}
-    config = way.config(thread_id=way.thread + "-copy")
+    given: Any = {"messages": [says(way.publish(mine, id="x1"), id="m1")]}
+    config: Any = way.config(thread_id=way.thread + "-copy")
     try:
         builder.compile().invoke(given, config)
     except UnguardedTool:  # protect() left the developer's own node as it was, so the belt acts
@@ -242,11 +246,12 @@ def an_edge_and_a_node_added_after_the_gate_was_put_in(way: Way) -> None:
     way.graph  # noqa: B018  protected and compiled
     sealed = way.built
     plain = ToolNode([way.ground.tools.by_name["publish"]])
-    for add in (
+    additions: tuple[Callable[[], object], ...] = (
         lambda: sealed.add_node("more", plain),
         lambda: sealed.add_edge("model", "more"),
         lambda: sealed.add_conditional_edges("model", lambda state: "more", ["more"]),
-    ):
+    )
+    for add in additions:
         try:
             add()
         except BindingError:

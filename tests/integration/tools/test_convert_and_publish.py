@@ -54,7 +54,7 @@ def test_an_export_returns_no_urls_to_fetch_and_no_operation() -> None:
     words: dict[str, Any] = {"assets": ["source"], "destination": "team", "effect": "opaque"}
     for more in ({"urls": ["url"]}, {"starts": "id"}, {"remembers": True}):
         with pytest.raises(BindingError, match="export stage"):
-            Binding(post, stage="export", **words, **more)  # type: ignore[arg-type]
+            Binding(post, stage="export", **words, **more)
 
 
 def test_the_split_halves_are_bound_as_the_advice_says(tmp_path: Path) -> None:

@@ -489,7 +489,7 @@ def test_an_argument_that_says_it_is_base64_is_bound_as_base64() -> None:
     assert Bound(Binding(tool, stage="edit", assets={"picture": "base64"})).name == "look"
     for form in ("path", "data-url", "bytes"):
         with pytest.raises(BindingError, match=f"takes base64, bound as '{form}'"):
-            Bound(Binding(tool, stage="edit", assets={"picture": form}))  # type: ignore[dict-item]
+            Bound(Binding(tool, stage="edit", assets={"picture": form}))
 
 
 def _hidden(coroutine: Any) -> Any:

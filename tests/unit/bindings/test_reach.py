@@ -285,7 +285,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_what_an_unknown_library_made_is_refused(library: Any) -> None:
-    class Own(library.Search):  # type: ignore[misc,name-defined]
+    class Own(library.Search):
         pass
 
     wrapped = _function(library.decorated(by_ordinary.func))  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ def function_tool(kind: type[BaseTool] = StructuredTool, **more: Any) -> Any:
     if kind is StructuredTool:
         return made.model_copy(update=more)
     return kind(name="size_it", description="Size it.", func=size_it,
-                args_schema=made.args_schema, **more)  # type: ignore[call-arg]  # fmt: skip
+                args_schema=made.args_schema, **more)  # fmt: skip
 
 
 class Before(Mixin, Sound):
@@ -89,17 +89,17 @@ class Before(Mixin, Sound):
 
 class Property(Sound):
     @property
-    def invoke(self) -> Any:  # type: ignore[override]
+    def invoke(self) -> Any:
         return lambda *_, **__: "unauthorized"
 
 
 class Descriptor(Sound):
-    run: ClassVar[Any] = functools.partialmethod(Sound._run)  # type: ignore[misc]
+    run: ClassVar[Any] = functools.partialmethod(Sound._run)
 
 
 class Static(Sound):
     @staticmethod
-    def arun(*args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def arun(*args: Any, **kwargs: Any) -> Any:
         return None
 
 
@@ -132,7 +132,7 @@ class Computed(Sound):
 
 class PropertyBody(Sound):
     @property
-    def _run(self) -> Any:  # type: ignore[override]
+    def _run(self) -> Any:
         return lambda size=1: "other each time"
 
 
@@ -327,7 +327,7 @@ class Slotted(Sender):
 
 def _keyed(key: Any) -> BaseTool:
     made = sender()
-    made._key = key  # type: ignore[attr-defined]
+    made._key = key
     return made
 
 

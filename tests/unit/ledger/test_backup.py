@@ -160,7 +160,7 @@ def test_postgres_dump_after_the_checkpoints_restores(
         guard.ledger.storage.sign()
     name = f"restored_{place.schema}"
     with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        connection.execute(f"CREATE DATABASE {name}")
     try:
         uri = postgres.get_uri(database=name)
         subprocess.run(
@@ -190,7 +190,7 @@ def test_postgres_dump_after_the_checkpoints_restores(
             ledger.storage.close()
     finally:
         with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_page_says_what_the_refusals_point_to() -> None:

@@ -41,15 +41,15 @@ def forged(place: Place, *statements: str) -> Iterator[psycopg.Connection[Any]]:
     with shell(place.url) as connection:
         connection.execute("SET session_replication_role = replica")
         for table in TABLES:
-            connection.execute(f"CREATE TEMP TABLE kept_{table} AS TABLE {table}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE TEMP TABLE kept_{table} AS TABLE {table}")
         try:
             for statement in statements:
-                assert connection.execute(statement).rowcount, statement  # type: ignore[arg-type]
+                assert connection.execute(statement).rowcount, statement
             yield connection
         finally:
             for table in TABLES:
-                connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]
-                connection.execute(f"INSERT INTO {table} TABLE kept_{table}")  # type: ignore[arg-type]
+                connection.execute(f"DELETE FROM {table}")
+                connection.execute(f"INSERT INTO {table} TABLE kept_{table}")
 
 
 def is_found(log: tuple[Place, Ledger], match: str, *statements: str) -> None:
@@ -75,7 +75,7 @@ def test_S35_an_untouched_log_verifies_and_says_what_it_saw(log: tuple[Place, Le
 
 def lived(place: Place, table: str) -> bool:
     with shell(place.url) as connection:
-        return connection.execute(f"SELECT 1 FROM {table}").fetchone() is not None  # type: ignore[arg-type]
+        return connection.execute(f"SELECT 1 FROM {table}").fetchone() is not None
 
 
 def columns(place: Place, table: str) -> list[tuple[str, str]]:

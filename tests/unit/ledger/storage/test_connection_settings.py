@@ -89,7 +89,7 @@ def place_in(postgres: Any, name: str, folder: Path) -> Place:
 
 def admin(postgres: Any, statement: str) -> None:
     with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 def database_of(place: Place) -> str:

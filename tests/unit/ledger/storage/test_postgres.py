@@ -827,7 +827,7 @@ def test_I10_an_altered_schema_is_named_on_opening(place: Place) -> None:
         with shell(place.url) as connection:
             for change, found in CHANGES[:-4]:
                 connection.execute("BEGIN")
-                connection.execute(change)  # type: ignore[arg-type]
+                connection.execute(change)
                 with pytest.raises(LedgerCorrupt, match=found):
                     checked.verify_schema(_Reader(connection))
                 connection.execute("ROLLBACK")
@@ -839,7 +839,7 @@ def test_I10_an_altered_ledger_does_not_open(place: Place, change: str, found: s
     with ledger_at(place) as ledger:
         ledger.storage.submit(noted("a")).result(20)
     with shell(place.url) as connection:
-        connection.execute(change)  # type: ignore[arg-type]
+        connection.execute(change)
     with pytest.raises(LedgerCorrupt, match=found), ledger_at(place):
         pass
 
@@ -850,12 +850,12 @@ class _Reader:
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         cursor = self._connection.cursor(row_factory=psycopg.rows.dict_row)
-        return cursor.execute(sql.replace("?", "%s"), parameters)  # type: ignore[arg-type]
+        return cursor.execute(sql.replace("?", "%s"), parameters)
 
 
 def test_somebody_elses_schema_is_refused_and_left_as_it_was(place: Place) -> None:
     with shell(place.url) as connection:
-        connection.execute(f"CREATE SCHEMA {schema_of(place.url)}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE SCHEMA {schema_of(place.url)}")
         connection.execute("CREATE TABLE theirs (x int)")
         with pytest.raises(LedgerCorrupt, match="theirs is none of ours"), ledger_at(place):
             pass

@@ -470,7 +470,7 @@ def test_calls_of_many_jobs_in_one_group_come_out_as_one_by_one(
     late = [bench.permit(assets=(asset.sha256,)) for bench in benches]
     told = all_at_once(
         [lambda b=b, a=a: b.claim(a, versions=versions)
-         for b, a in zip(benches, late, strict=True)]  # type: ignore[misc]
+         for b, a in zip(benches, late, strict=True)]
     )  # fmt: skip
     assert set(told) == {"an asset changed since it was judged"}
     audit.verify(ledger.storage, place.checkpoints)

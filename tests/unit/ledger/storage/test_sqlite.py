@@ -409,7 +409,7 @@ def test_ledgers_that_are_made_at_once_wait_for_each_other(tmp_path: Path) -> No
     def make(path: Path, start: threading.Barrier) -> None:
         connections = Connections(path, forked=lambda: None)
         try:
-            connections.create(lambda connection: start.wait())  # type: ignore[arg-type,return-value]
+            connections.create(lambda connection: start.wait())
         except LedgerUnavailable as error:
             failed.append(error)
         finally:
