@@ -49,7 +49,6 @@ from agentguard.ledger.transitions.requests import (
     SAID_NO,
     TOO_LATE,
     RefusedCall,
-    question_of,
     withdraw,
 )
 from agentguard.model import (
@@ -75,7 +74,6 @@ __all__ = [
     "RefusedCall",
     "Room",
     "Started",
-    "question_of",
     "to_json",
 ]  # fmt: skip
 

@@ -50,7 +50,7 @@ class Grounds:
             self._shared = self._open()
         self._shared.used += 1
         BELT.watch(
-            self._shared.guard.point
+            self._shared.guard.enforcement
         )  # which `no_guard_of_before` has it forget after each test
         return self._shared
 
