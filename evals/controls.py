@@ -307,7 +307,7 @@ _LIST = (
     mutant("provider-tools", "nobody looks at the tools that a model is given",
            Change("langgraph.middleware:GuardMiddleware._shown", instead.shown_as_given)),
     mutant("same-tool", "another tool may stand under the name of a bound one",
-           returns("guard:same_tool", True)),
+           returns("calls.bound_tools:same_tool", True)),
     mutant("sealed", "a protected builder can be changed",
            Change("langgraph.protect_graph:_sealed_class", instead.unsealed)),
     mutant("thread", "calls of two threads have one name",
