@@ -1,4 +1,4 @@
-"""The page docs/how-to/ways-in.md: its code runs, block after block, and does what it says."""
+"""The code of docs/how-to/ways-in.md and langgraph-server.md runs, and does what it says."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ async def test_a_langgraph_server(studio: Studio) -> None:
     def job_of(thread: str, person: str) -> Any:
         return job if person == KIM else None
 
-    served = run(studio, "A LangGraph server", None, graph=graph, job_of=job_of)["served"]
+    page = PAGE.with_name("langgraph-server.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    served = run(studio, "", None, graph=graph, job_of=job_of, block=block)["served"]
     config: Any = {"configurable": {"thread_id": "t"}}
     runtime = SimpleNamespace(execution_runtime=None, user=SimpleNamespace(identity=OMAR))
     assert await served(config, runtime) is graph
