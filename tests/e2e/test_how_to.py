@@ -286,7 +286,7 @@ def test_a_notebook_needs_no_with(guard: Guard) -> None:
     assert job.state == "ended"
 
 
-@pytest.mark.parametrize("page", ["testing.md", "key-rotation.md"])
+@pytest.mark.parametrize("page", ["testing-your-graph.md", "key-rotation.md"])
 def test_the_commands_of_a_page_print_what_it_shows(page: str, tmp_path: Path) -> None:
     folder = tmp_path / "page"
     folder.mkdir()

@@ -25,10 +25,10 @@ from langgraph.prebuilt import ToolNode
 from langgraph_sdk.runtime import ServerRuntime
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
+from agentguard import Asset, Binding, McpTool, Plain, Text
 from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, known, protect
 from tests.support import Studio, build, call, results, says, scripted
-from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
 
@@ -39,6 +39,7 @@ PAINT = call("paint", {"prompt": "the sea", "colour": "navy"})
 
 
 GIVEN = {  # what the page's imports would give
+    "Asset": Asset,
     "Binding": Binding,
     "END": END,
     "Any": Any,
@@ -46,9 +47,11 @@ GIVEN = {  # what the page's imports would give
     "McpTool": McpTool,
     "MessagesState": MessagesState,
     "MultiServerMCPClient": MultiServerMCPClient,
+    "Plain": Plain,
     "RunnableConfig": RunnableConfig,
     "START": START,
     "ServerRuntime": ServerRuntime,
+    "Text": Text,
     "StateGraph": StateGraph,
     "ThreadPoolExecutor": ThreadPoolExecutor,
     "ToolNode": ToolNode,
