@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId
+from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
@@ -186,6 +186,40 @@ def test_a_question_of_a_sub_agent_reaches_the_top(
         sign(guard, keys)
         scope["agent"].invoke(None, job.config())
     assert len(list((tmp_path / "out" / "team").glob("*.png"))) == 1
+
+
+def test_a_supervisor_only_hands_over(guard: Guard) -> None:
+    """The page says so: an agent without tools of its stage may hand over."""
+    editor_model = model(AIMessage("done"))
+    first = model(says(call("hand_to_editor", {})))
+    scope = run("supervisor.md", guard, painter_model=first, editor_model=editor_model)
+    supervisor = model(says(call("hand_to_editor", {})))
+    builder = StateGraph(MessagesState)
+    node = scope["member"]("traffic", supervisor, guard.tools([scope["hand_to_editor"]]))
+    builder.add_node("supervisor", node, destinations=("editor",))
+    builder.add_node("editor", scope["member"]("editor", model(), guard.tools([crop])))
+    builder.add_edge(START, "supervisor")
+    graph = builder.compile(InMemorySaver())
+    with guard.open_job("page", requested_by=KIM) as job:
+        state = graph.invoke({"messages": [("user", "go")]}, job.config())
+    assert [m.content for m in state["messages"][-2:]] == ["The editor takes over.", "done"]
+
+
+def test_declarations_become_tools_of_their_agents(keys: Keys) -> None:
+    @tool
+    def uploader(picture: str, caption: str, channel: str, public: bool) -> str:
+        """Upload a picture to a channel."""
+        return "uploaded"
+
+    (block,) = blocks(f"{PAGES}/declare-tools.md", "python")
+    scope: dict[str, Any] = {"uploader": uploader, "is_published": lambda attempt: None}
+    exec(compile(block.text, "declare-tools.md", "exec"), scope)
+    with scope["guard"] as guard:
+        assert [each.name for each in scope["agent_tools"]][:1] == ["crop"]
+        (publish,) = [each for each in guard.tools() if each.name == "uploader"]
+        assert set(publish.args) == {"picture", "caption", "channel"}
+        answer = one_call(guard, "editor", "crop", source="ASSET", width=2, height=2)
+        assert answer.status == "success"
 
 
 def drawn(prompt: str) -> dict[str, Any]:
