@@ -37,7 +37,7 @@ PAGES = "docs/how-to"
 Picture = Annotated[str, Asset()]
 Png = Annotated[str, Output(".png")]
 
-GIVEN = {
+GIVEN: dict[str, Any] = {
     each.__name__: each
     for each in (
         Asset, Command, Findings, GuardMiddleware, InjectedState, InjectedToolCallId, MessagesState,
@@ -68,7 +68,7 @@ class Reads(Scripted):
     """Calls what a test lists; `ASSET` in the arguments is the asset that it read of last."""
 
     def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
-        message = next(iter(self.messages), AIMessage("done"))
+        message: Any = next(iter(self.messages), AIMessage("done"))
         assets = re.findall(r"asset-[0-9a-f]{20}", str([m.content for m in messages]))
         calls = json.loads(json.dumps(message.tool_calls).replace("ASSET", (assets or ["?"])[-1]))
         self.messages = iter([AIMessage("", tool_calls=calls) if calls else AIMessage("done")])
@@ -102,7 +102,13 @@ def guard(keys: Keys, tmp_path: Path) -> Iterator[Guard]:
 def run(page: str, guard: Guard, **given: Any) -> dict[str, Any]:
     """What the Python block of a page defines, given what the page says is given."""
     (block,) = blocks(f"{PAGES}/{page}", "python")
-    scope = {**GIVEN, "paint": paint, "crop": crop, "saver": InMemorySaver(), "guard": guard}
+    scope: dict[str, Any] = {
+        **GIVEN,
+        "paint": paint,
+        "crop": crop,
+        "saver": InMemorySaver(),
+        "guard": guard,
+    }
     scope |= given
     exec(compile(block.text, page, "exec"), scope)
     return scope
@@ -175,7 +181,7 @@ def test_a_question_of_a_sub_agent_reaches_the_top(
     code = code.replace("guard.tools([paint])", "[guard.export_tool()]").replace(
         'agent="painter"', 'agent="publisher"'
     )
-    scope = {**GIVEN, "crop": crop, "saver": InMemorySaver(), "guard": guard}
+    scope: dict[str, Any] = {**GIVEN, "crop": crop, "saver": InMemorySaver(), "guard": guard}
     scope["painter_model"] = model(says(call("export_asset", {"asset": "ASSET", "to": "team"})))
     with guard.open_job("page", requested_by=KIM) as job:
         asset = job.import_asset("in.png", ["likeness"])
@@ -199,7 +205,7 @@ def test_a_supervisor_only_hands_over(guard: Guard) -> None:
     builder.add_node("supervisor", node, destinations=("editor",))
     builder.add_node("editor", scope["member"]("editor", model(), guard.tools([crop])))
     builder.add_edge(START, "supervisor")
-    graph = builder.compile(InMemorySaver())
+    graph: Any = builder.compile(InMemorySaver())
     with guard.open_job("page", requested_by=KIM) as job:
         state = graph.invoke({"messages": [("user", "go")]}, job.config())
     assert [m.content for m in state["messages"][-2:]] == ["The editor takes over.", "done"]
