@@ -44,7 +44,8 @@ class Desk:
         agents = {"generate": "painter", "edit": "editor", "render": "renderer",
                   "review": "reviewer", "export": "publisher"}  # fmt: skip
         for binding in bindings:
-            self.place(binding.tool, agents.get(str(binding.stage), self.agent))
+            stage = self.studio.guard.bound[binding.tool.name].binding.stage
+            self.place(binding.tool, agents.get(str(stage), self.agent))
         return self
 
     def place(self, tool: BaseTool, agent: str) -> None:

@@ -7,12 +7,13 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _VARIABLE = re.compile(
     r"(?P<id>[0-9a-f]{12,64})|(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d+ h \d+ min)"
     r"|(?P<count>\d+(?= (?:records|rows|checkpoints)\b))|(?P<rest>…)"
@@ -35,10 +36,10 @@ class Block:
 def blocks(page: str, *languages: str) -> list[Block]:
     """The blocks of a page, in their order; all languages if none is named."""
     found = []
-    for language, words, text in _BLOCK.findall((ROOT / page).read_text("utf-8")):
+    for _, language, words, text in _BLOCK.findall((ROOT / page).read_text("utf-8")):
         title = re.search(r'title="([^"]+)"', words)
         if not languages or language in languages:
-            found.append(Block(language, title[1] if title else "", text))
+            found.append(Block(language, title[1] if title else "", textwrap.dedent(text)))
     return found
 
 
@@ -85,7 +86,7 @@ class Terminal:
             timeout=120,
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
-        got = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        got = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
         found = re.fullmatch(self.pattern(printed), got)
         assert found, f"$ {command}\n{got}\n--- expected\n{printed}"
         for name, value in found.groupdict().items():
@@ -133,8 +134,7 @@ class Terminal:
                 parts += [re.escape(line[at : found.start()]), variable(found)]
                 at = found.end()
             lines.append("".join(parts) + re.escape(line[at:]) + r"\n")
-        whole = "".join(lines)
-        return whole.removesuffix(r"\n") + (r"(?:[^\n]*)" if printed.endswith("…\n") else "")
+        return "".join(lines)
 
 
 def commands(text: str) -> list[tuple[str, str]]:

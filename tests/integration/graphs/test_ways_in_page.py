@@ -1,4 +1,4 @@
-"""The page docs/how-to/ways-in.md: its code runs, block after block, and does what it says."""
+"""The code of docs/how-to/ways-in.md and langgraph-server.md runs, and does what it says."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from langgraph.prebuilt import ToolNode
 from langgraph_sdk.runtime import ServerRuntime
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
+from agentguard import Asset, Binding, McpTool, Plain, Text
 from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, known, protect
 from tests.support import Studio, build, call, results, says, scripted
-from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
 
@@ -39,6 +39,7 @@ PAINT = call("paint", {"prompt": "the sea", "colour": "navy"})
 
 
 GIVEN = {  # what the page's imports would give
+    "Asset": Asset,
     "Binding": Binding,
     "END": END,
     "Any": Any,
@@ -46,9 +47,11 @@ GIVEN = {  # what the page's imports would give
     "McpTool": McpTool,
     "MessagesState": MessagesState,
     "MultiServerMCPClient": MultiServerMCPClient,
+    "Plain": Plain,
     "RunnableConfig": RunnableConfig,
     "START": START,
     "ServerRuntime": ServerRuntime,
+    "Text": Text,
     "StateGraph": StateGraph,
     "ThreadPoolExecutor": ThreadPoolExecutor,
     "ToolNode": ToolNode,
@@ -160,7 +163,9 @@ async def test_a_langgraph_server(studio: Studio) -> None:
     def job_of(thread: str, person: str) -> Any:
         return job if person == KIM else None
 
-    served = run(studio, "A LangGraph server", None, graph=graph, job_of=job_of)["served"]
+    page = PAGE.with_name("langgraph-server.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    served = run(studio, "", None, graph=graph, job_of=job_of, block=block)["served"]
     config: Any = {"configurable": {"thread_id": "t"}}
     runtime = SimpleNamespace(execution_runtime=None, user=SimpleNamespace(identity=OMAR))
     assert await served(config, runtime) is graph
