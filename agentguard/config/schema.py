@@ -109,7 +109,7 @@ class PersonForm(_Form):
 class AgentForm(_Form):
     owner: Id
     stages: list[Annotated[Stage, _WORD]] = Field(min_length=1)
-    unsafe_separated_stages: bool = False
+    unsafe_combined_stages: bool = False
 
 
 class DestinationForm(_Form):
@@ -216,9 +216,9 @@ def _problems(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> I
             message = f"owner {agent.owner!r} is not in [people]"
             yield ("agents", name, "owner"), message + near(agent.owner, form.people)
         held = sorted(SEPARATED_STAGES.intersection(agent.stages))
-        if len(held) > 1 and not agent.unsafe_separated_stages:  # S26
+        if len(held) > 1 and not agent.unsafe_combined_stages:  # S26
             message = f"agent {name!r} holds {' and '.join(held)}: give each its own agent"
-            yield ("agents", name, "stages"), message + ", or say unsafe_separated_stages = true"
+            yield ("agents", name, "stages"), message + ", or say unsafe_combined_stages = true"
     for label, one in form.classes.items():
         default = DEFAULT_CLASSES.get(label)
         if default is not None and one.rank < default.rank:  # S33
