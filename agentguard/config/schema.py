@@ -54,7 +54,12 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile("(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/_=.-]{32,}")
 
 
-def _milliseconds(value: object) -> int:
+def milliseconds(value: object) -> int:
+    """The length of a duration such as `"30s"`, `"5m"` or `"24h"`, in ms.
+
+    Raises:
+        ValueError: it is none, or longer than 365 days.
+    """
     found = re.fullmatch("([0-9]{1,9})(ms|s|m|h|d)", value) if isinstance(value, str) else None
     length = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < length <= 365 * _UNITS["d"]:
@@ -90,7 +95,7 @@ def _got(value: object) -> str:
 
 Id = Annotated[str, AfterValidator(_name)]
 _Text = Annotated[str, AfterValidator(_line)]
-_Duration = Annotated[int, BeforeValidator(_milliseconds)]
+_Duration = Annotated[int, BeforeValidator(milliseconds)]
 _Size = Annotated[int, Field(gt=0, le=2**53 - 1)]
 _Host = Annotated[
     str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$", max_length=259)
