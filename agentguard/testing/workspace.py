@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from agentguard.config.workspace import load
 from agentguard.errors import AgentGuardError, ApprovalError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job, current_job
+from agentguard.jobs.registry import Jobs
 from agentguard.ledger.queries.assets import asset_by_id
 from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
@@ -77,10 +79,13 @@ class TestWorkspace:
         self._config = Path(config)
         self._tools = list(tools)
         self._stack = contextlib.ExitStack()
+        self._is_open = False
         self._jobs: list[Job] = []
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
+        if self._is_open:
+            raise RuntimeError("this workspace is open; call workspace() again for another one")
         real = load(self._config, {})
         with contextlib.ExitStack() as stack:
             folder = tempfile.TemporaryDirectory(prefix="agentguard-testing-")
@@ -91,6 +96,8 @@ class TestWorkspace:
             self._clock = Clock()
             self.requester = next(iter(own.people))
             self.guard = Guard.open(own, tools=self._tools, clock=self._clock)
+            # Time moves by `advance` only, which renews the leases: no thread may do so in between.
+            self.guard.jobs = Jobs(interval=threading.TIMEOUT_MAX)
             stack.callback(self.guard.close)
             self._caller = Caller(self.guard)
             self._executor = NotingExecutor(
@@ -108,6 +115,7 @@ class TestWorkspace:
             stack.callback(self._sockets.stop)
             stack.callback(self._end_jobs)
             self._stack = stack.pop_all()
+        self._is_open = True
         return self
 
     def __exit__(
@@ -121,6 +129,7 @@ class TestWorkspace:
         Raises:
             UndeclaredConnection: a tool without `to` opened a connection, and no `call` said so.
         """
+        self._is_open = False
         self._stack.close()
         caught = self._sockets.take()
         if caught is not None and error is None:

@@ -184,6 +184,8 @@ def test_a_workspace_can_be_entered_again_and_is_a_fresh_one(config: Path) -> No
     for _ in range(2):
         with ws:
             use(ws)
+            with pytest.raises(RuntimeError, match="is open"):
+                ws.__enter__()
 
 
 async def test_asynchronous_with(config: Path) -> None:
