@@ -29,6 +29,9 @@ class Caller:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._saver = InMemorySaver()
+        self._graphs: dict[tuple[str, ...], Any] = {}
+        for bind in (guard.list_tool, guard.queue_tool, guard.export_tool):
+            bind()
 
     def begun(
         self,
@@ -44,10 +47,9 @@ class Caller:
         Raises:
             ValueError: nobody, or more than one agent, could make it, or there is none of the name.
         """
-        bound = {each.name for each in self._guard.tools()}
         name = tool if isinstance(tool, str) else self._guard.tools([tool])[0].name
         if agent is None:
-            agent = self._agent_for(name, known=name in bound)
+            agent = self._agent_for(name)
         elif agent not in self._guard.workspace.agents:
             known = ", ".join(sorted(self._guard.workspace.agents))
             raise ValueError(f"no agent {agent!r} is configured; there are {known}")
@@ -92,9 +94,9 @@ class Caller:
             records=self._guard.ledger.storage.tree_size(),
         )
 
-    def _agent_for(self, name: str, *, known: bool) -> str:
+    def _agent_for(self, name: str) -> str:
         """The one agent that takes the stage of a tool; of a tool without a stage, the first."""
-        if not known:
+        if name not in self._guard.bound:
             raise ValueError(f"no tool {name!r} is bound; say agent= to have it refused")
         agents = self._guard.workspace.agents.values()
         stage = self._guard.bound[name].binding.stage
@@ -105,8 +107,12 @@ class Caller:
         return able[0]
 
     def _graph(self, agent: str) -> Any:
-        builder = StateGraph(MessagesState)
-        builder.add_node("tools", ToolNode(self._guard.tools(agent=agent)))
-        builder.add_edge(START, "tools")
-        builder.add_edge("tools", END)
-        return protect(builder, self._guard, agents=agent).compile(checkpointer=self._saver)
+        names = (agent, *self._guard.bound)  # more may be bound later
+        if names not in self._graphs:
+            builder = StateGraph(MessagesState)
+            builder.add_node("tools", ToolNode(self._guard.tools(agent=agent)))
+            builder.add_edge(START, "tools")
+            builder.add_edge("tools", END)
+            sealed = protect(builder, self._guard, agents=agent)
+            self._graphs[names] = sealed.compile(checkpointer=self._saver)
+        return self._graphs[names]
