@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
+from langgraph.types import Command
 
 from agentguard.bindings.compilation import Tool
 from agentguard.errors import JobError
@@ -69,8 +70,11 @@ class Caller:
             records=self._guard.ledger.storage.tree_size(),
         )
 
-    def resumed(self, outcome: CallResult) -> CallRun:
+    def resumed(self, outcome: CallResult, answer: Any) -> CallRun:
         """The run that goes on with a call.
+
+        Args:
+            answer: the value to resume with; None: none.
 
         Raises:
             JobError: its job was left.
@@ -83,7 +87,7 @@ class Caller:
             )
         return CallRun(
             graph=self._graph(outcome.agent),
-            given=None,
+            given=None if answer is None else Command(resume=answer),
             config=job.config(thread_id=outcome.thread),
             tool=outcome.tool,
             agent=outcome.agent,

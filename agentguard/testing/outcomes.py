@@ -32,6 +32,7 @@ class CallResult:
         result: what the model reads of a tool that was run; None of any other.
         failed: the tool was run and failed, or nobody knows what it did.
         assets: ids of what it made.
+        interrupts: what the tool itself asked, if it interrupted and is permitted.
         request: the Request's digest, which names its question; None if none was made.
         tool, agent, job, thread, call_id, source: which call it is; `source` is its message's id.
     """
@@ -43,6 +44,7 @@ class CallResult:
     result: str | None = None
     failed: bool = False
     assets: tuple[str, ...] = ()
+    interrupts: tuple[Any, ...] = ()
     request: str | None = field(default=None, repr=False)
     tool: str
     agent: str
@@ -116,6 +118,15 @@ def outcome_of_run(guard: Guard, run: CallRun, state: Mapping[str, Any]) -> Call
         policies = _refused_by(guard, run)
         return CallResult(effect="deny", sentence=words, policies=policies, **same)
     same["request"] = row.digest
+    interrupts = tuple(each.value for each in state.get("__interrupt__", ()))
+    if interrupts:
+        return CallResult(
+            effect="permit",
+            sentence=row.reason,
+            policies=row.policies,
+            interrupts=interrupts,
+            **same,
+        )
     grant = guard.ledger.first(grant_of(row.digest))
     if grant is not None and grant.state in _RAN:
         outcome = guard.ledger.first(outcome_of(grant.id))

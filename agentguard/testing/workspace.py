@@ -15,17 +15,17 @@ from typing import Any, Self
 from agentguard.bindings.compilation import Tool
 from agentguard.config.schema import milliseconds
 from agentguard.config.workspace import load
-from agentguard.errors import AgentGuardError, ApprovalError
+from agentguard.errors import AgentGuardError
 from agentguard.guard import Guard
 from agentguard.jobs.job import Job, current_job
 from agentguard.jobs.registry import Jobs
 from agentguard.ledger.queries.assets import asset_by_id
 from agentguard.model import Verdict
-from agentguard.people.answers import sign_answer
 from agentguard.people.approvals import Approval
 from agentguard.testing.calling import Caller
 from agentguard.testing.deliveries import Delivery, NotingExecutor
 from agentguard.testing.outcomes import CallResult, CallRun, outcome_of_run
+from agentguard.testing.people import People
 from agentguard.testing.private_copy import Clock, keys_of, new_picture, private_copy
 from agentguard.testing.sockets import SocketWatch, UndeclaredConnection
 from agentguard.transparency.log_key import create_log_key
@@ -92,7 +92,7 @@ class TestWorkspace:
             self.folder = Path(stack.enter_context(folder)).resolve()
             own = private_copy(real, self.folder)
             create_log_key(own.log_key)
-            self._keys = keys_of(own)
+            keys = keys_of(own)
             self._clock = Clock()
             self.requester = next(iter(own.people))
             self.guard = Guard.open(own, tools=self._tools, clock=self._clock)
@@ -100,6 +100,7 @@ class TestWorkspace:
             self.guard.jobs = Jobs(interval=threading.TIMEOUT_MAX)
             stack.callback(self.guard.close)
             self._caller = Caller(self.guard)
+            self._people = People(self.guard, keys, self._clock)
             self._executor = NotingExecutor(
                 assessor=self.guard.assessor,
                 broker=self.guard.broker,
@@ -246,20 +247,24 @@ class TestWorkspace:
         run = self._begun(tool, {**(arguments or {}), **more}, agent, thread)
         return self._outcome(run, await run.graph.ainvoke(run.given, run.config))
 
-    def resume(self, outcome: CallResult) -> CallResult:
+    def resume(self, outcome: CallResult, answer: Any = None) -> CallResult:
         """Resume a call that waits; returns how it stands then.
+
+        Args:
+            outcome: the call.
+            answer: what a tool reads that interrupted by itself; it approves nothing.
 
         Raises:
             JobError: its job was left; enter it again with `guard.rejoin_job`.
         """
         self._clock.advance(1)
-        run = self._caller.resumed(outcome)
+        run = self._caller.resumed(outcome, answer)
         return self._outcome(run, run.graph.invoke(run.given, run.config))
 
-    async def aresume(self, outcome: CallResult) -> CallResult:
+    async def aresume(self, outcome: CallResult, answer: Any = None) -> CallResult:
         """See `resume`; asynchronous tools need it."""
         self._clock.advance(1)
-        run = self._caller.resumed(outcome)
+        run = self._caller.resumed(outcome, answer)
         return self._outcome(run, await run.graph.ainvoke(run.given, run.config))
 
     def sent(self, destination: str) -> list[Delivery]:
@@ -299,13 +304,15 @@ class TestWorkspace:
         Raises:
             ApprovalError: the person may not, or there is no such question.
         """
-        return self._answer(question, by, Verdict.APPROVE, group)
+        self._clock.advance(1)
+        return self._people.answer(question, by=by, verdict=Verdict.APPROVE, group=group)
 
     def deny(
         self, question: CallResult | Approval | None = None, *, by: str, group: str | None = None
     ) -> Approval:
         """Answer a question with no; see `approve`."""
-        return self._answer(question, by, Verdict.DENY, group)
+        self._clock.advance(1)
+        return self._people.answer(question, by=by, verdict=Verdict.DENY, group=group)
 
     def advance(self, by: str | timedelta) -> None:
         """Let time pass, and end what is over; jobs that are open here keep their leases.
@@ -356,38 +363,3 @@ class TestWorkspace:
         if caught is not None:
             raise UndeclaredConnection(caught)
         return outcome_of_run(self.guard, run, state)
-
-    def _answer(
-        self, question: CallResult | Approval | None, by: str, verdict: Verdict, group: str | None
-    ) -> Approval:
-        person = self.guard.workspace.people.get(by)
-        if person is None:
-            raise ApprovalError(f"{by:.80} is no configured person")
-        asked = self._question(question)
-        if group is None:
-            wanted = self.guard.approvals.missing(asked).groups & person.groups
-            group = min(wanted, default=None)
-        self._clock.advance(1)
-        answer = sign_answer(
-            self._keys[by],
-            request=asked.request,
-            verdict=verdict,
-            person=by,
-            group=group,
-            at=self._clock(),
-        )
-        return self.guard.approvals.answer(answer)
-
-    def _question(self, question: CallResult | Approval | None) -> Approval:
-        approvals = self.guard.approvals
-        if isinstance(question, Approval):
-            return approvals.show(question.request)
-        if question is not None:
-            if question.effect != "ask" or question.request is None:
-                raise ApprovalError(f"nobody was asked about {question.tool}: {question.sentence}")
-            asked = approvals.show(question.request)
-            return asked if asked.replaced_by is None else approvals.show(asked.replaced_by)
-        waiting = self.questions
-        if len(waiting) != 1:
-            raise ApprovalError(f"{len(waiting)} questions are open, expected one; say which")
-        return waiting[0]

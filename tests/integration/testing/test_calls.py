@@ -92,6 +92,33 @@ def test_tool_of_another_stage_is_denied(ws: TestWorkspace) -> None:
     assert not POSTED
 
 
+@pytest.mark.parametrize(("tool", "arguments"), [("list_assets", {}), ("count", {"upto": 3})])
+def test_tool_without_a_stage_is_permitted(
+    ws: TestWorkspace, tool: str, arguments: dict[str, int]
+) -> None:
+    outcome = ws.call(tool, arguments)
+    assert (outcome.effect, outcome.failed) == ("permit", False)
+    assert outcome.result in ("This job has no media yet.", "0 1 2")
+
+
+@pytest.mark.parametrize(("answer", "failed"), [("yes", False), ("no", True)])
+def test_question_of_a_tool_itself_is_none_of_the_policy(
+    ws: TestWorkspace, answer: str, failed: bool
+) -> None:
+    paused = ws.call("ask_first", source=ws.import_asset(labels=["brand"]))
+    assert (paused.effect, paused.interrupts, paused.result) == ("permit", ("copy it?",), None)
+    with pytest.raises(ApprovalError, match="nobody was asked"):
+        ws.approve(paused, by=OMAR)
+    outcome = ws.resume(paused, answer)
+    assert (outcome.effect, outcome.failed, outcome.interrupts) == ("permit", failed, ())
+
+
+def test_resume_value_approves_nothing(ws: TestWorkspace) -> None:
+    asked = ws.call("export_asset", asset=queued(ws, "customer-data"), to="site")
+    assert ws.resume(asked, {"decisions": [{"type": "approve"}]}).effect == "ask"
+    assert not ws.sent("site")
+
+
 def test_failed_tool_is_permitted_and_failed(ws: TestWorkspace) -> None:
     logo = ws.import_asset(labels=["brand"])
     outcome = ws.call("broken", source=logo)

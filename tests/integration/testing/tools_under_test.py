@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
+from langgraph.types import interrupt
+
 from agentguard import Asset, Output, Text, To, media_tool
 
 Picture = Annotated[str, Asset()]
@@ -163,6 +165,21 @@ def run_a_loop(source: Picture, file: Png) -> str:
     return "copied"
 
 
+@media_tool(stage="edit", interrupts=True)
+def ask_first(source: Picture, file: Png) -> str:
+    """Copy a picture, if somebody says so."""
+    if interrupt("copy it?") == "yes":
+        shutil.copy(source, file)
+        return "copied"
+    raise RuntimeError("left alone")
+
+
+@media_tool(stage=None)
+def count(upto: int) -> str:
+    """Count, without any media."""
+    return " ".join(map(str, range(upto)))
+
+
 POOL = ThreadPoolExecutor(1)
 """A pool that tools share; its worker starts with the first that needs it."""
 
@@ -175,6 +192,8 @@ def use_the_pool(source: Picture, file: Png) -> str:
 
 
 TOOLS = [
+    ask_first,
+    count,
     use_the_pool,
     copy,
     copy_later,
