@@ -3,8 +3,8 @@
 An audit hook of Python sees them; it can't be taken away again, so this module adds one to the
 process, once, which does nothing while no workspace is open. `Thread.start` is another one while a
 workspace is open: it notes which call a thread belongs to. Not seen are a connection that was open
-before, a thread that runs already, a process that the tool starts, and libraries with sockets of
-their own (gRPC, libpq, libcurl, uvloop).
+before, code that the tool runs in an empty context or in a thread that runs already, a process that
+it starts, and libraries with sockets of their own (gRPC, libpq, libcurl, uvloop).
 """
 
 from __future__ import annotations

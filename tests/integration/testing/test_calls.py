@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from agentguard import ApprovalError, JobError
-from agentguard.testing import TestWorkspace
-from tests.integration.testing.tools_under_test import POSTED, copy
+from agentguard.testing import TestWorkspace, workspace
+from tests.integration.testing.tools_under_test import CONFIG, POSTED, TOOLS, copy
 
 KIM, OMAR, LEE = "kim@acme.example", "omar@acme.example", "lee@acme.example"
 
@@ -220,6 +221,28 @@ def test_agent_has_to_be_said_where_none_or_several_could_call(ws: TestWorkspace
     with pytest.raises(ValueError, match="no agent 'eve' is configured"):
         ws.call("copy", agent="eve")
     assert ws.call("nothing", agent="editor").effect == "deny"
+
+
+def test_combined_agent_is_the_caller_of_each_of_its_stages(config: Path) -> None:
+    head, _, rest = CONFIG.partition("[agents.painter]")
+    studio = (
+        f'[agents.studio]\nowner = "{KIM}"\nunsafe_combined_stages = true\n'
+        'stages = ["generate", "edit", "queue", "export"]\n'
+    )
+    config.write_text(
+        head + studio + "[destinations.team]" + rest.partition("[destinations.team]")[2]
+    )
+    with workspace(config, tools=TOOLS) as ws:
+        logo = ws.import_asset(labels=["brand"])
+        calls = [
+            ws.call("copy", source=logo),
+            ws.call("queue_for_release", asset=logo, to="site"),
+            ws.call("export_asset", asset=logo, to="team"),
+        ]
+        assert [(one.effect, one.agent) for one in calls] == [("permit", "studio")] * 3
+        asked = ws.call("export_asset", asset=logo, to="site")
+        with pytest.raises(ApprovalError):
+            ws.approve(asked, by=KIM)  # who owns the agent
 
 
 def test_unknown_destination_is_an_error_of_the_test(ws: TestWorkspace) -> None:
