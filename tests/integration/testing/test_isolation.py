@@ -95,11 +95,14 @@ def test_ledger_on_postgres_is_not_reached(tmp_path: Path) -> None:
             server.accept()
 
 
-def test_environment_is_not_read(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ledger", ["sqlite:{}/x.db", "mysql://{}"])
+def test_environment_is_not_read(
+    config: Path, monkeypatch: pytest.MonkeyPatch, ledger: str
+) -> None:
     elsewhere = config.parent / "elsewhere"
-    for name in ("LEDGER", "STORE", "LOG_KEY", "SIGNERS", "CONFIG"):
-        value = f"sqlite:{elsewhere}/x.db" if name == "LEDGER" else str(elsewhere / name)
-        monkeypatch.setenv(f"AGENTGUARD_{name}", value)
+    monkeypatch.setenv("AGENTGUARD_LEDGER", ledger.format(elsewhere))  # the other one is an error
+    for name in ("STORE", "LOG_KEY", "SIGNERS", "CONFIG"):
+        monkeypatch.setenv(f"AGENTGUARD_{name}", str(elsewhere / name))
     before = dict(os.environ)
     with workspace(config, tools=TOOLS) as ws:
         use(ws)
