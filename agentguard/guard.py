@@ -106,7 +106,13 @@ class Guard:
             LedgerCorrupt: the ledger is not what it was.
         """
         workspace = configuration.load(None if path is None else Path(path))
-        tools = [*tools, *bindings]
+        return cls.open(workspace, tools=[*tools, *bindings], clock=clock)
+
+    @classmethod
+    def open(
+        cls, workspace: Workspace, *, tools: Iterable[Tool], clock: Callable[[], int] | None = None
+    ) -> Guard:
+        """Open a workspace whose configuration was read before; see `from_config`."""
         policy = Policy.load(workspace.policies, replace=workspace.replace_default_policy)
         ledger = open_ledger(workspace, clock=clock)
         try:

@@ -54,7 +54,12 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile("(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/_=.-]{32,}")
 
 
-def _milliseconds(value: object) -> int:
+def milliseconds(value: object) -> int:
+    """The length of a duration such as `"30s"`, `"5m"` or `"24h"`, in ms.
+
+    Raises:
+        ValueError: it is none, or longer than 365 days.
+    """
     found = re.fullmatch("([0-9]{1,9})(ms|s|m|h|d)", value) if isinstance(value, str) else None
     length = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < length <= 365 * _UNITS["d"]:
@@ -90,7 +95,7 @@ def _got(value: object) -> str:
 
 Id = Annotated[str, AfterValidator(_name)]
 _Text = Annotated[str, AfterValidator(_line)]
-_Duration = Annotated[int, BeforeValidator(_milliseconds)]
+_Duration = Annotated[int, BeforeValidator(milliseconds)]
 _Size = Annotated[int, Field(gt=0, le=2**53 - 1)]
 _Host = Annotated[
     str, Field(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$", max_length=259)
@@ -109,7 +114,7 @@ class PersonForm(_Form):
 class AgentForm(_Form):
     owner: Id
     stages: list[Annotated[Stage, _WORD]] = Field(min_length=1)
-    unsafe_separated_stages: bool = False
+    unsafe_combined_stages: bool = False
 
 
 class DestinationForm(_Form):
@@ -216,9 +221,9 @@ def _problems(form: WorkspaceForm, root: Path, settings: Mapping[str, str]) -> I
             message = f"owner {agent.owner!r} is not in [people]"
             yield ("agents", name, "owner"), message + near(agent.owner, form.people)
         held = sorted(SEPARATED_STAGES.intersection(agent.stages))
-        if len(held) > 1 and not agent.unsafe_separated_stages:  # S26
+        if len(held) > 1 and not agent.unsafe_combined_stages:  # S26
             message = f"agent {name!r} holds {' and '.join(held)}: give each its own agent"
-            yield ("agents", name, "stages"), message + ", or say unsafe_separated_stages = true"
+            yield ("agents", name, "stages"), message + ", or say unsafe_combined_stages = true"
     for label, one in form.classes.items():
         default = DEFAULT_CLASSES.get(label)
         if default is not None and one.rank < default.rank:  # S33

@@ -191,6 +191,13 @@ class Job:
                     self._mint(agent, stage)
         return True
 
+    def drop_live_credentials(self) -> None:
+        """Have new credentials minted at their next use, but for revoked ones (S23)."""
+        with self._lock:
+            for key, known in list(self._credentials.items()):
+                if self._ledger.is_live(known.id):
+                    del self._credentials[key]
+
     def _mint(self, agent: str, stage: Stage) -> Credential:
         credential = self._ledger.take_credential(
             self.id,

@@ -93,6 +93,12 @@ class Jobs:
         return job in self._held
 
     @property
+    def held(self) -> tuple[Job, ...]:
+        """The jobs that are open in this process."""
+        with self._lock:
+            return tuple(self._held.values())
+
+    @property
     def any_held(self) -> bool:
         """Whether this process holds an open job."""
         return bool(self._held)

@@ -52,7 +52,7 @@ def protect(
     builder: Graph,
     guard: Guard,
     *,
-    agents: Mapping[str, str | Mapping[Stage | str, str]],
+    agents: Mapping[str, str | Mapping[Stage | str, str]] | str,
     unsafe_shared_driver: bool = False,
     unsafe_unsearched: Collection[str] = (),
 ) -> Graph:
@@ -66,7 +66,7 @@ def protect(
         guard: decides, grants and records.
         agents: for every ToolNode by its node name, the agent it acts as; or one agent per stage,
             `{"tools": {"generate": "painter", "edit": "editor"}}`, where one loop drives tools of
-            several stages.
+            several stages. A name alone is the agent of every ToolNode.
         unsafe_shared_driver: say that one model drives several stages; each still has its own
             credential, but a hijacked model reaches all of them.
         unsafe_unsearched: nodes that are not searched for unguarded tools, and their conditional
@@ -86,6 +86,7 @@ def protect(
         for name, spec in builder.nodes.items()
         if isinstance(spec.runnable, ToolNode)
     }
+    agents = _by_node(nodes, agents)
     _require_named(nodes, agents)
     _require_guarded(builder, point, nodes, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
@@ -139,6 +140,20 @@ def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) 
                 " start over after each pause of a graph around it, so that they would run again;"
                 " leave checkpointer out: it keeps what the graph around it keeps"
             )
+
+
+def _by_node(
+    nodes: Mapping[str, ToolNode], agents: Mapping[str, str | Mapping[Stage | str, str]] | str
+) -> Mapping[str, str | Mapping[Stage | str, str]]:
+    """The agents of each ToolNode, where one name may stand for all."""
+    if not isinstance(agents, str):
+        return agents
+    if not nodes:
+        raise BindingError(
+            f"agents={agents!r} names the agent of every ToolNode, and this graph has no ToolNode;"
+            " add one to the builder before protect()"
+        )
+    return dict.fromkeys(nodes, agents)
 
 
 def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> None:

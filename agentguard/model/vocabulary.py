@@ -128,6 +128,15 @@ class Agent:
     owner: str
     stages: frozenset[Stage]
 
+    @property
+    def combined(self) -> tuple[Stage, ...]:
+        """The separated stages that it holds together, in their order; empty if it does not.
+
+        S26: its configuration says `unsafe_combined_stages`, for whoever hijacks its model has all.
+        """
+        held = tuple(stage for stage in Stage if stage in self.stages & SEPARATED_STAGES)
+        return held if len(held) > 1 else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:

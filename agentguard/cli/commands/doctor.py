@@ -96,6 +96,14 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
             f"{', '.join(examples)} are examples, not people",
             "put real people into [people] and [agents] of agentguard.toml",
         )
+    for agent in workspace.agents.values():
+        if agent.combined:
+            yield look(
+                "agents",
+                f"{agent.id} combines {', '.join(agent.combined)} (unsafe_combined_stages): whoever"
+                " hijacks its model reaches them all",
+                "give each of these stages an agent and a loop of its own where you can",
+            )
     policy: Policy | None = None
     try:
         policy = policy_of(workspace)

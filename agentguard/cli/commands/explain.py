@@ -177,6 +177,11 @@ def _show_supposed(
         ("", media),
         ("", f"asked for by {trial.requester}, approved by {approvals or 'nobody'}"),
     ]
+    others = [stage for stage in trial.agent.combined if stage is not trial.stage]
+    if others:
+        rows.append(
+            ("", f"{trial.agent.id} also holds {', '.join(others)}: one model has them all")
+        )
     if place is not None:
         rows.append(("", f"to {place.id}: {place.audience} audience, {place.environment}"))
     rows += policy_rows("decided by", decision.policies, places)

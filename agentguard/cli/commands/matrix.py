@@ -51,7 +51,11 @@ def matrix(
         print_json(
             {
                 "agents": {
-                    name: {"owner": agent.owner, "stages": sorted(agent.stages)}
+                    name: {
+                        "owner": agent.owner,
+                        "stages": sorted(agent.stages),
+                        "combined": list(agent.combined),
+                    }
                     for name, agent in workspace.agents.items()
                 },
                 "provenance": provenance.value,
@@ -69,6 +73,10 @@ def matrix(
         },
         tight=stages,
     )
+    for name, agent in workspace.agents.items():
+        if agent.combined:
+            say(f"{visible(name)} combines {', '.join(agent.combined)}:", "yellow")
+            say("  whoever hijacks its model reaches them all", "yellow")
     say()
     say(f"Release of a queued, reviewed asset of one class (provenance {provenance}):")
     names = list(workspace.destinations)

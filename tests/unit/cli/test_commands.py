@@ -549,7 +549,8 @@ def test_explain_records_nothing(workspace: Shell) -> None:
 
 def test_matrix_says_who_may_do_what_and_what_is_asked(workspace: Shell) -> None:
     data = workspace.json("matrix")
-    assert data["agents"]["publisher"] == {"owner": KIM, "stages": ["export"]}
+    publisher = {"owner": KIM, "stages": ["export"], "combined": []}
+    assert data["agents"]["publisher"] == publisher
     words = {(one["class"], one["destination"]): one["word"] for one in data["exports"]}
     assert words["brand", "team"] == "permit"
     assert words["licensed", "team"] == "ask 1"
@@ -563,6 +564,24 @@ def test_matrix_says_who_may_do_what_and_what_is_asked(workspace: Shell) -> None
     verified = workspace.json("matrix", "--provenance", "verified")["exports"]
     words = {(one["class"], one["destination"]): one["word"] for one in verified}
     assert words["generated", "site"] == "permit"
+
+
+def test_S26_an_agent_of_combined_stages_is_pointed_out_everywhere(workspace: Shell) -> None:
+    path = workspace.folder / "agentguard.toml"
+    studio = (
+        f'studio = {{ stages = ["export", "edit", "generate"], owner = "{KIM}",'
+        " unsafe_combined_stages = true }\n"
+    )
+    path.write_text(path.read_text().replace("[agents]\n", "[agents]\n" + studio))
+    (found,) = findings(workspace)["look agents"]
+    assert "studio combines generate, export (unsafe_combined_stages)" in found
+    assert "studio combines generate, export" in workspace("matrix")
+    agents = workspace.json("matrix")["agents"]
+    assert agents["studio"]["combined"] == ["generate", "export"]
+    assert agents["editor"]["combined"] == []
+    words = ["--to", "team", "--class", "brand"]
+    assert "studio also holds generate" in workspace("explain", "--agent", "studio", *words)
+    assert "also holds" not in workspace("explain", "--agent", "publisher", *words)
 
 
 def test_matrix_shows_vendors_by_what_may_be_sent_to_them(workspace: Shell) -> None:

@@ -139,7 +139,7 @@ def test_policies_are_the_folder_beside_the_file_or_those_named(tmp_path: Path) 
 
 def test_S26_separated_stages_on_one_agent_only_under_its_dangerous_name(tmp_path: Path) -> None:
     line = 'solo = { stages = ["generate", "export"], owner = "kim@acme.example"'
-    text = put("painter", line + ", unsafe_separated_stages = true }")
+    text = put("painter", line + ", unsafe_combined_stages = true }")
     assert loaded(tmp_path, text).agents["solo"].stages == {Stage.GENERATE, Stage.EXPORT}
     together = put("painter", 'both = { stages = ["edit", "queue"], owner = "kim@acme.example" }')
     assert loaded(tmp_path, together).agents["both"].stages == {Stage.EDIT, Stage.QUEUE}
@@ -170,7 +170,7 @@ REFUSALS = {
         "holds render and review",
     ),
     "S26 flag must be true": (
-        put("[agents.publisher]", "unsafe_separated_stages = false").replace(
+        put("[agents.publisher]", "unsafe_combined_stages = false").replace(
             '["export"]', '["export", "generate"]'
         ),
         9,
