@@ -109,7 +109,7 @@ def outcome_of_run(guard: Guard, run: CallRun, state: Mapping[str, Any]) -> Call
                 effect="ask",
                 sentence=question.reason,
                 policies=question.policies,
-                needs=guard.approvals.missing(question),
+                needs=guard.approvals.missing(guard.approvals.show(question.request)),
                 request=question.request,
                 **same,
             )

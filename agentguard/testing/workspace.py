@@ -97,7 +97,7 @@ class TestWorkspace:
             self.requester = next(iter(own.people))
             self.guard = Guard.open(own, tools=self._tools, clock=self._clock)
             # Time moves by `advance` only, which renews the leases: no thread may do so in between.
-            self.guard.jobs = Jobs(interval=threading.TIMEOUT_MAX)
+            self.guard.enforcement.jobs = Jobs(interval=threading.TIMEOUT_MAX)
             stack.callback(self.guard.close)
             self._caller = Caller(self.guard)
             self._people = People(self.guard, keys, self._clock)
@@ -110,7 +110,7 @@ class TestWorkspace:
                     if place.url.startswith("file://")
                 },
             )
-            self.guard.executor = self._executor
+            self.guard.enforcement.executor = self._executor
             self._sockets = SocketWatch(self.guard)
             self._sockets.start()
             stack.callback(self._sockets.stop)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 import agentguard
 import agentguard.langgraph
+import agentguard.testing
 from agentguard import errors
 from agentguard.bindings import effects, roles
 from agentguard.bindings.declaration import Binding, Declaration, Meaning
@@ -185,7 +186,7 @@ def named_in_api() -> set[str]:
 
 
 def test_every_public_name_has_an_entry() -> None:
-    public = {*agentguard.__all__, *agentguard.langgraph.__all__}
+    public = {*agentguard.__all__, *agentguard.langgraph.__all__, *agentguard.testing.__all__}
     public |= {
         name
         for name, value in vars(errors).items()
