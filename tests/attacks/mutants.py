@@ -48,6 +48,8 @@ from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.model import Decision, Effect, ObstacleKind, Request
 from tests.attacks.corpus import ATTACKS
 from tests.attacks.driving import Column
+from tests.attacks.matrix import Attack
+from tests.attacks.scenarios import SCENARIOS, ScenarioRow, played
 from tests.attacks.test_attacks import Grounds, opened
 
 
@@ -138,17 +140,17 @@ MUTANTS = {
     "digest": Mutant(
         without="the comparison of what would run with what was decided on",
         patches=lambda: [patch.object(Assessor, "recorded", _recorded_by_id)],
-        aimed="rewritten|arguments_updated|another_call_sent|forges|second_time",
+        aimed="rewritten|arguments_updated|another_call_sent|forges|second_time|with-other-arg",
     ),
     "claim": Mutant(
         without="the single use of a Grant",
         patches=lambda: [patch.object(Claims, "claim", _claim_anything)],
-        aimed="every_old|five_resumes|crash_after|retry_policy|waiting_call_sent|changes_between",
+        aimed="replay-old|concurrent-resumes|crash_after|retry_policy|goto-the-w|changes_between",
     ),
     "decide-again": Mutant(
         without="the second decision, and the people it waits for",
         patches=lambda: [patch.object(Assessor, "assess", _permit_what_was_asked)],
-        aimed="shape|delivered_twice|caller_is_named|rejecting_resume|requester_and|another_request",
+        aimed="shape|counted-twice|caller_is_named|rejecting_resume|another_request",
     ),
     "routes": Mutant(
         without="the filter on a tool's Command",
@@ -156,20 +158,19 @@ MUTANTS = {
             patch.object(seat, "own_part", _everything),
             patch.object(seat, "said", _as_given),
         ],
-        aimed="a_tool_routes|a_tool_writes",
+        aimed="a_tool_routes|a_tool_writes|tool-routes-to-export",
     ),
     "forged-state": Mutant(
         without="the graph's own state in place of a payload's",
         patches=lambda: [
-            patch.object(graph.GateNodes, "_calls_only", lambda self, input: input),
             patch.object(middleware, "_with_own_state", lambda request: request),
         ],
-        aimed="payload_brings",
+        aimed="forged-state-in-a-send",
     ),
     "task-ids": Mutant(
         without="one name for the call of a task that is run again",
         patches=lambda: [patch.object(Authorizer, "_named", _by_chance)],
-        aimed="every_old|crash_after",
+        aimed="replay-old|crash_after",
     ),
     "done-before": Mutant(
         without="what an unheard call has done",
@@ -188,7 +189,7 @@ MUTANTS = {
     ),
     "signatures": Mutant(
         without="the signature of an answer",
-        patches=lambda: [patch("agentguard.people.answers.verify_answer", lambda *_: None)],
+        patches=lambda: [patch("agentguard.people.approvals.verify_answer", lambda *_: None)],
         aimed="signed_answer",
     ),
     "eligible": Mutant(
@@ -197,7 +198,7 @@ MUTANTS = {
             patch("agentguard.people.approvals.Approvals.answer", _taken_from_anybody),
             patch("agentguard.policy.quorum.eligible", _everybody),
         ],
-        aimed="requester_and",
+        aimed="self-approval",
     ),
     "provider-tools": Mutant(
         without="the look at what a model is given",
@@ -241,7 +242,8 @@ def _threadless() -> Callable[..., Any]:
 def succeed(mutant: Mutant, folder: Path, *, every: bool) -> Iterator[tuple[str, str]]:
     """(attack at a gate, what it did) for each attack that gets through a mutant."""
     grounds = Grounds(folder)
-    for one in ATTACKS:
+    rows: list[Attack | ScenarioRow] = [*ATTACKS, *SCENARIOS]
+    for one in rows:
         if not every and re.search(mutant.aimed, one.name) is None:
             continue
         for gate in one.gates:
@@ -250,9 +252,7 @@ def succeed(mutant: Mutant, folder: Path, *, every: bool) -> Iterator[tuple[str,
                 for each in mutant.patches():
                     stack.enter_context(each)
                 try:
-                    with opened(grounds, one, column, guarded=True) as way:
-                        one.run(way)
-                        harm = way.harm()
+                    harm = _harm(one, column, grounds)
                 except AssertionError as error:  # what the attack itself looks at
                     harm = [f"it is not as it should be: {error}"]
                 except Exception as error:  # neither harm nor good
@@ -261,6 +261,15 @@ def succeed(mutant: Mutant, folder: Path, *, every: bool) -> Iterator[tuple[str,
             if harm:
                 yield f"{gate}-{one.name}", "; ".join(harm)
     grounds.close()
+
+
+def _harm(one: Attack | ScenarioRow, column: Column, grounds: Grounds) -> list[str]:
+    if isinstance(one, ScenarioRow):
+        result = played(one.scenario, "attack", column)
+        return list(result.because)
+    with opened(grounds, one, column, guarded=True) as way:
+        one.run(way)
+        return list(way.harm())
 
 
 def main(arguments: list[str]) -> int:
