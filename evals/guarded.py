@@ -1,4 +1,4 @@
-"""agentguard under test: in a graph by `protect`, and in `create_agent` by `GuardMiddleware`."""
+"""agentguard under test: by `protect`, by `GuardMiddleware`, and in tools that carry the gate."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Any
 
-from langchain_core.messages import AnyMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode
 
 from agentguard import Guard
 from agentguard.config.workspace import load
@@ -24,7 +20,7 @@ from agentguard.content.store import Store
 from agentguard.errors import ApprovalError
 from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, adapter_for
-from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph import GuardMiddleware
 from agentguard.ledger.open import open_ledger
 from agentguard.model import Destination, Verdict, asset_id
 from agentguard.people.answers import sign_answer
@@ -33,11 +29,12 @@ from agentguard.policy.policy_set import Policy
 from evals import scenario as s
 from evals import steps
 from evals.crew import AGENTS, PEOPLE, mail
-from evals.loops import Loop, Meddler, agent_loop
+from evals.loops import Loop, Meddler, OpenThreads, agent_loop
 from evals.media import make_bindings, make_tools
 from evals.people import Question
 from evals.people import Verdict as Says
-from evals.session import Session
+from evals.session import NotExpressible, Session
+from evals.shapes import Shape, crew_loop, function_loop, node_loop, out_of_reach
 from evals.workspace import Clock, Counting, write_workspace
 from evals.world import World
 
@@ -53,16 +50,11 @@ def _policy(text: str) -> Policy:
         return Policy.load([Path(folder)] if text else [], replace=False)
 
 
-class State(TypedDict):
-    messages: Annotated[list[AnyMessage], add_messages]
-
-
 class Guarded(Session):
     """One workspace, guard and job of its own.
 
     Args:
-        shape: `graph`: one graph of several agents by `protect`; `agent`: a `create_agent` loop
-            per agent by `GuardMiddleware`.
+        open_threads: opens where its threads are kept.
     """
 
     def __init__(
@@ -72,16 +64,17 @@ class Guarded(Session):
         play: s.Attack | s.Twin,
         verdict: Says,
         *,
-        shape: Literal["graph", "agent"],
+        shape: Shape,
+        open_threads: OpenThreads,
     ) -> None:
         super().__init__(world, plan, play, verdict)
         self.shape = shape
         self.clock = Clock()
         self.keys = write_workspace(world.root)
         self._plain = make_tools(world, self.used)
-        self._saver = InMemorySaver()
         self._graph: Any = None
         self._stack = ExitStack()
+        self._threads = self._stack.enter_context(open_threads(world.root))
         self.guard = self._stack.enter_context(self._open())
         self.tools = {name: self._tool(name) for name in self.used}
         requester = mail(plan.requested_by)
@@ -111,38 +104,48 @@ class Guarded(Session):
             broker=Broker(workspace.destinations, make_adapter=self._counting),
         )
 
+    def run(self) -> None:
+        if (reason := out_of_reach(self.plan, self.play, self.shape)) is not None:
+            raise NotExpressible(reason)
+        super().run()
+
     def close(self) -> None:
         self._stack.close()
 
     # --- graphs --------------------------------------------------------------------------------
 
     def loop_key(self, agent: str, thread: str) -> tuple[str, str]:
-        return ("crew", thread) if self.shape == "graph" else (agent, thread)
+        return (agent, thread) if self.shape == "agent" else ("crew", thread)
 
     def make_loop(self, agent: str, thread: str) -> Loop:
         if self.shape == "agent":
             middleware = [*self._meddlers(), GuardMiddleware(self.guard, agent=agent)]
             tools = list(self.tool_objects(agent).values())
-            graph, nodes = agent_loop(self.mouth, tools, middleware, self._saver), ("tools",)
+            graph = agent_loop(self.mouth, tools, middleware, self._threads.saver)
+            nodes: tuple[str, ...] = ("tools",)
         else:
             if self._graph is None:
-                self._graph = self._protected()
+                self._graph = self._built()
             graph = self._graph
             nodes = tuple(name for name in graph.nodes if "_tools" in name)
         self.world.forged = [
             (node, self.written(call)) for node in nodes for call in self.play.routes
         ]
-        thread_id = f"{agent}-{thread}"
+        gates = self.shape == "graph"  # nodes of their own, before those that run tools
         return Loop(
             graph=graph,
-            config=self.job.config(thread_id=thread_id),
+            config=self.job.config(thread_id=f"{self.job.id}-{agent}-{thread}"),
             agent=agent,
             nodes=nodes,
-            runners=tuple(node for node in nodes if not node.endswith("_tools")),
+            runners=tuple(n for n in nodes if not (gates and n.endswith("_tools"))),
+            threads=self._threads,
         )
 
     def tool_objects(self, agent: str) -> dict[str, BaseTool]:
-        return {name: self.tools[name] for name in AGENTS[agent][1] if name in self.used}
+        own = [name for name in AGENTS[agent][1] if name in self.used]
+        if self.shape in ("inline", "functional"):
+            return {name: self._inline(agent)[name] for name in own}
+        return {name: self.tools[name] for name in own}
 
     def _tool(self, name: str) -> BaseTool:
         if name == "queue_for_release":
@@ -151,37 +154,25 @@ class Guarded(Session):
             return self.guard.export_tool()
         return self.guard.tools([self._plain[name]])[0]
 
+    def _inline(self, agent: str) -> dict[str, BaseTool]:
+        """Every tool, called by hand as this agent: a hijacked one names what it likes."""
+        made = self.guard.tools(self.used, agent=agent, gate="inline")
+        return {tool.name: tool for tool in made}
+
+    def _built(self) -> Any:
+        if self.shape == "graph":
+            crew = {agent: own for agent in AGENTS if (own := self.tool_objects(agent))}
+            return crew_loop(self.mouth, crew, self._meddlers(), self.guard, self._threads)
+        crew = {agent: self._inline(agent) for agent in AGENTS}
+        build = function_loop if self.shape == "functional" else node_loop
+        return build(self.mouth, crew, self._threads)
+
     def _meddlers(self) -> list[Meddler]:
         inside = self.play.inside
         if inside is None:
             return []
         args = {name: self.resolve(value) for name, value in inside.args.items()}
         return [Meddler(inside, args, self.tools.get(inside.to))]
-
-    def _protected(self) -> Any:
-        def model(state: State) -> dict[str, Any]:
-            return {"messages": [self.mouth.speak()]}
-
-        def route(state: State) -> str:
-            last = state["messages"][-1]
-            agent = self.mouth.agents.get(last.id or "")
-            return f"{agent}_tools" if agent is not None else END
-
-        builder = StateGraph(State)
-        builder.add_node("model", model)
-        builder.add_edge(START, "model")
-        crew = [agent for agent in AGENTS if self.tool_objects(agent)]
-        for agent in crew:
-            wrap = [meddler.wrap_tool_call for meddler in self._meddlers()]
-            tools = list(self.tool_objects(agent).values())
-            node = ToolNode(tools, wrap_tool_call=wrap[0] if wrap else None)
-            builder.add_node(f"{agent}_tools", node)
-            builder.add_edge(f"{agent}_tools", "model")
-        nodes = {f"{agent}_tools": agent for agent in crew}
-        builder.add_conditional_edges("model", route, [*nodes, END])
-        # The scripted model and its meddlers hold the whole session, plain tools with it.
-        sealed = protect(builder, self.guard, agents=nodes, unsafe_unsearched=["model"])
-        return sealed.compile(checkpointer=self._saver)
 
     def _counting(self, destination: Destination) -> Adapter:
         return Counting(adapter_for(destination), self.world, destination.id)

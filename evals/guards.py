@@ -6,14 +6,16 @@ import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from evals import scenario as s
 from evals.baselines import AllowListed, StockHitl, Unguarded
 from evals.controls import MUTANTS, dropped
 from evals.guarded import Guarded
+from evals.loops import OpenThreads, threads_in_memory
 from evals.people import CAREFUL, RUBBER_STAMP, Kind, person
 from evals.session import Session
+from evals.shapes import Shape
 from evals.world import World
 
 
@@ -87,13 +89,14 @@ class AgentGuard:
     """agentguard, in one of its shapes."""
 
     name: str
-    shape: Literal["graph", "agent"] = "graph"
+    shape: Shape = "graph"
     people: Kind = CAREFUL
     judged: bool = True
+    open_threads: OpenThreads = threads_in_memory
 
     def start(self, world: World, plan: s.Scenario, play: s.Attack | s.Twin) -> Session:
         says = person(self.people, plan.approves)
-        return Guarded(world, plan, play, says, shape=self.shape)
+        return Guarded(world, plan, play, says, shape=self.shape, open_threads=self.open_threads)
 
     def around(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -128,5 +131,7 @@ BROKEN = ("claim", "policy", "eligibility", "hashing", "scan", "scratch")
 
 GUARDS: Mapping[str, Guard] = {
     **{guard.name: guard for guard in COMPARED},
+    "agentguard-inline": AgentGuard("agentguard-inline", shape="inline"),
+    "agentguard-functional": AgentGuard("agentguard-functional", shape="functional"),
     **{f"broken-{name}": Broken(f"broken-{name}", control=name) for name in BROKEN},
 }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import contextvars
 import itertools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from langchain.agents import create_agent
@@ -64,6 +69,34 @@ class ScriptedModel(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=self._mouth.speak())])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threads:
+    """Where a run keeps its threads, and how it runs them.
+
+    Attributes:
+        saver: a checkpointer; asynchronous if there is a runner.
+        runner: what `ainvoke` runs on; None: `invoke`.
+    """
+
+    saver: Any
+    runner: asyncio.Runner | None = None
+
+    def wait(self, awaitable: Any) -> Any:
+        """The result of something asynchronous, run in the caller's own Python context."""
+        assert self.runner is not None
+        return self.runner.run(awaitable, context=contextvars.copy_context())
+
+
+OpenThreads = Callable[[Path], AbstractContextManager[Threads]]
+"""Opens the threads of one run, given a folder of its own."""
+
+
+@contextlib.contextmanager
+def threads_in_memory(folder: Path) -> Iterator[Threads]:
+    """Threads that nothing keeps."""
+    yield Threads(saver=InMemorySaver())
+
+
 @dataclass
 class Loop:
     """One compiled graph on one thread."""
@@ -80,14 +113,58 @@ class Loop:
     said: AIMessage | None = None
     held: list[bool] | None = None
     """Answers that were given and not delivered yet (stock HITL)."""
+    threads: Threads = field(default_factory=lambda: Threads(saver=None))
+
+    def invoke(
+        self, value: Any, config: RunnableConfig | None = None, stop: list[str] | None = None
+    ) -> Any:
+        """Run the graph.
+
+        Args:
+            config: of an old checkpoint; None: of the thread's last one.
+            stop: nodes before which the run stops.
+        """
+        where = config or self.config
+        if self.threads.runner is None:
+            return self.graph.invoke(value, where, interrupt_before=stop)
+        return self.threads.wait(self.graph.ainvoke(value, where, interrupt_before=stop))
+
+    def snapshot(self) -> Any:
+        """The thread as its checkpointer has it."""
+        if self.threads.runner is None:
+            return self.graph.get_state(self.config)
+        return self.threads.wait(self.graph.aget_state(self.config))
+
+    def history(self) -> list[Any]:
+        """Every checkpoint of the thread, the newest first."""
+        if self.threads.runner is None:
+            return list(self.graph.get_state_history(self.config))
+
+        async def collect() -> list[Any]:
+            return [old async for old in self.graph.aget_state_history(self.config)]
+
+        found: list[Any] = self.threads.wait(collect())
+        return found
+
+    def update_state(self, values: Any, *, as_node: str | None) -> None:
+        """Write to the thread's state, as a node of the graph if one is named."""
+        if self.threads.runner is None:
+            self.graph.update_state(self.config, values, as_node=as_node)
+        else:
+            self.threads.wait(self.graph.aupdate_state(self.config, values, as_node=as_node))
+
+    def messages(self) -> list[Any]:
+        """The messages of the thread; an entrypoint's state is what it returned: its messages."""
+        values = self.snapshot().values or {}
+        return list(values.get("messages", ()) if isinstance(values, Mapping) else values)
 
     def stopped(self) -> bool:
         """Whether the thread has something left to do."""
-        return bool(self.graph.get_state(self.config).next)
+        return bool(self.snapshot().next)
 
     def waiting(self) -> tuple[Any, ...]:
         """The interrupts of this thread."""
-        return tuple(self.graph.get_state(self.config).interrupts)
+        return tuple(self.snapshot().interrupts)
 
 
 class Meddler(AgentMiddleware[Any, Any, Any]):
@@ -107,6 +184,9 @@ class Meddler(AgentMiddleware[Any, Any, Any]):
     def wrap_tool_call(self, request: Any, handler: Any) -> Any:
         return handler(self._changed(request))
 
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        return await handler(self._changed(request))
+
     def _changed(self, request: Any) -> Any:
         call = request.tool_call
         if call["name"] != self._inside.tool:
@@ -125,7 +205,7 @@ def agent_loop(
     mouth: Mouth,
     tools: Sequence[BaseTool],
     middleware: Sequence[AgentMiddleware[Any, Any, Any]],
-    saver: InMemorySaver,
+    saver: Any,
 ) -> Any:
     """A `create_agent` loop; its tools are in the node `tools`."""
     return create_agent(

@@ -35,12 +35,17 @@ def _invoke(session: Session, step: steps.Invoke) -> None:
     tools = session.tool_objects(agent)
     for call in map(session.written, step.calls):
         with session.noting("invoke"):
-            tools[call["name"]].invoke(call, session.loop(agent, "main").config)
+            loop = session.loop(agent, "main")
+            tool = tools[call["name"]]
+            if loop.threads.runner is None:
+                tool.invoke(call, loop.config)
+            else:
+                loop.threads.wait(tool.ainvoke(call, loop.config))
 
 
 def _replay(session: Session) -> None:
     loop = session.latest()
-    for old in [old for old in loop.graph.get_state_history(loop.config) if old.next]:
+    for old in [old for old in loop.history() if old.next]:
         merged = {**loop.config["configurable"], **old.config["configurable"]}
         with session.noting("replay"):
             session.invoke(loop, None, {"configurable": merged})
@@ -54,7 +59,7 @@ def _update_state(session: Session, step: steps.UpdateState) -> None:
         nodes = _aims(session, _own((*loop.gates, *loop.nodes, "model"), step))
     for node in nodes:
         with session.noting("update-state"):
-            loop.graph.update_state(loop.config, update, as_node=node)
+            loop.update_state(update, as_node=node)
             if node is not None:
                 session.invoke(loop, None)
 

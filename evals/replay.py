@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evals.canaries import fill
-from evals.guards import GUARDS
+from evals.guards import GUARDS, Guard
 from evals.media import vendor_at
 from evals.scenario import Attack, Expected, Scenario, tools_of
 from evals.session import NotExpressible
@@ -65,18 +65,22 @@ def replay(scenario: Scenario, kind: Kind, guard_name: str) -> Result:
     An attack that can be aimed at several nodes is carried out once for each, anew; it got
     through if one of them did.
     """
-    first, variants = _replay(scenario, kind, guard_name, variant=0)
+    return replay_through(scenario, kind, GUARDS[guard_name])
+
+
+def replay_through(scenario: Scenario, kind: Kind, guard: Guard) -> Result:
+    """As `replay`, through a guard that has no entry in `GUARDS`."""
+    first, variants = _replay(scenario, kind, guard, variant=0)
     for variant in range(1, variants):
         if first.outcome != "stopped":
             break
-        other, _ = _replay(scenario, kind, guard_name, variant=variant)
+        other, _ = _replay(scenario, kind, guard, variant=variant)
         if other.outcome != "stopped":
             return other
     return first
 
 
-def _replay(scenario: Scenario, kind: Kind, guard_name: str, *, variant: int) -> tuple[Result, int]:
-    guard = GUARDS[guard_name]
+def _replay(scenario: Scenario, kind: Kind, guard: Guard, *, variant: int) -> tuple[Result, int]:
     play = scenario.attack if kind == "attack" else scenario.twin
     failed: tuple[Outcome, tuple[str, ...]] | None = None
     with (
@@ -102,7 +106,7 @@ def _replay(scenario: Scenario, kind: Kind, guard_name: str, *, variant: int) ->
         scenario=scenario.name,
         family=scenario.family,
         kind=kind,
-        guard=guard_name,
+        guard=guard.name,
         judged=guard.judged,
         outcome=outcome,
         because=because,

@@ -227,7 +227,7 @@ class Session(ABC):
         busy = self.world.busy
         start = time.perf_counter()
         try:
-            return loop.graph.invoke(value, config or loop.config, interrupt_before=stop)
+            return loop.invoke(value, config, stop)
         finally:
             self.seconds += time.perf_counter() - start - (self.world.busy - busy)
             self.count_questions(loop)
@@ -262,7 +262,7 @@ class Session(ABC):
     def _result(self, loop: Loop, call_id: str) -> ToolMessage | None:
         found = [
             message
-            for message in loop.graph.get_state(loop.config).values.get("messages", ())
+            for message in loop.messages()
             if isinstance(message, ToolMessage) and message.tool_call_id == call_id
         ]
         return found[-1] if found else None

@@ -3,13 +3,14 @@
 Each attack is carried out, not described: a stage agent whose model obeys somebody else, calls
 forged past the gate, bytes changed on disk, old checkpoints run again, a tool that returns other
 people's files. Each says what it tried and the sentence with which it was refused; what it
-achieved is counted where effects happen: files at the destinations, and receipts.
+achieved is counted where effects happen: files at the destinations, and receipts. The attacks are
+those of `evals/scenarios`, aimed here at a job that ran.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,12 +183,27 @@ def foreign_artifact(scene: Scene) -> list[Try]:
     ]  # fmt: skip
 
 
-ALL: Mapping[str, Callable[[Scene], list[Try]]] = {
-    "Direct publish": direct_publish,
-    "Byte swap": byte_swap,
-    "Replay": replay,
-    "Artifact outside its folder": foreign_artifact,
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """One of the demo's attacks.
+
+    Args:
+        scenarios: the files of `evals/scenarios` that say what it does.
+    """
+
+    title: str
+    scenarios: tuple[str, ...]
+    carry_out: Callable[[Scene], list[Try]]
+
+
+ALL = (
+    Attack(title="Direct publish", carry_out=direct_publish, scenarios=(
+        "draft-agent-publishes", "goto-past-the-gate", "tool-invoked-around-the-graph")),
+    Attack(title="Byte swap", carry_out=byte_swap, scenarios=("byte-swap",)),
+    Attack(title="Replay", carry_out=replay, scenarios=("replay-old-checkpoint",)),
+    Attack(title="Artifact outside its folder", carry_out=foreign_artifact, scenarios=(
+        "plugin-returns-etc-passwd", "plugin-links-a-foreign-file", "tool-routes-to-export")),
+)  # fmt: skip
 
 
 @contextmanager

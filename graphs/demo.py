@@ -130,15 +130,16 @@ def _attack(show: Show, scene: Scene) -> None:
     from graphs import attacks
 
     before = scene.effects()
-    for title, attack in attacks.ALL.items():
-        show.line(f"[bold]{title}[/bold]")
-        with show.busy(title.lower()):
-            tried = attack(scene)
+    for attack in attacks.ALL:
+        show.line(f"[bold]{attack.title}[/bold] [dim]{', '.join(attack.scenarios)}[/dim]")
+        with show.busy(attack.title.lower()):
+            tried = attack.carry_out(scene)
         for one in tried:
             show.deny(escape(one.what), one.answer)
     achieved = scene.effects() - before
     colour = "red" if achieved else "green"
     show.line(f"[{colour}]{achieved} effects[/{colour}], {before} deliveries as before the attack")
+    show.line("[dim]the same against other guards: python -m evals run --only byte-swap[/dim]")
 
 
 def _newest(guard: Guard, job: str, label: str) -> str:

@@ -87,11 +87,11 @@ class Tools:
             """A plugin from somewhere."""
             return self.scene.plugin(tool_call_id)
 
-        @tool
-        def peek(note: str, state: Annotated[dict[str, Any], InjectedState]) -> str:
+        @tool(response_format="content_and_artifact")
+        def peek(note: str, state: Annotated[dict[str, Any], InjectedState]) -> Any:
             """Look at the conversation."""
             self.scene.seen.append([str(m.content) for m in state["messages"]])
-            return "looked"
+            return "looked", None
 
         @tool
         def keep(note: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 from zlib import crc32
 
 from tests.attacks.savers import Mode, Saver
@@ -19,9 +19,28 @@ SAVERS = get_args(Saver)
 NODES = ("protect", "middleware")
 
 
+class Row(Protocol):
+    """A row of the table of attacks; a column is a gate, a mode and a checkpointer."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def covers(self) -> frozenset[str]: ...
+
+    @property
+    def gates(self) -> tuple[str, ...]: ...
+
+    @property
+    def modes(self) -> tuple[Mode, ...]: ...
+
+    @property
+    def savers(self) -> tuple[Saver, ...]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """One way round.
+    """One way round that needs code.
 
     Args:
         covers: ids in coverage.toml of the traps that it tries.
@@ -73,7 +92,7 @@ def attack(
     return enter
 
 
-def columns(one: Attack, *, whole: bool | None = None) -> Iterator[Column]:
+def columns(one: Row, *, whole: bool | None = None) -> Iterator[Column]:
     """The columns that an attack is run in: each of its gates, in turns of its modes and savers.
 
     Args:

@@ -21,6 +21,8 @@ from pathlib import Path
 from evals.controls import MUTANTS, Mutant, dropped
 from tests.attacks.corpus import ATTACKS
 from tests.attacks.driving import Column
+from tests.attacks.matrix import Attack
+from tests.attacks.scenarios import SCENARIOS, ScenarioRow, played
 from tests.attacks.test_attacks import Grounds, opened
 
 
@@ -43,21 +45,23 @@ class Aim:
 
 
 AIMS: Mapping[str, Aim] = {
-    "digest": Aim("destination_changes|moved_destination"),
+    "digest": Aim(
+        "rewritten|arguments_updated|another_call_sent|forges|second_time|with-other-arg"
+    ),
     "single-use": Aim(
-        "every_old|five_resumes|crash_after|retry_policy|waiting_call_sent|changes_between"
+        "replay-old|concurrent-resumes|crash_after|retry_policy|goto-the-w|changes_between"
     ),
     "asked-is-permitted": Aim(
-        "shape|delivered_twice|caller_is_named|rejecting_resume|requester_and|another_request"
+        "shape|counted-twice|caller_is_named|rejecting_resume|another_request"
     ),
-    "routes": Aim("a_tool_routes|a_tool_writes"),
-    "forged-state": Aim("payload_brings"),
-    "task-ids": Aim("every_old|crash_after"),
+    "routes": Aim("a_tool_routes|a_tool_writes|tool-routes-to-export"),
+    "forged-state": Aim("forged-state-in-a-send"),
+    "task-ids": Aim("replay-old|crash_after"),
     "done-before": Aim("sibling_waits"),
     "tool-table": Aim("original_put_back", behind=("foreign-tools", "unguarded-runs")),
     "enclosing-job": Aim("config_names|another_job"),
     "signatures": Aim("signed_answer"),
-    "eligibility": Aim("requester_and"),
+    "eligibility": Aim("self-approval"),
     "provider-tools": Aim("provider_runs"),
     "same-tool": Aim("another_tool_under"),
     "sealed": Aim("edge_and_a_node"),
@@ -76,17 +80,16 @@ def succeed(
         mutants: without which controls.
         attacks: a pattern of their names.
     """
+    rows: list[Attack | ScenarioRow] = [*ATTACKS, *SCENARIOS]
     with contextlib.closing(Grounds(folder)) as grounds:
-        for one in ATTACKS:
+        for one in rows:
             if re.search(attacks, one.name) is None:
                 continue
             for gate in one.gates:
                 column = Column(gate=gate, mode=one.modes[0], saver="memory")  # type: ignore[arg-type]
                 with dropped(mutants):
                     try:
-                        with opened(grounds, one, column, guarded=True) as way:
-                            one.run(way)
-                            harm = way.harm()
+                        harm = _harm(one, column, grounds)
                     except AssertionError as error:  # what the attack itself looks at
                         harm = [f"it is not as it should be: {error}"]
                     except Exception as error:  # neither harm nor good
@@ -95,6 +98,15 @@ def succeed(
                         harm = []
                 if harm:
                     yield f"{gate}-{one.name}", "; ".join(harm)
+
+
+def _harm(one: Attack | ScenarioRow, column: Column, grounds: Grounds) -> list[str]:
+    if isinstance(one, ScenarioRow):
+        result = played(one.scenario, "attack", column)
+        return list(result.because)
+    with opened(grounds, one, column, guarded=True) as way:
+        one.run(way)
+        return list(way.harm())
 
 
 def main(arguments: list[str]) -> int:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from tests.attacks import test_attacks
+from tests.attacks import test_attacks, test_scenarios
 from tests.attacks.corpus import ATTACKS
-from tests.attacks.matrix import GATES
+from tests.attacks.matrix import GATES, Attack
 from tests.attacks.savers import Mode, Saver
+from tests.attacks.scenarios import SCENARIOS, ScenarioRow
 
+ROWS: list[Attack | ScenarioRow] = [*ATTACKS, *SCENARIOS]
 ROOT = Path(__file__).parents[2]
 TABLE = tomllib.loads((ROOT / "tests" / "attacks" / "coverage.toml").read_text("utf-8"))
 INVARIANTS = [f"I{number}" for number in range(1, 13)]
@@ -41,6 +44,8 @@ def exists(test: str) -> bool:
     kind, _, name = test.partition(":")
     if kind == "round":
         return any(one.name == name for one in ATTACKS)
+    if kind == "scenario":
+        return any(one.name == name for one in SCENARIOS)
     file, _, name = test.partition("::")
     return name in functions(file)
 
@@ -49,7 +54,7 @@ def uncovered(id: str, trap: dict[str, Any]) -> list[str]:
     """The columns in which nothing tries a trap, and no reason is given."""
     tried = {
         (gate, mode, saver)
-        for one in ATTACKS
+        for one in ROWS
         if id in one.covers
         for gate in one.gates
         for mode in one.modes
@@ -80,17 +85,31 @@ def test_a_trap_is_tried_in_every_column_or_says_why_not(id: str) -> None:
         assert trap["tests"]
     for gate in GATES:  # a reason that is not needed is not true
         if gate in trap:
-            assert not any(id in one.covers and gate in one.gates for one in ATTACKS), gate
+            assert not any(id in one.covers and gate in one.gates for one in ROWS), gate
 
 
 def test_every_attack_says_what_it_tries_and_is_run() -> None:
-    known = set(TABLE["traps"])
-    assert len({one.name for one in ATTACKS}) == len(ATTACKS)
-    for one in ATTACKS:
+    assert len({one.name for one in ROWS}) == len(ROWS)
+    for one in ROWS:
         assert one.covers, one.name
-        assert one.covers <= known, one.name
-    run = {param.values[0].name for param in test_attacks.GUARDED}  # type: ignore[union-attr]
-    assert run == {one.name for one in ATTACKS}
+        assert one.covers <= {*TABLE["traps"], *stated_ids()}, one.name
+    params = [*test_attacks.GUARDED, *test_scenarios.GUARDED]
+    run = {param.values[0].name for param in params}  # type: ignore[union-attr]
+    assert run == {one.name for one in ROWS}
+
+
+def stated_ids() -> set[str]:
+    """The invariants and requirements that docs/ states."""
+    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("invariants.md",
+                                                                   "requirements.md")]  # fmt: skip
+    return set(re.findall(r"\b[IS]\d+\b", " ".join(pages)))
+
+
+def test_a_trap_says_what_it_would_break() -> None:
+    stated = stated_ids()
+    for id, trap in TABLE["traps"].items():
+        assert trap["against"], id
+        assert set(trap["against"]) <= stated, id
 
 
 def test_every_attack_harms_a_bare_graph_or_says_why_not() -> None:

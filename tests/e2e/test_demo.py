@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 from agentguard.ledger.storage.open import SqliteStorage
+from evals.scenario import load_all
+from graphs import attacks
 from graphs.workspace import open_guard
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +145,13 @@ def test_every_attack_is_refused_and_has_no_effect(ran: Ran) -> None:
         "it tried to route the graph",
     ):
         assert refusal in ran.text, refusal
+
+
+def test_its_attacks_are_those_of_the_evals(ran: Ran) -> None:
+    known = {scenario.name for scenario in load_all()}
+    for attack in attacks.ALL:
+        assert set(attack.scenarios) <= known
+        assert all(name in ran.text for name in attack.scenarios)
 
 
 def test_nothing_it_says_leads_out_of_its_folder(ran: Ran) -> None:

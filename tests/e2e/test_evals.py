@@ -1,8 +1,7 @@
-"""The eval scenarios as tests, and the harness itself: it must see a guard that is broken."""
+"""The harness of the evals: it must see a guard that is broken. Its scenarios: tests/attacks."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -12,15 +11,11 @@ from typer.testing import CliRunner
 from evals.__main__ import app
 from evals.guards import COMPARED
 from evals.replay import replay
-from evals.scenario import FOLDER, Scenario, ScenarioError, load, load_all
+from evals.scenario import FOLDER, ScenarioError, load, load_all
 from evals.stats import by_family, wilson
 
 SCENARIOS = load_all()
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-SHAPES = ("agentguard", "agentguard-middleware")
-LET_THROUGH = ("none", "hitl-rubber-stamp", "broken-policy")
-"""Guards that an attack must get through, the first one that it can be tried on."""
-
 REPORTED = {
     "broken-claim": "goto-the-waiting-call",
     "broken-policy": "export-without-queue",
@@ -32,40 +27,9 @@ REPORTED = {
 """Control that is taken out → an attack that must then be reported."""
 
 
-def named(scenario: Scenario) -> str:
-    return scenario.name
-
-
 def run(*args: str | Path) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["run", "--processes", "1", *map(str, args)])
     return result.exit_code, result.output
-
-
-def pairs() -> list[object]:
-    """Each scenario in one of the shapes, in turn; `make evals` plays each in both."""
-    return [
-        pytest.param(scenario, guard, id=f"{scenario.name}-{guard}")
-        for scenario, guard in zip(SCENARIOS, itertools.cycle(SHAPES), strict=False)
-    ]
-
-
-@pytest.mark.parametrize(("scenario", "guard"), pairs())
-def test_the_attack_is_stopped_and_its_twin_passes(scenario: Scenario, guard: str) -> None:
-    attack = replay(scenario, "attack", guard)
-    assert (attack.outcome, attack.because) == ("stopped", ()), attack
-    twin = replay(scenario, "twin", guard)
-    assert (twin.outcome, twin.because, twin.notes) == ("done", (), ()), twin
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=named)
-def test_the_attack_is_one_it_gets_through_without_agentguard(scenario: Scenario) -> None:
-    """What stops nowhere would be counted as stopped everywhere, and measure nothing."""
-    outcomes = {}
-    for guard in LET_THROUGH:
-        outcomes[guard] = replay(scenario, "attack", guard).outcome
-        if outcomes[guard] != "n/a":
-            break
-    assert outcomes[guard] == "through", outcomes
 
 
 def test_there_are_enough_scenarios_and_each_says_what_it_is_about() -> None:

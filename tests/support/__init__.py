@@ -62,6 +62,12 @@ ceiling = ["brand"]
 
 T0 = 1_800_000_000_000
 
+KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
+"""The people of the workspace: kim owns its agents, omar is of legal, ines of marketing."""
+
+GO: dict[str, Any] = {"messages": [("user", "go")]}
+"""A user's message that starts a graph."""
+
 
 @dataclass
 class Clock:
@@ -101,6 +107,11 @@ class Studio:
         path = self.folder / name
         Image.new("RGB", (size, size), colour).save(path)
         return path
+
+    def bind(self, made: Any, **meaning: Any) -> None:
+        """Bind one more tool, of a test's own, by the arguments of a Binding."""
+        self.guard.bind(Binding(made, **meaning))
+        self.tools[made.name] = made
 
     def answer(
         self,
@@ -323,6 +334,14 @@ def build(
     if checkpointer is None:
         checkpointer = InMemorySaver()
     return sealed.compile(checkpointer=checkpointer or None)
+
+
+def run_script(
+    studio: Studio, job: Any, *messages: AIMessage, nodes: Any = None, thread: str = "t"
+) -> tuple[Any, dict[str, Any]]:
+    """A graph whose model says these messages, and its state after a user's "go" in a job."""
+    graph = build(studio, messages, nodes)
+    return graph, graph.invoke(GO, job.config(thread_id=thread))
 
 
 def results(state: dict[str, Any]) -> list[ToolMessage]:

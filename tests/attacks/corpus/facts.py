@@ -104,24 +104,11 @@ def _between_approval_and_tool(change: Change, name: str) -> Callable[[Way], Non
 
 
 for _name, _change in CHANGES.items():
-    for _made in (_between_gate_and_tool, _between_question_and_approval,
-                  _between_approval_and_tool):  # fmt: skip
+    _makers = [_between_gate_and_tool, _between_question_and_approval]
+    if _name in ("policy", "destination"):  # what happens to an asset is in evals/scenarios
+        _makers.append(_between_approval_and_tool)
+    for _made in _makers:
         attack(f"{_name}-changes", "facts", gates=GATES)(_made(_change, _name))
-
-
-@attack("window", gates=GATES, own=True)
-def an_approval_used_after_its_window(way: Way) -> None:
-    mine = way.face()
-    paused(way, mine)
-    way.approve()
-    way.void(mine)
-    if way.job is not None:
-        lifetimes = way.ground.guard.workspace.lifetimes
-        step = lifetimes.lease / 1000 / 2
-        for _ in range(int(lifetimes.review / 1000 / step) + 1):
-            way.ground.clock.turn(seconds=step)
-            way.job.renew()
-    way.resume()
 
 
 @attack("restart", gates=GATES, own=True, savers=SAVERS)

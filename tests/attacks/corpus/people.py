@@ -10,7 +10,7 @@ from agentguard.errors import ApprovalError
 from agentguard.model import Verdict
 from tests.attacks.corpus.time_travel import paused
 from tests.attacks.driving import YES
-from tests.attacks.ground import INES, KIM, LEE, OMAR
+from tests.attacks.ground import INES, LEE, OMAR
 from tests.attacks.matrix import GATES, GRAPHS, SAVERS, attack
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def resumes_of_every_shape(way: Way) -> None:
             break
         with way.must_not_crash():
             way.resume(value)
+    way.invoke(Command(resume={"0" * 32: YES}))  # an id that nobody asked under
     if way.guarded:
         assert way.pending
         assert way.published(mine) == 0
@@ -171,52 +172,6 @@ def a_signed_answer_turned_to_another_request(way: Way) -> None:
     way.resume()
     way.thread = one
     way.resume()
-
-
-@attack("quorum", gates=GATES)
-def one_person_s_answer_delivered_twice(way: Way) -> None:
-    """Two people are needed, one of legal; one answers, and the answer arrives again and again."""
-    mine = way.asset("regulated")
-    paused(way, mine)
-    if way.guarded:
-        (approval,) = [a for a in way.ground.guard.approvals.list() if a.job == way.entered.id]
-        for _ in range(3):
-            try:
-                way.ground.answer(approval.request, OMAR, Verdict.APPROVE, "legal")
-            except ApprovalError:
-                continue
-    ids = [one.id for one in way.interrupts()]
-    for _ in range(3):
-        way.invoke(Command(resume=dict.fromkeys(ids, YES)))
-    way.invoke(Command(resume={"0" * 32: YES}))  # an id that nobody asked under
-    if way.guarded:
-        assert way.pending
-
-
-@attack("quorum", "eligible", gates=GATES)
-def the_requester_and_the_owner_approve(way: Way) -> None:
-    mine = way.face()
-    paused(way, mine)
-    if way.guarded:
-        (approval,) = [a for a in way.ground.guard.approvals.list() if a.job == way.entered.id]
-        try:
-            way.ground.answer(approval.request, KIM, Verdict.APPROVE, None)
-            way.wrong("who asked for it approved it")
-        except ApprovalError:
-            pass
-    way.resume()
-
-
-@attack("denied", gates=GATES, bare=())
-def a_no_is_a_no_for_the_same_content(way: Way) -> None:
-    mine = way.face()
-    paused(way, mine)
-    (approval,) = [a for a in way.ground.guard.approvals.list() if way.job and a.job == way.job.id]
-    way.ground.answer(approval.request, OMAR, Verdict.DENY, None)
-    way.resume(YES)
-    assert not way.pending
-    way.start(way.publish(mine, id="x2"), id="m2")
-    assert not way.pending
 
 
 @attack("user-message", "dangling", gates=GRAPHS, bare=(), savers=SAVERS)

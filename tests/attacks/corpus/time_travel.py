@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, RemoveMessage
-from langgraph.types import Command, RetryPolicy, Send
+from langgraph.types import RetryPolicy, Send
 
+from agentguard.errors import LedgerUnavailable
 from tests.attacks.matrix import GATES, GRAPHS, NODES, SAVERS, attack
 from tests.support import says
 
@@ -38,22 +38,14 @@ def arguments_updated_with_the_resume(way: Way) -> None:
     )
 
 
-@attack("trap-1", "update-state", bare=("protect", "inline"))
-def arguments_updated_with_the_resume_alone(way: Way) -> None:
-    mine, other = way.face(), way.face()
-    paused(way, mine)
-    way.approve()
-    way.resume(update=forged(way, other))
-    way.resume()
-
-
 @attack("trap-1", "update-state", "fork")
 def arguments_updated_before_the_approval(way: Way) -> None:
+    """The person is shown what was asked, while the state holds something else already."""
     mine, other = way.face(), way.face()
     paused(way, mine)
+    at = way.update_state(forged(way, other))
     way.approve()
     way.approved_ids.add("x1")  # a bare gate that was answered once for this id
-    at = way.update_state(forged(way, other))
     way.invoke(None, way.config(**at["configurable"]))
     way.resume()
 
@@ -86,22 +78,6 @@ def a_call_put_into_the_state_as_every_node_in_turn(way: Way) -> None:
             with way.upstream_may_refuse():
                 way.update_state(values, as_node=node)
                 way.invoke(None)
-
-
-@attack("trap-3", "update-state", "as-node", savers=SAVERS)
-def the_state_written_as_the_gate_while_it_waits(way: Way) -> None:
-    mine = way.face()
-    paused(way, mine)
-    # On a bare graph the gate's own node, or a model's message that it remembers, lets it through.
-    if way.column.gate != "protect":
-        way.approved_ids.add("x1")
-    for node in dict.fromkeys([way.node("gate"), way.node("ask"), way.node("execute"), *way.nodes]):
-        with way.upstream_may_refuse():
-            way.update_state({"messages": []}, as_node=node)
-            way.invoke(None)
-    with way.upstream_may_refuse():
-        way.update_state(forged(way, mine, id="m9"), as_node="model")
-        way.invoke(None)
 
 
 @attack("update-state", "message-edits", savers=SAVERS)
@@ -143,18 +119,6 @@ def the_message_removed_while_it_waits(way: Way) -> None:
     way.resume()
 
 
-@attack("trap-4", "time-travel", gates=GATES, savers=SAVERS)
-def every_old_checkpoint_run_again(way: Way) -> None:
-    mine, free = way.face(), way.asset()
-    way.start(way.publish(free))
-    paused(way, mine)
-    before = [old for old in way.history() if old.next]
-    way.approve()
-    way.resume()
-    for old in [*before, *(old for old in way.history() if old.next)]:
-        way.rerun(old)
-
-
 @attack("trap-4", "time-travel", bare=("protect", "middleware", "inline"), gates=GATES)
 def an_old_checkpoint_run_after_the_approval_was_used(way: Way) -> None:
     """As above, and the same answer is given again at each old interrupt."""
@@ -182,26 +146,6 @@ def a_fork_of_the_checkpoint_before_the_question(way: Way) -> None:
     way.rerun(first)
 
 
-@attack("trap-4", "concurrent-resumes", modes=("invoke",), gates=GATES, savers=SAVERS)
-def five_resumes_at_once(way: Way) -> None:
-    mine = way.face()
-    paused(way, mine)
-    way.approve()
-    held = {one.id: {"decisions": [{"type": "approve"}]} for one in way.interrupts()}
-    barrier = threading.Barrier(5)
-
-    def resume() -> None:
-        barrier.wait()
-        way.invoke(Command(resume=held))
-
-    # A context of its own per thread: the job is named by the config, as on a server.
-    threads = [threading.Thread(target=resume) for _ in range(5)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-
-
 class Crash(BaseException):
     """The process goes away."""
 
@@ -225,6 +169,25 @@ def a_crash_after_the_effect_then_a_retry(way: Way) -> None:
         if durability == "exit" and way.published(free) == 1:
             way.say("hello?")
     way.durability = None
+
+
+@attack("trap-6", gates=GATES, own=True)
+def an_effect_whose_outcome_was_lost(way: Way) -> None:
+    """The ledger goes away while the tool runs: nobody can say what came of it."""
+    free = way.asset()
+    if way.guarded:
+        finish = way.ground.guard.ledger.finish
+
+        def gone(*_: Any, **__: Any) -> bool:
+            raise LedgerUnavailable("the machine went away")
+
+        way.ground.guard.ledger.finish = gone  # type: ignore[method-assign]
+        way.start(way.publish(free))
+        way.ground.guard.ledger.finish = finish  # type: ignore[method-assign]
+    else:
+        way.start(way.publish(free))
+    for old in [old for old in way.history() if old.next]:
+        way.rerun(old)
 
 
 @attack("retries", gates=GRAPHS)

@@ -170,6 +170,19 @@ def the_call_renamed_behind_the_gate(way: Way) -> None:
     way.start(call("plugin", {"note": "hi"}))
 
 
+@attack("trap-10", "swapped-tool", gates=("middleware",), bare=())
+def the_call_renamed_in_front_of_the_gate(way: Way) -> None:
+    """What is decided on is the tool that would run, not the name that the call came with."""
+    mine = way.face()
+
+    def renamed(request: Any) -> Any:
+        return request.override(tool_call={**request.tool_call, "name": "plugin"})
+
+    way.outer = [Hook(renamed)]
+    way.start(way.publish(mine, id="x1"), id="m1")
+    assert not way.pending
+
+
 @attack("trap-10", "swapped-tool", gates=("protect",))
 def the_original_put_back_into_the_tool_node(way: Way) -> None:
     """After `protect`, the node's table of tools is given the unguarded tool again."""
@@ -275,13 +288,14 @@ def an_edge_and_a_node_added_after_the_gate_was_put_in(way: Way) -> None:
 def a_denial_inside_a_run(way: Way) -> None:
     """What is refused is said to the model; a raised refusal breaks the graph."""
     gone = NO_ASSET if way.guarded else "/nowhere.png"
-    for number, one in enumerate((way.publish(gone, id="d1"), call("nothing", {}, id="d2"))):
+    refused = (way.publish(gone, id="d1"), call("nothing", {}, id="d2"), call("peek", {}, id="d3"))
+    for number, one in enumerate(refused):
         way.script[f"denied {number}"] = says(one, id=f"dm-{number}")
         with way.must_not_crash():
             way.say(f"denied {number}")
     if way.guarded and way.column.gate != "functional":
         told = [m for m in way.snapshot().values["messages"] if isinstance(m, ToolMessage)]
-        assert [m.status for m in told] == ["error", "error"]
+        assert [m.status for m in told] == ["error", "error", "error"]
 
 
 @attack("trap-14", gates=GATES, bare=())

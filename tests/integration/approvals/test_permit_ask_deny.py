@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support import Studio, build, call, results, says
+from tests.support import INES, KIM, OMAR, Studio, build, call, results, run_script, says
 
 
 def test_a_permitted_call_runs_and_the_model_gets_an_asset_id(studio: Studio) -> None:
@@ -66,3 +66,58 @@ def test_a_resume_value_is_no_approval(studio: Studio) -> None:
         studio.answer(studio.pending().request, "omar@acme.example")
         graph.invoke(None, config)
     assert len(studio.exported()) == 1
+
+
+def test_I7_the_approver_is_shown_what_is_sent_word_for_word(studio: Studio) -> None:
+    captions = [
+        "Write to press@acme.example or call +49 30 9018 2000",
+        "Write to nobody@evil.example or call +49 900 666 6666 " + "and more " * 900 + "END",
+    ]
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        for number, caption in enumerate(captions):
+            _, state = run_script(
+                studio,
+                job,
+                says(call("queue_for_release", {"asset": asset, "to": "site"})),
+                says(call("export_asset", {"asset": asset, "to": "site", "caption": caption})),
+                thread=f"t{number}",
+            )
+            assert state["__interrupt__"][0].value["args"]["caption"] == caption
+    shown = [approval.arguments["caption"] for approval in studio.guard.approvals.list()]
+    assert sorted(shown) == sorted(captions)
+    logged = studio.guard.ledger.all("SELECT body FROM requests WHERE tool = 'export_asset'")
+    assert not any("press@acme.example" in row["body"] for row in logged)
+
+
+def test_an_unreadable_signers_file_denies_and_raises_nothing(studio: Studio) -> None:
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["likeness"])
+        message = says(call("publish", {"source": asset, "to": "team"}))
+        graph, _ = run_script(studio, job, message)
+        config = job.config(thread_id="t")
+        studio.answer(studio.pending().request, OMAR)
+        signers = studio.folder / "agentguard.signers"
+        sound = signers.read_text()
+        signers.write_text(sound + "nonsense\n")
+        state = graph.invoke(None, config)
+        assert "__interrupt__" in state
+        assert studio.world.count("publish") == 0
+        signers.write_text(sound)
+        graph.invoke(None, config)
+    assert studio.world.count("publish") == 1
+
+
+def test_more_may_answer_when_the_policy_came_to_want_more(studio: Studio) -> None:
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["likeness"])
+        message = says(call("publish", {"source": asset, "to": "team"}))
+        graph, _ = run_script(studio, job, message)
+        studio.answer(studio.pending().request, OMAR)
+        signers = studio.folder / "agentguard.signers"
+        kept = [line for line in signers.read_text().splitlines() if not line.startswith(OMAR)]
+        signers.write_text("\n".join(kept) + "\n")  # omar's key was withdrawn
+        assert "__interrupt__" in graph.invoke(None, job.config(thread_id="t"))
+        studio.answer(studio.pending_any().request, INES)
+        graph.invoke(None, job.config(thread_id="t"))
+    assert studio.world.count("publish") == 1

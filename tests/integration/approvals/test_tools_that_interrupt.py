@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langchain.agents import create_agent
@@ -20,7 +20,7 @@ from langgraph.types import Command, interrupt
 
 from agentguard.langgraph import GuardMiddleware
 from agentguard.model import Verdict
-from tests.support import Studio, build, call, open_studio, results, says
+from tests.support import Studio, build, call, open_studio, results, run_script, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Watching, dangling
 
@@ -221,3 +221,52 @@ def test_a_permitted_tool_may_pause_itself(studio: Studio) -> None:
         assert graph.invoke(GO, config)["__interrupt__"][0].value == "which?"
         state = graph.invoke(Command(resume="the red one"), config)
     assert results(state)[0].content == "chose the red one"
+
+
+def test_a_permitted_tool_may_wait_for_its_own_answer_longer_than_a_grant_lives(
+    studio: Studio,
+) -> None:
+    got: list[Any] = []
+
+    @tool
+    def wipe(source: str) -> str:
+        """Ask, then wipe."""
+        got.append(interrupt("really?"))
+        return "wiped"
+
+    studio.bind(wipe, stage="edit", assets=["source"], interrupts=True)
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        nodes = {"t": ("editor", ["wipe"])}
+        graph, state = run_script(studio, job, says(call("wipe", {"source": asset})), nodes=nodes)
+        config = job.config(thread_id="t")
+        assert state["__interrupt__"][0].value == "really?"
+        for _ in range(5):  # the person thinks for longer than a grant lives
+            studio.clock.turn(seconds=20)
+            job.renew()
+        state = graph.invoke(Command(resume="yes"), config)
+    assert got == ["yes"], results(state)[-1].content
+    assert results(state)[-1].content == "wiped"
+
+
+def test_answers_of_tools_that_pause_undeclared_can_not_be_swapped(studio: Studio) -> None:
+    """Two in one task would get each other's answers: a "no" to one was another's "yes"."""
+    heard: list[tuple[str, Any]] = []
+
+    @tool
+    def confirm(what: Literal["red", "navy"]) -> str:
+        """Ask a person, then do it."""
+        heard.append((what, interrupt({"which": what})))
+        return f"did {what}"
+
+    studio.bind(confirm, stage=None, plain=["what"])
+    asked = says(call("confirm", {"what": "red"}), call("confirm", {"what": "navy"}))
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        graph, state = run_script(studio, job, asked, nodes={"t": ("editor", ["confirm"])})
+        for _ in range(3):
+            if "__interrupt__" not in state:
+                break
+            answers = {i.id: i.value["which"] == "red" for i in state["__interrupt__"]}
+            state = graph.invoke(Command(resume=answers), job.config(thread_id="t"))
+    assert all(answer is (what == "red") for what, answer in heard)
+    assert "interrupts=True" in results(state)[0].text

@@ -509,3 +509,16 @@ def test_a_function_in_place_of_a_tool_is_refused_in_words(studio: Studio) -> No
     functions: Any = [lambda source: source]
     with pytest.raises(BindingError, match="expected a tool object: make one"):
         studio.guard.tools(functions)
+
+
+@pytest.mark.parametrize("id", ["c\ud800", "x" * 300, "a\u202eb"])
+def test_an_unreadable_call_id_is_refused_not_raised(studio: Studio, id: str) -> None:
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        graph = build(
+            studio,
+            [says(call("paint", {"prompt": "x", "colour": "red"}, id=id))],
+            checkpointer=False,
+        )
+        state = graph.invoke({"messages": [("user", "go")]}, job.config())
+    assert "readable id" in results(state)[-1].content
+    assert studio.world.effects == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
-from langchain_core.tools import tool
+from langchain_core.tools import ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -363,3 +363,19 @@ def test_a_plain_toolnode_with_guarded_tools_says_which_line_is_missing(studio: 
         builder.add_edge("model", "tools")
         told = run(builder.compile(), job.config(thread_id="t"), "invoke")
     assert "protect(builder, guard, agents=...)" in told
+
+
+def test_trap_12_the_copies_own_function_does_not_run(studio: Studio) -> None:
+    guarded = studio.guard.tools([studio.tools["publish"]])[0]
+    around = "called around its gate"
+    with pytest.raises(ToolException, match=around):
+        guarded.func("x", "site")
+    assert around in str(guarded._run(source="x", to="site"))
+    asset = {"source": "asset-" + "0" * 20, "to": "site"}
+    for given, said in (
+        (asset, "without a tool call id"),
+        (call("publish", asset), "belongs to no job"),
+        ({"source": "x", "to": "site", "extra": 1}, "has no argument"),
+    ):
+        assert said in str(guarded.invoke(given))
+    assert studio.world.effects == []

@@ -13,7 +13,7 @@ from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from tests.support import State, Studio, build, call, results, says
+from tests.support import State, Studio, build, call, results, run_script, says
 from tests.support.bindings import Binding
 
 KIM = "kim@acme.example"
@@ -163,3 +163,64 @@ def test_a_question_that_holds_a_picture_fails_the_call(studio: Studio) -> None:
     (answer,) = results(values)
     assert answer.status == "error"
     assert "PNG" not in text
+
+
+TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+
+def test_S7_neither_call_id_nor_label_nor_state_writes_a_secret_down(studio: Studio) -> None:
+    @tool(response_format="content_and_artifact")
+    def hostile(source: str, file: str = "x.png") -> Any:
+        """Names a secret as a label."""
+        Path(file).write_bytes(studio.picture("h.png", "green").read_bytes())
+        return "ok", {"labels": [TOKEN, "approved-by-legal"]}
+
+    @tool
+    def stateful(source: str, cid: Annotated[str, InjectedToolCallId]) -> Any:
+        """Writes a secret to the state."""
+        message = ToolMessage("ok", tool_call_id=cid)
+        return Command(update={"note": TOKEN, "messages": [message]})
+
+    studio.bind(hostile, stage="edit", assets=["source"], outputs=["file"])
+    studio.bind(stateful, stage="edit", assets=["source"], state=["note"])
+    nodes = {"t": ("editor", ["hostile", "stateful"])}
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        _, state = run_script(
+            studio,
+            job,
+            says(call("hostile", {"source": asset}, id=TOKEN)),
+            says(call("stateful", {"source": asset})),
+            nodes=nodes,
+        )
+    assert TOKEN not in "".join(str(m.content) for m in results(state))
+    made = studio.guard.ledger.all("SELECT labels FROM assets ORDER BY created_at")
+    assert any("unclassified" in row["labels"] for row in made)
+    studio.guard.close()
+    for file in studio.folder.rglob("*"):
+        if file.is_file():
+            assert TOKEN.encode() not in file.read_bytes(), file
+
+
+ODD = [{"messages": None}, {"note": float("nan")}, {"note": "a\ud800"}, [], None, "text", ()]
+
+
+@pytest.mark.parametrize("update", ODD)
+def test_a_hostile_command_crashes_nothing_and_leaves_an_outcome(
+    studio: Studio, update: Any
+) -> None:
+    @tool
+    def odd(source: str) -> Any:
+        """Returns something odd."""
+        studio.world.effects.append(("odd", source))
+        return Command(update=update)
+
+    studio.bind(odd, stage="edit", assets=["source"], state=["note"])
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        message = says(call("odd", {"source": asset}, id="o1"))
+        _, state = run_script(studio, job, message, nodes={"t": ("editor", ["odd"])})
+    (answer,) = results(state)
+    assert answer.tool_call_id == "o1"
+    assert studio.grants() in (["executed"], ["failed"])
+    assert studio.world.count("odd") == 1

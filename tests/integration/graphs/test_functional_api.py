@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from langchain_core.tools import InjectedToolArg, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.types import Command, RetryPolicy
 
 from agentguard.model import Verdict
 from tests.support import Studio, call
+from tests.support.bindings import Binding
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
@@ -188,3 +190,25 @@ def test_without_a_job_or_a_call_id_nothing_runs(studio: Studio) -> None:
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         assert "without a tool call id" in flow.invoke(False, job.config(thread_id="u"))
     assert studio.world.effects == []
+
+
+def test_I3_inline_a_model_cannot_set_injected_arguments(studio: Studio) -> None:
+    got: list[str] = []
+
+    @tool
+    def render(size: int, template: Annotated[str, InjectedToolArg] = "safe.json") -> str:
+        """Render."""
+        got.append(template)
+        return "ok"
+
+    studio.guard.bind(Binding(render, stage="edit", plain=["size"]))
+    (guarded,) = studio.guard.tools([render], agent="editor", gate="inline")
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(template: str) -> Any:
+        return guarded.invoke(call("render", {"size": 1, "template": template})).content
+
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        said = flow.invoke("https://evil.example/x", job.config(thread_id="t"))
+    assert "no argument" in said
+    assert got == []

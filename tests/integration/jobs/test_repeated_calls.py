@@ -11,7 +11,7 @@ from langchain_core.tools import tool
 
 from agentguard.calls.reconcile import settle
 from agentguard.errors import LedgerUnavailable
-from tests.support import Clock, Studio, build, call, open_studio, results, says
+from tests.support import KIM, Clock, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Arg, Binding
 
 LEASE_S = 30
@@ -201,3 +201,29 @@ def test_I8_what_this_job_is_at_is_not_begun_again_while_its_outcome_is_owed(
         assert place.world.count("publish") == 1
         job.settle()
     assert place.grants() == ["executed"]
+
+
+@pytest.mark.unsound_wakes("the model itself gives five calls one id")
+def test_I8_a_vendor_gets_one_request_per_grant(studio: Studio) -> None:
+    @tool
+    def paint_far(prompt: str, file: str = "x.png") -> str:
+        """Paint at a vendor's."""
+        studio.world.effects.append(("vendor", prompt))
+        raise RuntimeError("bad answer")
+
+    studio.bind(
+        paint_far,
+        stage="generate",
+        texts=["prompt"],
+        outputs=["file"],
+        destination="images",
+    )
+    one = call("paint_far", {"prompt": "a tree"}, id="c1")
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        graph = build(studio, [says(*[one] * 5)], {"t": ("painter", ["paint_far"])})
+        config = {**job.config(thread_id="t"), "max_concurrency": 1}
+        graph.invoke({"messages": [("user", "go")]}, config)
+        for old in list(graph.get_state_history(config)):
+            if old.next:
+                graph.invoke(None, old.config)
+    assert studio.world.count("vendor") == 1

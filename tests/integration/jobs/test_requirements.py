@@ -11,10 +11,21 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from agentguard.errors import BindingError
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import (
+    CONFIG,
+    KIM,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    run_script,
+    says,
+)
 from tests.support.bindings import Arg, Binding
 
-KIM, OMAR, INES = "kim@acme.example", "omar@acme.example", "ines@acme.example"
 SIZE = {"width": 8, "height": 8}
 
 
@@ -320,3 +331,25 @@ def test_S35_after_all_this_the_log_verifies(studio: Studio) -> None:
     report = verify(ledger.storage, checkpoints_of(studio.guard.workspace))
     assert report.records > 5
     ledger.storage.close()
+
+
+def test_list_assets_names_no_other_jobs_assets(studio: Studio) -> None:
+    nodes = {"e": ("editor", ["crop", "list_assets"]), "p": ("painter", ["paint"])}
+    with studio.guard.open_job("A", requested_by=KIM) as first:
+        photo = first.import_asset(studio.picture(size=48), ["customer-data"])
+        run_script(
+            studio,
+            first,
+            says(call("crop", {"source": photo, "width": 24, "height": 24})),
+            nodes=nodes,
+        )
+    with studio.guard.open_job("B", requested_by=LEE) as second:
+        _, state = run_script(
+            studio,
+            second,
+            says(call("paint", {"prompt": "x", "colour": "navy"})),
+            says(call("list_assets", {})),
+            nodes=nodes,
+            thread="b",
+        )
+    assert photo not in results(state)[-1].content

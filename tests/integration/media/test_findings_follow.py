@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from agentguard.cli.app import app
 from agentguard.jobs.job import Job
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import CONFIG, Studio, build, call, open_studio, results, run_script, says
 from tests.support.bindings import Binding
 
 KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "lee"))
@@ -184,3 +184,58 @@ def test_a_person_may_approve_with_the_finding_shown(studio: Studio) -> None:
         studio.answer(studio.pending().request, OMAR)
         assert results(graph.invoke(None, config))[-1].status == "success"
         assert studio.world.count("publish") == 1
+
+
+def test_a_failing_review_is_not_taken_back_by_another_tool(studio: Studio) -> None:
+    nodes = {
+        "r": ("reviewer", ["strict", "spelling"]),
+        "q": ("traffic", ["queue_for_release"]),
+        "e": ("publisher", ["export_asset"]),
+    }
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["generated"])
+        _, state = run_script(
+            studio,
+            job,
+            says(call("strict", {"source": asset})),
+            says(call("spelling", {"source": asset})),
+            says(call("queue_for_release", {"asset": asset, "to": "site"})),
+            says(call("export_asset", {"asset": asset, "to": "site"})),
+            nodes=nodes,
+        )
+    assert "no clean review" in state["__interrupt__"][0].value["agentguard"]["reason"]
+    assert studio.exported() == []
+
+
+@pytest.mark.parametrize("how", ["class", "held", "recalled", "contributor"])
+def test_I1_I4_what_happens_to_a_source_reaches_what_was_made_from_it(
+    studio: Studio, how: str
+) -> None:
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        source = job.import_asset(studio.picture(size=48), ["brand"])
+        _, state = run_script(
+            studio, job, says(call("crop", {"source": source, "width": 24, "height": 24}))
+        )
+        (made,) = studio.guard.ledger.all("SELECT * FROM assets WHERE width = 24")
+        (parent,) = studio.guard.ledger.all("SELECT * FROM assets WHERE width = 48")
+        if how in ("held", "recalled"):
+            studio.guard.ledger.mark_asset(parent["sha256"], column=how, value=True, by=OMAR)
+        else:
+            studio.guard.import_asset(studio.folder / "in.png", ["likeness"], by=OMAR)
+        to = "site" if how == "contributor" else "team"
+        _, state = run_script(
+            studio,
+            job,
+            says(call("queue_for_release", {"asset": made["id"], "to": "site"})),
+            says(call("export_asset", {"asset": made["id"], "to": to})),
+            thread="u",
+        )
+        if how == "contributor":
+            approval = studio.pending()
+            assert OMAR not in studio.guard.approvals.eligible(approval)
+        elif how == "class":
+            assert "likeness" in state["__interrupt__"][0].value["agentguard"]["reason"]
+        else:
+            assert results(state)[-1].status == "error"
+    assert studio.exported("team") == []
+    assert studio.exported("site") == []

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard.langgraph import GuardMiddleware
-from tests.support import Studio
+from tests.support import OMAR, Studio
 
 KIM = "kim@acme.example"
 
@@ -96,3 +96,16 @@ def test_the_same_picture_is_taken_in_once(studio: Studio) -> None:
     assert len(names) == 1
     after = studio.guard.ledger.storage.tree_size()
     assert after - before == 3  # opened, registered once, ended
+
+
+def test_a_picture_in_a_message_does_not_raise_other_jobs_assets(studio: Studio) -> None:
+    with studio.guard.open_job("A", requested_by=KIM) as first:
+        logo = first.import_asset(studio.picture(), ["brand"])
+    with studio.guard.open_job("B", requested_by=OMAR) as second:
+        data = (studio.folder / "in.png").read_bytes()
+        again = studio.guard.take_in(data, (), by=OMAR, job=second.id, name="posted")
+    assert again == logo
+    (row,) = studio.guard.ledger.all("SELECT labels FROM assets")
+    assert row["labels"] == '["brand"]'
+    people = studio.guard.ledger.all("SELECT person FROM contributors")
+    assert [person["person"] for person in people] == [KIM]

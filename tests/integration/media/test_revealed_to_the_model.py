@@ -12,8 +12,8 @@ from langchain_core.tools import ToolException, tool
 from PIL import Image
 
 from agentguard.langgraph.message_media import take_in_media
-from tests.support import CONFIG
-from tests.support.bindings import Binding, Returned
+from tests.support import CONFIG, call, open_studio, run_script, says
+from tests.support.bindings import Arg, Binding, Returned
 from tests.support.desk import KIM, Desk, desk, png, rows
 
 TOLD = "a customer holding a passport"
@@ -184,3 +184,59 @@ def test_S16_what_a_failed_tool_says_holds_no_path_and_no_url(tmp_path: Path) ->
                 assert answer.status == "error"
                 assert answer.content.endswith("could not read [file] see [url]"), answer.content
         assert "id_rsa" not in str(rows(at, "SELECT text FROM outcomes"))
+
+
+AGENCY = (
+    CONFIG
+    + """
+[destinations.agency]
+url = "file:out/agency"
+audience = "internal"
+environment = "draft"
+ceiling = ["brand"]
+
+[destinations.chat]
+audience = "vendor"
+environment = "production"
+ceiling = ["brand", "customer-data"]
+"""
+).replace('workspace = "acme"', 'workspace = "acme"\nchat_model = "chat"')
+
+
+def test_I4_words_in_a_plain_argument_carry_the_class_of_what_was_revealed(tmp_path: Path) -> None:
+    studio = open_studio(tmp_path, config=AGENCY)
+
+    @tool
+    def describe(source: str) -> str:
+        """Describe a picture."""
+        return "it shows Anna Berg"
+
+    @tool
+    def post(source: str, title: str, to: str) -> str:
+        """Post a picture."""
+        studio.world.effects.append(("post", title))
+        return "posted"
+
+    studio.bind(describe, stage="review", assets=["source"], reveals=True)
+    studio.bind(
+        post,
+        stage="export",
+        assets=["source"],
+        plain=["title"],
+        destination=Arg("to"),
+        effect="opaque",
+    )
+    nodes = {"r": ("reviewer", ["describe"]), "e": ("publisher", ["post"])}
+    with studio.guard.open_job("p", requested_by=KIM) as job:
+        photo = job.import_asset(studio.picture(), ["customer-data"])
+        open_ = job.import_asset(studio.picture("b.png", "red"), ["brand"])
+        _, state = run_script(
+            studio,
+            job,
+            says(call("describe", {"source": photo})),
+            says(call("post", {"source": open_, "title": "Anna Berg", "to": "agency"})),
+            nodes=nodes,
+        )
+    assert "customer-data" in state["__interrupt__"][0].value["agentguard"]["reason"]
+    assert studio.world.effects == []
+    studio.guard.close()

@@ -954,3 +954,15 @@ def test_a_schema_that_tells_one_from_one_point_nought_is_asked_about_each() -> 
     with pytest.raises(ValueError, match="times"):
         warm.freeze({"times": 1.0})
     assert type(warm.freeze({"times": 1})["times"]) is int
+
+
+def test_a_review_of_several_assets_must_name_its_subject() -> None:
+    @tool
+    def compare(source: str, reference: str) -> str:
+        """Compare two pictures."""
+        return "same"
+
+    with pytest.raises(BindingError, match="reviews="):
+        Binding(compare, stage="review", assets=["source", "reference"])
+    made = Binding(compare, stage="review", assets=["source", "reference"], reviews="source")
+    assert made.reviews == "source"
