@@ -49,7 +49,7 @@ def named_as_decided(is_as_decided: Control) -> Control:
 def claim_what_was_decided(claim: Control) -> Control:
     """A call that was decided on runs, whatever became of its Grant."""
 
-    def claimed(self: Claims, call: Call, **_: Any) -> ClaimedCall:
+    def claimed(self: Claims, call: Call, **options: Any) -> ClaimedCall:
         assessor = self._assessor
         with assessor.ledger.snapshot() as reads:
             call, built, _ = assessor.recorded(call, reads)
@@ -62,7 +62,7 @@ def claim_what_was_decided(claim: Control) -> Control:
 def claim_anything(claim: Control) -> Control:
     """A call runs, whether it was decided on or not."""
 
-    def claimed(self: Claims, call: Call, **_: Any) -> ClaimedCall:
+    def claimed(self: Claims, call: Call, **options: Any) -> ClaimedCall:
         assessor = self._assessor
         call = replace(call, agent=call.agent or HOME[call.bound.name])
         built = build_request(call, assessor.workspace, assessor.ledger)

@@ -45,9 +45,7 @@ class Aim:
 
 
 AIMS: Mapping[str, Aim] = {
-    "digest": Aim(
-        "rewritten|arguments_updated|another_call_sent|forges|second_time|with-other-arg"
-    ),
+    "digest": Aim("destination_changes|moved_destination"),
     "single-use": Aim(
         "replay-old|concurrent-resumes|crash_after|retry_policy|goto-the-w|changes_between"
     ),
