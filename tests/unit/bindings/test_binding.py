@@ -571,8 +571,10 @@ _SCALAR = (
     | st.text(max_size=12)
     | st.sampled_from([ONE, TWO, "16:9", "fit", "/etc/passwd", "\ud800"])
 )
-_NAMES = ("source", "width", "mode", "ratio", "file", "clips", "logo", "stills", "title")
-_NAMES += ("start", "inner", "many", "size", "value", "a")
+_NAMES = (
+    "source", "width", "mode", "ratio", "file", "clips", "logo", "stills", "title",
+    "start", "inner", "many", "size", "value", "a",
+)  # fmt: skip
 _KEY = st.sampled_from(_NAMES) | st.text(max_size=6)
 _ANY = st.recursive(
     _SCALAR, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEY, inner, max_size=4)
@@ -700,7 +702,7 @@ def test_the_suffix_of_an_output_is_bound_else_its_defaults_else_its_stages() ->
 
 def shown(it: Bound) -> dict[str, Any]:
     copy = it.binding.tool.model_copy(update={"args_schema": it.args_schema})
-    schema = copy.tool_call_schema
+    schema: Any = copy.tool_call_schema
     return schema if isinstance(schema, dict) else schema.model_json_schema()
 
 
