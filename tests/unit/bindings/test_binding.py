@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic import field_validator as validator
 from pydantic.v1 import BaseModel as OldModel
+from referencing.exceptions import Unresolvable
 from typing_extensions import TypedDict
 
 from agentguard.bindings.bound import Bound, draft, replace_at, same_tool, values_at
@@ -482,7 +483,7 @@ def test_a_remote_schema_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> No
         **properties(a={"type": "integer"}),
         "not": {"$ref": "https://schemas.example/a.json"},
     }
-    with pytest.raises(Exception, match="https://schemas"):
+    with pytest.raises(Unresolvable, match="https://schemas"):
         bound(made(schema), plain=["a"]).freeze({"a": 1})
 
 
