@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
@@ -38,7 +39,7 @@ NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_rel
 
 def dangling(messages: list[Any]) -> list[str]:
     """Calls that no ToolMessage answers, as a strict provider refuses them."""
-    asked = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
+    asked = [str(c["id"]) for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
     told = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
     return [id for id in asked if id not in told]
 
@@ -115,7 +116,7 @@ def ready(desk: Desk, *, reviewed: bool = True) -> None:
     assert all(one.status == "success" for one in results(state))
 
 
-def asked_graph(desk: Desk, tool_name: str = "publish") -> tuple[Any, dict[str, Any], Any]:
+def asked_graph(desk: Desk, tool_name: str = "publish") -> tuple[Any, RunnableConfig, Any]:
     """A graph that waits for people; returns it, its config and what it said."""
     export = {"source": desk.picture, "to": "site"}
     if tool_name == "export_asset":
@@ -324,7 +325,9 @@ def test_signature_for_the_old_question_is_none_for_the_new_one(desk: Desk) -> N
     assert desk.published() == 0
 
 
-def test_a_finding_between_the_wake_and_the_claim_refuses(desk: Desk) -> None:
+def test_a_finding_between_the_wake_and_the_claim_refuses(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The wait said yes; the claim looks at the reasons once more, and the model asks again."""
     ready(desk)
     graph, config, _ = asked_graph(desk)
@@ -333,21 +336,23 @@ def test_a_finding_between_the_wake_and_the_claim_refuses(desk: Desk) -> None:
     claim = claims.claim
 
     def late(call_: Any) -> Any:
-        claims.claim = claim  # type: ignore[method-assign]
+        monkeypatch.setattr(claims, "claim", claim)
         desk.find()
         return claim(call_)
 
-    claims.claim = late  # type: ignore[method-assign]
+    monkeypatch.setattr(claims, "claim", late)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     told = results(state)[-1]
     assert told.status == "error"
-    assert told.content.startswith("new since people were asked: ")
+    assert told.text.startswith("new since people were asked: ")
     assert "make the call again" in told.content
     assert dangling(state["messages"]) == []
 
 
-def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk: Desk) -> None:
+def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The claim looks once more; its answer ends the call."""
     ready(desk)
     graph, config, _ = asked_graph(desk)
@@ -356,12 +361,12 @@ def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk
     look = asker.look
 
     def late(call_: Any, **given: Any) -> Any:
-        asker.look = look  # type: ignore[method-assign]
+        monkeypatch.setattr(asker, "look", look)
         found = look(call_, **given)
         desk.find()
         return found
 
-    asker.look = late  # type: ignore[method-assign]
+    monkeypatch.setattr(asker, "look", late)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     assert "make the call again" in results(state)[-1].content
@@ -369,7 +374,9 @@ def test_a_finding_behind_the_wait_leaves_no_question_that_nobody_waits_for(desk
     assert dangling(state["messages"]) == []
 
 
-def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) -> None:
+def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ready(desk)
     graph, config, _ = asked_graph(desk)
     desk.yes(desk.studio.pending().request)
@@ -383,7 +390,7 @@ def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) ->
             desk.find()
         return prepare(*given)
 
-    claims._prepared = late  # type: ignore[method-assign]
+    monkeypatch.setattr(claims, "_prepared", late)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     assert "make the call again" in results(state)[-1].content
@@ -412,7 +419,7 @@ def test_middleware_asks_again(desk: Desk) -> None:
         says(call("publish", {"source": desk.picture, "to": "site"}, id="export"), id="m"),
         AIMessage("done", id="end"),
     ]
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter(script)),
         [desk.studio.tools["publish"]],
         middleware=[GuardMiddleware(desk.studio.guard, agent="publisher")],
@@ -450,7 +457,8 @@ def test_inline_tools_ask_again(desk: Desk) -> None:
     builder.add_edge("model", "tools")
     graph = builder.compile(checkpointer=InMemorySaver())
     config = desk.job.config(thread_id="t")
-    assert "__interrupt__" in graph.invoke({"messages": [("user", "go")]}, config)
+    go: Any = {"messages": [("user", "go")]}
+    assert "__interrupt__" in graph.invoke(go, config)
     desk.yes(desk.studio.pending().request)
     desk.find()
     assert "__interrupt__" in graph.invoke(Command(resume=True), config)

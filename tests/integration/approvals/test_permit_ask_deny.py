@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from agentguard.jobs.job import Job
 from tests.support import Studio, build, call, results, says
 
 
@@ -26,7 +29,7 @@ async def test_the_same_holds_asynchronously(studio: Studio) -> None:
     assert studio.grants() == ["executed"]
 
 
-def export_script(studio: Studio, job, tool: str = "export_asset"):
+def export_script(studio: Studio, job: Job, tool: str = "export_asset") -> Any:
     asset = job.import_asset(studio.picture(), ["brand"])
     return asset, [
         says(call("look", {"source": asset})),

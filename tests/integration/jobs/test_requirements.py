@@ -10,6 +10,7 @@ import pytest
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
+from agentguard.calls.call import Call
 from agentguard.errors import BindingError
 from tests.support import CONFIG, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Arg, Binding
@@ -138,6 +139,7 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
         arguments = CallArguments(studio.guard.bound["paint"], {"prompt": "x", "colour": "red"})
         context = CallContext.from_config(studio.guard, job.config(thread_id="t"), source="m1")
         made = context.call(arguments, agent="painter", call_id="c1")
+        assert isinstance(made, Call)
         studio.guard.authorizer.authorize([made])
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)
