@@ -40,7 +40,6 @@ def test_a_subject_measures_what_it_says(subject: str, tmp_path: Path) -> None:
     found = {figure["what"]: figure for figure in figures}
     assert EXPECTED[subject] <= set(found)
     assert all(figure["subject"].split("-")[0] == subject for figure in figures)
-    assert all(figure["value"] >= 0 for figure in figures)
     assert any(figure["value"] > 0 for figure in figures)
     assert all(figure["met"] is None for figure in figures)  # too little to judge
     if subject == "log":  # CPU and time are of the same seconds: little else runs in them

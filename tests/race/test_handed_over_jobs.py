@@ -11,6 +11,7 @@ import pytest
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
+from agentguard.errors import JobError
 from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, adapter_for
 from agentguard.jobs.job import Job
@@ -85,7 +86,7 @@ def test_I9_the_old_holders_outcome_does_not_stand_in_for_the_new_ones(studio: S
         assert late.status == "error"
         assert "could not be recorded" in late.content
         assert not job.renew()
-        with pytest.raises(Exception, match="re-entered elsewhere"):
+        with pytest.raises(JobError, match="re-entered elsewhere"):
             job.credential(studio.guard.workspace.agents["editor"], "edit")  # type: ignore[arg-type]
         rows = other.guard.ledger.all("SELECT state, claims, epoch FROM grants WHERE claims > 0")
         assert [tuple(row) for row in rows] == [("executed", 2, 2)]

@@ -69,7 +69,7 @@ def test_lease_that_is_lost_is_still_said(studio: Studio, caplog: pytest.LogCapt
     assert "is lost" in caplog.text
 
 
-KNOWN = {"labels": frozenset({"brand", "customer-data"}), "terms": Terms(until=9)}
+KNOWN: dict[str, Any] = {"labels": frozenset({"brand", "customer-data"}), "terms": Terms(until=9)}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,12 @@ def test_import_of_known_bytes_locks_all_assets_only_if_it_raises_one(
 
     def look(tx: Tx) -> None:
         lock = tx.lock_assets
-        tx.lock_assets = lambda *, alone: (taken.append(alone), lock(alone=alone))[1]  # type: ignore[method-assign,assignment]
+
+        def locked(*, alone: bool) -> None:
+            taken.append(alone)
+            lock(alone=alone)
+
+        tx.lock_assets = locked  # type: ignore[method-assign]  # of this one only
         lock_import(tx, made("a", **{**KNOWN, **again}))
 
     ledger.storage.submit(look).result(20)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
@@ -31,13 +32,14 @@ from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
+GO: Any = {"messages": [("user", "go")]}
 NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_release"]),
          "e": ("publisher", ["publish", "export_asset"])}  # fmt: skip
 
 
 def dangling(messages: list[Any]) -> list[str]:
     """Calls that no ToolMessage answers, as a strict provider refuses them."""
-    asked = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
+    asked = [str(c["id"]) for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
     told = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
     return [id for id in asked if id not in told]
 
@@ -114,14 +116,14 @@ def ready(desk: Desk, *, reviewed: bool = True) -> None:
     assert all(one.status == "success" for one in results(state))
 
 
-def asked_graph(desk: Desk, tool_name: str = "publish") -> tuple[Any, dict[str, Any], Any]:
+def asked_graph(desk: Desk, tool_name: str = "publish") -> tuple[Any, RunnableConfig, Any]:
     """A graph that waits for people; returns it, its config and what it said."""
     export = {"source": desk.picture, "to": "site"}
     if tool_name == "export_asset":
         export = {"asset": desk.picture, "to": "site"}
     graph = desk.graph([says(call(tool_name, export, id="export"), id="m")])
     config = desk.job.config(thread_id="t")
-    state = graph.invoke({"messages": [("user", "go")]}, config)
+    state = graph.invoke(GO, config)
     assert "__interrupt__" in state
     return graph, config, state
 
@@ -323,7 +325,9 @@ def test_signature_for_the_old_question_is_none_for_the_new_one(desk: Desk) -> N
     assert desk.published() == 0
 
 
-def test_a_finding_between_the_wake_and_the_claim_is_asked_again(desk: Desk) -> None:
+def test_a_finding_between_the_wake_and_the_claim_is_asked_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The wait said yes; the claim decides, and puts the question anew."""
     ready(desk)
     graph, config, _ = asked_graph(desk)
@@ -333,11 +337,11 @@ def test_a_finding_between_the_wake_and_the_claim_is_asked_again(desk: Desk) -> 
     claim = claims.claim
 
     def late(call_: Any, **given: Any) -> Any:
-        claims.claim = claim  # type: ignore[method-assign]
+        monkeypatch.setattr(claims, "claim", claim)
         desk.find()
         return claim(call_, **given)
 
-    claims.claim = late  # type: ignore[method-assign]
+    monkeypatch.setattr(claims, "claim", late)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     new = desk.studio.pending()
@@ -384,7 +388,9 @@ def test_call_beside_one_that_is_asked_again_runs_once(desk: Desk, mode: str) ->
     assert desk.published() == 2
 
 
-def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(desk: Desk) -> None:
+def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of two asked calls of an agent's message, the first one asks for both and goes on."""
     ready(desk)
     other = desk.job.import_asset(desk.studio.picture("o.png", "olive"), ["likeness"])
@@ -392,14 +398,14 @@ def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(desk: Desk) ->
         call("publish", {"source": other, "to": "team"}, id="other"),
         call("publish", {"source": desk.picture, "to": "site"}, id="export"),
     )
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter([says(*calls, id="m"), AIMessage("done", id="end")])),
         [desk.studio.tools["publish"]],
         middleware=[GuardMiddleware(desk.studio.guard, agent="publisher")],
         checkpointer=InMemorySaver(),
     )
     config = desk.job.config(thread_id="t")
-    assert len(agent.invoke({"messages": [("user", "go")]}, config)["__interrupt__"]) == 1
+    assert len(agent.invoke(GO, config)["__interrupt__"]) == 1
     for one in desk.studio.guard.approvals.list():
         desk.yes(one.request)
     claims = desk.studio.guard.claims
@@ -407,11 +413,11 @@ def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(desk: Desk) ->
 
     def late(call_: Any, **given: Any) -> Any:
         if call_.call_id == "export":
-            claims.claim = claim  # type: ignore[method-assign]
+            monkeypatch.setattr(claims, "claim", claim)
             desk.find()
         return claim(call_, **given)
 
-    claims.claim = late  # type: ignore[method-assign]
+    monkeypatch.setattr(claims, "claim", late)
     state = agent.invoke(Command(resume=True), config)
     assert desk.published() == 1
     assert "make the call again" in results(state)[-1].content
@@ -419,7 +425,9 @@ def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(desk: Desk) ->
     assert dangling(state["messages"]) == []
 
 
-def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) -> None:
+def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ready(desk)
     graph, config, _ = asked_graph(desk)
     old = desk.studio.pending().request
@@ -434,7 +442,7 @@ def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(desk: Desk) ->
             desk.find()
         return prepare(*given)
 
-    claims._prepared = late  # type: ignore[method-assign]
+    monkeypatch.setattr(claims, "_prepared", late)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     new = desk.studio.pending()
@@ -464,14 +472,14 @@ def test_middleware_asks_again(desk: Desk) -> None:
         says(call("publish", {"source": desk.picture, "to": "site"}, id="export"), id="m"),
         AIMessage("done", id="end"),
     ]
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter(script)),
         [desk.studio.tools["publish"]],
         middleware=[GuardMiddleware(desk.studio.guard, agent="publisher")],
         checkpointer=InMemorySaver(),
     )
     config = desk.job.config(thread_id="t")
-    assert "__interrupt__" in agent.invoke({"messages": [("user", "go")]}, config)
+    assert "__interrupt__" in agent.invoke(GO, config)
     old = desk.studio.pending().request
     desk.yes(old)
     desk.find()
@@ -502,7 +510,7 @@ def test_inline_tools_ask_again(desk: Desk) -> None:
     builder.add_edge("model", "tools")
     graph = builder.compile(checkpointer=InMemorySaver())
     config = desk.job.config(thread_id="t")
-    assert "__interrupt__" in graph.invoke({"messages": [("user", "go")]}, config)
+    assert "__interrupt__" in graph.invoke(GO, config)
     desk.yes(desk.studio.pending().request)
     desk.find()
     assert "__interrupt__" in graph.invoke(Command(resume=True), config)
@@ -527,7 +535,7 @@ def test_two_calls_of_one_message_are_asked_again_apart(desk: Desk) -> None:
     export = [call("publish", {"source": one, "to": "site"}) for one in (picture, other)]
     graph = desk.graph([says(*export, id="m")])
     config = desk.job.config(thread_id="t")
-    state = graph.invoke({"messages": [("user", "go")]}, config)
+    state = graph.invoke(GO, config)
     asked = {one.shown["assets"][0]["asset"]: one.request
              for one in desk.studio.guard.approvals.list()}  # fmt: skip
     for request in asked.values():
@@ -556,7 +564,7 @@ def waiting(
     with studio.guard.open_job("campaign", requested_by=LEE) as job:
         picture = job.import_asset(studio.picture(), labels)
         graph = build(studio, release(picture), NODES_2, checkpointer=saver)
-        graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))
+        graph.invoke(GO, job.config(thread_id="t"))
         studio.answer(studio.pending().request, OMAR)
     return studio, job.id, picture, saver
 

@@ -37,7 +37,7 @@ from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted, dangling
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 MIXES = ("a", "aa", "pa", "ad", "pad", "dapp", "aaaaaaaa")
 LABELS = {"a": "likeness", "p": "brand", "d": "brand"}
 
@@ -120,7 +120,7 @@ class Desk:
     def asked(self) -> list[str]:
         return [one["id"] for one in self.calls if one["id"][0] == "a"]
 
-    def builder(self, edges: str = "static") -> StateGraph:
+    def builder(self, edges: str = "static") -> StateGraph[Any]:
         builder = StateGraph(State)
         builder.add_node("model", watched(self.calls, self.wakes))
         builder.add_node("tools", ToolNode([self.studio.tools["publish"]]))
@@ -512,8 +512,9 @@ def test_a_failure_is_told_and_not_tried_again_at_each_wake(edits_asked: Studio)
         calls = [call("smear", {"source": a}, id=f"a{n}") for n, a in enumerate(assets)]
         at = Desk(edits_asked, job, calls)
         builder = at.builder()
-        builder.nodes["tools"].runnable.tools_by_name.clear()
-        builder.nodes["tools"].runnable.tools_by_name["smear"] = smear
+        node: Any = builder.nodes["tools"].runnable
+        node.tools_by_name.clear()
+        node.tools_by_name["smear"] = smear
         graph = protect(builder, edits_asked.guard, agents={"tools": "editor"}).compile(
             InMemorySaver()
         )
@@ -537,7 +538,7 @@ def test_what_cannot_be_replayed_in_full_is_held_to_the_end(edits_asked: Studio)
         note: Any
 
     @tool
-    def note(source: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command:
+    def note(source: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
         """Note something about a picture."""
         done.append(source)
         said = ToolMessage("noted", tool_call_id=tool_call_id)
@@ -630,7 +631,8 @@ def test_a_tool_that_pauses_itself_gets_its_own_answer(
             calls.append(call(name, args, id=f"{kind}{number}"))
         at = Desk(studio, job, calls)
         builder = at.builder("static" if shape == "subgraph" else shape)
-        table = builder.nodes["tools"].runnable.tools_by_name
+        node: Any = builder.nodes["tools"].runnable
+        table = node.tools_by_name
         table |= {"choose": choose, "wipe": wipe}
         agents = {"tools": {"export": "publisher", "edit": "editor", "render": "renderer"}}
         sealed = protect(builder, studio.guard, agents=agents, unsafe_shared_driver=True)
@@ -701,11 +703,12 @@ def test_one_task_decides_for_the_whole_message(
     ledger = at.studio.guard.ledger
     recorded: list[int] = []
     record = ledger.record_decisions
-    monkeypatch.setattr(
-        ledger,
-        "record_decisions",
-        lambda judged, **given: (recorded.append(len(judged)), record(judged, **given))[1],
-    )
+
+    def counted(judged: Any, **given: Any) -> Any:
+        recorded.append(len(judged))
+        return record(judged, **given)
+
+    monkeypatch.setattr(ledger, "record_decisions", counted)
     graph = at.graph("agent")
     graph.invoke(GO, at.config)
     assert [count for count in recorded if count] == [4]
@@ -778,7 +781,7 @@ def test_what_was_begun_never_gives_way_to_a_changed_call(
         wakes: list[list[str]] = []
         model = Noting(messages=iter(()))
         model.calls, model.wakes = calls, wakes
-        agent = create_agent(
+        agent: Any = create_agent(
             model,
             studio.guard.tools([studio.tools["paint"]]),
             middleware=[Fickle(), GuardMiddleware(studio.guard, agent="painter")],
@@ -807,7 +810,8 @@ def test_what_another_run_begins_meanwhile_does_not_give_way(
                 request = request.override(tool_call={**call, "args": args})
             return handler(request)
 
-    saver, wakes = InMemorySaver(), []
+    wakes: list[Any] = []
+    saver = InMemorySaver()
     guard = studio.guard
 
     def agent(*middleware: AgentMiddleware) -> Any:
@@ -823,7 +827,8 @@ def test_what_another_run_begins_meanwhile_does_not_give_way(
 
     with guard.open_job("poster", requested_by=KIM) as job:
         config = {**job.config(thread_id="t"), "max_concurrency": 1}
-        withdraw, ran = guard.ledger.withdraw, []
+        ran: list[Any] = []
+        withdraw = guard.ledger.withdraw
 
         def meanwhile(requests: Any) -> Any:
             if not ran:
@@ -879,7 +884,7 @@ def test_the_graph_of_an_agent_can_be_protected_instead(
     at = desk("paa")
     model = Noting(messages=iter(()))
     model.calls, model.wakes = at.calls, at.wakes
-    agent = create_agent(model, at.studio.guard.tools([at.studio.tools["publish"]]))
+    agent: Any = create_agent(model, at.studio.guard.tools([at.studio.tools["publish"]]))
     sealed = protect(agent.builder, at.studio.guard, agents={"tools": "publisher"})
     graph = sealed.compile(checkpointer=InMemorySaver())
     RUNS[run](graph, GO, at.config)
@@ -942,7 +947,7 @@ def test_a_call_that_comes_after_a_sibling_revealed_something_is_decided_on_that
         calls = [call("look_up", {"prompt": "kim"}), call("note", {"words": "a passport"})]
         model = Noting(messages=iter(()))
         model.calls, model.wakes = calls, []
-        agent = create_agent(
+        agent: Any = create_agent(
             model,
             studio.guard.tools([look_up, note]),
             middleware=[GuardMiddleware(studio.guard, agent="editor")],

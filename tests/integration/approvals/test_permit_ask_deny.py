@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from langchain_core.messages import AIMessage
+
+from agentguard.jobs.job import Job
 from tests.support import INES, KIM, OMAR, Studio, build, call, results, run_script, says
 
 
@@ -26,7 +29,7 @@ async def test_the_same_holds_asynchronously(studio: Studio) -> None:
     assert studio.grants() == ["executed"]
 
 
-def export_script(studio: Studio, job, tool: str = "export_asset"):
+def export_script(studio: Studio, job: Job) -> tuple[str, list[AIMessage]]:
     asset = job.import_asset(studio.picture(), ["brand"])
     return asset, [
         says(call("look", {"source": asset})),

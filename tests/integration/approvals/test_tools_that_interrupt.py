@@ -151,7 +151,7 @@ def test_the_middleware_refuses_it_too(asking: Studio, mode: str) -> None:
         asset = job.import_asset(asking.picture(), ["brand"])
         script = [says(call("wipe", {"source": asset})), AIMessage("done")]
         model = Watching(messages=iter(script))
-        agent = create_agent(
+        agent: Any = create_agent(
             model,
             [asking.tools["wipe"]],
             middleware=[GuardMiddleware(asking.guard, agent="editor")],
@@ -179,7 +179,7 @@ def test_inline_tools_are_refused_too(asking: Studio) -> None:
     with asking.guard.open_job("p", requested_by=KIM) as job:
         asset = job.import_asset(asking.picture(), ["brand"])
         said = flow.invoke(asset, job.config(thread_id="t"))
-    require_refused(asking, said)
+    require_refused(asking, str(said))
 
 
 def test_a_question_from_an_older_version_is_closed_with_the_reason(asking: Studio) -> None:
@@ -188,7 +188,7 @@ def test_a_question_from_an_older_version_is_closed_with_the_reason(asking: Stud
     with asking.guard.open_job("p", requested_by=KIM) as job:
         asset = job.import_asset(asking.picture(), ["brand"])
         script = [says(call("wipe", {"source": asset})), AIMessage("done")]
-        agent = create_agent(
+        agent: Any = create_agent(
             Watching(messages=iter(script)),
             [asking.tools["wipe"]],
             middleware=[GuardMiddleware(asking.guard, agent="editor")],

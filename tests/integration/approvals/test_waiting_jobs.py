@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain.agents.middleware.human_in_the_loop import HITLRequest
+from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -20,7 +23,7 @@ from tests.support.bindings import Arg, Binding
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 
 
-def script(asset: str):
+def script(asset: str) -> list[AIMessage]:
     return [
         says(call("look", {"source": asset}, id="c1"), id="m1"),
         says(call("queue_for_release", {"asset": asset, "to": "site"}, id="c2"), id="m2"),
@@ -28,7 +31,9 @@ def script(asset: str):
     ]
 
 
-def leave_waiting(studio: Studio, saver, labels=("brand",)) -> tuple[str, str]:
+def leave_waiting(
+    studio: Studio, saver: Any, labels: Sequence[str] = ("brand",)
+) -> tuple[str, str]:
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), labels)
         graph = build(studio, script(asset), checkpointer=saver)
@@ -37,7 +42,7 @@ def leave_waiting(studio: Studio, saver, labels=("brand",)) -> tuple[str, str]:
     return job.id, asset
 
 
-def resume(studio: Studio, job_id: str, asset: str, saver):
+def resume(studio: Studio, job_id: str, asset: str, saver: Any) -> Any:
     with studio.guard.rejoin_job(job_id, by=KIM) as job:
         graph = build(studio, script(asset), checkpointer=saver)
         state = graph.invoke(None, job.config(thread_id="t"))

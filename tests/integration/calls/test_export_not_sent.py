@@ -194,7 +194,9 @@ def test_an_error_of_an_earlier_claim_says_nothing_of_a_later_one(studio: Studio
         assert sorted(studio.grants()) == ["failed", "unknown"]
 
 
-def test_a_send_after_one_that_arrived_does_not_take_it_back(studio: Studio) -> None:
+def test_a_send_after_one_that_arrived_does_not_take_it_back(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twice under one claim, by whatever way: what arrived before is not undone by an error."""
     adapter = Flaky([None, refused("the second time")])
     studio.guard.executor.broker = Broker(
@@ -207,7 +209,7 @@ def test_a_send_after_one_that_arrived_does_not_take_it_back(studio: Studio) -> 
         send(claim, **named)
         return send(claim, **named)
 
-    execution.send = twice  # type: ignore[method-assign]
+    monkeypatch.setattr(execution, "send", twice)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         script = [says(call("export_asset", {"asset": asset, "to": "team"}))]

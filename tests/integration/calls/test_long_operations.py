@@ -214,7 +214,7 @@ def test_I2_what_a_result_reveals_of_a_prompt_is_in_the_jobs_later_texts(
         bind(at, service, reveals=True)
         with at.studio.guard.open_job("film", requested_by=KIM) as job:
             id = started(at, job, prompt="A card for jane.doe@gmail.com")
-            assert at.act(job, GET, request_id=id).content.startswith("still running")
+            assert at.act(job, GET, request_id=id).text.startswith("still running")
             assert [row["label"] for row in rows(at, "SELECT label FROM revealed")] == [
                 "personal-data"
             ]
@@ -317,7 +317,7 @@ def test_I3_what_is_no_id_is_refused_before_it_is_looked_up(
 def test_one_id_that_a_vendor_hands_out_twice_carries_both_calls(
     at: Desk, service: Service
 ) -> None:
-    service.ids = iter(["same", "same"])
+    service.ids = (id for id in ("same", "same"))
     with at.studio.guard.open_job("film", requested_by=KIM) as job:
         logo = job.import_asset(at.studio.picture(), ["brand"])
         started(at, job, image=logo)
@@ -385,7 +385,7 @@ def test_an_id_that_the_ledger_could_not_take_is_told_when_it_is_back(
 
 
 def test_an_id_is_in_no_record_of_the_log(at: Desk, service: Service) -> None:
-    service.ids = iter(["zebra-quagga-7"])
+    service.ids = (id for id in ("zebra-quagga-7",))
     with at.studio.guard.open_job("film", requested_by=KIM) as job:
         id = started(at, job)
         at.act(job, GET, request_id=id)

@@ -32,12 +32,12 @@ def tools(service: Vendor) -> tuple[BaseTool, BaseTool]:
     @tool
     def image_to_video(prompt: str, image_url: str) -> dict[str, Any]:
         """Submit an image-to-video request. Returns its request id; poll get_video with it."""
-        return ask("/submit", {"prompt": prompt, "image_url": image_url})
+        return dict(ask("/submit", {"prompt": prompt, "image_url": image_url}))
 
     @tool
     def get_video(request_id: str) -> dict[str, Any]:
         """Get the status of a request, and the URL of the video when it is completed."""
-        return ask(f"/requests/{request_id}")
+        return dict(ask(f"/requests/{request_id}"))
 
     return image_to_video, get_video
 

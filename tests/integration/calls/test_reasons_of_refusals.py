@@ -23,7 +23,7 @@ from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
 KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -177,19 +177,19 @@ def test_two_calls_that_share_an_id_are_told_so(studio: Studio) -> None:
 
 
 def test_a_ledger_that_was_away_for_the_decision_only_is_told(
-    studio: Studio, caplog: pytest.LogCaptureFixture
+    studio: Studio, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = studio.guard.ledger
     record = ledger.record_decisions
 
     def away(*given: Any, **named: Any) -> None:
-        ledger.record_decisions = record  # type: ignore[method-assign]
+        monkeypatch.setattr(ledger, "record_decisions", record)
         raise LedgerUnavailable("the disk is away")
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         graph = build(studio, [crop(asset)], {"e": ("editor", ["crop"])})
-        ledger.record_decisions = away  # type: ignore[method-assign]
+        monkeypatch.setattr(ledger, "record_decisions", away)
         told = run(graph, job.config(thread_id="t"), "invoke")
     assert told == "the ledger is unavailable, so nothing was done; try again later"
 
@@ -369,7 +369,7 @@ def test_trap_12_the_copies_own_function_does_not_run(studio: Studio) -> None:
     guarded = studio.guard.tools([studio.tools["publish"]])[0]
     around = "called around its gate"
     with pytest.raises(ToolException, match=around):
-        guarded.func("x", "site")
+        guarded.func("x", "site")  # type: ignore[attr-defined]
     assert around in str(guarded._run(source="x", to="site"))
     asset = {"source": "asset-" + "0" * 20, "to": "site"}
     for given, said in (

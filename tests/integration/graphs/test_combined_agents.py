@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -27,7 +28,7 @@ KIM, OMAR = "kim@acme.example", "omar@acme.example"
 STAGES = '["generate", "edit", "review", "queue", "export"]'
 HEAD = CONFIG.partition("[agents]")[0]
 PLACES = "\n[destinations.team]" + CONFIG.partition("[destinations.team]")[2]
-Way = Callable[[Studio, dict[str, Any], dict[str, Any]], ToolMessage]
+Way = Callable[[Studio, dict[str, Any], RunnableConfig], ToolMessage]
 
 
 def combined(stages: str = STAGES, key: str = "unsafe_combined_stages = true") -> str:
@@ -41,17 +42,17 @@ def solo(tmp_path: Path) -> Any:
     studio.guard.close()
 
 
-def through_a_graph(studio: Studio, said: dict[str, Any], config: dict[str, Any]) -> ToolMessage:
+def through_a_graph(studio: Studio, said: dict[str, Any], config: RunnableConfig) -> ToolMessage:
     builder = StateGraph(State)
     builder.add_node("tools", ToolNode(studio.guard.tools(agent="studio")))
     builder.add_edge(START, "tools")
     builder.add_edge("tools", END)
-    graph = protect(builder, studio.guard, agents="studio").compile(InMemorySaver())
+    graph: Any = protect(builder, studio.guard, agents="studio").compile(InMemorySaver())
     return last(graph.invoke({"messages": [says(said)]}, config))
 
 
-def through_an_agent(studio: Studio, said: dict[str, Any], config: dict[str, Any]) -> ToolMessage:
-    agent = create_agent(
+def through_an_agent(studio: Studio, said: dict[str, Any], config: RunnableConfig) -> ToolMessage:
+    agent: Any = create_agent(
         Scripted(messages=iter([says(said), AIMessage("done")])),
         studio.guard.tools(),
         middleware=[GuardMiddleware(studio.guard, agent="studio")],

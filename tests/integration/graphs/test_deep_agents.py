@@ -23,7 +23,7 @@ from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 PAINT = {"prompt": "the sea", "colour": "navy"}
 
 # What each of a deep agent's own tools takes. They touch the graph's own state and nothing else:
@@ -66,7 +66,7 @@ class Deep:
     def __init__(self, studio: Studio, director: Scripted, worker: Scripted | None = None) -> None:
         guard = studio.guard
         self.studio = studio
-        files = FilesystemMiddleware(
+        files: Any = FilesystemMiddleware(
             backend=StateBackend(), tools=["ls", "read_file", "write_file", "edit_file"]
         )
         team = SubAgentMiddleware(
@@ -185,7 +185,7 @@ async def test_S17_a_sub_agent_does_not_reach_another_stage(studio: Studio) -> N
 
 
 def test_its_own_tools_are_refused_until_they_are_bound(studio: Studio) -> None:
-    agent = create_deep_agent(
+    agent: Any = create_deep_agent(
         said(),
         studio.guard.tools([studio.tools["crop"]]),
         middleware=[GuardMiddleware(studio.guard, agent="editor")],
@@ -219,7 +219,7 @@ def test_a_secret_is_not_written_into_its_files(studio: Studio) -> None:
 
 def test_I5_a_sub_agent_with_unguarded_tools_is_refused(studio: Studio) -> None:
     """Upstream's general-purpose sub-agent takes the tools along and leaves the guard behind."""
-    agent = create_deep_agent(
+    agent: Any = create_deep_agent(
         said(says(call("task", {"description": "x", "subagent_type": "general-purpose"}))),
         [studio.tools["publish"]],
         middleware=[GuardMiddleware(studio.guard, agent="publisher")],
@@ -237,7 +237,7 @@ def test_I5_a_sub_agent_with_unguarded_tools_is_refused(studio: Studio) -> None:
 def test_I5_a_compiled_sub_agent_is_looked_into(studio: Studio, guarded: bool) -> None:
     publish = studio.tools["publish"]
     middleware = [GuardMiddleware(studio.guard, agent="publisher")] if guarded else []
-    inner = create_agent(said(), [publish], middleware=middleware)
+    inner: Any = create_agent(said(), [publish], middleware=middleware)
     outer = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
     runnable = RunnableLambda(lambda state: state) | outer.with_retry()
     team = SubAgentMiddleware(
@@ -269,7 +269,7 @@ def test_copies_of_tools_made_at_each_turn_do_not_pile_up(
 @pytest.mark.parametrize("guarded", [True, False])
 def test_an_agent_as_a_subgraph_must_be_guarded(studio: Studio, guarded: bool) -> None:
     middleware = [GuardMiddleware(studio.guard, agent="painter")] if guarded else []
-    inner = create_agent(said(says(call("paint", PAINT))), [studio.tools["paint"]],
+    inner: Any = create_agent(said(says(call("paint", PAINT))), [studio.tools["paint"]],
                          middleware=middleware)  # fmt: skip
     builder = StateGraph(State).add_node("inner", inner).add_edge(START, "inner")
     if not guarded:
@@ -288,7 +288,7 @@ def test_plans_are_bound_as_notes(studio: Studio) -> None:
     (tool,) = plan.tools
     studio.guard.bind(Binding(tool, stage=None, **OWN[tool.name]))
     todos = [{"content": "crop it", "status": "pending"}]
-    agent = create_agent(
+    agent: Any = create_agent(
         said(says(call("write_todos", {"todos": todos}))),
         [],
         middleware=[plan, GuardMiddleware(studio.guard, agent="editor")],

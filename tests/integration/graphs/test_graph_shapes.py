@@ -29,7 +29,7 @@ def invoke(studio: Studio, graph: Any, thread: str = "t") -> Any:
         return graph.invoke({"messages": [("user", "go")]}, job.config(thread_id=thread))
 
 
-def react(studio: Studio, script: list[AIMessage], state: Any = State) -> StateGraph:
+def react(studio: Studio, script: list[AIMessage], state: Any = State) -> StateGraph[Any]:
     builder = StateGraph(state)
     builder.add_node("model", scripted(script))
     builder.add_node("tools", ToolNode([studio.tools["paint"]]))
@@ -109,10 +109,10 @@ def test_an_edge_that_waits_for_several_nodes_still_waits(studio: Studio) -> Non
 def test_send_and_goto_land_in_the_gate(studio: Studio) -> None:
     one = call("paint", PAINT)
 
-    def send(state: Any) -> Command:
+    def send(state: Any) -> Command[Any]:
         return Command(goto=Send("tools", [one]))
 
-    def goto(state: Any) -> Command:
+    def goto(state: Any) -> Command[Any]:
         return Command(goto="tools", update={"messages": [says(call("paint", PAINT))]})
 
     for node in (send, goto):
@@ -153,7 +153,7 @@ async def test_every_stream_mode_works(studio: Studio) -> None:
         react(studio, [says(call("paint", PAINT))]), studio.guard, agents={"tools": "painter"}
     )
     graph = sealed.compile(checkpointer=InMemorySaver())
-    modes = ["values", "updates", "messages", "debug", "tasks", "checkpoints", "custom"]
+    modes: Any = ["values", "updates", "messages", "debug", "tasks", "checkpoints", "custom"]
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         seen = set()
         async for mode, _ in graph.astream(
@@ -205,7 +205,7 @@ def test_inline_needs_a_configured_agent(studio: Studio) -> None:
 
 
 def test_S25_one_loop_over_several_stages_must_say_so(studio: Studio) -> None:
-    def builder() -> StateGraph:
+    def builder() -> StateGraph[Any]:
         made = StateGraph(State)
         made.add_node("model", scripted([says(call("paint", PAINT)), says(call("crop", {}))]))
         made.add_node("tools", ToolNode([studio.tools["paint"], studio.tools["crop"]]))
@@ -236,7 +236,7 @@ def test_a_custom_messages_key_is_kept(studio: Studio) -> None:
     builder.add_node("tools", ToolNode([studio.tools["paint"]], messages_key="chat"))
     builder.add_edge(START, "model")
     builder.add_edge("model", "tools")
-    graph = protect(builder, studio.guard, agents={"tools": "painter"}).compile()
+    graph: Any = protect(builder, studio.guard, agents={"tools": "painter"}).compile()
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         state = graph.invoke({"chat": [("user", "go")]}, job.config())
     assert state["chat"][-1].status == "success"

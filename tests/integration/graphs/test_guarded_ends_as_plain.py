@@ -52,14 +52,14 @@ class Ran:
             return f"noted {words}"
 
         @tool
-        def mood(words: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command:
+        def mood(words: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
             """Note a mood."""
             self.words.append(words)
             said = ToolMessage("felt", tool_call_id=tool_call_id)
             return Command(update={"mood": words, "log": [f"mood {words}"], "messages": [said]})
 
         @tool
-        def tally(words: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command:
+        def tally(words: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
             """Write words down."""
             self.words.append(words)
             said = ToolMessage("written", tool_call_id=tool_call_id)
@@ -75,7 +75,8 @@ class Ran:
         def whose(words: str, runtime: ToolRuntime) -> str:
             """Say for whom this runs."""
             self.words.append(words)
-            return f"for {runtime.context['client']}"
+            context: Any = runtime.context
+            return f"for {context['client']}"
 
         return {"note": note, "mood": mood, "tally": tally, "recall": recall, "whose": whose}
 
@@ -85,11 +86,11 @@ def notes(*words: str, name: str = "note") -> AIMessage:
     return says(*calls, id=f"m-{'-'.join(words)}")
 
 
-def logs(name: str) -> Callable[[Any], dict[str, Any]]:
+def logs(name: str) -> Any:
     return lambda state: {"log": [name]}
 
 
-Build = Callable[..., tuple[StateGraph, dict[str, Any]]]
+Build = Callable[..., tuple[StateGraph[Any], dict[str, Any]]]
 SHAPES: dict[str, Build] = {}
 
 
@@ -102,7 +103,7 @@ def shape(make: Build) -> Build:
     return make
 
 
-def loop(script: list[AIMessage], tools: list[Any], **node: Any) -> StateGraph:
+def loop(script: list[AIMessage], tools: list[Any], **node: Any) -> StateGraph[Any]:
     builder = StateGraph(State)
     builder.add_node("model", scripted(script))
     builder.add_node("tools", ToolNode(tools), **node)
@@ -202,7 +203,7 @@ def _a_send_with_its_own_state(tools: Any, wrap: Any) -> Any:
 
 @shape
 def _goto_the_tools(tools: Any, wrap: Any) -> Any:
-    def model(state: Any) -> Command:
+    def model(state: Any) -> Command[Any]:
         if any(isinstance(m, ToolMessage) for m in state["messages"]):
             return Command(goto=END, update={"log": ["end"]})
         return Command(goto="tools", update={"messages": [notes("a", "b")]})
@@ -217,7 +218,7 @@ def _goto_the_tools(tools: Any, wrap: Any) -> Any:
 
 @shape
 def _goto_the_parents_tools_from_a_subgraph(tools: Any, wrap: Any) -> Any:
-    def leave(state: Any) -> Command:
+    def leave(state: Any) -> Command[Any]:
         return Command(graph=Command.PARENT, goto="tools", update={"messages": [notes("a")]})
 
     inner = StateGraph(State).add_node("leave", leave).add_edge(START, "leave")
@@ -228,7 +229,7 @@ def _goto_the_parents_tools_from_a_subgraph(tools: Any, wrap: Any) -> Any:
     return builder, {}
 
 
-def _outer(inner: Any) -> StateGraph:
+def _outer(inner: Any) -> StateGraph[Any]:
     builder = StateGraph(State).add_node("before", logs("before")).add_node("inner", inner)
     builder.add_node("after", logs("after"))
     return builder.add_edge(START, "before").add_edge("before", "inner").add_edge("inner", "after")
@@ -316,7 +317,8 @@ class Out(TypedDict):
 
 @shape
 def _schemas_of_input_output_and_context(tools: Any, wrap: Any) -> Any:
-    builder = StateGraph(State, context_schema=dict, input_schema=In, output_schema=Out)
+    context: Any = dict
+    builder = StateGraph(State, context_schema=context, input_schema=In, output_schema=Out)
     builder.add_node("model", scripted([notes("a", name="whose")]))
     builder.add_node("tools", ToolNode([tools["whose"]]))
     builder.add_edge(START, "model")
@@ -379,7 +381,7 @@ async def test_a_guarded_graph_ends_as_the_plain_one(studio: Studio, name: str, 
     for one in tools.values():
         studio.guard.bind(Binding(one, stage=None, plain=["words"], state=["mood", "log"]))
 
-    def wrap(inner: StateGraph) -> StateGraph:
+    def wrap(inner: StateGraph[Any]) -> StateGraph[Any]:
         nodes = [n for n, spec in inner.nodes.items() if isinstance(spec.runnable, ToolNode)]
         return protect(inner, studio.guard, agents=dict.fromkeys(nodes, "editor"))
 
@@ -447,7 +449,7 @@ async def test_a_refusal_of_a_return_direct_tool_ends_the_turn(studio: Studio, m
 
     studio.guard.bind(Binding(place, stage="edit", assets=["source"]))
     script = [says(call("place", {"source": "asset-" + "0" * 20})), AIMessage("never said")]
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter(script)),
         [place],
         middleware=[GuardMiddleware(studio.guard, agent="editor")],
@@ -563,7 +565,7 @@ def test_I5_an_unguarded_toolnode_in_a_nodes_hands_is_refused(
         with pytest.raises(BindingError, match=r"ToolNode with unguarded tools \(paint\)"):
             protect(builder, studio.guard, agents={})
         return
-    graph = protect(builder, studio.guard, agents={}).compile()
+    graph: Any = protect(builder, studio.guard, agents={}).compile()
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         state = graph.invoke({"messages": [("user", "go")], "log": []}, job.config())
     assert results(state)[-1].status == "success"

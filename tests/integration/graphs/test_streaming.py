@@ -44,7 +44,7 @@ def script() -> list[AIMessage]:
     return [says(call("note", {"words": w}, id=f"c-{w}"), id=f"m-{w}") for w in ("one", "two")]
 
 
-def looped() -> StateGraph:
+def looped() -> StateGraph[Any]:
     builder = StateGraph(State)
     builder.add_node("model", scripted(script()))
     builder.add_node("tools", ToolNode([note]))
@@ -54,13 +54,11 @@ def looped() -> StateGraph:
     return builder
 
 
-def inside(compiled: Any) -> StateGraph:
+def inside(compiled: Any) -> StateGraph[Any]:
     return StateGraph(State).add_node("inner", compiled).add_edge(START, "inner")
 
 
-async def events(
-    graph: Any, config: dict[str, Any], kind: str, mode: Any, given: Any = GO
-) -> list[Any]:
+async def events(graph: Any, config: Any, kind: str, mode: Any, given: Any = GO) -> list[Any]:
     options = {"stream_mode": mode, "subgraphs": True}
     if kind == "async":
         return [event async for event in graph.astream(given, config, **options)]

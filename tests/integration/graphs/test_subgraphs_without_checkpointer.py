@@ -22,7 +22,7 @@ from tests.support.bindings import Binding
 from tests.support.chat_models import Watching
 
 KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 
 
 def loop(studio: Studio, name: str, script: list[AIMessage]) -> StateGraph[Any]:
@@ -81,7 +81,7 @@ def outer_of(inner: Any, held: str) -> Any:
 
 def agent_of(studio: Studio, script: list[AIMessage], checkpointer: Any) -> tuple[Any, Watching]:
     model = Watching(messages=iter([*script, *[AIMessage("done")] * 9]))
-    agent = create_agent(
+    agent: Any = create_agent(
         model,
         [studio.tools["publish"]],
         middleware=[GuardMiddleware(studio.guard, agent="publisher")],

@@ -104,7 +104,7 @@ def test_a_task_knows_what_was_sent_in_its_superstep_and_which_one_it_is() -> No
         sent = [(send.node, send.arg) for send in _upstream.sends(config)]
         seen.append((state if isinstance(state, int) else "", sent, _upstream.sent_as(config)))
 
-    builder = StateGraph(dict)
+    builder: Any = StateGraph(dict)
     builder.add_node("begin", lambda _: Command(goto=[Send("one", 1), Send("two", 2), "three"]))
     for name in ("one", "two", "three", "last"):
         builder.add_node(name, note)
@@ -131,9 +131,9 @@ def test_what_stock_hitl_does_to_calls_is_known(studio: Studio, mode: Any) -> No
             seen.append((_upstream.asks_per_call(node), set(_upstream.edited_calls(request.state))))
             return handler(request)
 
-    allowed = {"plain_tool": {"allowed_decisions": ["edit"]}}
+    allowed: Any = {"plain_tool": {"allowed_decisions": ["edit"]}}
     one = call("plain_tool", {"n": 1}, id="c1")
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter([says(one), AIMessage("done")])),
         [plain_tool],
         middleware=[HumanInTheLoopMiddleware(allowed, interrupt_mode=mode), Looking()],
@@ -222,7 +222,7 @@ def test_create_agent_hands_over_who_stands_inside(
     class C(Around): ...
 
     model = Scripted(messages=iter([says(call("plain_tool", {"n": 1})), AIMessage("done")]))
-    agent = create_agent(model, [plain_tool], middleware=[A(), B(), C()])
+    agent: Any = create_agent(model, [plain_tool], middleware=[A(), B(), C()])
     given = {"messages": [("user", "go")]}
     if mode == "async":
         asyncio.run(agent.ainvoke(given))
@@ -335,7 +335,8 @@ def test_a_sequence_in_a_node_is_one_step_of_its_graph() -> None:
     first = _upstream.RunnableCallable(lambda input: {"note": "seen"}, name="n", trace=False)
     builder = StateGraph(State).add_node("node", body).add_edge(START, "node")
     spec = builder.nodes["node"]
-    sequence = _upstream.RunnableSeq(first, spec.runnable)
+    runnable: Any = spec.runnable
+    sequence = _upstream.RunnableSeq(first, runnable)
     builder.nodes["node"] = dataclasses.replace(spec, runnable=sequence)
     parts = list(builder.compile().stream({"note": "given"}, stream_mode="updates"))
     assert parts == [{"node": {"note": "seen!"}}]
@@ -458,7 +459,7 @@ def _(ran: list[Any]) -> BaseTool:
 @case("command", binding={"state": ["note"]})
 def _(ran: list[Any]) -> BaseTool:
     @tool
-    def answer(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command:
+    def answer(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
         """Answer."""
         ran.append(n)
         said = ToolMessage("noted", tool_call_id=tool_call_id)
@@ -678,7 +679,7 @@ class Heard(BaseCallbackHandler):
         self.events.append(("error", type(error).__name__))
 
 
-async def outcome(graph: Any, name: str, config: dict[str, Any], mode: str) -> Any:
+async def outcome(graph: Any, name: str, config: Any, mode: str) -> Any:
     """The final state of a run, message ids left out, or the exception; and what was heard."""
     heard = Heard()
     sent = says({**call("answer", dict(CASES[name].args), id="c1")}, id="m1")
@@ -699,7 +700,7 @@ async def outcome(graph: Any, name: str, config: dict[str, Any], mode: str) -> A
     return said, state.get("note"), state.get("notes"), heard.events
 
 
-def built(name: str, one: BaseTool) -> StateGraph:
+def built(name: str, one: BaseTool) -> StateGraph[Any]:
     builder = StateGraph(State)
     builder.add_node("tools", ToolNode([one], **CASES[name].node))
     builder.add_edge(START, "tools")
@@ -738,7 +739,7 @@ async def test_a_permitted_call_comes_to_what_upstream_makes_of_it(
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 async def test_return_direct_ends_an_agent_s_turn_as_upstream(studio: Studio, mode: str) -> None:
-    async def said(agent: Any, config: dict[str, Any]) -> list[Any]:
+    async def said(agent: Any, config: Any) -> list[Any]:
         given = {"messages": [("user", "go")]}
         state = (
             await agent.ainvoke(given, config) if mode == "async" else agent.invoke(given, config)
@@ -761,7 +762,7 @@ async def test_return_direct_ends_an_agent_s_turn_as_upstream(studio: Studio, mo
     expected = await said(create_agent(model(), [answer]), {})
     guard = GuardMiddleware(studio.guard, agent="editor")
     with studio.guard.open_job("compare", requested_by=KIM) as job:
-        agent = create_agent(model(), [answer], middleware=[guard])
+        agent: Any = create_agent(model(), [answer], middleware=[guard])
         found = await said(agent, job.config(thread_id="t"))
     assert found == expected
     assert found[-1] == ("tool", "n is 1")
@@ -794,7 +795,8 @@ def test_a_guarded_tool_shows_the_model_what_the_plain_one_shows(studio: Studio)
         (copy,) = studio.guard.tools([one])
         assert seat_of(copy) is not None
         assert isinstance(copy, type(one))
-        shown, expected = copy.tool_call_schema, one.tool_call_schema
+        shown: Any = copy.tool_call_schema
+        expected: Any = one.tool_call_schema
         if not isinstance(expected, dict):
             shown, expected = shown.model_json_schema(), expected.model_json_schema()
         else:

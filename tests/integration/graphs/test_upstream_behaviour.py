@@ -94,7 +94,8 @@ def test_so_it_is_with_a_media_tool_whose_schema_is_made_anew(
         Image.new("RGB", (8, 8)).save(file)
         return "painted"
 
-    studio.guard.bind(Binding(paint_for, stage="generate", **{kind: ["to"]}, outputs=["file"]))
+    declared: dict[str, Any] = {kind: ["to"]}
+    studio.guard.bind(Binding(paint_for, stage="generate", **declared, outputs=["file"]))
     (message,) = results(run(studio, paint_for, {"to": "bob"}, agent="painter"))
     if kind == "texts" or schema is OfModel:  # I7: what runs is what people read and sign
         assert "its own schema makes something else" in message.content or (

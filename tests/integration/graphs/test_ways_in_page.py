@@ -68,7 +68,7 @@ GIVEN = {  # what the page's imports would give
 def code(heading: str) -> str:
     section = PAGE.read_text("utf-8").split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-    return block
+    return str(block)
 
 
 def run(studio: Studio, heading: str, model: Any, **more: Any) -> dict[str, Any]:

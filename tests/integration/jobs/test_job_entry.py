@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import functools
 import json
 import logging
 import pickle
@@ -39,7 +40,7 @@ from tests.race.ways_in import WAYS, Scripted, graph_of
 from tests.support import State, Studio, call, open_studio, results, says
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 NOT_ENTERED = "is open here, but this run was not entered: pass job.config(...)"
 NO_JOB = "this run belongs to no job; run it inside `with guard.open_job(...) as job:`"
 
@@ -276,7 +277,12 @@ def test_entry_can_not_be_stored_sent_or_made_up(studio: Studio) -> None:
 def test_copied_config_still_enters(studio: Studio) -> None:
     """Code that changes a config copies it first; an entry keeps its identity."""
     job = job_of(studio)
-    for copied in (copy.deepcopy(job.config()), copy.copy(job.config()), {**job.config()}):
+    copies: tuple[Any, ...] = (
+        copy.deepcopy(job.config()),
+        copy.copy(job.config()),
+        {**job.config()},
+    )
+    for copied in copies:
         assert copied["configurable"][ENTRY_KEY] is job.entry
         assert studio.guard.jobs.find(copied["configurable"]) is job
 
@@ -438,9 +444,14 @@ def test_question_is_asked_and_answered_from_a_thread(studio: Studio, way: str) 
     known: Any = {"configurable": {"thread_id": "t", CONFIG_KEY: job.id}}
     assert graph.invoke(GO, job.config(thread_id="t"))["__interrupt__"]
     studio.answer(studio.pending().request, OMAR)
-    for given in (None, Command(resume=True), Command(resume={"decisions": [{"type": "approve"}]})):
+    inputs: tuple[Any, ...] = (
+        None,
+        Command(resume=True),
+        Command(resume={"decisions": [{"type": "approve"}]}),
+    )
+    for given in inputs:
         for config in (known, {"configurable": {"thread_id": "t"}}):
-            (asked,) = elsewhere(lambda g=given, c=config: graph.invoke(g, c))["__interrupt__"]
+            (asked,) = elsewhere(functools.partial(graph.invoke, given, config))["__interrupt__"]
             assert "which is open here, but this run was not entered" in asked.value["description"]
             assert "rejoin_job" not in asked.value["description"]
     assert studio.world.count("publish") == 0
@@ -561,7 +572,7 @@ async def test_entry_is_in_no_callback_tracer_event_or_log(
     caplog.set_level(logging.DEBUG)
     everything, tracer = Everything(), Tracer()
     job = job_of(studio)
-    graph = publishes(studio, job, way)
+    graph: Any = publishes(studio, job, way)
     if way == "middleware":
         guarded = GuardMiddleware(studio.guard, agent="publisher")
         graph = create_agent(

@@ -10,6 +10,7 @@ import pytest
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
+from agentguard.calls.call import Call
 from agentguard.errors import BindingError
 from tests.support import (
     CONFIG,
@@ -151,6 +152,7 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
             studio.guard.enforcement, job.config(thread_id="t"), source="m1"
         )
         made = context.call(arguments, agent="painter", call_id="c1")
+        assert isinstance(made, Call)
         studio.guard.authorizer.authorize([made])
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)

@@ -110,7 +110,7 @@ MESSAGES: dict[str, Callable[[Any], list[Any]]] = {
     "human": lambda block: [HumanMessage([block])],
     "ai": lambda block: [HumanMessage("go"), AIMessage([block])],
     "system": lambda block: [SystemMessage([block]), HumanMessage("go")],
-    "chat": lambda block: [ChatMessage([block], role="user")],
+    "chat": lambda block: [ChatMessage(content=[block], role="user")],
     "tool": lambda block: [
         HumanMessage("go"),
         says({"name": "elsewhere", "args": {}, "id": "x", "type": "tool_call"}),

@@ -131,7 +131,7 @@ def test_an_error_told_as_text_is_a_failure_for_its_output_is_missing(tmp_path: 
             for name in ("assemble", "give_up"):
                 answer = at.act(job, name, clips=backwards)
                 assert answer.status == "error", name
-                assert answer.content.startswith(f"{name} failed: ")
+                assert answer.text.startswith(f"{name} failed: ")
                 if name == "give_up":  # no text makes an output of nothing
                     assert "wrote no output file; it said: Success!" in answer.content
                 assert str(tmp_path) not in answer.content

@@ -51,12 +51,12 @@ def labels(studio: Studio) -> list[list[str]]:
 @pytest.mark.parametrize("shape", ["v1", "openai", "anthropic"])
 def test_S33_a_picture_in_a_human_message_is_unclassified(studio: Studio, shape: str) -> None:
     data = base64.b64encode(studio.picture().read_bytes()).decode()
-    block: dict[str, Any] = {
+    blocks: dict[str, dict[str, Any]] = {
         "v1": {"type": "image", "base64": data, "mime_type": "image/png"},
         "openai": {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
         "anthropic": {"type": "image", "source": {"type": "base64", "data": data}},
-    }[shape]
-    message = HumanMessage([{"type": "text", "text": "what is this?"}, block])
+    }
+    message = HumanMessage([{"type": "text", "text": "what is this?"}, blocks[shape]])
     model, _ = run(studio, message, AIMessage("a square"))
     heard = json.dumps([m.content for m in model.heard])
     assert data not in heard
@@ -103,7 +103,9 @@ def test_a_picture_in_a_message_does_not_raise_other_jobs_assets(studio: Studio)
         logo = first.import_asset(studio.picture(), ["brand"])
     with studio.guard.open_job("B", requested_by=OMAR) as second:
         data = (studio.folder / "in.png").read_bytes()
-        again = studio.guard.take_in(data, (), by=OMAR, job=second.id, name="posted")
+        again = studio.guard.enforcement.importer.take_in(
+            data, (), by=OMAR, job=second.id, name="posted"
+        )
     assert again == logo
     (row,) = studio.guard.ledger.all("SELECT labels FROM assets")
     assert row["labels"] == '["brand"]'

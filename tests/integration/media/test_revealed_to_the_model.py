@@ -77,7 +77,7 @@ def test_I4_a_class_that_the_result_raises_keeps_its_text_from_the_model(
         with at.studio.guard.open_job("x", requested_by=KIM) as job:
             answer = at.act(job, made.name, prompt="kim")
             assert ran == ["kim"]
-            assert answer.content.startswith("withheld: ")
+            assert answer.text.startswith("withheld: ")
             assert "passport" not in answer.content
             assert ("asset-" in answer.content) == bool(outputs)
             assert labels_of(at) == set()  # it was not seen, so it marks nothing
@@ -155,7 +155,9 @@ def test_I4_the_next_job_of_a_thread_knows_what_its_conversation_holds(tmp_path:
                 data = base64.b64encode(png(colour)).decode()
                 block = {"type": "image", "base64": data, "mime_type": "image/png"}
                 painted = AIMessage([block])
-                [message] = take_in_media(guard, job, [painted], owners={KIM}, thread=thread)
+                [message] = take_in_media(
+                    guard.enforcement, job, [painted], owners={KIM}, thread=thread
+                )
                 assert ("customer-data" in str(message.content)) == known[thread]
 
 
@@ -182,7 +184,7 @@ def test_S16_what_a_failed_tool_says_holds_no_path_and_no_url(tmp_path: Path) ->
             for name in ("sharpen", "blur"):
                 answer = at.act(job, name, source=picture)
                 assert answer.status == "error"
-                assert answer.content.endswith("could not read [file] see [url]"), answer.content
+                assert answer.text.endswith("could not read [file] see [url]"), answer.content
         assert "id_rsa" not in str(rows(at, "SELECT text FROM outcomes"))
 
 

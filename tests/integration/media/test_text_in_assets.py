@@ -133,7 +133,8 @@ def ask(studio: Studio, data: bytes, name: str) -> dict[str, Any]:
             AIMessage("done"),
         ]
         graph = build(studio, script)
-        return graph.invoke({"messages": [HumanMessage("go")]}, job.config(thread_id="t"))
+        state = graph.invoke({"messages": [HumanMessage("go")]}, job.config(thread_id="t"))
+        return dict(state)
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain.agents import create_agent
@@ -14,12 +15,12 @@ from agentguard.langgraph import GuardMiddleware
 from agentguard.testing import ScriptedModel, TestWorkspace, UndeclaredConnection, workspace
 from tests.integration.testing.tools_under_test import REACHED, TOOLS
 
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 
 
 def made(messages: list[BaseMessage]) -> str:
     """The id of the asset that the last result names."""
-    return re.findall("asset-[0-9a-f]{20}", str(messages[-1].content))[-1]
+    return str(re.findall("asset-[0-9a-f]{20}", str(messages[-1].content))[-1])
 
 
 def test_model_drives_a_guarded_agent(ws: TestWorkspace) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -42,7 +43,13 @@ def test_tests_of_the_page_pass_in_a_new_project(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), "navy").save(tmp_path / "logo.png")
     people = [each for name in ("kim", "omar") for each in ("--person", f"{name}@acme.example")]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    run = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "check": False}
+    run: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": env,
+        "capture_output": True,
+        "text": True,
+        "check": False,
+    }
     made = subprocess.run([sys.executable, "-m", "agentguard.cli", "init", *people], **run)
     assert made.returncode == 0, made.stderr
     before = sorted(tmp_path.rglob(".agentguard/*"))

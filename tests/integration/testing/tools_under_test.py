@@ -13,6 +13,7 @@ from typing import Annotated
 from langgraph.types import interrupt
 
 from agentguard import Asset, Output, Text, To, media_tool
+from agentguard.bindings.compilation import Tool
 
 Picture = Annotated[str, Asset()]
 Png = Annotated[str, Output(".png")]
@@ -191,7 +192,7 @@ def use_the_pool(source: Picture, file: Png) -> str:
     return "copied"
 
 
-TOOLS = [
+TOOLS: list[Tool] = [
     ask_first,
     count,
     use_the_pool,

@@ -35,7 +35,7 @@ def deep(studio: Studio) -> Studio:
 
 
 def agent(studio: Studio, *script: AIMessage, **given: Any) -> Any:
-    workers = [
+    workers: list[Any] = [
         {
             "name": name,
             "description": "paints",
@@ -63,7 +63,7 @@ def run(studio: Studio, made: Any) -> list[Any]:
 
 @pytest.mark.parametrize("store", [False, True])
 def test_deep_agent_works_in_one_line(deep: Studio, store: bool) -> None:
-    routes = {"/memories/": StoreBackend(namespace=lambda _: ("acme",))}
+    routes: dict[str, Any] = {"/memories/": StoreBackend(namespace=lambda _: ("acme",))}
     backend = CompositeBackend(default=StateBackend(), routes=routes) if store else StateBackend()
     given: dict[str, Any] = {"backend": backend}
     if store:

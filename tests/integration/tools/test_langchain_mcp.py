@@ -289,7 +289,7 @@ async def test_a_declared_question_of_a_local_server_is_answered(studio: Studio)
         (question,) = state["__interrupt__"]
         accepted = {"action": "accept", "content": {"yes": True}}
         (asked,) = question.value["requests"]
-        answers = Command(resume={"responses": {asked["key"]: accepted}})
+        answers: Command[Any] = Command(resume={"responses": {asked["key"]: accepted}})
         state = await graph.ainvoke(answers, config)
     assert results(state)[-1].status == "success", results(state)[-1].content
     assert got[-1] == ("careful went on", "accept")

@@ -39,7 +39,7 @@ from tests.support.mcp_servers import mcp_images
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}
-STDIO = {
+STDIO: Any = {
     "transport": "stdio",
     "command": sys.executable,
     "args": [str(Path(mcp_images.__file__))],
@@ -255,7 +255,7 @@ async def test_each_listing_makes_new_objects_and_they_are_recognised(
     again = (await listed(client))["sketch"]
     other_version = (await listed(served.client(tool_name_prefix=False)))["sketch"]
     assert again is not other_version
-    assert again.coroutine is not other_version.coroutine
+    assert vars(again)["coroutine"] is not vars(other_version)["coroutine"]
     for tool in (again, other_version):
         answer = await ask(studio, tool, "painter", {"prompt": "sea"})
         assert answer.status == "success", answer.content
@@ -277,7 +277,7 @@ async def test_a_server_that_rewrites_a_description_is_refused_everywhere(
     with pytest.raises(BindingError, match=said):
         Binding(pulled, stage="generate", texts=["prompt"], plain=["colour"],
                 destination="images", mcp=pin(tool))  # fmt: skip
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter([])),
         [pulled],
         middleware=[GuardMiddleware(studio.guard, agent="painter")],
@@ -313,10 +313,11 @@ async def test_another_servers_tool_of_the_same_name_and_words_is_refused(
 async def test_a_local_tool_does_not_pass_for_a_servers(studio: Studio, served: Served) -> None:
     tool = (await listed(served.client()))["sketch"]
     bind(studio, tool)
+    schema: Any = tool.args_schema
     local = StructuredTool(
         name="sketch",
         description=tool.description,
-        args_schema=tool.args_schema,
+        args_schema=schema,
         coroutine=lambda **_: None,  # type: ignore[arg-type]
     )
     with pytest.raises(BindingError, match="got a tool of this program"):
@@ -523,7 +524,7 @@ async def test_stdio_through_create_agent(studio: Studio) -> None:
     tool = (await listed(MultiServerMCPClient({"images": STDIO})))["sketch"]
     bind(studio, tool)
     script = [says(call("sketch", {"prompt": "sea"})), AIMessage("done")]
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter(script)),
         [tool],
         middleware=[GuardMiddleware(studio.guard, agent="painter")],
@@ -542,7 +543,7 @@ async def test_inline_in_the_functional_api(studio: Studio, served: Served) -> N
 
     @entrypoint(checkpointer=InMemorySaver())
     async def flow(prompt: str) -> str:
-        return (await paint.ainvoke(call("sketch", {"prompt": prompt}, id="c1"))).content
+        return str((await paint.ainvoke(call("sketch", {"prompt": prompt}, id="c1"))).content)
 
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         assert "image/png" in await flow.ainvoke("sea", job.config(thread_id="t"))

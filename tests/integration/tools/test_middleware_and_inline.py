@@ -51,14 +51,16 @@ def message(one: Any) -> Any:
     if isinstance(one, list):
         return [message(item) for item in one]
     if isinstance(one, Command):
-        update = {k: message(v) if k == "messages" else v for k, v in dict(one.update).items()}
+        update = {
+            k: message(v) if k == "messages" else v for k, v in dict(one.update or {}).items()
+        }
         return "command", update, one.goto, one.graph
     if isinstance(one, ToolMessage):
         return one.content, one.artifact, one.status, one.name, one.tool_call_id
     return one
 
 
-async def outcome(graph: Any, given: Any, config: dict[str, Any], mode: str) -> Any:
+async def outcome(graph: Any, given: Any, config: Any, mode: str) -> Any:
     """The final state and what callbacks heard of tools, or the exception."""
     heard = Heard()
     config = {**config, "callbacks": [heard], "metadata": {"colour": "red"}, "tags": ["t"]}

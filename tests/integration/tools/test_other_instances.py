@@ -99,7 +99,7 @@ def run(studio: Studio, tool: BaseTool, *before: AgentMiddleware[Any, Any, Any])
     with studio.guard.open_job("post", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         script = [says(call("post", {"source": asset, "to": "team"})), AIMessage("done")]
-        agent = create_agent(
+        agent: Any = create_agent(
             Scripted(messages=iter(script)),
             [tool],
             middleware=[*before, GuardMiddleware(studio.guard, agent="publisher")],

@@ -83,7 +83,7 @@ def test_a_call_of_another_stages_tool_reads_the_same_reason(studio: Studio) -> 
         messages=iter([says(call("publish", {"source": "x", "to": "site"})), AIMessage("done")])
     )
     guard = GuardMiddleware(studio.guard, agent="editor")
-    graph = create_agent(model, [studio.tools["publish"]], middleware=[Hides(), guard])
+    graph: Any = create_agent(model, [studio.tools["publish"]], middleware=[Hides(), guard])
     with studio.guard.open_job("p", requested_by=KIM) as job:
         state = graph.invoke(GO, job.config(thread_id="t"))
     assert "publish belongs to the export stage" in state["messages"][-2].content

@@ -28,7 +28,7 @@ from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 GIVEN = {"source": "/etc/passwd", "to": "site"}
 
 
@@ -93,7 +93,7 @@ WAYS: dict[str, Callable[[BaseTool], Any]] = {
         Scripted(messages=iter([says(asks()), AIMessage("done")])), [plain]
     ).invoke(GO),
     "agent of a plain function": lambda plain: create_agent(
-        Scripted(messages=iter([says(asks()), AIMessage("done")])), [plain.func]
+        Scripted(messages=iter([says(asks()), AIMessage("done")])), [vars(plain)["func"]]
     ).invoke(GO),
 }
 
@@ -188,7 +188,7 @@ def test_wrapper_in_front_of_the_guard_that_runs_the_tool_is_stopped(studio: Stu
         text = request.tool.invoke(request.tool_call["args"])
         return ToolMessage(text, tool_call_id=request.tool_call["id"])
 
-    agent = create_agent(
+    agent: Any = create_agent(
         Scripted(messages=iter([says(asks()), AIMessage("done")])),
         [studio.tools["publish"]],
         middleware=[cached, GuardMiddleware(studio.guard, agent="publisher")],

@@ -181,7 +181,8 @@ TURNED: dict[str, Any] = {
 @pytest.mark.parametrize("what", ["to", "caption", "source"])
 def test_a_schema_turns_no_destination_text_or_asset(how: str, what: str) -> None:
     kinds = {name: TURNED[how] if name == what else str for name in ("to", "caption", "source")}
-    args = pydantic.create_model("Args", **{name: (kind, ...) for name, kind in kinds.items()})
+    fields: dict[str, Any] = {name: (kind, ...) for name, kind in kinds.items()}
+    args = pydantic.create_model("Args", **fields)
     meaning: dict[str, Any] = {"assets": ["source"], "texts": ["caption"]}
     it = bound(args, "export", destination=Arg("to"), effect="opaque", **meaning)
     raw = {"to": "team", "caption": "hello", "source": ONE}
@@ -231,7 +232,7 @@ PATHS: dict[str, Any] = {
     "behind": int | pydantic.FilePath,
     "renamed": Annotated[pydantic.FilePath, WithJsonSchema({"type": "string"})],
     "hidden": str | SkipJsonSchema[pydantic.NewPath],
-    "module": pydantic.ImportString[Any],
+    "module": pydantic.ImportString,
 }
 
 

@@ -231,9 +231,12 @@ def _private() -> BaseTool:
 
 
 def _function(function: Any) -> BaseTool:
-    return StructuredTool(
-        name="send", description="Send.", func=function, args_schema=by_name.args_schema
-    )
+    schema: Any = by_name.args_schema
+    return StructuredTool(name="send", description="Send.", func=function, args_schema=schema)
+
+
+def _of_mcp_server() -> BaseTool:
+    return by_ordinary.model_copy(update={"metadata": {"mcp": {"server": {"name": "x"}}}})
 
 
 @pytest.mark.parametrize(
@@ -246,7 +249,7 @@ def _function(function: Any) -> BaseTool:
         lambda: _function(functools.partial(requests.post, URL)),
         lambda: _function(requests.post),
         lambda: _function(lambda words, client=httpx.Client(): words),  # noqa: B008
-        lambda: by_ordinary.model_copy(update={"metadata": {"mcp": {"server": {"name": "x"}}}}),
+        _of_mcp_server,
     ],
 )  # fmt: skip
 def test_it_is_found_wherever_the_tool_holds_it(make: Callable[[], BaseTool]) -> None:
@@ -285,7 +288,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_what_an_unknown_library_made_is_refused(library: Any) -> None:
-    class Own(library.Search):
+    class Own(library.Search):  # type: ignore[misc]  # a module that the test wrote
         pass
 
     wrapped = _function(library.decorated(by_ordinary.func))  # type: ignore[attr-defined]

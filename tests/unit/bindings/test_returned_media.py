@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from PIL import Image
 
 from agentguard import Asset, Guard, Text, media_tool
@@ -58,7 +59,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / OUT).mkdir(parents=True)
     write_workspace(tmp_path)
-    tools = [scratch, filed, several, raw, vendor]
+    tools: list[Callable[..., Any]] = [scratch, filed, several, raw, vendor]
     with Guard.from_config(tmp_path / "agentguard.toml", tools=tools, clock=Clock()) as opened:
         yield opened
 
@@ -190,7 +191,7 @@ def paints(guard: Guard, answer: Any) -> Any:
         checkpointer=InMemorySaver()
     )
     with guard.open_job("paint", requested_by="kim@acme.example") as job:
-        return graph.invoke({"messages": [("user", "x")]}, job.config())["messages"][2]
+        return graph.invoke({"messages": [HumanMessage("x")]}, job.config())["messages"][2]
 
 
 def test_base64_in_a_result_becomes_assets_and_leaves_the_rest(guard: Guard) -> None:

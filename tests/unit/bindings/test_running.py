@@ -6,11 +6,13 @@ import asyncio
 import contextvars
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
@@ -48,7 +50,7 @@ def crop_twice(source: Picture, file: Annotated[str, Output(".png")]) -> str:
 def guard(tmp_path: Path) -> Any:
     RAN.clear()
     write_workspace(tmp_path)
-    tools = [crop, soften, crop_twice]
+    tools: list[Callable[..., Any]] = [crop, soften, crop_twice]
     with Guard.from_config(tmp_path / "agentguard.toml", tools=tools, clock=Clock()) as opened:
         yield opened
 
@@ -93,7 +95,7 @@ def test_agent_without_guard_does_not_run_it(guard: Guard, logo: Path) -> None:
     agent = create_agent(Scripted(messages=iter(steps)), [crop])
     job = guard.open_job("crop", requested_by="kim@acme.example")
     with job, pytest.raises(UnguardedTool):
-        agent.invoke({"messages": [("user", "crop")]}, job.config())
+        agent.invoke({"messages": [HumanMessage("crop")]}, job.config())
     assert not RAN
 
 

@@ -158,6 +158,10 @@ class Allowing(Sound):
     model_config = ConfigDict(extra="allow")
 
 
+def allowing(**more: Any) -> Allowing:
+    return Allowing(**more)
+
+
 def _with_attribute(name: str) -> BaseTool:
     made = Sound()
     object.__setattr__(made, name, lambda *_, **__: "unauthorized")
@@ -249,7 +253,7 @@ class Decorated(Sound):
         return 1
 
     @functools.wraps(Sound._run)
-    def _run(self, size: int = 1) -> str:
+    def _run(self, size: int = 1) -> str:  # type: ignore[override]  # what wraps makes of it
         return "wrapped"
 
 
@@ -260,7 +264,9 @@ class Sizes(BaseModel):
 class Injected(Sound):
     args_schema: Any = Sizes
 
-    def _run(self, size: int, call_id: Annotated[str, InjectedToolCallId]) -> str:
+    def _run(  # type: ignore[override]  # what LangChain injects is one more
+        self, size: int, call_id: Annotated[str, InjectedToolCallId]
+    ) -> str:
         return call_id
 
 
@@ -276,7 +282,7 @@ def injected(
 
 @pytest.mark.parametrize(
     "made",
-    [Sound(), Helped(), Helped[int](), Decorated(), Injected(), injected, Allowing(extra_thing=1),
+    [Sound(), Helped(), Helped[int](), Decorated(), Injected(), injected, allowing(extra_thing=1),
      function_tool(), function_tool().model_copy(), RunnableLambda(lambda x: "x").as_tool(
          name="as_tool", description="As a tool.", arg_types={"size": int})],
     ids=lambda made: type(made).__name__,
@@ -389,7 +395,7 @@ ONE, OTHER = Place(), Place("https://evil.example")
         (_SENDER, sender()),
         (sender(), _SENDER),
         (Helped(), Helped(scale=3)),
-        (Allowing(at="a"), Allowing(at="b")),
+        (allowing(at="a"), allowing(at="b")),
         (_SENDER, _SENDER.model_copy(update={"coroutine": closed_over("x")})),
         (_SENDER, _SENDER.model_copy(update={"handle_tool_error": lambda e: "done"})),
         (_SENDER, _SENDER.model_copy(update={"response_format": "content_and_artifact"})),

@@ -21,12 +21,13 @@ from langchain_core.tools import StructuredTool
 from PIL import Image
 from pydantic import BaseModel
 
-from agentguard.calls.results import Collected, Sources, clean, collect, describe
-from agentguard.config.workspace import DEFAULT_CLASSES
+from agentguard.calls.results import Collected, Sources, collect, describe
+from agentguard.config.schema import DEFAULT_CLASSES
 from agentguard.content.blocks import block_data, text_in
 from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import Scratch
 from agentguard.content.store import Store
+from agentguard.content.text.sanitize import clean
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms
@@ -458,7 +459,13 @@ def test_findings_are_never_better_than_they_say(
 
 
 def test_I11_a_review_that_left_no_findings_is_not_clean(scratch: Scratch) -> None:
-    for result in ("all good!", ("all good!", None), ("all good!", {}), ("x", "junk")):
+    results: tuple[Any, ...] = (
+        "all good!",
+        ("all good!", None),
+        ("all good!", {}),
+        ("x", "junk"),
+    )
+    for result in results:
         (finding,) = run(scratch, result, stage="review").findings
         assert (finding["severity"], finding["code"]) == ("error", "no-findings")
     assert run(scratch, "x", stage="edit").findings == ()

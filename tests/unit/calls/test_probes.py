@@ -44,7 +44,7 @@ class Vendor:
     def probe(self, attempt: Attempt) -> bool | None:
         self.asked.append(attempt)
         if self.says is not None:
-            answer: Any = self.says(attempt)
+            answer: bool | None = self.says(attempt)
             return answer
         return attempt.idempotency_key in self.keys
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -107,7 +108,7 @@ def _noted(form: str, video: str | None, audio: str | None, words: bytes) -> byt
         with av.open(str(path), "w", format=form) as container:
             container.metadata["comment"] = words.decode("latin-1")
             if video:
-                stream = container.add_stream(video, rate=24)
+                stream: Any = container.add_stream(video, rate=24)
                 stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
                 frame = av.VideoFrame.from_ndarray(
                     np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8), format="rgb24"
@@ -115,7 +116,7 @@ def _noted(form: str, video: str | None, audio: str | None, words: bytes) -> byt
                 container.mux(stream.encode(frame))
                 container.mux(stream.encode())
             if audio:
-                sound = container.add_stream(audio, rate=48_000)
+                sound: Any = container.add_stream(audio, rate=48_000)
                 packed = sound.format.is_packed
                 shape = (1, 9_600) if packed else (sound.layout.nb_channels, 4_800)
                 kind = {"s16": "i2", "s16p": "i2", "fltp": "f4", "flt": "f4"}[sound.format.name]
@@ -488,7 +489,7 @@ def test_cover_is_judged_as_a_picture() -> None:
 
 
 def test_noise_is_not_taken_for_words() -> None:
-    labels = set()
+    labels: set[str] = set()
     for seed in range(20):
         noise = np.random.default_rng(seed).bytes(50_000)
         labels |= _inspect(_in_png(b"prVt", noise)).labels

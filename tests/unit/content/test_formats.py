@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -39,7 +40,7 @@ def _survives(data: bytes) -> None:
     assert re.fullmatch(r"[ -~]*", said)
 
 
-_SIZED = {"width": WIDTH, "height": HEIGHT}
+_SIZED: dict[str, Any] = {"width": WIDTH, "height": HEIGHT}
 _FILES: dict[str, tuple[Callable[[], bytes], Format]] = {}
 for _names, _format in (
     (

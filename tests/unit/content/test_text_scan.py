@@ -474,11 +474,20 @@ _SLOW = {
 }
 
 
+_FOUND_IN_SLOW = {
+    "PEM heads": ("private key",),
+    "JWT halves": ("JSON Web Token",),
+    "OpenAI marks": ("OpenAI API key",),
+}
+
+
 @pytest.mark.parametrize("case", _SLOW)
 def test_s7_hostile_texts_of_full_length_are_scanned_to_the_end(case: str) -> None:
     """Each makes a backtracking pattern quadratic or worse: minutes, where a scan takes less
     than a second. Nothing here measures time; a pattern that backtracks hangs the test."""
-    scan(_SLOW[case])
+    found = scan(_SLOW[case])
+    assert found.secrets == _FOUND_IN_SLOW.get(case, ())
+    assert (found.redacted == _SLOW[case]) is not bool(found.secrets)
     looks_like_locator(_SLOW[case])
 
 

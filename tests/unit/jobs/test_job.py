@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 from agentguard.config.workspace import Lifetimes
 from agentguard.errors import JobError, LedgerUnavailable
@@ -487,7 +488,7 @@ def test_the_thread_outlives_a_ledger_that_is_away_for_a_while(
 
 def test_I6_only_id_and_entry_travel_in_the_config(ledger: Ledger) -> None:
     job = hold(ledger)
-    base = {"configurable": {"x": 1, "thread_id": "old"}, "tags": ["t"]}
+    base: RunnableConfig = {"configurable": {"x": 1, "thread_id": "old"}, "tags": ["t"]}
     config = job.config(base, thread_id="new")
     assert config == {
         "configurable": {
@@ -555,7 +556,12 @@ def test_many_leases_share_a_few_commits(ledger: Ledger, monkeypatch: pytest.Mon
         seen.append("submitted")
         future = submit(transition, **options)
         result = future.result
-        future.result = lambda *a: (seen.append("waited"), result(*a))[1]  # type: ignore[method-assign]
+
+        def waited(timeout: float | None = None) -> Any:
+            seen.append("waited")
+            return result(timeout)
+
+        future.result = waited  # type: ignore[method-assign]  # of this one only
         return future
 
     monkeypatch.setattr(ledger.storage, "submit", counted)
@@ -608,7 +614,12 @@ def test_opening_many_jobs_does_not_look_at_all_of_them_each_time(
         guard.open_job("one", requested_by="kim@acme.example")
         swept: list[int] = []
         sweep = guard.ledger.sweep
-        monkeypatch.setattr(guard.ledger, "sweep", lambda: (swept.append(1), sweep())[1])
+
+        def counted() -> Any:
+            swept.append(1)
+            return sweep()
+
+        monkeypatch.setattr(guard.ledger, "sweep", counted)
         for _ in range(3):
             guard.open_job("more", requested_by="kim@acme.example")
         assert not swept

@@ -9,7 +9,7 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,11 @@ async def test_generator_dependency_that_another_task_closes(studio: Studio) -> 
         async with job_of(studio) as job:
             yield job
 
-    made = dependency()
-    job = await asyncio.create_task(anext(made))  # type: ignore[arg-type]
+    made: Any = dependency()
+    job = await asyncio.create_task(anext(made))
     assert job.state is JobState.OPEN
     with pytest.raises(StopAsyncIteration):
-        await asyncio.create_task(anext(made))  # type: ignore[arg-type]
+        await asyncio.create_task(anext(made))
     require_left(studio, job)
 
 
@@ -132,7 +132,7 @@ def test_thread_leaves_what_another_thread_entered(studio: Studio) -> None:
 def abandoned(studio: Studio) -> tuple[Any, Job]:
     """A generator that holds an open job, begun in another context, in a cycle of its own."""
 
-    def holder() -> Iterator[Job]:
+    def holder() -> Generator[Job, Any, None]:
         me: list[Any] = []
         with job_of(studio) as job:
             me.append((yield job))

@@ -37,7 +37,7 @@ def test_an_operation_is_found_by_its_job_its_tool_and_its_id_only(tmp_path: Pat
     with ledger_at(tmp_path / "ledger.db") as ledger:
         bench, other = start(ledger, "op-1"), Bench(ledger)
         (row,) = ledger.rows(operations_named(bench.job, ["crop"], "op-1"))
-        assert (row.labels, row.tool) == ({"brand"}, "crop")
+        assert (row.labels, row.tool) == (frozenset({"brand"}), "crop")
         assert ledger.rows(operations_named(bench.job, ["paint"], "op-1")) == []
         assert ledger.rows(operations_named(bench.job, ["crop"], "op-2")) == []
         assert ledger.rows(operations_named(other.job, ["crop"], "op-1")) == []

@@ -121,7 +121,7 @@ class Log:
 
     def query(self, sql: str) -> list[Any]:
         with raw(self.path) as connection:
-            return connection.execute(sql).fetchall()
+            return list(connection.execute(sql).fetchall())
 
     def verify(self) -> audit.Report:
         with ledger_at(self.path) as ledger:
@@ -502,14 +502,25 @@ def test_checkpoints_out_of_order_still_name_the_newest(log: Log) -> None:
     log.verify()
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The signed notes that are verified from here on."""
+    seen: list[str] = []
+    known = note.verify
+
+    def verify(text: str, *more: Any) -> Any:
+        seen.append(text)
+        return known(text, *more)
+
+    monkeypatch.setattr(note, "verify", verify)
+    return seen
+
+
 def test_opening_reads_only_the_end_of_a_long_checkpoint_file(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = log.lines()
     log.checkpoints.path.write_bytes(b"".join(lines[:1] * 2000 + lines))
-    read: list[str] = []
-    known = note.verify
-    monkeypatch.setattr(note, "verify", lambda *a: (read.append(a[0]), known(*a))[1])
+    read = noted(monkeypatch)
     with ledger_at(log.path) as ledger:
         verify_tail(ledger.storage, log.checkpoints)
     assert 0 < len(read) < 1000
@@ -605,9 +616,10 @@ def test_S39_a_tampered_proof_is_refused(log: Log) -> None:
         except VerificationFailed:
             continue
         pytest.fail(f"{name}: {found}")
-    for not_a_proof in (None, [], 5, "x"):
+    others: tuple[Any, ...] = (None, [], 5, "x")
+    for not_a_proof in others:
         with pytest.raises(VerificationFailed):
-            verify_proof(not_a_proof, log.checkpoints.verifier_key)  # type: ignore[arg-type]
+            verify_proof(not_a_proof, log.checkpoints.verifier_key)
     with pytest.raises(VerificationFailed):
         verify_proof(proof, "not a key")
 
@@ -712,9 +724,7 @@ def test_I10_what_a_record_says_that_is_not_in_the_log_yet_counts(
 def test_a_proof_verifies_one_signature_and_reads_its_hashes_together(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verified: list[str] = []
-    known = note.verify
-    monkeypatch.setattr(note, "verify", lambda *a: (verified.append(a[0]), known(*a))[1])
+    verified = noted(monkeypatch)
     with ledger_at(log.path) as ledger:
         verified.clear()
         asked: list[str] = []

@@ -235,7 +235,11 @@ def test_a_root_or_proof_takes_one_statement(nodes: Statements) -> None:
     merkle.append(stored, 0, [merkle.leaf_hash(body) for body in BODIES])
     for size in range(SIZE + 1):
         before = nodes.count
-        assert at_once(nodes, lambda hashes, n=size: merkle.root(hashes, n)) == roots()[size]
+
+        def root(hashes: merkle.Hashes, n: int = size) -> bytes:
+            return merkle.root(hashes, n)
+
+        assert at_once(nodes, root) == roots()[size]
         for index in range(size):
 
             def proof(hashes: merkle.Hashes, i: int = index, n: int = size) -> tuple[bytes, ...]:

@@ -321,14 +321,15 @@ def test_s33_a_resource_is_as_sensitive_as_the_worst_of_asset_text_and_labels() 
 
 def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
     schema = cedarpy.Schema.from_str((POLICIES / "schema.cedarschema").read_text("utf-8"))
-    for facts_of in (
-        lambda facts: facts,
-        lambda facts: replace(facts, assets=()),
-        lambda facts: replace(facts, assets=(), text=False, destination=None),
-        lambda facts: replace(facts, tool_stage=None),
-    ):
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"assets": ()},
+        {"assets": (), "text": False, "destination": None},
+        {"tool_stage": None},
+    )
+    for change in changes:
         request, facts = question()
-        facts = facts_of(facts)
+        facts = replace(facts, **change)
         media = media_of(request, facts)
         assert facts.agent is not None
         entities = [

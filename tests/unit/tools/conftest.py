@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -45,8 +46,9 @@ def video(tmp_path: Path) -> Callable[..., str]:
             stream.width, stream.height = shots[0].size
             stream.pix_fmt = "yuv420p"
             audio = out.add_stream("aac", rate=44_100, layout="mono") if sound else None
+            of_image: Any = av.VideoFrame.from_image  # it has no annotations
             for number, shot in enumerate(shots):
-                frame = av.VideoFrame.from_image(shot)
+                frame = of_image(shot)
                 frame.pts, frame.time_base = number, Fraction(1, fps)
                 out.mux(stream.encode(frame))
             out.mux(stream.encode())

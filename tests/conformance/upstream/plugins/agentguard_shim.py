@@ -23,8 +23,9 @@ from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
-from agentguard import Binding, Guard
+from agentguard import Guard
 from agentguard.bindings.argument_paths import Shape, jsonable
+from agentguard.bindings.binding import CompiledBinding as Binding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.model_schema import injected, json_schema
 from agentguard.calls.call import Call
@@ -62,7 +63,7 @@ class OpenBound(Bound):
     """A tool that no Binding may describe (an open object, a union of shapes): taken as it is."""
 
     def __init__(self, binding: Binding) -> None:
-        tool = binding.tool
+        tool: Any = binding.tool
         self.binding = binding
         self.name = tool.name
         schema = tool.tool_call_schema
@@ -126,9 +127,8 @@ class _Shim:
             request = await asyncio.to_thread(self._authorized, request, config)
             return await aexecute(node, request, input_type, config)
 
-        ToolNode.__init__ = __init__
-        ToolNode._execute_tool_sync = _execute_tool_sync
-        ToolNode._execute_tool_async = _execute_tool_async
+        for method in (__init__, _execute_tool_sync, _execute_tool_async):
+            setattr(ToolNode, method.__name__, method)
 
     @pytest.fixture(autouse=True)
     def _agentguard_job(self) -> Iterator[None]:

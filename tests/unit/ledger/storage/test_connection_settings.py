@@ -21,10 +21,8 @@ from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import IllegalTransition, LedgerUnavailable
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx
-from agentguard.ledger.storage.postgres import connections as postgres_connections
 from agentguard.ledger.storage.postgres.connections import Link
 from agentguard.ledger.storage.postgres.storage import PostgresStorage
-from agentguard.ledger.storage.sqlite import connections as sqlite_connections
 from agentguard.ledger.storage.sqlite.connections import Connections
 from agentguard.ledger.verify import verify
 from agentguard.model import OutsideEffect
@@ -93,7 +91,7 @@ def admin(postgres: Any, statement: str) -> None:
 
 
 def database_of(place: Place) -> str:
-    return psycopg.conninfo.conninfo_to_dict(LedgerUrl.parse(place.url).conninfo)["dbname"]
+    return str(psycopg.conninfo.conninfo_to_dict(LedgerUrl.parse(place.url).conninfo)["dbname"])
 
 
 def set_default(postgres: Any, place: Place, name: str, value: str) -> None:
@@ -240,7 +238,7 @@ def test_session_that_a_pooler_hands_on_is_cleaned(
         connection.execute(left)
         return connection
 
-    monkeypatch.setattr(postgres_connections.psycopg, "connect", used)
+    monkeypatch.setattr(psycopg, "connect", used)
     with ledger_at(place) as ledger:
         bench = Bench(ledger)
         for _ in range(3):
@@ -301,11 +299,11 @@ def test_pragma_of_another_build_is_overruled(
     connect = sqlite3.connect
 
     def built_otherwise(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.execute(f"PRAGMA {name} = {other}")
         return connection
 
-    monkeypatch.setattr(sqlite_connections.sqlite3, "connect", built_otherwise)
+    monkeypatch.setattr(sqlite3, "connect", built_otherwise)
     connections = Connections(tmp_path / "ledger.db", forked=lambda: None)
     with closing(connections._open(mode)) as opened:
         assert opened.execute(f"PRAGMA {name}").fetchone()[0] == expected
@@ -319,9 +317,7 @@ def test_pragma_that_can_not_be_set_is_refused(
             return super().execute("SELECT 1" if "recursive_triggers = " in sql else sql, *more)
 
     connect = sqlite3.connect
-    monkeypatch.setattr(
-        sqlite_connections.sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Stubborn)
-    )
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Stubborn))
     found = "recursive_triggers: got 0, expected 1"
     with pytest.raises(LedgerUnavailable, match=found), ledger_at(tmp_path / "ledger.db"):
         pass

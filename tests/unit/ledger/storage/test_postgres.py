@@ -238,7 +238,7 @@ def test_I8_many_processes_claim_each_grant_once(place: Place) -> None:
         def race(ledger: Ledger) -> list[str | None]:
             barrier.wait(20)
             claims = [ledger.claim(item, durable=False) for item in items]
-            return [obstacle and obstacle.sentence for obstacle in claims]
+            return [obstacle.sentence if obstacle else None for obstacle in claims]
 
         with ThreadPoolExecutor(len(ledgers)) as pool:
             answers = list(pool.map(race, ledgers))

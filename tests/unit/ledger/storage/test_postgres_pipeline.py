@@ -5,6 +5,7 @@ Two ledgers of one test stand for two processes.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
@@ -463,15 +464,17 @@ def test_calls_of_many_jobs_in_one_group_come_out_as_one_by_one(
               for b, a in zip(owners, asked, strict=True)] * 2  # fmt: skip
     told = all_at_once(claims)  # type: ignore[arg-type]
     assert sorted(map(str, told)) == ["None"] * 8 + ["its grant is claimed"] * 8
-    ends = [lambda b=b, a=a: b.finish(a) for b, a in zip(owners, asked, strict=True)]
+    ends = [functools.partial(b.finish, a) for b, a in zip(owners, asked, strict=True)]
     assert all_at_once(ends) == [True] * 8  # type: ignore[arg-type]
     assert {b.state(a) for b, a in zip(owners, asked, strict=True)} == {GrantState.EXECUTED}
     ledger.mark_asset(asset.sha256, column="held", value=True, by="kim")
     late = [bench.permit(assets=(asset.sha256,)) for bench in benches]
     told = all_at_once(
-        [lambda b=b, a=a: b.claim(a, versions=versions)
-         for b, a in zip(benches, late, strict=True)]
-    )  # fmt: skip
+        [
+            functools.partial(b.claim, a, versions=versions)
+            for b, a in zip(benches, late, strict=True)
+        ]
+    )
     assert set(told) == {"an asset changed since it was judged"}
     audit.verify(ledger.storage, place.checkpoints)
 

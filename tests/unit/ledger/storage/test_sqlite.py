@@ -21,6 +21,7 @@ from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage import open as storage
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.storage.sqlite.connections import Connections
+from agentguard.ledger.storage.sqlite.storage import SqliteStorage
 from agentguard.transparency.checkpoints import Checkpoints
 from tests.support.ledgers import KEY, Bench, Clock, checkpoints_beside, ledger_at, raw
 from tests.unit.ledger.storage.test_storage import Stopper, in_child, names, noted
@@ -396,7 +397,9 @@ def test_many_readers_leave_no_connection_behind(path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join(20)
-        assert len(ledger.storage._connections._readers) <= 16
+        storage = ledger.storage
+        assert isinstance(storage, SqliteStorage)
+        assert len(storage._connections._readers) <= 16
     gc.collect()
     descriptors = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
     assert not [name for name in descriptors if name.startswith(str(path))]
@@ -408,8 +411,12 @@ def test_ledgers_that_are_made_at_once_wait_for_each_other(tmp_path: Path) -> No
 
     def make(path: Path, start: threading.Barrier) -> None:
         connections = Connections(path, forked=lambda: None)
+
+        def together(connection: sqlite3.Connection) -> None:
+            start.wait()
+
         try:
-            connections.create(lambda connection: start.wait())
+            connections.create(together)
         except LedgerUnavailable as error:
             failed.append(error)
         finally:
