@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 
-from tests.race.ways_in import GO, graph_of, make_send
-from tests.support import Studio, call, results, says
+from tests.race.ways_in import graph_of, make_send
+from tests.support import GO, Studio, call, results, says
 
 STEPS = ("record_decisions", "claim", "finish")
 """What a call writes to the ledger: authorize, claim, outcome."""

@@ -12,10 +12,20 @@ from langchain_core.tools import tool
 from agentguard.errors import ApprovalError
 from agentguard.jobs.job import Job
 from agentguard.model import Verdict
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import (
+    CONFIG,
+    INES,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
 from tests.support.bindings import Arg, Binding
 
-INES, KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("ines", "kim", "omar", "lee"))
 BLOG = """
 [destinations.blog]
 url = "file:out/blog"

@@ -27,11 +27,22 @@ from agentguard.langgraph import GuardMiddleware
 from agentguard.ledger.ledger import question_of
 from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
-from tests.support import CONFIG, State, Studio, build, call, open_studio, results, says
+from tests.support import (
+    CONFIG,
+    INES,
+    LEE,
+    OMAR,
+    State,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_release"]),
          "e": ("publisher", ["publish", "export_asset"])}  # fmt: skip
 

@@ -20,12 +20,10 @@ from langgraph.types import Command, interrupt
 
 from agentguard.langgraph import GuardMiddleware
 from agentguard.model import Verdict
-from tests.support import Studio, build, call, open_studio, results, run_script, says
+from tests.support import GO, KIM, OMAR, Studio, build, call, open_studio, results, run_script, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Watching, dangling
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 ASKS = (
     '@id("acme.edit-asks") @advice("edits are looked at")\n'
     'forbid (principal, action == Action::"edit", resource)'

@@ -14,10 +14,20 @@ from pydantic import TypeAdapter
 
 from agentguard.errors import ApprovalError, JobError
 from agentguard.model import JobState, Verdict
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import (
+    CONFIG,
+    INES,
+    KIM,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
 from tests.support.bindings import Arg, Binding
-
-KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 
 
 def script(asset: str):

@@ -15,10 +15,9 @@ from langchain_core.tools import ToolException, tool
 from agentguard.calls.execute import current_execution
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.broker import Broker
-from tests.support import Studio, build, call, results, says
+from tests.support import KIM, Studio, build, call, results, says
 from tests.support.bindings import Arg, Binding
 
-KIM = "kim@acme.example"
 NODES = {"e": ("publisher", ["upload"])}
 OWN = {"e": ("publisher", ["export_asset"])}
 

@@ -17,10 +17,9 @@ from langgraph.types import Command, Send
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
-from tests.support import State, Studio, build, call, results, says, scripted
+from tests.support import KIM, OMAR, State, Studio, build, call, results, says, scripted
 from tests.support.bindings import Binding
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 PAINT = {"prompt": "the sea", "colour": "navy"}
 
 

@@ -21,12 +21,10 @@ from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, build, call, says, scripted
+from tests.support import GO, KIM, OMAR, State, Studio, build, call, says, scripted
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 MODES = ["values", "updates", "messages", "custom", "checkpoints", "tasks", "debug"]
 GATE, EXECUTE = "tools", "tools.execute"
 

@@ -17,12 +17,9 @@ from langgraph.types import interrupt
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, call, results, says
+from tests.support import GO, KIM, State, Studio, call, results, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Watching
-
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 
 
 def loop(studio: Studio, name: str, script: list[AIMessage]) -> StateGraph[Any]:

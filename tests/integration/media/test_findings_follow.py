@@ -12,10 +12,21 @@ from typer.testing import CliRunner
 
 from agentguard.cli.app import app
 from agentguard.jobs.job import Job
-from tests.support import CONFIG, Studio, build, call, open_studio, results, run_script, says
+from tests.support import (
+    CONFIG,
+    KIM,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    run_script,
+    says,
+)
 from tests.support.bindings import Binding
 
-KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "lee"))
 NODES = {"e": ("editor", ["crop"]), "r": ("reviewer", ["strict", "spelling"]),
          "q": ("traffic", ["queue_for_release"]), "x": ("publisher", ["publish"])}  # fmt: skip
 INTERNAL = '\n[destinations.intranet]\nurl = "file:out/intranet"\naudience = "internal"\n' \
