@@ -180,9 +180,8 @@ def test_two_assets_of_which_one_was_denied(studio: Studio) -> None:
         """Post pictures."""
         return "posted"
 
-    studio.guard.bind(Binding(both, stage="export", assets=["sources[]"], destination=Arg("to"),
-                              effect="opaque"))  # fmt: skip
-    studio.tools["both"] = both
+    studio.bind(both, stage="export", assets=["sources[]"], destination=Arg("to"),
+                effect="opaque")  # fmt: skip
     with studio.guard.open_job("j", requested_by=LEE) as job:
         navy, red = prepared(studio, job, "navy", "red")
         one = call("publish", {"source": navy, "to": "site"})

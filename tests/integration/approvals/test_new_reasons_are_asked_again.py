@@ -40,7 +40,6 @@ from tests.support import (
     results,
     says,
 )
-from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
 NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_release"]),
@@ -97,8 +96,7 @@ def open_desk(tmp_path: Path) -> Iterator[Desk]:
         found = {"severity": "error", "message": "a competitor's logo is in the picture"}
         return "bad", {"findings": [found]}
 
-    studio.guard.bind(Binding(strict, stage="review", assets=["source"]))
-    studio.tools["strict"] = strict
+    studio.bind(strict, stage="review", assets=["source"])
     with studio.guard, studio.guard.open_job("campaign", requested_by=LEE) as job:
         yield Desk(studio, job, job.import_asset(studio.picture(), ["brand"]))
 

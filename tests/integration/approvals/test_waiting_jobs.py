@@ -27,7 +27,7 @@ from tests.support import (
     results,
     says,
 )
-from tests.support.bindings import Arg, Binding
+from tests.support.bindings import Arg
 
 
 def script(asset: str):
@@ -254,11 +254,8 @@ def test_I7_what_a_client_writes_into_a_question_reaches_no_call(studio: Studio)
             sent.append((sources, to))
             return "sent"
 
-        studio.guard.bind(
-            Binding(send, stage="export", assets=["sources[]"], destination=Arg("to"),
-                    effect="opaque")
-        )  # fmt: skip
-        studio.tools["send"] = send
+        studio.bind(send, stage="export", assets=["sources[]"], destination=Arg("to"),
+                    effect="opaque")  # fmt: skip
         script = [says(call("send", {"sources": [asset], "to": "team"}, id="c1"), id="m1")]
         graph = build(studio, script, {"tools": ("publisher", ["send"])}, checkpointer=saver)
         config = job.config(thread_id="t")

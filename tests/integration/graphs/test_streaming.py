@@ -205,10 +205,7 @@ async def test_no_event_and_no_checkpoint_holds_what_is_the_guards_own(
         block = {"type": "image", "base64": data, "mime_type": "image/png"}
         return [f"wrote {file}", block], {"raw": "RAW-ARTIFACT", "file": file}
 
-    studio.tools["retouch"] = retouch
-    studio.guard.bind(
-        Binding(retouch, stage="edit", assets=["source"], plain=["how"], outputs=["file"])
-    )
+    studio.bind(retouch, stage="edit", assets=["source"], plain=["how"], outputs=["file"])
     nodes = {"tools": ("editor", ["retouch"]), "out": ("publisher", ["publish"])}
     picture = studio.picture()
     saver = InMemorySaver()

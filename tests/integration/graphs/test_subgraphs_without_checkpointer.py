@@ -56,8 +56,7 @@ def test_tools_without_stage_may_start_over(studio: Studio) -> None:
         """Take a note."""
         return "noted"
 
-    studio.guard.bind(Binding(note, stage=None, texts=["text"]))
-    studio.tools["note"] = note
+    studio.bind(note, stage=None, texts=["text"])
     sealed = protect(loop(studio, "note", []), studio.guard, agents={"tools": "editor"})
     sealed.compile(checkpointer=False)
 

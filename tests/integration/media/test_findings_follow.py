@@ -25,7 +25,6 @@ from tests.support import (
     run_script,
     says,
 )
-from tests.support.bindings import Binding
 
 NODES = {"e": ("editor", ["crop"]), "r": ("reviewer", ["strict", "spelling"]),
          "q": ("traffic", ["queue_for_release"]), "x": ("publisher", ["publish"])}  # fmt: skip
@@ -55,8 +54,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         return "fine", {"findings": []}
 
     for one in (strict, spelling):
-        studio.guard.bind(Binding(one, stage="review", assets=["source"]))
-        studio.tools[one.name] = one
+        studio.bind(one, stage="review", assets=["source"])
     with studio.guard:
         yield studio
 
