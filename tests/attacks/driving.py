@@ -33,9 +33,9 @@ from agentguard.jobs.job import Job
 from agentguard.model import Verdict
 from tests.attacks import graphs as shapes
 from tests.attacks import savers
-from tests.attacks.ground import KIM, OMAR, Ground, Scene
+from tests.attacks.ground import Ground, Scene
 from tests.attacks.savers import Mode, Saver
-from tests.support import call, says
+from tests.support import KIM, OMAR, call, says
 
 Gate = Literal["protect", "middleware", "inline", "functional"]
 

@@ -25,8 +25,6 @@ from agentguard.policy.policy_set import Policy
 from tests.support import CONFIG, Clock, write_workspace
 from tests.support.bindings import Arg, Binding
 
-KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
-
 TWO_COURIERS = (
     CONFIG.replace(
         "[destinations.team]",

@@ -13,9 +13,10 @@ import pytest
 from agentguard.langgraph.unguarded_runs import BELT
 from tests.attacks.corpus import ATTACKS
 from tests.attacks.driving import Column, Way
-from tests.attacks.ground import KIM, Ground, open_ground
+from tests.attacks.ground import Ground, open_ground
 from tests.attacks.matrix import Attack, columns
 from tests.attacks.savers import open_saver
+from tests.support import KIM
 
 # Opening a workspace takes long, and so does verifying a log that many have written to.
 _SHARED_BY = 6

@@ -20,8 +20,8 @@ from langchain_core.tools import tool
 
 from agentguard.errors import JobError
 from agentguard.model import Stage
-from tests.race.ways_in import GO, graph_of
-from tests.support import Studio, call, open_studio, results, says
+from tests.race.ways_in import graph_of
+from tests.support import GO, Studio, call, open_studio, results, says
 from tests.support.bindings import Arg, Binding
 
 KIM = "kim@acme.example"

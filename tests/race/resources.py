@@ -15,8 +15,8 @@ from langchain_core.messages import ToolMessage
 
 from agentguard.ledger.storage.sqlite.connections import Connections
 from agentguard.ledger.storage.sqlite.storage import SqliteStorage
-from tests.race.ways_in import GO, graph_of, make_send
-from tests.support import Studio, call, results, says
+from tests.race.ways_in import graph_of, make_send
+from tests.support import GO, Studio, call, results, says
 
 STEPS = ("record_decisions", "claim", "finish")
 """What a call writes to the ledger: authorize, claim, outcome."""

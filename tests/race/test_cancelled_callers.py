@@ -19,11 +19,10 @@ import pytest
 from langchain_core.tools import BaseTool, StructuredTool
 
 from agentguard.ledger.storage.open import Tx
-from tests.race.ways_in import GO, WAYS, graph_of, make_send
-from tests.support import Studio, call, results, says
+from tests.race.ways_in import WAYS, graph_of, make_send
+from tests.support import GO, KIM, Studio, call, results, says
 from tests.support.bindings import Arg, Binding
 
-KIM = "kim@acme.example"
 PATIENCE_S = 20
 
 

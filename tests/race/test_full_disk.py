@@ -20,10 +20,9 @@ from agentguard.errors import AssetError, LedgerUnavailable
 from agentguard.ledger.storage.sqlite.connections import Connections
 from tests.race.resources import STEPS, Rig, Space, connections_of
 from tests.race.ways_in import graph_of
-from tests.support import Studio, call, says
+from tests.support import KIM, Studio, call, says
 from tests.support.bindings import Binding
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 SMALL = 2_000
 
 

@@ -16,11 +16,10 @@ from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, adapter_for
 from agentguard.jobs.job import Job
 from agentguard.model import Destination, JobState
-from tests.race.ways_in import GO, graph_of
-from tests.support import Studio, call, open_studio, results, says
+from tests.race.ways_in import graph_of
+from tests.support import GO, KIM, Studio, call, open_studio, results, says
 from tests.support.bindings import Binding
 
-KIM = "kim@acme.example"
 PATIENCE_S = 20
 
 

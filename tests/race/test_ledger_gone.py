@@ -13,9 +13,8 @@ import pytest
 
 from agentguard.errors import LedgerUnavailable
 from tests.race.resources import STEPS, Rig
-from tests.support import Studio, open_studio
+from tests.support import KIM, Studio, open_studio
 
-KIM = "kim@acme.example"
 NOBODY = 65534
 
 

@@ -11,10 +11,9 @@ import pytest
 from agentguard.errors import LedgerUnavailable
 from agentguard.model import JobState
 from tests.race.resources import STEPS, Locker, Rig, connections_of
-from tests.race.ways_in import GO, graph_of
-from tests.support import Studio, call, open_studio, says
+from tests.race.ways_in import graph_of
+from tests.support import GO, KIM, Studio, call, open_studio, says
 
-KIM = "kim@acme.example"
 CROP = {"width": 8, "height": 8}
 
 

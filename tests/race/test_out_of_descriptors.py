@@ -16,10 +16,8 @@ import pytest
 from agentguard.errors import AssetError, JobError, LedgerUnavailable
 from agentguard.model import JobState
 from tests.race.resources import Rig, connections_of, few_descriptors
-from tests.race.ways_in import GO, graph_of
-from tests.support import Studio, call, results, says
-
-KIM = "kim@acme.example"
+from tests.race.ways_in import graph_of
+from tests.support import GO, KIM, Studio, call, results, says
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ import pytest
 from langgraph.types import Command
 
 from agentguard.model import Verdict
-from tests.race.ways_in import GO, MODES, WAYS, all_at_once, graph_of, make_send, once
-from tests.support import Studio, call, results, says
+from tests.race.ways_in import MODES, WAYS, all_at_once, graph_of, make_send, once
+from tests.support import GO, KIM, OMAR, Studio, call, results, says
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 RUNS = 5
 REFUSALS = (
     "was started before and its outcome is not known yet",

@@ -22,7 +22,6 @@ from tests.support.bindings import Arg, Binding
 
 WAYS = ("protect", "middleware", "inline")
 MODES = ("sync", "async")
-GO = {"messages": [("user", "go")]}
 STAYS_S = 0.02  # so long the effect takes, for others to come in meanwhile
 
 

@@ -65,7 +65,7 @@ T0 = 1_800_000_000_000
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
 """The people of the workspace: kim owns its agents, omar is of legal, ines of marketing."""
 
-GO: dict[str, Any] = {"messages": [("user", "go")]}
+GO: Any = {"messages": [("user", "go")]}
 """A user's message that starts a graph."""
 
 

@@ -26,7 +26,6 @@ from agentguard.langgraph import protect
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says
 from tests.support.bindings import Binding
 
-KIM = "kim@acme.example"
 SECRET = "sig-5d41402abc4b2a76"  # stands in the query of every URL that the vendor hands out
 
 

@@ -16,10 +16,8 @@ from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.transitions.assets import lock_import
 from agentguard.model import Terms
-from tests.support import Studio, write_workspace
+from tests.support import KIM, Studio, write_workspace
 from tests.support.ledgers import Bench, made
-
-KIM = "kim@acme.example"
 
 
 def test_own_tools_are_bound_once_however_many_threads_ask(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.attacks.corpus.time_travel import paused
-from tests.attacks.ground import INES
 from tests.attacks.matrix import GATES, SAVERS, attack
+from tests.support import INES
 
 if TYPE_CHECKING:
     from tests.attacks.driving import Way

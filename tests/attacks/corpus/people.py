@@ -10,8 +10,8 @@ from agentguard.errors import ApprovalError
 from agentguard.model import Verdict
 from tests.attacks.corpus.time_travel import paused
 from tests.attacks.driving import YES
-from tests.attacks.ground import INES, LEE, OMAR
 from tests.attacks.matrix import GATES, GRAPHS, SAVERS, attack
+from tests.support import INES, LEE, OMAR
 
 if TYPE_CHECKING:
     from tests.attacks.driving import Way

@@ -11,10 +11,9 @@ from langgraph.types import Command, Send
 from agentguard.jobs.job import CONFIG_KEY
 from tests.attacks.corpus.time_travel import forged, paused
 from tests.attacks.driving import NO, YES
-from tests.attacks.ground import LEE
 from tests.attacks.matrix import GATES, SAVERS, attack
 from tests.attacks.savers import copy_thread
-from tests.support import call, says
+from tests.support import LEE, call, says
 
 if TYPE_CHECKING:
     from tests.attacks.driving import Way

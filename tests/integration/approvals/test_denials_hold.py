@@ -12,10 +12,20 @@ from langchain_core.tools import tool
 from agentguard.errors import ApprovalError
 from agentguard.jobs.job import Job
 from agentguard.model import Verdict
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import (
+    CONFIG,
+    INES,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
 from tests.support.bindings import Arg, Binding
 
-INES, KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("ines", "kim", "omar", "lee"))
 BLOG = """
 [destinations.blog]
 url = "file:out/blog"
@@ -170,9 +180,8 @@ def test_two_assets_of_which_one_was_denied(studio: Studio) -> None:
         """Post pictures."""
         return "posted"
 
-    studio.guard.bind(Binding(both, stage="export", assets=["sources[]"], destination=Arg("to"),
-                              effect="opaque"))  # fmt: skip
-    studio.tools["both"] = both
+    studio.bind(both, stage="export", assets=["sources[]"], destination=Arg("to"),
+                effect="opaque")  # fmt: skip
     with studio.guard.open_job("j", requested_by=LEE) as job:
         navy, red = prepared(studio, job, "navy", "red")
         one = call("publish", {"source": navy, "to": "site"})

@@ -27,12 +27,22 @@ from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware
 from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
-from tests.support import CONFIG, State, Studio, build, call, open_studio, results, says
-from tests.support.bindings import Binding
+from tests.support import (
+    CONFIG,
+    GO,
+    INES,
+    LEE,
+    OMAR,
+    State,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
 from tests.support.chat_models import Scripted
 
-KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
-GO: Any = {"messages": [("user", "go")]}
 NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_release"]),
          "e": ("publisher", ["publish", "export_asset"])}  # fmt: skip
 
@@ -87,8 +97,7 @@ def open_desk(tmp_path: Path) -> Iterator[Desk]:
         found = {"severity": "error", "message": "a competitor's logo is in the picture"}
         return "bad", {"findings": [found]}
 
-    studio.guard.bind(Binding(strict, stage="review", assets=["source"]))
-    studio.tools["strict"] = strict
+    studio.bind(strict, stage="review", assets=["source"])
     with studio.guard, studio.guard.open_job("campaign", requested_by=LEE) as job:
         yield Desk(studio, job, job.import_asset(studio.picture(), ["brand"]))
 

@@ -32,12 +32,22 @@ from pydantic import TypeAdapter
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.race.ways_in import all_at_once, once
-from tests.support import CONFIG, State, Studio, call, open_studio, results, says, wake
+from tests.support import (
+    CONFIG,
+    GO,
+    KIM,
+    OMAR,
+    State,
+    Studio,
+    call,
+    open_studio,
+    results,
+    says,
+    wake,
+)
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted, dangling
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO: Any = {"messages": [("user", "go")]}
 MIXES = ("a", "aa", "pa", "ad", "pad", "dapp", "aaaaaaaa")
 LABELS = {"a": "likeness", "p": "brand", "d": "brand"}
 

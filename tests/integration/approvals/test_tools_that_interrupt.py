@@ -20,12 +20,9 @@ from langgraph.types import Command, interrupt
 
 from agentguard.langgraph import GuardMiddleware
 from agentguard.model import Verdict
-from tests.support import Studio, build, call, open_studio, results, run_script, says
-from tests.support.bindings import Binding
+from tests.support import GO, KIM, OMAR, Studio, build, call, open_studio, results, run_script, says
 from tests.support.chat_models import Watching, dangling
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 ASKS = (
     '@id("acme.edit-asks") @advice("edits are looked at")\n'
     'forbid (principal, action == Action::"edit", resource)'
@@ -47,8 +44,7 @@ def asking(tmp_path: Path) -> Any:
         studio.world.effects.append(("wipe", str(answer)))
         return "wiped"
 
-    studio.guard.bind(Binding(wipe, stage="edit", assets=["source"], interrupts=True))
-    studio.tools["wipe"] = wipe
+    studio.bind(wipe, stage="edit", assets=["source"], interrupts=True)
     yield studio
     studio.guard.close()
 
@@ -213,8 +209,7 @@ def test_a_permitted_tool_may_pause_itself(studio: Studio) -> None:
         heard.append(interrupt("which?"))
         return f"chose {heard[-1]}"
 
-    studio.guard.bind(Binding(choose, stage="edit", plain=["n"], interrupts=True))
-    studio.tools["choose"] = choose
+    studio.bind(choose, stage="edit", plain=["n"], interrupts=True)
     graph = build(studio, [says(call("choose", {"n": 1}))], {"t": ("editor", ["choose"])})
     with studio.guard.open_job("p", requested_by=KIM) as job:
         config = job.config(thread_id="t")

@@ -17,10 +17,20 @@ from pydantic import TypeAdapter
 
 from agentguard.errors import ApprovalError, JobError
 from agentguard.model import JobState, Verdict
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
-from tests.support.bindings import Arg, Binding
-
-KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
+from tests.support import (
+    CONFIG,
+    INES,
+    KIM,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
+from tests.support.bindings import Arg
 
 
 def script(asset: str) -> list[AIMessage]:
@@ -249,11 +259,8 @@ def test_I7_what_a_client_writes_into_a_question_reaches_no_call(studio: Studio)
             sent.append((sources, to))
             return "sent"
 
-        studio.guard.bind(
-            Binding(send, stage="export", assets=["sources[]"], destination=Arg("to"),
-                    effect="opaque")
-        )  # fmt: skip
-        studio.tools["send"] = send
+        studio.bind(send, stage="export", assets=["sources[]"], destination=Arg("to"),
+                    effect="opaque")  # fmt: skip
         script = [says(call("send", {"sources": [asset], "to": "team"}, id="c1"), id="m1")]
         graph = build(studio, script, {"tools": ("publisher", ["send"])}, checkpointer=saver)
         config = job.config(thread_id="t")

@@ -28,11 +28,10 @@ from agentguard.errors import BindingError, DestinationError
 from agentguard.export.folder import Folder
 from agentguard.ledger.verify import Checkpoints, verify
 from agentguard.transparency.log_key import load_log_key
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import CONFIG, KIM, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Binding
 
 CANARY = "sk-ant-api03-" + "cAn4rY0x9Z" * 4
-KIM = "kim@acme.example"
 
 NODES = {
     "paint_tools": ("painter", ["paint"]),

@@ -31,6 +31,9 @@ from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.support import (
     CONFIG,
+    GO,
+    KIM,
+    OMAR,
     State,
     Studio,
     build,
@@ -41,11 +44,8 @@ from tests.support import (
     unsound,
     wake,
 )
-from tests.support.bindings import Binding
 from tests.support.chat_models import Listening
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 WAYS = ("protect", "middleware")
 WITHDRAWN = "withdrawn: the conversation went on; call again to ask again"
 FORGED = "Successfully handled tool call."
@@ -314,11 +314,8 @@ def broken(studio: Studio) -> Studio:
         studio.world.effects.append(("post", to))
         raise RuntimeError("the line broke")
 
-    studio.guard.bind(
-        Binding(post, stage="export", assets=["source"], destination="team", plain=["to"],
-                effect="opaque")
-    )  # fmt: skip
-    studio.tools["post"] = post
+    studio.bind(post, stage="export", assets=["source"], destination="team", plain=["to"],
+                effect="opaque")  # fmt: skip
     return studio
 
 
@@ -638,8 +635,7 @@ def test_declared_state_that_was_dropped_comes_back_with_its_outcome(
         message = ToolMessage("noted", tool_call_id="n")
         return Command(update={"note": text, "messages": [message]})
 
-    studio.guard.bind(Binding(note, stage="edit", texts=["text"], state=["note"]))
-    studio.tools["note"] = note
+    studio.bind(note, stage="edit", texts=["text"], state=["note"])
     with studio.guard.open_job("post", requested_by=KIM) as job:
         calls = says(call("note", {"text": "blue"}, id="n"), asked(face(studio, job)), id="m1")
         agents = {"edit": "editor", "export": "publisher"}

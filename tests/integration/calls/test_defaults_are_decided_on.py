@@ -11,10 +11,9 @@ from langchain_core.tools import StructuredTool, tool
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from agentguard.errors import BindingError
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import CONFIG, LEE, OMAR, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Arg, Binding
 
-OMAR, LEE = "omar@acme.example", "lee@acme.example"
 NODES = {"r": ("reviewer", ["look"]), "q": ("traffic", ["queue_for_release"]),
          "x": ("publisher", ["send"])}  # fmt: skip
 

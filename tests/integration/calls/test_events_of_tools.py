@@ -26,12 +26,10 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.types import interrupt
 
 from agentguard.langgraph import GuardMiddleware
-from tests.support import Studio, call, results, says
+from tests.support import GO, KIM, Studio, call, results, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 MODES = ["values", "updates", "messages", "custom", "tasks", "debug", "checkpoints"]
 
 

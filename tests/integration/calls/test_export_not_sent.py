@@ -15,10 +15,9 @@ from langchain_core.tools import ToolException, tool
 from agentguard.calls.execute import current_execution
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.broker import Broker
-from tests.support import Studio, build, call, results, says
-from tests.support.bindings import Arg, Binding
+from tests.support import KIM, Studio, build, call, results, says
+from tests.support.bindings import Arg
 
-KIM = "kim@acme.example"
 NODES = {"e": ("publisher", ["upload"])}
 OWN = {"e": ("publisher", ["export_asset"])}
 
@@ -102,10 +101,7 @@ def test_an_uploader_that_sent_and_raised_is_unknown(
         act(studio)
         return "uploaded"
 
-    studio.guard.bind(
-        Binding(upload, stage="export", assets=["source"], destination=Arg("to"), effect=effect)
-    )
-    studio.tools["upload"] = upload
+    studio.bind(upload, stage="export", assets=["source"], destination=Arg("to"), effect=effect)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         again = [says(call("upload", {"source": asset, "to": "team"})) for _ in range(2)]
@@ -176,10 +172,7 @@ def test_an_error_of_an_earlier_claim_says_nothing_of_a_later_one(studio: Studio
         kept.append(broken)
         raise broken
 
-    studio.guard.bind(
-        Binding(upload, stage="export", assets=["source"], destination=Arg("to"), effect="opaque")
-    )
-    studio.tools["upload"] = upload
+    studio.bind(upload, stage="export", assets=["source"], destination=Arg("to"), effect="opaque")
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         script = [

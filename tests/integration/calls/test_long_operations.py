@@ -14,9 +14,9 @@ from PIL import Image
 
 from agentguard import Guard
 from agentguard.errors import ApprovalError, BindingError, LedgerUnavailable
-from tests.support import CONFIG, call, results, says
+from tests.support import CONFIG, KIM, call, results, says
 from tests.support.bindings import Binding, Returned
-from tests.support.desk import KIM, Desk, desk, rows
+from tests.support.desk import Desk, desk, rows
 
 SUBMIT = "submit_video"
 GET = "video_result"

@@ -7,7 +7,8 @@ from typing import Any
 
 from agentguard.config.workspace import load
 from tests.e2e.test_readme import blocks
-from tests.support.desk import KIM, desk, vendor
+from tests.support import KIM
+from tests.support.desk import desk, vendor
 from tests.unit.config.test_config_file import GOOD
 
 PAGE = "docs/how-to/long-work.md"

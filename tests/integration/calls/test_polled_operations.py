@@ -17,8 +17,9 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls import results as outputs
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.errors import BindingError
+from tests.support import KIM
 from tests.support.bindings import Binding, Returned
-from tests.support.desk import KIM, SECRET, Desk, Vendor, desk, png, rows, vendor
+from tests.support.desk import SECRET, Desk, Vendor, desk, png, rows, vendor
 
 
 def tools(service: Vendor) -> tuple[BaseTool, BaseTool]:

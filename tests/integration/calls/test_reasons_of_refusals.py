@@ -18,12 +18,9 @@ from langgraph.prebuilt import ToolNode
 
 from agentguard.errors import LedgerUnavailable
 from agentguard.langgraph import GuardMiddleware
-from tests.support import State, Studio, build, call, results, says
+from tests.support import GO, KIM, State, Studio, build, call, results, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
-
-KIM = "kim@acme.example"
-GO: Any = {"messages": [("user", "go")]}
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -15,9 +15,8 @@ from agentguard.cli.app import app
 from agentguard.errors import ApprovalError, LedgerCorrupt, LedgerUnavailable
 from agentguard.ledger.open import alarms_of, checkpoints_of
 from agentguard.model import Verdict
-from tests.support import Studio, build, call, open_studio, results, says
+from tests.support import KIM, OMAR, Studio, build, call, open_studio, results, says
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 ALARM = "tamper alarm on the ledger"
 
 

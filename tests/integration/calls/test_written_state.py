@@ -13,11 +13,9 @@ from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from tests.support import State, Studio, build, call, results, run_script, says
+from tests.support import GO, KIM, State, Studio, build, call, results, run_script, says
 from tests.support.bindings import Binding
 
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 SECRET = "sk-proj-" + "Zz9" * 16
 MODES = ["values", "updates", "tasks", "debug", "checkpoints"]
 

@@ -18,12 +18,10 @@ from langgraph.types import Command
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, call, results, says
+from tests.support import GO, KIM, OMAR, State, Studio, call, results, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO: Any = {"messages": [("user", "go")]}
 PAINT = {"prompt": "the sea", "colour": "navy"}
 
 # What each of a deep agent's own tools takes. They touch the graph's own state and nothing else:

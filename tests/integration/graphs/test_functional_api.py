@@ -11,10 +11,9 @@ from langgraph.func import entrypoint, task
 from langgraph.types import Command, RetryPolicy
 
 from agentguard.model import Verdict
-from tests.support import Studio, call
+from tests.support import KIM, OMAR, Studio, call
 from tests.support.bindings import Binding
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
 
 

@@ -17,10 +17,9 @@ from langgraph.types import Command, Send
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
-from tests.support import State, Studio, build, call, results, says, scripted
+from tests.support import KIM, OMAR, State, Studio, build, call, results, says, scripted
 from tests.support.bindings import Binding
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 PAINT = {"prompt": "the sea", "colour": "navy"}
 
 
@@ -170,8 +169,7 @@ async def test_an_async_only_tool_runs(studio: Studio) -> None:
         """Runs on the event loop only."""
         return f"{note} later"
 
-    studio.tools["later"] = later
-    studio.guard.bind(Binding(later, stage="edit", plain=["note"]))
+    studio.bind(later, stage="edit", plain=["note"])
     graph = build(studio, [says(call("later", {"note": "now"}))], {"t": ("editor", ["later"])})
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         state = await graph.ainvoke({"messages": [("user", "go")]}, job.config(thread_id="t"))

@@ -31,11 +31,9 @@ from pydantic import ValidationError
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, call, results, says
+from tests.support import GO, KIM, State, Studio, call, results, says
 from tests.support.chat_models import Watching, dangling
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 MODES = ("sync", "async")
 
 

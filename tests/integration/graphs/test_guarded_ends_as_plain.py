@@ -21,11 +21,9 @@ from pydantic import BaseModel
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import Studio, call, results, says, scripted
+from tests.support import KIM, OMAR, Studio, call, results, says, scripted
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
-
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 
 
 class State(TypedDict, total=False):

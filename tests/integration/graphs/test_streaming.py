@@ -21,12 +21,10 @@ from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, build, call, says, scripted
+from tests.support import GO, KIM, OMAR, State, Studio, build, call, says, scripted
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 MODES = ["values", "updates", "messages", "custom", "checkpoints", "tasks", "debug"]
 GATE, EXECUTE = "tools", "tools.execute"
 
@@ -205,10 +203,7 @@ async def test_no_event_and_no_checkpoint_holds_what_is_the_guards_own(
         block = {"type": "image", "base64": data, "mime_type": "image/png"}
         return [f"wrote {file}", block], {"raw": "RAW-ARTIFACT", "file": file}
 
-    studio.tools["retouch"] = retouch
-    studio.guard.bind(
-        Binding(retouch, stage="edit", assets=["source"], plain=["how"], outputs=["file"])
-    )
+    studio.bind(retouch, stage="edit", assets=["source"], plain=["how"], outputs=["file"])
     nodes = {"tools": ("editor", ["retouch"]), "out": ("publisher", ["publish"])}
     picture = studio.picture()
     saver = InMemorySaver()

@@ -17,12 +17,9 @@ from langgraph.types import interrupt
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, call, results, says
+from tests.support import GO, KIM, State, Studio, call, results, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Watching
-
-KIM = "kim@acme.example"
-GO: Any = {"messages": [("user", "go")]}
 
 
 def loop(studio: Studio, name: str, script: list[AIMessage]) -> StateGraph[Any]:
@@ -59,8 +56,7 @@ def test_tools_without_stage_may_start_over(studio: Studio) -> None:
         """Take a note."""
         return "noted"
 
-    studio.guard.bind(Binding(note, stage=None, texts=["text"]))
-    studio.tools["note"] = note
+    studio.bind(note, stage=None, texts=["text"])
     sealed = protect(loop(studio, "note", []), studio.guard, agents={"tools": "editor"})
     sealed.compile(checkpointer=False)
 

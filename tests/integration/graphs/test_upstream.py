@@ -42,12 +42,9 @@ from pydantic import BaseModel, Field
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.guarded_tool import invoker_of
-from tests.support import Studio, call, says
+from tests.support import KIM, Studio, call, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
-
-KIM = "kim@acme.example"
-
 
 # --- canaries ---------------------------------------------------------------------------------
 

@@ -17,10 +17,8 @@ from PIL import Image
 from pydantic import AfterValidator, BaseModel, ValidationError, field_validator
 
 from agentguard.langgraph import protect
-from tests.support import Studio, call, results, says
+from tests.support import KIM, Studio, call, results, says
 from tests.support.bindings import Binding
-
-KIM = "kim@acme.example"
 
 
 class State(TypedDict, total=False):

@@ -28,13 +28,11 @@ from mcp.shared.memory import create_connected_server_and_client_session as conn
 from agentguard import Asset, Binding, McpTool, Plain, Text
 from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, known, protect
-from tests.support import Studio, build, call, results, says, scripted
+from tests.support import GO, KIM, OMAR, Studio, build, call, results, says, scripted
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "ways-in.md"
-GO = {"messages": [("user", "go")]}
 PAINT = call("paint", {"prompt": "the sea", "colour": "navy"})
 
 

@@ -37,10 +37,8 @@ from agentguard.jobs.entry import ENTRY_KEY, Entry
 from agentguard.jobs.job import CONFIG_KEY, Job, current_job
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.race.ways_in import WAYS, Scripted, graph_of
-from tests.support import State, Studio, call, open_studio, results, says
+from tests.support import GO, KIM, OMAR, State, Studio, call, open_studio, results, says
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO: Any = {"messages": [("user", "go")]}
 NOT_ENTERED = "is open here, but this run was not entered: pass job.config(...)"
 NO_JOB = "this run belongs to no job; run it inside `with guard.open_job(...) as job:`"
 

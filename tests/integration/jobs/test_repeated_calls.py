@@ -12,7 +12,7 @@ from langchain_core.tools import tool
 from agentguard.calls.reconcile import settle
 from agentguard.errors import LedgerUnavailable
 from tests.support import KIM, Clock, Studio, build, call, open_studio, results, says
-from tests.support.bindings import Arg, Binding
+from tests.support.bindings import Arg
 
 LEASE_S = 30
 
@@ -160,10 +160,7 @@ def test_I8_nor_by_another_call_of_its_job_and_a_text_is_known_by_its_words(
 
     studio = open_studio(tmp_path, clock=Clock())
     try:
-        studio.guard.bind(
-            Binding(post, stage="export", texts=["text"], destination=Arg("to"), effect="opaque")
-        )
-        studio.tools["post"] = post
+        studio.bind(post, stage="export", texts=["text"], destination=Arg("to"), effect="opaque")
 
         job = studio.guard.open_job("post", requested_by="kim@acme.example")
 

@@ -13,10 +13,8 @@ from agentguard.calls.call import Call
 from agentguard.langgraph.runtime import CallContext
 from agentguard.model import JobState, Verdict
 from tests.race.ways_in import graph_of, once
-from tests.support import Studio, call, results, says
+from tests.support import GO, KIM, OMAR, Studio, call, results, says
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 ANYHOW = {"configurable": {"thread_id": "t"}}
 
 

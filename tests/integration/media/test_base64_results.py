@@ -11,8 +11,9 @@ import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
 
+from tests.support import KIM
 from tests.support.bindings import Binding
-from tests.support.desk import KIM, desk, mp4, png, wav
+from tests.support.desk import desk, mp4, png, wav
 
 PNG = png()
 TEXT = base64.b64encode(PNG).decode()

@@ -24,10 +24,9 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import Studio, says
+from tests.support import KIM, Studio, says
 from tests.support.chat_models import Listening
 
-KIM = "kim@acme.example"
 WAYS = ("protect", "middleware")
 
 

@@ -11,8 +11,9 @@ import pytest
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
+from tests.support import KIM
 from tests.support.bindings import Binding
-from tests.support.desk import KIM, Desk, desk, mp4, rows
+from tests.support.desk import Desk, desk, mp4, rows
 
 
 class Clip(BaseModel):

@@ -12,10 +12,20 @@ from typer.testing import CliRunner
 
 from agentguard.cli.app import app
 from agentguard.jobs.job import Job
-from tests.support import CONFIG, Studio, build, call, open_studio, results, run_script, says
-from tests.support.bindings import Binding
+from tests.support import (
+    CONFIG,
+    KIM,
+    LEE,
+    OMAR,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    run_script,
+    says,
+)
 
-KIM, OMAR, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "lee"))
 NODES = {"e": ("editor", ["crop"]), "r": ("reviewer", ["strict", "spelling"]),
          "q": ("traffic", ["queue_for_release"]), "x": ("publisher", ["publish"])}  # fmt: skip
 INTERNAL = '\n[destinations.intranet]\nurl = "file:out/intranet"\naudience = "internal"\n' \
@@ -44,8 +54,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         return "fine", {"findings": []}
 
     for one in (strict, spelling):
-        studio.guard.bind(Binding(one, stage="review", assets=["source"]))
-        studio.tools[one.name] = one
+        studio.bind(one, stage="review", assets=["source"])
     with studio.guard:
         yield studio
 

@@ -13,9 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard.langgraph import GuardMiddleware
-from tests.support import OMAR, Studio
-
-KIM = "kim@acme.example"
+from tests.support import KIM, OMAR, Studio
 
 
 class Listening(GenericFakeChatModel):

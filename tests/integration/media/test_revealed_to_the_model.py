@@ -12,9 +12,9 @@ from langchain_core.tools import ToolException, tool
 from PIL import Image
 
 from agentguard.langgraph.message_media import take_in_media
-from tests.support import CONFIG, call, open_studio, run_script, says
+from tests.support import CONFIG, KIM, call, open_studio, run_script, says
 from tests.support.bindings import Arg, Binding, Returned
-from tests.support.desk import KIM, Desk, desk, png, rows
+from tests.support.desk import Desk, desk, png, rows
 
 TOLD = "a customer holding a passport"
 SEES_GENERATED = (

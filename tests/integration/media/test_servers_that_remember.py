@@ -13,9 +13,9 @@ from langchain_core.tools import BaseTool, ToolException, tool
 from langgraph.types import Command
 
 from agentguard.jobs.job import Job
-from tests.support import CONFIG, call, results, says
+from tests.support import CONFIG, KIM, call, results, says
 from tests.support.bindings import Binding, Returned
-from tests.support.desk import KIM, Desk, desk, png
+from tests.support.desk import Desk, desk, png
 
 
 class Canvas:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
+from tests.support import KIM
 from tests.support.bindings import Binding
-from tests.support.desk import KIM, Desk, desk, png
+from tests.support.desk import Desk, desk, png
 
 Writes = Callable[[Path, Path], Any]
 

@@ -14,11 +14,10 @@ from langchain_core.tools import tool
 from PIL import Image, PngImagePlugin
 
 from agentguard.errors import AssetError
-from tests.support import Studio, build, call, open_studio, results, says
+from tests.support import KIM, OMAR, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Binding
 from tests.support.command_line import Shell
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 KEY = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
 
 

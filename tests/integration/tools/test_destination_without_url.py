@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support import CONFIG, build, call, open_studio, results, says
+from tests.support import CONFIG, KIM, build, call, open_studio, results, says
 from tests.support.command_line import Shell
 
-KIM = "kim@acme.example"
 NO_URL = CONFIG.replace('url = "file:out/team"\n', "")
 
 

@@ -20,10 +20,9 @@ from langgraph.store.memory import InMemoryStore
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, known
-from tests.support import Studio, call, results, says
+from tests.support import GO, Studio, call, results, says
 from tests.support.chat_models import Scripted
 
-GO = {"messages": [("user", "go")]}
 PLAN = {"todos": [{"content": "crop the logo", "status": "pending"}]}
 
 

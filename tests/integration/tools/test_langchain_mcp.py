@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import GO, KIM
+
 pytest.importorskip("fastmcp", reason="langchain.mcp needs mcp 2; `make mcp` runs these")
 
 import uvicorn
@@ -40,8 +42,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from langchain.mcp import MCPAdapter
 
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 CARD = "4111 1111 1111 1111"
 MEANING: dict[str, dict[str, Any]] = {
     "frame": {"stage": "edit", "assets": {"picture": "base64"}, "texts": ["caption"]},

@@ -32,13 +32,11 @@ from agentguard.bindings.bound import Bound, draft, told
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, call, results, says, scripted
+from tests.support import GO, KIM, OMAR, State, Studio, call, results, says, scripted
 from tests.support.bindings import Arg, Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO = {"messages": [("user", "go")]}
 STDIO: Any = {
     "transport": "stdio",
     "command": sys.executable,

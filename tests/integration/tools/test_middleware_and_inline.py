@@ -18,11 +18,10 @@ from langgraph.types import Command
 
 from agentguard.langgraph import GuardMiddleware
 from tests.integration.graphs.test_upstream import CASES, Heard, made
-from tests.support import Studio, call, says
+from tests.support import KIM, Studio, call, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM = "kim@acme.example"
 # No ToolNode stands before an inline tool: nothing fills in state, store or runtime.
 GRAPH_ONLY = ("injected state", "injected store", "tool runtime")
 

@@ -18,12 +18,10 @@ from pydantic import PrivateAttr
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph.guarded_tool import invoker_of
-from tests.support import State, Studio, call, results, says, scripted
+from tests.support import GO, KIM, State, Studio, call, results, says, scripted
 from tests.support.bindings import Arg, Binding
 from tests.support.chat_models import Scripted
 
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 SENT: list[str] = []
 
 

@@ -23,15 +23,13 @@ from agentguard.langgraph.provider_tools import (
     require_no_provider_tools,
     require_plain_model,
 )
-from tests.support import Studio, call, results, says
+from tests.support import GO, KIM, Studio, call, results, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Watching
 
 ChatAnthropic = pytest.importorskip("langchain_anthropic").ChatAnthropic
 ChatOpenAI = pytest.importorskip("langchain_openai").ChatOpenAI
 
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 BOUND = ("publish", "crop")
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 

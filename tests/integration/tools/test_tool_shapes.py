@@ -14,10 +14,8 @@ from langgraph.store.memory import InMemoryStore
 from pydantic import BaseModel, Field, field_validator
 
 from agentguard.langgraph import protect
-from tests.support import State, Studio, call, results, says, scripted
+from tests.support import KIM, State, Studio, call, results, says, scripted
 from tests.support.bindings import Binding
-
-KIM = "kim@acme.example"
 
 
 def graph_of(studio: Studio, worker: BaseTool, script: list[Any], **meaning: Any) -> Any:

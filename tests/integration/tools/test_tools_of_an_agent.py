@@ -17,13 +17,10 @@ from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware
 from agentguard.langgraph.guarded_tool import invoker_of
-from tests.support import Studio, call, says
+from tests.support import GO, KIM, Studio, call, says
 from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Watching
 from tests.support.mcp_servers import mcp_images
-
-KIM = "kim@acme.example"
-GO = {"messages": [("user", "go")]}
 
 
 def agent_of(

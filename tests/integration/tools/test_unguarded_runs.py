@@ -23,12 +23,10 @@ from langgraph.prebuilt import ToolNode
 
 from agentguard.errors import UnguardedTool
 from agentguard.langgraph import GuardMiddleware
-from tests.support import State, Studio, build, call, results, says, scripted
+from tests.support import GO, KIM, OMAR, State, Studio, build, call, results, says, scripted
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-GO: Any = {"messages": [("user", "go")]}
 GIVEN = {"source": "/etc/passwd", "to": "site"}
 
 

@@ -19,11 +19,10 @@ from agentguard.bindings.bound import Bound
 from agentguard.errors import BindingError, ClaimError, LedgerUnavailable
 from tests.crash.aftermath import Uploads
 from tests.e2e.test_readme import blocks
-from tests.support import Clock, Studio, build, call, open_studio, results, says
+from tests.support import KIM, Clock, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Arg, Attempt, Binding, idempotency_key
 from tests.support.command_line import Shell
 
-KIM = "kim@acme.example"
 LEASE_S = 30
 SECRET = "sk-live-0123456789abcdef"
 

@@ -21,10 +21,8 @@ from agentguard.cli.app import app
 from agentguard.people.keys import create_person_key
 from agentguard.people.signers import Signers
 from agentguard.transparency.log_key import create_log_key
-from tests.support import command_line
+from tests.support import KIM, OMAR, command_line
 from tests.support.command_line import Shell, studio_in
-
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 
 
 @pytest.fixture

@@ -18,12 +18,23 @@ from agentguard.cli import output as show
 from agentguard.cli.commands import audit
 from agentguard.errors import ApprovalError, LedgerCorrupt
 from agentguard.ledger.ledger import Ledger
-from tests.support import CONFIG, Clock, Studio, build, call, open_studio, results, says
+from tests.support import (
+    CONFIG,
+    INES,
+    KIM,
+    LEE,
+    OMAR,
+    Clock,
+    Studio,
+    build,
+    call,
+    open_studio,
+    results,
+    says,
+)
 from tests.support.command_line import Shell, ask_for_export, studio_in
 from tests.support.traced_statements import traced
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
-INES, LEE = "ines@acme.example", "lee@acme.example"
 HOSTILE = "[red]x[/]\x1b[2J\x1b]0;owned\x07\u202egnp.exe\nstate: approved\u200b\x9b31m"
 
 

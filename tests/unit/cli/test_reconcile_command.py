@@ -10,10 +10,9 @@ import pytest
 
 from agentguard.errors import DestinationError
 from agentguard.export.folder import Folder
-from tests.support import Studio, build, call, results, says
+from tests.support import KIM, OMAR, Studio, build, call, results, says
 from tests.support.command_line import Shell, studio_in
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 NONE = "No call has an unknown outcome.\n"
 Put = Callable[[Folder, Any], str]
 put: Put = Folder.put

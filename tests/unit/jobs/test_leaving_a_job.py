@@ -19,9 +19,8 @@ from agentguard.errors import JobError, LedgerUnavailable
 from agentguard.jobs import job as jobs_module
 from agentguard.jobs.job import Job, current_job
 from agentguard.model import JobState
-from tests.support import Studio
+from tests.support import KIM, Studio
 
-KIM = "kim@acme.example"
 ROOT = Path(__file__).parents[3]
 
 

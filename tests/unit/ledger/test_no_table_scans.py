@@ -15,12 +15,11 @@ from agentguard.ledger.ledger import Outcome
 from agentguard.model import GrantState, OutsideEffect, Stage, Verdict
 from bench.calls import caller
 from bench.history import fill
-from tests.support import Clock, Studio, build, call, open_studio, results, says
+from tests.support import KIM, OMAR, Clock, Studio, build, call, open_studio, results, says
 from tests.support.command_line import Shell
 from tests.support.ledgers import Place
 from tests.support.traced_statements import Trace, scans, traced
 
-KIM, OMAR = "kim@acme.example", "omar@acme.example"
 DAY = 86_400
 
 
