@@ -135,6 +135,9 @@ class Guard:
     def bind(self, *tools: Tool) -> None:
         """Add tools that exist later than the guard: an agent as a tool, a session's MCP tools.
 
+        It reads which packages are installed: in a coroutine, `await asyncio.to_thread(guard.bind,
+        ...)`.
+
         Raises:
             BindingError: all that is wrong with their declarations; a second tool of one name, a
                 name of the guard's own tools, or an unknown destination or label.

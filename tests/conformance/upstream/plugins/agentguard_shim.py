@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
 from agentguard import Guard
 from agentguard.bindings.argument_paths import Shape, jsonable
-from agentguard.bindings.binding import CompiledBinding as Binding
+from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.model_schema import injected, json_schema
 from agentguard.calls.call import Call
@@ -62,14 +62,14 @@ class PlainBound(Bound):
 class OpenBound(Bound):
     """A tool that no Binding may describe (an open object, a union of shapes): taken as it is."""
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(self, binding: CompiledBinding) -> None:
         tool: Any = binding.tool
         self.binding = binding
         self.name = tool.name
         schema = tool.tool_call_schema
         self._json_schema = schema if isinstance(schema, dict) else schema.model_json_schema()
         self._leaves = {}
-        self._model = None
+        self._factories = frozenset()
         names = set(self._json_schema.get("properties", {}))
         # Upstream also injects by name alone: `runtime: Any`, which the model sees.
         by_name = _get_all_injected_args(tool).runtime
@@ -81,16 +81,19 @@ class OpenBound(Bound):
         frozen: dict[str, Any] = jsonable(dict(raw))
         return frozen
 
+    def bits(self, frozen: Mapping[str, Any]) -> int:
+        return 0  # nothing leaves
+
 
 def bound(tool: BaseTool) -> Bound:
     """A Binding of a tool's own schema: no media, all arguments plain, free to pause and route."""
     try:
         plain = list(Shape(json_schema(tool), tool.name).leaves)
         return PlainBound(
-            Binding(tool, stage=None, plain=plain, interrupts=True, unsafe_routes=True)
+            CompiledBinding(tool, stage=None, plain=plain, interrupts=True, unsafe_routes=True)
         )
     except BindingError:
-        return OpenBound(Binding(tool, stage=None, interrupts=True, unsafe_routes=True))
+        return OpenBound(CompiledBinding(tool, stage=None, interrupts=True, unsafe_routes=True))
 
 
 class _Shim:
@@ -103,6 +106,7 @@ class _Shim:
         self._numbers = itertools.count()
         self._guard = Guard.from_config(folder / "agentguard.toml", clock=self._clock)
         self._tools: Counter[str] = Counter()
+        self._job = ""
 
     def _clock(self) -> int:
         return wall_clock() + next(self._numbers)  # no two decisions in one millisecond
@@ -131,14 +135,31 @@ class _Shim:
             setattr(ToolNode, method.__name__, method)
 
     @pytest.fixture(autouse=True)
+    def _binding_may_read(self, request: pytest.FixtureRequest) -> None:
+        """Let tools be bound and guarded in a coroutine, where upstream's tests build their agents.
+
+        That reads which packages are installed; a program does it before its event loop runs. What
+        a call does is watched as upstream watches it.
+        """
+        if "blockbuster" in request.fixturenames:
+            for function in request.getfixturevalue("blockbuster").functions.values():
+                function.can_block_in(Path(__file__).name, self._copy.__name__)
+
+    @pytest.fixture(autouse=True)
     def _agentguard_job(self) -> Iterator[None]:
-        with self._guard.open_job("upstream's test", requested_by=_PERSON) as job:
+        opened = self._guard.open_job("upstream's test", requested_by=_PERSON)
+        with opened as job, self._guard.unguarded("upstream's tests call tools themselves"):
+            self._job = job.id
             yield
-            left = self._guard.ledger.all(
-                "SELECT requests.tool FROM grants JOIN requests ON digest = request"
-                " WHERE requests.job = ? AND grants.state = 'claimed'",
-                job.id,
-            )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, None, None]:
+        yield  # until the test's event loop is closed, which ends calls whose sibling raised
+        left = self._guard.ledger.all(
+            "SELECT requests.tool FROM grants JOIN requests ON digest = request"
+            " WHERE requests.job = ? AND grants.state = 'claimed'",
+            self._job,
+        )
         assert not left, f"no outcome was recorded of {[row['tool'] for row in left]} (I8)"
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
