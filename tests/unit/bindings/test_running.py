@@ -87,7 +87,7 @@ def test_declared_function_refuses_inside_a_job(guard: Guard, logo: Path) -> Non
 
 
 def test_agent_without_guard_does_not_run_it(guard: Guard, logo: Path) -> None:
-    from tests.langgraph.models import Scripted
+    from tests.support.chat_models import Scripted
 
     steps = [says(call("crop", {"source": str(logo), "width": 8, "file": "x.png"}))]
     agent = create_agent(Scripted(messages=iter(steps)), [crop])

@@ -445,7 +445,7 @@ def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
     found = [one for one in json.loads(out)["findings"] if one["what"] == "bindings"]
     assert [one["state"] for one in found] == ["ok", "bad", "bad"]
     assert "nobody declared text" in found[1]["text"]
-    assert "expected Bindings" in found[2]["text"]
+    assert "nobody declared it" in found[2]["text"]
 
 
 CLIENT_TOOL = """

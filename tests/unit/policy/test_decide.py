@@ -38,6 +38,7 @@ from agentguard.model import (
     Terms,
     Verdict,
 )
+from agentguard.policy import policy_set
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
 from agentguard.policy.reasons import reasons_of
@@ -58,7 +59,7 @@ NOW = ms(CORPUS["now"])
 def policy_with(extra: str = "") -> Policy:
     if not extra:
         return Policy.load()
-    folder = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
+    folder = Path(policy_set.__file__).parent / "default"
     texts = {path.name: path.read_text("utf-8") for path in folder.glob("*.cedar")}
     return Policy({**texts, "case.cedar": extra})
 
@@ -411,7 +412,7 @@ def test_other_grounds_of_the_same_policy_are_another_reason(
 ) -> None:
     rules = policy_with(policy)
     if "held" in after:  # without the default one, which no approval lifts
-        folder = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
+        folder = Path(policy_set.__file__).parent / "default"
         rules = Policy({"export.cedar": (folder / "export.cedar").read_text(), "case": policy})
     shown = given_on({"assets": [before]}, rules)
     request, facts = question({"assets": [before]})

@@ -28,6 +28,7 @@ from agentguard.model import (
     Stage,
     Terms,
 )
+from agentguard.policy import policy_set
 from agentguard.policy.analysis import rules_of
 from agentguard.policy.cedar_input import call_of, configured, media_of, time_of
 from agentguard.policy.cedar_input import question as put
@@ -35,7 +36,7 @@ from agentguard.policy.evaluate import ActionPolicies
 from agentguard.policy.policy_set import Policy
 from agentguard.policy.reasons import reasons_of
 
-POLICIES = Path(__file__).parent.parent.parent / "agentguard" / "policy" / "default"
+POLICIES = Path(policy_set.__file__).parent / "default"
 NOW = 1_772_366_400_000
 PERMIT = '@id("yes") permit (principal, action, resource);\n'
 ALL_GROUPS = ("comms", "legal", "marketing")
