@@ -22,7 +22,14 @@ from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.ask import Asker
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
-from agentguard.calls.builtin_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
+from agentguard.calls.builtin_tools import (
+    OWN_NAMES,
+    OWN_TOOLS,
+    export_asset,
+    list_assets,
+    own_actions,
+    queue_for_release,
+)
 from agentguard.calls.claim import Claims
 from agentguard.calls.execute import Executor
 from agentguard.calls.reconcile import reconcile
@@ -57,7 +64,7 @@ from agentguard.model import (
     asset_id,
 )
 from agentguard.people.approvals import Approvals
-from agentguard.policy.policy_set import Policy
+from agentguard.policy.policy_set import Policy, known_names
 from agentguard.transparency.log_key import derived_key, load_log_key
 
 if TYPE_CHECKING:
@@ -169,8 +176,11 @@ class Guard:
         Raises:
             BindingError: all that is wrong with their declarations; a second tool of one name, a
                 name of the guard's own tools, or an unknown destination or label.
+            PolicyError: the policies do not fit the tools: one breaks the schema for a tool, or
+                names what there is not. None of the tools is bound then.
         """
         errors: list[BindingError] = []
+        added: dict[str, Bound] = {}
         for tool in tools:
             try:
                 bound = self._checked(tool)
@@ -178,11 +188,20 @@ class Guard:
                     raise BindingError(
                         f"{bound.name} is a tool of the guard itself; give yours another name"
                     )
-                if self.bound.setdefault(bound.name, bound) is not bound:
+                if bound.name in self.bound or added.setdefault(bound.name, bound) is not bound:
                     raise BindingError(f"{bound.name} is bound twice; tool names are unique")
             except BindingError as error:
                 errors.append(error)
         require_no_errors(errors)
+        self._require_policy_fits(added.values())
+        for name, bound in added.items():
+            if self.bound.setdefault(name, bound) is not bound:  # another thread came first
+                raise BindingError(f"{name} is bound twice; tool names are unique")
+
+    def _require_policy_fits(self, added: Iterable[Bound]) -> None:
+        actions = {action.name: action for action in own_actions(self.workspace)}
+        actions |= {bound.name: bound.action for bound in (*list(self.bound.values()), *added)}
+        self.policy.require_fits(known_names(self.workspace, actions.values()))
 
     def _checked(self, tool: Tool) -> Bound:
         bound = compiled(tool)
@@ -299,7 +318,7 @@ class Guard:
         if only is not None:
             chosen = [self._tool_of(tool) for tool in only]
         else:
-            for make in (list_assets, queue_for_release, export_asset):
+            for make in OWN_TOOLS:
                 self._bound_own(make)
             stages = None if agent is None else {None, *self.workspace.agents[agent].stages}
             chosen = [

@@ -22,6 +22,7 @@ from agentguard.model import (
     Request,
     Sensitivity,
     Stage,
+    any_tool_of,
 )
 
 RECORDS = 3
@@ -64,7 +65,7 @@ class Caller:
         shown = {"tool": request.tool, "agent": request.agent, "args": request.args}
         facts = Facts(
             agent=None,
-            tool_stage=request.stage,
+            action=any_tool_of(request.stage),
             job_state=JobState.OPEN,
             credential_live=True,
             requester="",

@@ -34,7 +34,7 @@ _RATIO, _QUESTIONS = 1.3, 3
 _EXPORT = """
 @id("acme.{name}")
 @advice("{{asset}} is labelled {{labels}}, and {name} wants a person to look at it")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
 when {{ context has destination && context.destination.id == "{name}"
   && resource.labels.contains("likeness") }}
 unless {{ context.approvals >= 1 }};
@@ -42,7 +42,7 @@ unless {{ context.approvals >= 1 }};
 _STAGE = """
 @id("acme.{name}")
 @advice("{{asset}} is labelled {{labels}}; leave it as it is")
-forbid (principal, action == Action::"{stage}", resource)
+forbid (principal, action in Action::"stage:{stage}", resource)
 when {{ resource.labels.contains("regulated") && context.tool == "{name}" }};
 """
 _TEAM = """

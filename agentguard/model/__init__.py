@@ -16,6 +16,14 @@ from agentguard.model.decision import (
 from agentguard.model.facts import AssetFacts, Facts
 from agentguard.model.request import AssetUse, Request, request_digest
 from agentguard.model.terms import Terms
+from agentguard.model.tool_action import (
+    GROUPS,
+    ArgumentKind,
+    ArgumentType,
+    ToolAction,
+    any_tool_of,
+    group_of,
+)
 from agentguard.model.vocabulary import (
     GENERATED,
     SEPARATED_STAGES,
@@ -39,10 +47,13 @@ from agentguard.model.vocabulary import (
 
 __all__ = [
     "GENERATED",
+    "GROUPS",
     "SEPARATED_STAGES",
     "UNCLASSIFIED",
     "Agent",
     "Answer",
+    "ArgumentKind",
+    "ArgumentType",
     "AskedQuestion",
     "Assessment",
     "AssetFacts",
@@ -68,7 +79,10 @@ __all__ = [
     "Sensitivity",
     "Stage",
     "Terms",
+    "ToolAction",
     "Verdict",
+    "any_tool_of",
     "asset_id",
+    "group_of",
     "request_digest",
 ]

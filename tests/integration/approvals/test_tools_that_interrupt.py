@@ -28,7 +28,7 @@ KIM, OMAR = "kim@acme.example", "omar@acme.example"
 GO = {"messages": [("user", "go")]}
 ASKS = (
     '@id("acme.edit-asks") @advice("edits are looked at")\n'
-    'forbid (principal, action == Action::"edit", resource)'
+    'forbid (principal, action in Action::"stage:edit", resource)'
     " unless { context.approvals >= 1 };"
 )
 
