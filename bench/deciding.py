@@ -101,6 +101,7 @@ def _measured(
 ) -> list[Figure]:
     decide = agentguard.calls.assess.decide
     request, facts, answers, now = given
+    policy.of_tool(facts.action)  # made once, and proven by a question of its own
     with _asked() as questions:
         decision = decide(policy, request, facts, answers, now)
     if decision.effect is not effect:
