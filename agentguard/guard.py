@@ -17,7 +17,12 @@ from agentguard.bindings.declaration import Binding, declarations_of, name_of
 from agentguard.calls.ask import Asker
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
-from agentguard.calls.builtin_tools import export_asset, list_assets, queue_for_release
+from agentguard.calls.builtin_tools import (
+    OWN_TOOLS,
+    export_asset,
+    list_assets,
+    queue_for_release,
+)
 from agentguard.calls.claim import Claims
 from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execute import Executor
@@ -141,6 +146,8 @@ class Guard:
         Raises:
             BindingError: all that is wrong with their declarations; a second tool of one name, a
                 name of the guard's own tools, or an unknown destination or label.
+            PolicyError: the policies do not fit the tools: one breaks the schema for a tool, or
+                names what there is not. None of the tools is bound then.
         """
         self.enforcement.bound_tools.bind(*tools)
 
@@ -184,7 +191,7 @@ class Guard:
         if only is not None:
             chosen = [self._tool_of(tool) for tool in only]
         else:
-            for make in (list_assets, queue_for_release, export_asset):
+            for make in OWN_TOOLS:
                 self._bound_own(make)
             stages = None if agent is None else {None, *self.workspace.agents[agent].stages}
             chosen = [

@@ -23,6 +23,7 @@ from agentguard.model import (
     Request,
     Sensitivity,
     Stage,
+    any_tool_of,
 )
 
 RECORDS = 3
@@ -64,7 +65,7 @@ class Caller:
         permitted = Decision(effect=Effect.PERMIT, policies=("workspace.make",), reason="permitted")
         facts = Facts(
             agent=None,
-            tool_stage=request.stage,
+            action=any_tool_of(request.stage),
             job_state=JobState.OPEN,
             credential_live=True,
             requester="",

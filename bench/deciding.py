@@ -36,7 +36,7 @@ _RATIO, _QUESTIONS = 1.3, 3
 _EXPORT = """
 @id("acme.{name}")
 @advice("{{asset}} is labelled {{labels}}, and {name} wants a person to look at it")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
 when {{ context has destination && context.destination.id == "{name}"
   && resource.labels.contains("likeness") }}
 unless {{ context.approvals >= 1 }};
@@ -44,7 +44,7 @@ unless {{ context.approvals >= 1 }};
 _STAGE = """
 @id("acme.{name}")
 @advice("{{asset}} is labelled {{labels}}; leave it as it is")
-forbid (principal, action == Action::"{stage}", resource)
+forbid (principal, action in Action::"stage:{stage}", resource)
 when {{ resource.labels.contains("regulated") && context.tool == "{name}" }};
 """
 _TEAM = """
@@ -102,6 +102,7 @@ def _measured(
     scale: Scale, what: str, effect: Effect, policy: Policy, given: Sequence[Any]
 ) -> list[Figure]:
     request, facts, answers, now = given
+    policy.of_tool(facts.action)  # made once, and proven by a question of its own
     with _asked() as questions:
         decision = decide(policy, request, facts, answers, now)
     if decision.effect is not effect:

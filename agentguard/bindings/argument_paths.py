@@ -149,6 +149,14 @@ class Shape:
             or any(self.resolve(choice, path).get("type") == "null" for choice in choices)
         )
 
+    def alternatives(self, node: Any, path: str) -> list[Mapping[str, Any]]:
+        """What a node can be besides null, references followed; itself, if it is one thing."""
+        node = self.resolve(node, path)
+        kinds = self._kinds_of(node, path)
+        if len(kinds) == 1:
+            return [{**{k: v for k, v in node.items() if k not in ("anyOf", "oneOf")}, **kinds[0]}]
+        return kinds or [node]
+
     def _steady_value(self, value: Any, node: Any, depth: int) -> Any:
         if not isinstance(node, Mapping) or depth > _MAX_DEPTH:
             return value

@@ -20,6 +20,7 @@ import referencing
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ValidationError
 
+from agentguard.bindings.action_schema import action_of
 from agentguard.bindings.argument_paths import (
     Shape,
     is_address,
@@ -78,6 +79,9 @@ class Bound:
     Args:
         binding: the declaration.
 
+    Attributes:
+        action: the tool as policies see it.
+
     Raises:
         BindingError: naming the argument that is undeclared, declared twice, unknown or open.
     """
@@ -93,6 +97,14 @@ class Bound:
         self.injected = injected(binding.tool, self._json_schema.get("properties", {}))
         self._factories = self._made_by_factory()
         self._require_known_defaults()
+        self.action = action_of(
+            self.name,
+            binding.stage,
+            self._json_schema,
+            absent={*binding.outputs, *binding.keys},
+            made_when_run=self._factories,
+            chosen=self._chosen(),
+        )
         self.args_schema = self._facing_schema()
         self._model = self._argument_model()
         self._validator = self._json_validator()
@@ -509,6 +521,10 @@ class Bound:
         if self.binding.places and isinstance(self.binding.destination, Arg):
             shown[self.binding.destination.path] = tuple(self.binding.places)
         return shown
+
+    def _chosen(self) -> dict[str, tuple[str, ...]]:
+        """Paths where a Request holds one of a few names that the tool does not take itself."""
+        return {path: ids for path, ids in self._shown.items() if ids}
 
     def _argument_model(self) -> type[BaseModel] | None:
         if isinstance(self.args_schema, dict):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from langchain_core.tools import BaseTool
 
 from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
 from agentguard.bindings.compilation import Tool, compiled
 from agentguard.bindings.problems import require_no_errors
-from agentguard.calls.builtin_tools import OWN_NAMES
+from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
 from agentguard.config.workspace import Workspace
 from agentguard.errors import BindingError
 from agentguard.model import Audience, OutsideEffect, Stage
+from agentguard.policy.policy_set import Policy, known_names
 
 
 class BoundTools:
@@ -20,13 +21,15 @@ class BoundTools:
 
     Args:
         workspace: names the destinations and classes that Bindings may name.
+        policy: what has to fit every tool.
 
     Attributes:
         by_name: tool name → its Binding.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, policy: Policy) -> None:
         self._workspace = workspace
+        self._policy = policy
         self.by_name: dict[str, Bound] = {}
 
     def bind(self, *tools: Tool) -> None:
@@ -35,8 +38,11 @@ class BoundTools:
         Raises:
             BindingError: all that is wrong with their declarations; a second tool of one name, a
                 name of the guard's own tools, or an unknown destination or label.
+            PolicyError: the policies do not fit the tools: one breaks the schema for a tool, or
+                names what there is not. None of the tools is bound then.
         """
         errors: list[BindingError] = []
+        added: dict[str, Bound] = {}
         for tool in tools:
             try:
                 bound = self._checked(tool)
@@ -44,11 +50,20 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name} is a tool of the guard itself; give yours another name"
                     )
-                if self.by_name.setdefault(bound.name, bound) is not bound:
+                if bound.name in self.by_name or added.setdefault(bound.name, bound) is not bound:
                     raise BindingError(f"{bound.name} is bound twice; tool names are unique")
             except BindingError as error:
                 errors.append(error)
         require_no_errors(errors)
+        self._require_policy_fits(added.values())
+        for name, bound in added.items():
+            if self.by_name.setdefault(name, bound) is not bound:  # another thread came first
+                raise BindingError(f"{name} is bound twice; tool names are unique")
+
+    def _require_policy_fits(self, added: Iterable[Bound]) -> None:
+        actions = {action.name: action for action in own_actions(self._workspace)}
+        actions |= {bound.name: bound.action for bound in (*list(self.by_name.values()), *added)}
+        self._policy.require_fits(known_names(self._workspace, actions.values()))
 
     def bind_own(self, name: str, make: Callable[[], CompiledBinding]) -> Bound:
         """One of the guard's own tools, made and bound at its first use."""

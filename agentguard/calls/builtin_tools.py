@@ -8,14 +8,14 @@ from typing import Annotated, Protocol
 
 from langchain_core.tools import ToolException, tool
 
-from agentguard.bindings.bound import Arg, CompiledBinding
+from agentguard.bindings.bound import Arg, Bound, CompiledBinding
 from agentguard.calls.execute import Execution, current_execution
 from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import TextTooLong, scan
 from agentguard.export.broker import EXPORT_ASSET, Receipt
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.assets import assets_of_job, parents_in_job
-from agentguard.model import Audience, OutsideEffect, Stage
+from agentguard.model import Audience, OutsideEffect, Stage, ToolAction
 
 
 class Sender(Protocol):
@@ -107,6 +107,33 @@ def export_asset(host: Host) -> CompiledBinding:
     )
 
 
+OWN_TOOLS = (list_assets, queue_for_release, export_asset)
+"""What makes each of the guard's own tools."""
+OWN_NAMES = frozenset({"list_assets", "queue_for_release", EXPORT_ASSET})
+"""Tool names that belong to the guard: recovery asks the broker about what `export_asset` sent."""
+
+
+def own_actions(workspace: Workspace) -> list[ToolAction]:
+    """The guard's own tools as policies see them; they are made, and can't run."""
+    host = _Unopened(workspace)
+    return [Bound(make(host)).action for make in OWN_TOOLS]
+
+
+class _Unopened:
+    """A workspace that nothing is done in."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    @property
+    def ledger(self) -> Ledger:
+        raise ToolException("no ledger is open")
+
+    @property
+    def executor(self) -> Sender:
+        raise ToolException("no guard is open")
+
+
 def _name(called: str) -> str:
     """What a file was called, for the model; not where the name says something of a person."""
     try:
@@ -127,7 +154,3 @@ def _running() -> Execution:
     if execution is None:
         raise ToolException("this runs only under a claimed grant; call it through a graph")
     return execution
-
-
-OWN_NAMES = frozenset({"list_assets", "queue_for_release", EXPORT_ASSET})
-"""Tool names that belong to the guard: recovery asks the broker about what `export_asset` sent."""

@@ -74,7 +74,7 @@ class EnforcementPoint:
         self.asker = Asker(assessor=self.assessor, refusals=self.refusals)
         self.claims = Claims(assessor=self.assessor, store=store, limits=self.limits)
         self.executor = Executor(assessor=self.assessor, broker=broker)
-        self.bound_tools = BoundTools(workspace)
+        self.bound_tools = BoundTools(workspace, policy)
         self.importer = Importer(
             workspace=workspace, store=store, ledger=ledger, limits=self.limits
         )

@@ -45,7 +45,7 @@ def gather_facts(
     denials = job.denials if job is not None else 0
     return Facts(
         agent=agent,
-        tool_stage=binding.stage,
+        action=call.bound.action,
         job_state=job.state if job is not None else JobState.ENDED,
         credential_live=job is not None and job.live,
         requester=job.requested_by if job is not None else "",

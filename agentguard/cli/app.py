@@ -20,6 +20,7 @@ from agentguard.cli.commands import (
     lineage,
     matrix,
     people,
+    policy,
 )
 from agentguard.cli.commands import (
     init as start,
@@ -79,6 +80,7 @@ def overview(
       agentguard approvals list                  what waits for a person
       agentguard approvals approve ID --as YOU   look, then sign
       agentguard matrix                          who may do what, what is asked
+      agentguard policy schema                   what your own policies can read
       agentguard audit verify                    nobody changed the records
 
     \b
@@ -104,6 +106,7 @@ explain.register(app)
 matrix.register(app)
 lineage.register(assets.app)
 app.add_typer(people.app, name="people")
+app.add_typer(policy.app, name="policy")
 app.add_typer(assets.app, name="assets")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(jobs.app, name="jobs")

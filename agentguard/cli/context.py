@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.ledger import Ledger
     from agentguard.ledger.rows import AssetRow, JobRow, RequestRow
+    from agentguard.model import ToolAction
     from agentguard.policy.policy_set import Policy
 
 
@@ -187,6 +188,23 @@ def bound_in(named: str) -> dict[str, Bound]:
         known[bound.name] = bound
     require_no_errors(errors)
     return known
+
+
+def tools_of(workspace: Workspace, bindings: str | None) -> dict[str, ToolAction]:
+    """The tools that policies can be about, by name: the guard's own, and those that are named.
+
+    Args:
+        bindings: `MODULE:NAME` of a list of declared tools.
+
+    Raises:
+        BindingError: see `bound_in`.
+    """
+    from agentguard.calls.builtin_tools import own_actions
+
+    tools = {action.name: action for action in own_actions(workspace)}
+    if bindings is not None:
+        tools |= {name: bound.action for name, bound in bound_in(bindings).items()}
+    return tools
 
 
 def _where(error: BaseException) -> str:

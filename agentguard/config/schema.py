@@ -144,6 +144,7 @@ class WorkspaceForm(_Form):
     log_key: _Text = ".agentguard/log.key"
     signers: _Text = "agentguard.signers"
     policies: list[_Text] | None = None
+    other_tools: list[_Text] = []
     unsafe_replace_default_policy: bool = False
     chat_model: Id | None = None
     services: list[Id] = []

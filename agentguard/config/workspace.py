@@ -56,6 +56,8 @@ class Workspace:
         ledger: `sqlite:/absolute/path` or a `postgresql://` URL.
         store: where assets are kept: an absolute folder or an fsspec URL.
         policies: .cedar files, and folders of them, besides the default policy.
+        other_tools: names of tools that policies may name although another process, or a session
+            of this one, binds them.
         replace_default_policy: a file of `policies` takes the place of the default file of its
             name, instead of being added.
         chat_model: id of the vendor Destination whose ceiling is what the chat model may see.
@@ -75,6 +77,7 @@ class Workspace:
     log_key: Path
     signers: Path
     policies: tuple[Path, ...]
+    other_tools: frozenset[str]
     replace_default_policy: bool
     chat_model: str | None
     services: frozenset[str]
@@ -166,6 +169,7 @@ def _workspace(source: ConfigFile, settings: Mapping[str, str]) -> Workspace:
         log_key=Path(_absolute(chosen("log_key"), root)),
         signers=Path(_absolute(chosen("signers"), root)),
         policies=policies_of(form, root),
+        other_tools=frozenset(form.other_tools),
         replace_default_policy=form.unsafe_replace_default_policy,
         chat_model=form.chat_model,
         services=frozenset(form.services),

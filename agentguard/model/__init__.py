@@ -23,6 +23,14 @@ from agentguard.model.recorded_call import (
 )
 from agentguard.model.request import AssetUse, Request, request_digest
 from agentguard.model.terms import Terms
+from agentguard.model.tool_action import (
+    GROUPS,
+    ArgumentKind,
+    ArgumentType,
+    ToolAction,
+    any_tool_of,
+    group_of,
+)
 from agentguard.model.vocabulary import (
     GENERATED,
     SEPARATED_STAGES,
@@ -47,11 +55,14 @@ from agentguard.model.vocabulary import (
 
 __all__ = [
     "GENERATED",
+    "GROUPS",
     "SEPARATED_STAGES",
     "UNCLASSIFIED",
     "Agent",
     "Answer",
     "ApprovalState",
+    "ArgumentKind",
+    "ArgumentType",
     "AskedQuestion",
     "Assessment",
     "AssetFacts",
@@ -81,8 +92,11 @@ __all__ = [
     "Sensitivity",
     "Stage",
     "Terms",
+    "ToolAction",
     "Verdict",
+    "any_tool_of",
     "asset_id",
+    "group_of",
     "is_permitted",
     "request_digest",
 ]

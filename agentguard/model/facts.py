@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agentguard.model.request import AssetUse
 from agentguard.model.terms import Terms
+from agentguard.model.tool_action import ToolAction
 from agentguard.model.vocabulary import (
     Agent,
     Destination,
@@ -13,7 +14,6 @@ from agentguard.model.vocabulary import (
     Person,
     Provenance,
     Sensitivity,
-    Stage,
 )
 
 
@@ -51,7 +51,7 @@ class Facts:
 
     Args:
         agent: the agent as configured now; None if it was removed.
-        tool_stage: the stage that the tool's Binding names.
+        action: the tool as its Binding says it is: its stage, and the types of its arguments.
         job_state: state of the job.
         credential_live: an unexpired, unrevoked credential exists for agent, stage and job.
         requester: who asked for the job.
@@ -67,7 +67,7 @@ class Facts:
     """
 
     agent: Agent | None
-    tool_stage: Stage | None
+    action: ToolAction
     job_state: JobState
     credential_live: bool
     requester: str

@@ -13,10 +13,16 @@ import cedarpy
 
 from agentguard.canonical import digest
 from agentguard.errors import PolicyError
-from agentguard.model import Stage
+from agentguard.model import ToolAction
+from agentguard.policy.expressions import (
+    accessed,
+    actions_in,
+    begins_elsewhere,
+    is_access,
+    is_of_context,
+    path_of_argument,
+)
 
-ACTIONS = (*(stage.value for stage in Stage), "use")
-"""Cedar's actions: the stages, and `use` for tools that are bound to none."""
 PLACEHOLDERS = ("above", "agent", "asset", "audience", "destination", "labels", "stage", "tool")
 """What an `@advice` may name in braces."""
 
@@ -34,27 +40,42 @@ class Rule:
     Args:
         effect: `permit` or `forbid`.
         advice: one sentence for the agent, with `PLACEHOLDERS`; empty if none was written.
-        actions: the actions it can apply to.
+        scope: the actions and groups that its scope names; None: it is about every action.
+        named: every action and group that it names, in its scope or its conditions.
         reads: every attribute name in it, or None if it takes `context` as a whole.
         names: the attribute names that it may read of the resource.
         monotone: one more approval can't make it refuse.
         groups: the groups that it wants an approver to have answered as.
         place: file and line, for people.
+        text: as written.
         body: Cedar's JSON form.
+        json: its text.
         digest: names the body.
     """
 
     id: str
     effect: str
     advice: str
-    actions: frozenset[str]
+    scope: frozenset[str] | None
+    named: frozenset[str]
     reads: frozenset[str] | None
     names: frozenset[str]
     monotone: bool
     groups: frozenset[str]
     place: str
+    text: str
     body: Mapping[str, Any]
+    json: str
     digest: str
+
+    @property
+    def reads_arguments(self) -> bool:
+        """Whether it may read an argument of the tool that is called."""
+        return self.reads is None or "args" in self.reads
+
+    def is_about(self, action: ToolAction) -> bool:
+        """Whether it can apply to a tool: its scope names the tool, its stage's group, or all."""
+        return self.scope is None or not self.scope.isdisjoint({action.name, action.group})
 
 
 def rules_of(texts: Mapping[str, str]) -> dict[str, Rule]:
@@ -105,11 +126,14 @@ def _rule(place: str, chunk: str) -> Rule:
             f"expected one of {', '.join(PLACEHOLDERS)}"
         )
     names = set(_reads(body["conditions"]))
+    scope, named = actions_in(body, f"{place}: policy {rule_id}")
+    written = json.dumps(body, sort_keys=True)
     return Rule(
         id=rule_id,
         effect=body["effect"],
         advice=advice,
-        actions=_actions(body["action"]),
+        scope=scope,
+        named=named,
         reads=None if _CONTEXT in names else frozenset(names),
         names=frozenset(_names_of_resource(body["conditions"])),
         monotone=all(
@@ -118,17 +142,12 @@ def _rule(place: str, chunk: str) -> Rule:
         ),
         groups=frozenset(_groups(body["conditions"], place)),
         place=place,
+        text=chunk,
         body=body,
+        json=written,
         # Over its text: a chain of `&&` is nested deeper than a canonical form may be.
-        digest=digest("agentguard/policy/v1", json.dumps(body, sort_keys=True)),
+        digest=digest("agentguard/policy/v1", written),
     )
-
-
-def _actions(scope: Mapping[str, Any]) -> frozenset[str]:
-    """The actions of a policy's scope; whatever is not a plain list of them means all."""
-    entities = scope.get("entities", [scope["entity"]] if "entity" in scope else [])
-    named = frozenset(entity.get("id") for entity in entities)
-    return named if named and named <= frozenset(ACTIONS) else frozenset(ACTIONS)
 
 
 def _reads(node: object) -> Iterator[str]:
@@ -143,8 +162,10 @@ def _reads(node: object) -> Iterator[str]:
         if node == {"Var": "context"}:
             yield _CONTEXT
         for key, item in node.items():
-            if _is_access(key, item):
-                yield from _accessed(item)
+            if path_of_argument(key, item) is not None:
+                yield "args"  # as a whole: `context.args.approvals` is no approval
+            elif is_access(key, item):
+                yield from accessed(item)
                 if item["left"] != {"Var": "context"}:
                     yield from _reads(item["left"])
             else:
@@ -162,28 +183,12 @@ def _names_of_resource(node: object) -> Iterator[str]:
             yield from _names_of_resource(item)
     elif isinstance(node, dict):
         for key, item in node.items():
-            if not _is_access(key, item):
+            if not is_access(key, item):
                 yield from _names_of_resource(item)
                 continue
-            if not _begins_elsewhere(item["left"]):
-                yield from _accessed(item)
+            if not begins_elsewhere(item["left"]):
+                yield from accessed(item)
             yield from _names_of_resource(item["left"])
-
-
-def _begins_elsewhere(path: Any) -> bool:
-    while isinstance(path, dict) and path.keys() == {"."}:
-        path = path["."]["left"]
-    return path in ({"Var": "context"}, {"Var": "principal"}, {"Var": "action"})
-
-
-def _is_access(key: str, item: object) -> bool:
-    """Whether an operator reads an attribute, or asks whether it is there."""
-    return key in (".", "has") and isinstance(item, dict) and "left" in item
-
-
-def _accessed(item: Mapping[str, Any]) -> list[str]:
-    names = item["attr"] if isinstance(item.get("attr"), list) else [item.get("attr")]
-    return [str(name) for name in names]
 
 
 def _rises(node: Any, *, up: bool) -> bool:
@@ -202,9 +207,9 @@ def _rises(node: Any, *, up: bool) -> bool:
         case ">=" | ">" | "<" | "<=":
             more = up if operator in (">=", ">") else not up
             left, right = (item["left"], item["right"]) if more else (item["right"], item["left"])
-            return _is_of_context(left, "approvals") and not _APPROVING & set(_reads(right))
+            return is_of_context(left, "approvals") and not _APPROVING & set(_reads(right))
         case "contains" | "containsAny" | "containsAll":
-            return up and _is_of_context(item["left"], "approverGroups")
+            return up and is_of_context(item["left"], "approverGroups")
         case _:
             return False
 
@@ -220,12 +225,12 @@ def _groups(node: object, place: str) -> Iterator[str]:
             yield from _groups(item, place)
     elif isinstance(node, dict):
         for key, item in node.items():
-            if key == "." and isinstance(item, dict) and item.get("attr") == "approverGroups":
+            if key == "." and is_of_context({key: item}, "approverGroups"):
                 raise PolicyError(
                     f"{place}: approverGroups can only be asked whether it contains, containsAny "
                     f"or containsAll of groups written out"
                 )
-            if key in _CONTAINS and _is_of_context(item["left"], "approverGroups"):
+            if key in _CONTAINS and is_of_context(item["left"], "approverGroups"):
                 right = item["right"]
                 members = right.get("Set", [right])
                 if not all(isinstance(m.get("Value"), str) for m in members):
@@ -233,7 +238,3 @@ def _groups(node: object, place: str) -> Iterator[str]:
                 yield from (member["Value"] for member in members)
             else:
                 yield from _groups(item, place)
-
-
-def _is_of_context(node: Any, name: str) -> bool:
-    return bool(node == {".": {"left": {"Var": "context"}, "attr": name}})

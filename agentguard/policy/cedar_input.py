@@ -16,11 +16,14 @@ from agentguard.model import (
     Facts,
     Request,
     Terms,
+    ToolAction,
 )
+from agentguard.policy.tool_types import arguments_of, sample_arguments
 
 FIRST_TIME, LAST_TIME = -62_135_596_800_000, 253_402_300_799_999
 """What Cedar can say of time: the years 1 to 9999, in ms since the Unix epoch."""
 
+CANARY_AGENT = "canary"
 MEDIA = {"type": "Media", "id": "0"}
 """What each asset of a call is called while it is asked about."""
 
@@ -52,6 +55,9 @@ def question(
         now: ms since the Unix epoch, by the ledger's clock.
         names: which of `id` and `argument` a policy may read of the resource. The others are left
             blank, so that media that differ in nothing else are one question.
+
+    Raises:
+        ValueError: see `call_of`.
     """
     known = configured(agent, facts.destination, facts.open_labels)
     around = ", ".join(map(json.dumps, known))
@@ -62,6 +68,30 @@ def question(
         media.append((one["id"], f"[{around}, {resource}]"))
     context = {**call_of(request, facts), "now": time_of(now)}
     return Question(agent=agent.id, context=context, media=tuple(media))
+
+
+def sample_question(action: ToolAction) -> tuple[str, str]:
+    """A context and entities, as JSON texts, that are of the schema and say nothing."""
+    context = {
+        "now": time_of(0),
+        "tool": action.name,
+        "stage": "",
+        "jobOpen": False,
+        "credentialLive": False,
+        "approvals": 0,
+        "approverGroups": [],
+        "reveals": False,
+        "rejected": False,
+        "hasText": False,
+        "unguarded": False,
+        "args": arguments_of(action, sample_arguments(action.arguments)),
+    }
+    agent = {"type": "Agent", "id": CANARY_AGENT}
+    entities = [
+        {"uid": agent, "attrs": {"owner": "", "stages": []}, "parents": []},
+        {"uid": MEDIA, "attrs": _no_media(), "parents": []},
+    ]
+    return json.dumps(context), json.dumps(entities)
 
 
 def configured(
@@ -88,7 +118,11 @@ def configured(
 
 
 def call_of(request: Request, facts: Facts) -> dict[str, Any]:
-    """The `Call` of the schema but its time and approvals."""
+    """The context of the schema but its time and approvals.
+
+    Raises:
+        ValueError: an argument is not of the type that its tool's schema says.
+    """
     call: dict[str, Any] = {
         "tool": request.tool,
         "stage": request.stage or "use",
@@ -99,9 +133,10 @@ def call_of(request: Request, facts: Facts) -> dict[str, Any]:
         "hasText": facts.text,
         "unguarded": facts.unguarded,
         "chatCeiling": sorted(facts.chat_ceiling | facts.open_labels),
+        "args": arguments_of(facts.action, request.args),
     }
-    if facts.tool_stage is not None:
-        call["toolStage"] = facts.tool_stage
+    if facts.action.stage is not None:
+        call["toolStage"] = facts.action.stage
     if facts.destination is not None:
         call["destination"] = {"__entity": {"type": "Destination", "id": facts.destination.id}}
     return call
@@ -113,19 +148,28 @@ def media_of(request: Request, facts: Facts) -> list[dict[str, Any]]:
         return [_asset(asset, request, facts) for asset in facts.assets]
     return [
         {
-            "id": "",
+            **_no_media(),
             "kind": "text" if facts.text else "none",
-            "argument": "",
             "labels": sorted(request.text_labels),
             "sensitivity": _rank(facts.text_sensitivity.rank, request.text_labels, facts),
-            "recalled": False,
-            "held": False,
-            "queued": False,
-            "reviewed": False,
-            "provenance": "none",
-            "terms": {"consent": True},
         }
     ]
+
+
+def _no_media() -> dict[str, Any]:
+    return {
+        "id": "",
+        "kind": "none",
+        "argument": "",
+        "labels": [],
+        "sensitivity": 0,
+        "recalled": False,
+        "held": False,
+        "queued": False,
+        "reviewed": False,
+        "provenance": "none",
+        "terms": {"consent": True},
+    }
 
 
 def _asset(asset: AssetFacts, request: Request, facts: Facts) -> dict[str, Any]:

@@ -107,6 +107,8 @@ def _fault(request: Request, facts: Facts, now: int) -> tuple[str, str] | None:
         return "agentguard.agent", f"agent {named} is no longer configured"
     if facts.agent.id != request.agent:
         return "agentguard.agent", "the call was judged with facts of another agent; call again"
+    if facts.action.name != request.tool:
+        return "agentguard.tool", "the call was judged with facts of another tool; call again"
     if not time_is_sayable(now):
         return "agentguard.clock", "the ledger's clock is out of range; an operator must set it"
     if tuple(asset.use for asset in facts.assets) != request.assets:

@@ -1,4 +1,4 @@
-"""Asking Cedar: a Question is put to the policies of its action, as if so many had approved it.
+"""Asking Cedar: a Question is put to the policies of its tool, as if so many had approved it.
 
 No answer is kept (docs/adr/0014). Handles of entities are, by the exact text that Cedar parsed:
 such a handle can stand for nothing else.
@@ -13,10 +13,14 @@ from typing import NamedTuple
 
 import cedarpy
 
+from agentguard.errors import PolicyError
+from agentguard.model import GROUPS, ToolAction, any_tool_of
 from agentguard.policy.analysis import Rule
-from agentguard.policy.cedar_input import MEDIA, Question
+from agentguard.policy.cedar_input import CANARY_AGENT, MEDIA, Question, sample_question
+from agentguard.policy.tool_types import schema_text
 
-_MOST_HANDLES = 1024
+_MOST_HANDLES = 128  # of each tool
+_ALL = {"op": "All"}
 
 
 class _Answer(NamedTuple):
@@ -52,31 +56,74 @@ class Evaluation:
         return bool(self.without_permit)
 
 
-class ActionPolicies:
-    """The policies that can apply to one action. Cedar's cost is linear in policies.
+class ToolPolicies:
+    """The policies that can apply to one tool. Cedar's cost is linear in policies.
+
+    Each tool has a schema of its own, with its action and its stage's group and no other tool's:
+    Cedar's cost is linear in actions, too.
 
     Args:
-        action: a stage, or `use`.
+        action: the tool.
         rules: the policies by id.
-        schema: what entities, requests and policies are written in.
+        base: the default schema.
 
     Attributes:
         names: which names of the resource (`id`, `argument`) a policy may read.
+
+    Raises:
+        PolicyError: a policy breaks the schema for this tool, or a forbid of its group of actions
+            does not fire.
     """
 
-    def __init__(self, action: str, rules: Mapping[str, Rule], schema: cedarpy.Schema) -> None:
-        chosen = {i: rule for i, rule in rules.items() if action in rule.actions}
-        bodies = {i: rule.body for i, rule in chosen.items()}
-        self._action = action
-        self._schema = schema
-        self._policies = cedarpy.PolicySet.from_json_str(
-            json.dumps({"templates": {}, "staticPolicies": bodies, "templateLinks": []})
-        )
+    def __init__(self, action: ToolAction, rules: Mapping[str, Rule], base: str) -> None:
+        chosen = {i: rule for i, rule in rules.items() if rule.is_about(action)}
+        named = frozenset[str]().union(*(rule.named for rule in chosen.values())) - {*GROUPS}
+        self._action = action.name
+        self._schema = cedarpy.Schema.from_str(schema_text(base, [action], named))
+        self._require_valid(action, chosen)
+        self._policies = _policy_set({i: rule.json for i, rule in chosen.items()})
         self._entities: dict[str, cedarpy.Entities] = {}
         self._groups: frozenset[str] = frozenset().union(*(rule.groups for rule in chosen.values()))
         self._reads_all = any(rule.reads is None for rule in chosen.values())
         self._reads_approvals = any("approvals" in (rule.reads or ()) for rule in chosen.values())
         self.names: frozenset[str] = frozenset().union(*(rule.names for rule in chosen.values()))
+        self._require_group_forbids_fire(action)
+
+    def _require_valid(self, action: ToolAction, chosen: Mapping[str, Rule]) -> None:
+        """What reads no arguments is typed alike for each tool, and valid if it is for one."""
+        placeholder = any_tool_of(action.stage)
+        text = "\n".join(
+            rule.text
+            for rule in chosen.values()
+            if action == placeholder or rule.reads_arguments or not rule.is_about(placeholder)
+        )
+        result = cedarpy.validate_policies(text, self._schema)
+        for error in result.errors:
+            rule = chosen.get(result.id_annotations_by_policy_id.get(error.policy_id, ""))
+            place = f"{rule.place}: policy {rule.id}" if rule else "policies"
+            which = "" if action == placeholder else f" for {action.name}"
+            hint = ""
+            if action == placeholder and rule is not None and rule.reads_arguments:
+                hint = "; not every tool has it: write `context.args has NAME && ...` first"
+            raise PolicyError(f"{place} breaks the schema{which}: {error.error}{hint}")
+        if not result.validation_passed:
+            raise PolicyError("policies break the schema; Cedar does not say where")
+
+    def _require_group_forbids_fire(self, action: ToolAction) -> None:
+        """The canary: without the schema in its entities, Cedar knows no action's group."""
+        yes = {"effect": "permit", "principal": _ALL, "action": _ALL, "resource": _ALL,
+               "conditions": []}  # fmt: skip
+        group = {"op": "in", "entity": {"type": "Action", "id": action.group}}
+        no = {**yes, "effect": "forbid", "action": group}
+        policies = _policy_set({"yes": json.dumps(yes), "no": json.dumps(no)})
+        context, entities = sample_question(action)
+        answer = self._ask(policies, CANARY_AGENT, context, entities)
+        if answer != _Answer(allowed=False, ids=("no",), errors=()):
+            why = "; ".join(answer.errors) or "the call was permitted"
+            raise PolicyError(
+                f"{action.name}: a forbid of {action.group} does not fire ({why}), so that no"
+                " policy of a stage can be trusted; this is a fault of agentguard or of cedarpy"
+            )
 
     def heard(self, approvals: int, groups: frozenset[str]) -> tuple[int, frozenset[str]]:
         """As much of who approved as these policies look at; never more than was given."""
@@ -96,12 +143,12 @@ class ActionPolicies:
         try:
             for _, entities in question.media:
                 if entities not in answers:  # equal media of a call are asked once
-                    answers[entities] = self._ask(question.agent, context, entities)
+                    answers[entities] = self._ask(self._policies, question.agent, context, entities)
         except ValueError as error:  # lone surrogates, and whatever else Cedar can't hold
             return erred(str(error))
         return _join(question, answers)
 
-    def _ask(self, agent: str, context: str, entities: str) -> _Answer:
+    def _ask(self, policies: cedarpy.PolicySet, agent: str, context: str, entities: str) -> _Answer:
         result = cedarpy.is_authorized(
             {
                 "principal": {"type": "Agent", "id": agent},
@@ -109,14 +156,14 @@ class ActionPolicies:
                 "resource": MEDIA,
                 "context": context,
             },
-            self._policies,
+            policies,
             self._parsed(entities),
             self._schema,
         )
         diagnostics = result.diagnostics
         return _Answer(
             allowed=result.decision is cedarpy.Decision.Allow,
-            ids=tuple(sorted(diagnostics.id_annotations_by_reason.values())),
+            ids=tuple(sorted(diagnostics.reasons)),
             errors=tuple(diagnostics.errors),
         )
 
@@ -131,6 +178,14 @@ class ActionPolicies:
                 self._entities.clear()
             self._entities[text] = handle
         return handle
+
+
+def _policy_set(bodies: Mapping[str, str]) -> cedarpy.PolicySet:
+    """A handle of policies: JSON texts by id."""
+    policies = ", ".join(f"{json.dumps(name)}: {body}" for name, body in bodies.items())
+    return cedarpy.PolicySet.from_json_str(
+        f'{{"templates": {{}}, "staticPolicies": {{{policies}}}, "templateLinks": []}}'
+    )
 
 
 def erred(why: str) -> Evaluation:

@@ -70,12 +70,11 @@ def sentence(policy: Policy, request: Request, facts: Facts, evaluation: Evaluat
         advice = policy.rules[rule_id].advice or f"{rule_id} forbids it"
         clauses.append(_filled(advice, request, facts, about))
     if evaluation.unpermitted or not clauses:
-        action = request.stage or "use"
         clauses.append(f"no policy permits {name(request.tool)} here")
         clauses += [
             _filled(rule.advice, request, facts, [asset.use.asset for asset in facts.assets])
             for rule in policy.rules.values()
-            if rule.effect == "permit" and rule.advice and action in rule.actions
+            if rule.effect == "permit" and rule.advice and rule.is_about(facts.action)
         ]
     return "; ".join(dict.fromkeys(clauses))
 

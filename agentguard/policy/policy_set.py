@@ -6,30 +6,33 @@ What Cedar sees is built by `cedar_input` from Request and Facts, digests stay o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cedarpy
-
 from agentguard.canonical import digest
+from agentguard.config.workspace import Workspace
 from agentguard.errors import PolicyError
-from agentguard.model import Facts, Request
-from agentguard.policy.analysis import ACTIONS, Rule, rules_of
+from agentguard.model import Facts, Request, Stage, ToolAction, any_tool_of
+from agentguard.policy.analysis import Rule, rules_of
 from agentguard.policy.cedar_input import FIRST_TIME, LAST_TIME, question
-from agentguard.policy.evaluate import ActionPolicies, Evaluation, erred
+from agentguard.policy.evaluate import Evaluation, ToolPolicies, erred
+from agentguard.policy.lint import Known, unknown_names
 
 _SHIPPED = "agentguard/policy/default/"
 
 
 class Policy:
-    """A set of policies that passed every test of `load`; immutable.
+    """A set of policies that passed every test of `load`; it never changes.
 
     Attributes:
-        digest: names the version: schema and all policy text.
+        digest: names the version: all policy text and the default schema. What tools are bound is
+            not in it: workers with other tools have the same policy.
         rules: the policies by id.
         groups: the groups that some rule wants an approver to have answered as.
+        named: the actions and groups of actions that some rule names.
     """
 
     def __init__(self, texts: Mapping[str, str]) -> None:
@@ -41,18 +44,19 @@ class Policy:
         Raises:
             PolicyError: see `load`.
         """
-        schema_text = _default("schema.cedarschema")
-        self._schema = cedarpy.Schema.from_str(schema_text)
+        self._base = default_schema()
         self.rules: Mapping[str, Rule] = rules_of(texts)
         if not self.rules:
             raise PolicyError(
                 f"got no policy in {', '.join(texts) or 'no file'}, expected at least one; "
                 "an empty set would only deny"
             )
-        self._check("\n".join(texts.values()))
-        self.digest = digest("agentguard/policy/v1", [schema_text, *sorted(texts.values())])
+        self.digest = digest("agentguard/policy/v2", [self._base, *sorted(texts.values())])
         self.groups = frozenset().union(*(rule.groups for rule in self.rules.values()))
-        self._actions = {name: ActionPolicies(name, self.rules, self._schema) for name in ACTIONS}
+        self.named = frozenset().union(*(rule.named for rule in self.rules.values()))
+        self._of_tools: dict[str, ToolPolicies] = {}
+        for stage in (*Stage, None):  # each stage has a tool, so that its policies are validated
+            self.of_tool(any_tool_of(stage))
 
     @classmethod
     def load(cls, extra: Sequence[Path] = (), *, replace: bool = False) -> Policy:
@@ -82,6 +86,43 @@ class Policy:
                 raise PolicyError(f"{path}: can't be read ({error}); name a UTF-8 file") from error
         return cls(texts)
 
+    def of_tool(self, action: ToolAction) -> ToolPolicies:
+        """The policies that can apply to a tool, made when it is first asked for.
+
+        Raises:
+            PolicyError: one of them breaks the schema for this tool.
+        """
+        found = self._of_tools.get(action.text)
+        if found is None:
+            found = self._of_tools.setdefault(
+                action.text, ToolPolicies(action, self.rules, self._base)
+            )
+        return found
+
+    def require_fits(self, known: Known) -> None:
+        """Compare the policies with what they may name.
+
+        Raises:
+            PolicyError: every policy that breaks the schema for a tool, or names an action,
+                argument, choice, agent, destination or group that there is not: one line each.
+        """
+        wrong = []
+        for tool in known.tools:
+            try:
+                self.of_tool(tool)
+            except PolicyError as error:
+                wrong.append(str(error))
+        for rule in self.rules.values():
+            names = known
+            if rule.place.startswith(_SHIPPED):  # they are for workspaces without such a group, too
+                names = dataclasses.replace(known, groups=rule.groups)
+            wrong += [
+                f"{rule.place}: policy {rule.id}: {sentence}"
+                for sentence in unknown_names(rule, names)
+            ]
+        if wrong:
+            raise PolicyError("\n".join(wrong))
+
     def evaluate(
         self, request: Request, facts: Facts, now: int, approvals: int, groups: frozenset[str]
     ) -> Evaluation:
@@ -108,14 +149,18 @@ class Policy:
         """
         if facts.agent is None:
             return lambda approvals, groups: erred("the agent is not configured")
-        action = self._actions[request.stage.value if request.stage is not None else "use"]
-        asked = question(request, facts, facts.agent, now, action.names)
+        try:
+            policies = self.of_tool(facts.action)
+            asked = question(request, facts, facts.agent, now, policies.names)
+        except (PolicyError, ValueError) as error:
+            why = str(error)
+            return lambda approvals, groups: erred(why)
         answers: dict[tuple[int, frozenset[str]], Evaluation] = {}
 
         def ask(approvals: int, groups: frozenset[str]) -> Evaluation:
-            heard = action.heard(approvals, groups)
+            heard = policies.heard(approvals, groups)
             if heard not in answers:
-                answers[heard] = action.evaluate(asked, *heard)
+                answers[heard] = policies.evaluate(asked, *heard)
             return answers[heard]
 
         return ask
@@ -135,14 +180,21 @@ class Policy:
             if not rule.monotone
         )
 
-    def _check(self, text: str) -> None:
-        result = cedarpy.validate_policies(text, self._schema)
-        for error in result.errors:
-            rule = self.rules.get(result.id_annotations_by_policy_id.get(error.policy_id, ""))
-            place = f"{rule.place}: policy {rule.id}" if rule else "policies"
-            raise PolicyError(f"{place} breaks the schema: {error.error}")
-        if not result.validation_passed:
-            raise PolicyError("policies break the schema; Cedar does not say where")
+
+def known_names(workspace: Workspace, tools: Iterable[ToolAction]) -> Known:
+    """What the policies of a workspace may name.
+
+    Args:
+        tools: that are bound.
+    """
+    bound = tuple(tools)
+    return Known(
+        tools=bound,
+        other_tools=workspace.other_tools - {tool.name for tool in bound},
+        agents=workspace.agents,
+        destinations=workspace.destinations,
+        groups=frozenset().union(*(person.groups for person in workspace.people.values())),
+    )
 
 
 def time_is_sayable(now: int) -> bool:
@@ -159,5 +211,6 @@ def _defaults() -> list[Any]:
     return sorted(found, key=lambda entry: entry.name)
 
 
-def _default(name: str) -> str:
-    return files("agentguard.policy.default").joinpath(name).read_text("utf-8")
+def default_schema() -> str:
+    """The schema that every tool's begins with: types, what each call has, and the stages."""
+    return files("agentguard.policy.default").joinpath("schema.cedarschema").read_text("utf-8")

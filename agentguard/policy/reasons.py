@@ -36,9 +36,8 @@ def reasons_of(
     """
     if unapproved.allowed:
         return frozenset()
-    action = request.stage or "use"
     permits = [rule for rule in policy.rules.values()
-               if rule.effect == "permit" and action in rule.actions]  # fmt: skip
+               if rule.effect == "permit" and rule.is_about(facts.action)]  # fmt: skip
     named = [(policy_id, asset, [policy.rules[policy_id]]) for policy_id, asset in unapproved.where]
     named += [(NO_PERMIT, asset, permits) for asset in unapproved.without_permit]
     grounds = _Grounds(request, facts)

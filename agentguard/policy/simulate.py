@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from agentguard.config.workspace import Workspace
 from agentguard.errors import ApprovalError
@@ -26,7 +27,9 @@ from agentguard.model import (
     Request,
     Stage,
     Terms,
+    ToolAction,
     Verdict,
+    any_tool_of,
 )
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
@@ -41,16 +44,20 @@ class Trial:
     Args:
         labels: the class of its one asset; None: a call with a text and no asset.
         requester: who asked for the job; they and the agent's owner don't approve.
+        action: the tool that is called; None: any tool of the stage.
+        args: its arguments, as a Request holds them.
     """
 
     agent: Agent
-    stage: Stage
+    stage: Stage | None
     destination: Destination | None
     labels: frozenset[str] | None
     queued: bool
     reviewed: bool
     provenance: Provenance
     requester: str
+    action: ToolAction | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
@@ -74,14 +81,15 @@ def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
                 contributors=frozenset({trial.agent.owner}),
             ),
         )
+    action = trial.action or any_tool_of(trial.stage)
     request = Request(
         workspace=workspace.id,
         job="job-supposed",
         agent=trial.agent.id,
         stage=trial.stage,
-        tool=f"the {trial.stage} tool",
+        tool=action.name,
         binding="supposed",
-        args={},
+        args=trial.args,
         text_labels=frozenset(),
         assets=uses,
         destination=trial.destination.id if trial.destination else None,
@@ -91,7 +99,7 @@ def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
     )
     facts = Facts(
         agent=trial.agent,
-        tool_stage=trial.stage,
+        action=action,
         job_state=JobState.OPEN,
         credential_live=True,
         requester=trial.requester,
@@ -179,9 +187,10 @@ def cell(decision: Decision) -> str:
     return f"ask {decision.needs.approvals}{groups}"
 
 
-def first_agent(workspace: Workspace, stage: Stage) -> Agent | None:
-    """The first agent that takes a stage, as configured."""
-    return next((one for one in workspace.agents.values() if stage in one.stages), None)
+def first_agent(workspace: Workspace, stage: Stage | None) -> Agent | None:
+    """The first agent that takes a stage, as configured; any may call a tool without one."""
+    agents = workspace.agents.values()
+    return next((one for one in agents if stage is None or stage in one.stages), None)
 
 
 def release(

@@ -39,7 +39,7 @@ review = "10m"
 
 TWO_PEOPLE = """
 @id("acme.regulated") @advice("regulated media is looked at twice")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
   when { resource.labels.contains("regulated") }
   unless { context.approvals >= 2 };
 """

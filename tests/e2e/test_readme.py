@@ -12,7 +12,12 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
+from agentguard.bindings.compilation import compiled
+from agentguard.config import workspace as configuration
+from agentguard.model import Effect, Provenance, Stage
+from agentguard.policy.lint import Known
 from agentguard.policy.policy_set import Policy
+from agentguard.policy.simulate import Trial, first_agent, judge_among_strangers
 from tests.support import call, write_workspace
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +75,40 @@ def test_the_documented_policy_loads(tmp_path: Path) -> None:
         file.write_text(text, "utf-8")
         assert len(Policy.load([file]).rules) == len(Policy.load().rules) + 1
     assert number == 0
+
+
+def test_the_policy_of_the_how_to_does_what_the_page_says(tmp_path: Path) -> None:
+    """The page's tool, its policies and its call, as written there."""
+    page = "docs/how-to/policies.md"
+    scope: dict[str, Any] = {}
+    for text in blocks(page, "python"):
+        exec(compile(text, page, "exec"), scope)
+    action = compiled(scope["render_video"]).action
+    file = tmp_path / "own.cedar"
+    file.write_text("".join(blocks(page, "cedar")), "utf-8")
+    policy = Policy.load([file])
+    known = Known(
+        tools=[action], other_tools=frozenset(), agents=(), destinations=(), groups=("legal",)
+    )
+    policy.require_fits(known)
+    write_workspace(tmp_path)
+    workspace = configuration.load(tmp_path / "agentguard.toml")
+    agent = first_agent(workspace, Stage.RENDER)
+    assert agent is not None
+    for seconds, effect in ((90, Effect.ASK), (60, Effect.PERMIT)):
+        trial = Trial(
+            agent=agent,
+            stage=Stage.RENDER,
+            destination=None,
+            labels=frozenset({"brand"}),
+            queued=False,
+            reviewed=False,
+            provenance=Provenance.VERIFIED,
+            requester=agent.owner,
+            action=action,
+            args={"source": "x", "seconds": seconds, "codec": "h264"},
+        )
+        assert judge_among_strangers(trial, workspace, policy).effect is effect
 
 
 def test_every_requirement_id_in_the_readme_is_proved_by_a_test() -> None:

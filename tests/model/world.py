@@ -78,7 +78,7 @@ environment = "draft"
 _STRICT = """
 @id("model.strict")
 @advice("two people look at what goes to the public")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
 when { context has destination && context.destination.audience == "public" }
 unless { context.approvals >= 2 };
 """

@@ -40,6 +40,7 @@ from agentguard.model import (
     Stage,
     Terms,
     Verdict,
+    any_tool_of,
 )
 from tests.support.databases import shell
 
@@ -212,7 +213,7 @@ def facts(asked: Request, versions: Mapping[str, int] | None = None) -> Facts:
     )
     return Facts(
         agent=None,
-        tool_stage=asked.stage,
+        action=any_tool_of(asked.stage),
         job_state=JobState.OPEN,
         credential_live=True,
         requester="kim",

@@ -11,8 +11,8 @@ import typer
 from agentguard.cli.context import import_object, ledger_of, policy_of, workspace_of
 from agentguard.cli.output import ERROR, Json, Line, fields, print_json, say, visible, when
 from agentguard.cli.views.report import Finding, destinations, look, ok, writable
-from agentguard.errors import AgentGuardError, BindingError, ConfigError
-from agentguard.model import OutsideEffect
+from agentguard.errors import AgentGuardError, BindingError, ConfigError, PolicyError
+from agentguard.model import OutsideEffect, ToolAction
 
 if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound
@@ -286,7 +286,7 @@ def _bindings(
     stages = set()
     try:
         with ledger_of(workspace) as ledger:
-            guard = _guard(workspace, policy, ledger)
+            guard = _guard(workspace, ledger)
             tried = [_bound(guard, item) for item in items]
             for bound in tried:
                 try:
@@ -314,6 +314,8 @@ def _bindings(
                     )
     except AgentGuardError:
         return  # the ledger's own line says why
+    actions = [bound.action for bound in tried if not isinstance(bound, BindingError)]
+    yield from _policy_of_tools(workspace, policy, actions)
     taken = {stage for agent in workspace.agents.values() for stage in agent.stages}
     for stage in sorted(one for one in stages - taken if one is not None):
         yield look(
@@ -321,6 +323,21 @@ def _bindings(
             f"no agent takes the {stage} stage, so its tools are always refused",
             "add an agent with that stage to [agents]",
         )
+
+
+def _policy_of_tools(
+    workspace: Workspace, policy: Policy, actions: list[ToolAction]
+) -> Iterator[Finding]:
+    from agentguard.calls.builtin_tools import own_actions
+    from agentguard.policy.policy_set import known_names
+
+    try:
+        policy.require_fits(known_names(workspace, [*own_actions(workspace), *actions]))
+    except PolicyError as error:
+        for line in str(error).splitlines():
+            yield Finding(state="bad", what="policy", text=line)
+    else:
+        yield ok("policy", f"fits {len(actions)} tools, their arguments and what is configured")
 
 
 def _bound(guard: Guard, item: Any) -> Bound | BindingError:
@@ -333,14 +350,16 @@ def _bound(guard: Guard, item: Any) -> Bound | BindingError:
         return error
 
 
-def _guard(workspace: Workspace, policy: Policy, ledger: Any) -> Guard:
+def _guard(workspace: Workspace, ledger: Any) -> Guard:
+    """A guard that binds tools one by one; the workspace's policies are compared with all."""
     from agentguard.content.store import Store
     from agentguard.export.broker import Broker
     from agentguard.guard import Guard
+    from agentguard.policy.policy_set import Policy
 
     return Guard(
         workspace=workspace,
-        policy=policy,
+        policy=Policy.load(),
         tools=(),
         ledger=ledger,
         store=Store(workspace.store),

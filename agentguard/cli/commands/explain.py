@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentguard.cli.context import place_of, policy_of, require_person, workspace_of
+from agentguard.cli.context import (
+    place_of,
+    policy_of,
+    require_person,
+    tools_of,
+    workspace_of,
+)
 from agentguard.cli.output import EFFECT_STYLES, Json, Line, fields, print_json, visible
 from agentguard.cli.views.call import CODES, policy_rows, tell, who
 from agentguard.errors import ConfigError
-from agentguard.model import Decision, Provenance, Stage
+from agentguard.model import Decision, Provenance, Stage, ToolAction
 
 if TYPE_CHECKING:
     from agentguard.config.workspace import Workspace
@@ -46,11 +53,21 @@ def explain(
     requested_by: Annotated[
         str | None, typer.Option(metavar="PERSON", help="Who asked; else the agent's owner.")
     ] = None,
+    tool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The tool that is called; needs --bindings.")
+    ] = None,
+    args: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Its arguments, as an object.")
+    ] = None,
+    bindings: Annotated[
+        str | None, typer.Option(metavar="MODULE:NAME", help="Your list of declared tools.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Say what is decided about one call, and why.
 
     With options it is a dry run: your policy judges a supposed call, nothing is recorded. With
+    --tool NAME --args JSON it is a call of that tool, for policies that read arguments. With
     a request's digest it tells what happened to that call. Exits 0 permit, 3 deny, 4 ask.
 
     \b
@@ -61,7 +78,7 @@ def explain(
 
     Next: `agentguard matrix` shows all classes and destinations at once.
     """
-    options = (agent, tool_stage, to, class_, group, requested_by, queued or None)
+    options = (agent, tool_stage, to, class_, group, requested_by, queued or None, tool)
     if request is not None:
         if any(one is not None for one in (*options, reviewed or None, approvals or None)):
             raise typer.BadParameter("give a recorded REQUEST or the options of a dry run")
@@ -72,10 +89,17 @@ def explain(
     from agentguard.policy.simulate import judge
 
     policy = policy_of(workspace)
+    action = None
+    if tool is not None:
+        action = _action(tool, tools_of(workspace, bindings), tool_stage)
+    elif args is not None or bindings is not None:
+        raise typer.BadParameter("name the tool that is called: --tool NAME")
     trial = _trial(
         workspace,
         agent=agent,
-        stage=tool_stage or Stage.EXPORT,
+        stage=action.stage if action is not None else tool_stage or Stage.EXPORT,
+        action=action,
+        args=_arguments(action, args) if action is not None else {},
         to=to,
         labels=class_,
         queued=queued,
@@ -96,7 +120,9 @@ def _trial(
     workspace: Workspace,
     *,
     agent: str | None,
-    stage: Stage,
+    stage: Stage | None,
+    action: ToolAction | None,
+    args: Mapping[str, Any],
     to: str | None,
     labels: list[str] | None,
     queued: bool,
@@ -125,7 +151,45 @@ def _trial(
         reviewed=reviewed,
         provenance=provenance,
         requester=require_person(workspace, requested_by) if requested_by else chosen.owner,
+        action=action,
+        args=args,
     )
+
+
+def _action(name: str, tools: Mapping[str, ToolAction], stage: Stage | None) -> ToolAction:
+    action = tools.get(name)
+    if action is None:
+        raise ConfigError(
+            f"no tool {name:.80} is known; there are {', '.join(sorted(tools))}. Name your list of"
+            " declared tools: --bindings MODULE:NAME"
+        )
+    if stage not in (None, action.stage):
+        raise ConfigError(f"{name:.80} belongs to the {action.stage or 'use'} stage, not {stage}")
+    return action
+
+
+def _arguments(action: ToolAction, given: str | None) -> dict[str, Any]:
+    """The arguments that are supposed: those given, and anything where the tool needs more."""
+    from agentguard.policy.tool_types import arguments_of, sample_arguments
+
+    try:
+        args = json.loads(given or "{}")
+    except ValueError as error:
+        raise ConfigError(f"--args: got no JSON ({error}), expected an object") from None
+    if not isinstance(args, dict):
+        raise ConfigError(f"--args: got {given!r:.80}, expected an object such as '{{}}'")
+    known = {*action.arguments, *action.left_out}
+    for name in args:
+        if name not in known:
+            raise ConfigError(
+                f"{action.name} has no argument {name:.80}; it has {', '.join(sorted(known))}"
+            )
+    supposed = {**sample_arguments(action.arguments), **args}
+    try:
+        arguments_of(action, supposed)
+    except ValueError as error:
+        raise ConfigError(f"{action.name}: {error}") from None
+    return supposed
 
 
 def _labels(workspace: Workspace, given: list[str] | None) -> frozenset[str] | None:
@@ -154,6 +218,13 @@ def decision_data(decision: Decision, places: Mapping[str, str]) -> dict[str, An
     }
 
 
+def _called(trial: Trial) -> str:
+    if trial.action is None:
+        return f"a tool of the {trial.stage} stage"
+    said = ", ".join(f"{name}={value!r}" for name, value in trial.args.items())
+    return f"{trial.action.name}({said}), of the {trial.stage or 'use'} stage"
+
+
 def _show_supposed(
     workspace: Workspace,
     trial: Trial,
@@ -173,7 +244,7 @@ def _show_supposed(
         )
     rows: list[Line] = [
         (word.upper(), (visible(decision.reason, 2000), EFFECT_STYLES[word])),
-        ("supposed", f"{trial.agent.id} calls a tool of the {trial.stage} stage"),
+        ("supposed", f"{trial.agent.id} calls {_called(trial)}"),
         ("", media),
         ("", f"asked for by {trial.requester}, approved by {approvals or 'nobody'}"),
     ]

@@ -16,7 +16,7 @@ Change = Callable[["Way", str], None]
 
 NO_EXPORTS = """
 @id("acme.frozen") @advice("nothing leaves this week")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
   when { resource.labels.contains("brand") || resource.labels.contains("likeness") };
 """
 

@@ -606,7 +606,7 @@ def resumed(studio: Studio, job: str, picture: str, saver: InMemorySaver) -> dic
 LIKENESS = """
 @id("acme.logo")
 @advice("{asset} shows the logo of another brand")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
 when { resource.labels.contains("LABEL") } unless { context.approvals >= 1 };
 """
 

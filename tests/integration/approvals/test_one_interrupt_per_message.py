@@ -496,7 +496,7 @@ def edits_asked(tmp_path: Path) -> Iterator[Studio]:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "x.cedar").write_text(
         '@id("acme.edit-asks") @advice("edits are looked at")\n'
-        'forbid (principal, action == Action::"edit", resource)'
+        'forbid (principal, action in Action::"stage:edit", resource)'
         " unless { context.approvals >= 1 };"
     )
     studio = open_studio(tmp_path)

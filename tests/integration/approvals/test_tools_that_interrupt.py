@@ -25,7 +25,7 @@ from tests.support.chat_models import Watching, dangling
 
 ASKS = (
     '@id("acme.edit-asks") @advice("edits are looked at")\n'
-    'forbid (principal, action == Action::"edit", resource)'
+    'forbid (principal, action in Action::"stage:edit", resource)'
     " unless { context.approvals >= 1 };"
 )
 

@@ -222,7 +222,7 @@ def test_I2_what_a_result_reveals_of_a_prompt_is_in_the_jobs_later_texts(
 
 HOUSE = """
 @id("house.look")
-forbid (principal, action == Action::"generate", resource)
+forbid (principal, action in Action::"stage:generate", resource)
 when { context.tool == "video_result" }
 unless { context.approvals >= 1 };
 """

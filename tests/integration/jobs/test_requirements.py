@@ -211,7 +211,7 @@ def test_S18_a_policy_tightened_after_the_approval_is_what_counts(tmp_path: Path
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "acme.cedar").write_text(
         '@id("acme.no-likeness") @advice("{asset} shows a person")\n'
-        'forbid (principal, action == Action::"export", resource)'
+        'forbid (principal, action in Action::"stage:export", resource)'
         ' when { resource.labels.contains("likeness") };'
     )
     second = open_studio(tmp_path, clock=first.clock, keys=first.keys)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import socket
 import threading
@@ -59,6 +58,7 @@ ceiling = ["brand"]
 """
 
 POSTED: list[tuple[str, str]] = []
+SWALLOWED: list[BaseException] = []
 REACHED: list[str] = []
 """What a tool reached that opened a connection, in spite of the watch."""
 
@@ -117,8 +117,10 @@ def phone_by_datagram(source: Picture, port: int, file: Png) -> str:
 @media_tool(stage="edit")
 def phone_quietly(source: Picture, port: int, file: Png) -> str:
     """The same, whatever comes of it."""
-    with contextlib.suppress(Exception):
+    try:
         connect(port)
+    except (AssertionError, OSError) as error:
+        SWALLOWED.append(error)
     shutil.copy(source, file)
     return "copied"
 
@@ -128,8 +130,10 @@ def phone_in_a_thread(source: Picture, port: int, file: Png) -> str:
     """The same, in a thread that this tool starts, and in a pool."""
 
     def quietly() -> None:
-        with contextlib.suppress(Exception):
+        try:
             connect(port)
+        except (AssertionError, OSError) as error:
+            SWALLOWED.append(error)
 
     thread = threading.Thread(target=quietly)
     thread.start()

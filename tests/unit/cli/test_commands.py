@@ -48,7 +48,7 @@ def every_command() -> Iterator[list[str]]:
 def test_every_help_fits_80_columns_and_teaches(shell: Shell, words: list[str]) -> None:
     text = shell(*words, "--help")
     assert all(len(line) <= 80 for line in text.splitlines())
-    if words and words[-1] not in ("people", "assets", "approvals", "jobs", "audit"):
+    if words and words[-1] not in ("people", "policy", "assets", "approvals", "jobs", "audit"):
         assert f"$ agentguard {' '.join(words)}" in text
         assert "Next:" in text
 
@@ -414,7 +414,7 @@ def test_a_policy_that_is_broken_is_red(workspace: Shell) -> None:
 def test_a_policy_that_more_approvals_make_refuse_is_red(workspace: Shell) -> None:
     own = workspace.folder / "own.cedar"
     own.write_text(
-        '@id("own.crowd")\nforbid (principal, action == Action::"export", resource)'
+        '@id("own.crowd")\nforbid (principal, action in Action::"stage:export", resource)'
         "\nwhen { context.approvals > 2 };"
     )
     path = workspace.folder / "agentguard.toml"

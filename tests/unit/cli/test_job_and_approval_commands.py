@@ -163,7 +163,7 @@ def test_a_quorum_exits_4_until_it_is_met(shell: Shell, studio: Studio) -> None:
 
 TWO_GROUPS = """
 @id("two.groups")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
 unless {
   context.approvals >= 2 && context.approverGroups.contains("legal")
   && context.approverGroups.contains("marketing")

@@ -36,6 +36,7 @@ from agentguard.model import (
     Sensitivity,
     Stage,
     Terms,
+    ToolAction,
     Verdict,
 )
 from agentguard.policy import policy_set
@@ -81,6 +82,10 @@ def destination_of(name: str) -> Destination | None:
         ceiling=frozenset(said["ceiling"]),
         proven=frozenset(said.get("proven", [])),
     )
+
+
+def tool_of(stage: Stage | None, name: str = "publish") -> ToolAction:
+    return ToolAction(name=name, stage=stage, arguments={})
 
 
 def asset_of(said: Mapping[str, Any]) -> AssetFacts:
@@ -134,7 +139,7 @@ def question(said: Mapping[str, Any]) -> tuple[Request, Facts]:
     )
     facts = Facts(
         agent=Agent(id=name, owner="kim", stages=frozenset(Stage(each) for each in stages)),
-        tool_stage=Stage(tool_stage) if tool_stage else None,
+        action=tool_of(Stage(tool_stage) if tool_stage else None),
         job_state=JobState(said.get("job", "open")),
         credential_live=said.get("credential_live", True),
         requester="kim",
@@ -372,7 +377,7 @@ def test_the_same_policy_about_another_asset_is_another_reason() -> None:
 
 def test_a_policy_that_was_rewritten_under_its_id_is_another_reason() -> None:
     rule = """@id("case.stars") @advice("{{asset}} shows {word}")
-    forbid (principal, action == Action::"export", resource)
+    forbid (principal, action in Action::"stage:export", resource)
     when {{ resource.labels.contains("{label}") }} unless {{ context.approvals >= 1 }};"""
     before = given_on(LABELLED, policy_with(rule.format(word="a face", label="likeness")))
     after = policy_with(rule.format(word="a star", label="likeness"))
@@ -392,14 +397,14 @@ def test_a_policy_that_was_rewritten_under_its_id_is_another_reason() -> None:
             {"reviewed": False, "findings": ["grant-1", "grant-2"]},
         ),
         (
-            '@id("case.terms") forbid (principal, action == Action::"export", resource)'
+            '@id("case.terms") forbid (principal, action in Action::"stage:export", resource)'
             " when { resource.terms has channels || resource.terms has until }"
             " unless { context.approvals >= 1 };",
             {"until": datetime(2999, 1, 1, tzinfo=UTC)},
             {"until": datetime(2999, 1, 1, tzinfo=UTC), "channels": ["site"]},
         ),
         (
-            '@id("case.any") forbid (principal, action == Action::"export", resource)'
+            '@id("case.any") forbid (principal, action in Action::"stage:export", resource)'
             " when { resource.held || !resource.reviewed } unless { context.approvals >= 1 };",
             {"reviewed": False},
             {"reviewed": False, "held": True},
@@ -434,8 +439,8 @@ def test_time_alone_is_no_new_reason() -> None:
 def test_what_is_permitted_by_approvals_alone_covers_its_assets() -> None:
     """Without any forbid: what no policy permits until somebody approves is a reason as well."""
     policy = Policy(
-        {"case.cedar": '@id("case.only") permit (principal, action == Action::"export", resource)'
-                       " when { context.approvals >= 1 };"}
+        {"case.cedar": '@id("case.only") permit (principal, action in Action::"stage:export",'
+                       " resource) when { context.approvals >= 1 };"}
     )  # fmt: skip
     one, other = {"id": "asset-1"}, {"id": "asset-2"}
     shown = given_on({"assets": [one]}, policy)
@@ -507,7 +512,7 @@ def test_i11_facts_of_another_agent_deny() -> None:
 
 
 def test_a_policy_that_wants_more_people_than_can_be_asked_denies() -> None:
-    wants = """@id("crowd") forbid (principal, action == Action::"export", resource)
+    wants = """@id("crowd") forbid (principal, action in Action::"stage:export", resource)
                unless { context.approvals >= 9 };"""
     decision = decide(policy_with(wants), *question({}), [], NOW)
     assert (decision.effect, decision.policies) == (Effect.DENY, ("crowd",))
@@ -581,7 +586,7 @@ def questions(draw: st.DrawFn) -> tuple[Request, Facts, list[Answer], int]:
         job=draw(texts),
         agent=draw(texts) if odd else agent.id,
         stage=draw(st.none() | stages),
-        tool=draw(texts),
+        tool=draw(texts | st.just("publish")),
         binding=draw(texts),
         args=draw(st.dictionaries(texts, texts | st.floats() | st.integers(), max_size=2)),
         text_labels=draw(sets),
@@ -593,7 +598,10 @@ def questions(draw: st.DrawFn) -> tuple[Request, Facts, list[Answer], int]:
     )
     facts = Facts(
         agent=draw(st.none()) if odd and draw(st.booleans()) else agent,
-        tool_stage=draw(st.just(request.stage) | st.none() | stages),
+        action=tool_of(
+            draw(st.just(request.stage) | st.none() | stages),
+            draw(st.sampled_from(["x", ""])) if odd else request.tool,
+        ),
         job_state=draw(st.sampled_from(JobState)),
         credential_live=draw(st.booleans()),
         requester=draw(texts),
@@ -630,7 +638,7 @@ def test_i11_decide_is_total_and_says_why(
         assert facts.job_state is JobState.OPEN
         assert not facts.rejected
         assert not any(asset.recalled for asset in facts.assets)
-        assert request.stage is facts.tool_stage
+        assert request.stage is facts.action.stage
         if request.stage is not None:
             assert request.stage in facts.agent.stages
         if facts.destination is not None and facts.destination.audience is not Audience.VENDOR:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -27,19 +27,20 @@ from agentguard.model import (
     Sensitivity,
     Stage,
     Terms,
+    ToolAction,
 )
 from agentguard.policy import policy_set
-from agentguard.policy.analysis import rules_of
-from agentguard.policy.cedar_input import call_of, configured, media_of, time_of
-from agentguard.policy.cedar_input import question as put
-from agentguard.policy.evaluate import ActionPolicies
+from agentguard.policy.cedar_input import CANARY_AGENT, call_of, configured, media_of, time_of
+from agentguard.policy.lint import Known
 from agentguard.policy.policy_set import Policy
 from agentguard.policy.reasons import reasons_of
+from agentguard.policy.tool_types import schema_text
 
 POLICIES = Path(policy_set.__file__).parent / "default"
 NOW = 1_772_366_400_000
 PERMIT = '@id("yes") permit (principal, action, resource);\n'
 ALL_GROUPS = ("comms", "legal", "marketing")
+TOOL = ToolAction(name="publish", stage=Stage.EXPORT, arguments={})
 
 
 def question(
@@ -82,7 +83,7 @@ def question(
     )
     facts = Facts(
         agent=Agent(id="publisher", owner="kim", stages=frozenset({stage})),
-        tool_stage=stage,
+        action=ToolAction(name="publish", stage=stage, arguments={}),
         job_state=JobState.OPEN,
         credential_live=True,
         requester="kim",
@@ -115,10 +116,11 @@ def test_the_default_policy_loads_and_every_rule_has_advice() -> None:
 
 def test_each_action_gets_its_own_rules_and_every_global_one() -> None:
     policy = Policy.load()
-    for action in ("generate", "queue", "export", "use"):
-        ids = {i for i, rule in policy.rules.items() if action in rule.actions}
+    for stage in (Stage.GENERATE, Stage.QUEUE, Stage.EXPORT, None):
+        action = ToolAction(name="publish", stage=stage, arguments={})
+        ids = {i for i, rule in policy.rules.items() if rule.is_about(action)}
         assert {"identity.job", "identity.credential", "assets.recalled"} <= ids
-        assert ("export.release" in ids) is (action == "export")
+        assert ("export.release" in ids) is (stage is Stage.EXPORT)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,11 @@ def test_a_long_condition_is_loaded_and_is_a_reason() -> None:
 
 def test_an_action_that_does_not_exist_is_refused() -> None:
     text = '@id("x") permit (principal, action == Action::"approve", resource);'
-    assert "a.cedar, line 1: policy x breaks the schema" in refusal({"a.cedar": text})
+    known = Known(
+        tools=[TOOL], other_tools=frozenset(), agents=(), destinations=(), groups=ALL_GROUPS
+    )
+    with pytest.raises(PolicyError, match=r'line 2: policy x: got Action::"approve", expected'):
+        Policy({"a.cedar": PERMIT + text}).require_fits(known)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +305,7 @@ def test_i11_what_cedar_cannot_hold_is_an_error_and_a_no() -> None:
 
 
 def test_i11_what_nothing_permits_is_refused_without_reasons() -> None:
-    text = '@id("none") permit (principal, action == Action::"edit", resource);'
+    text = '@id("none") permit (principal, action in Action::"stage:edit", resource);'
     ruling = Policy({"a.cedar": text}).evaluate(*question(), NOW, 0, frozenset())
     assert (ruling.allowed, ruling.reasons, ruling.unpermitted) == (False, (), True)
 
@@ -320,16 +326,17 @@ def test_s33_a_resource_is_as_sensitive_as_the_worst_of_asset_text_and_labels() 
 
 
 def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
-    schema = cedarpy.Schema.from_str((POLICIES / "schema.cedarschema").read_text("utf-8"))
-    changes: tuple[dict[str, Any], ...] = (
-        {},
-        {"assets": ()},
-        {"assets": (), "text": False, "destination": None},
-        {"tool_stage": None},
+    base = (POLICIES / "schema.cedarschema").read_text("utf-8")
+    changes: tuple[Callable[[Facts], Facts], ...] = (
+        lambda facts: facts,
+        lambda facts: replace(facts, assets=()),
+        lambda facts: replace(facts, assets=(), text=False, destination=None),
+        lambda facts: replace(facts, action=replace(facts.action, stage=None)),
     )
-    for change in changes:
+    for facts_of in changes:
         request, facts = question()
-        facts = replace(facts, **change)
+        facts = facts_of(facts)
+        schema = cedarpy.Schema.from_str(schema_text(base, [facts.action]))
         media = media_of(request, facts)
         assert facts.agent is not None
         entities = [
@@ -339,7 +346,7 @@ def test_what_cedar_is_asked_conforms_to_the_schema() -> None:
         result = cedarpy.is_authorized(
             {
                 "principal": {"type": "Agent", "id": facts.agent.id},
-                "action": {"type": "Action", "id": "export"},
+                "action": {"type": "Action", "id": "publish"},
                 "resource": {"type": "Media", "id": "0"},
                 "context": {
                     **call_of(request, facts),
@@ -459,7 +466,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ask = cedarpy.is_authorized
 
     def note_down(request: dict[str, Any], *given: Any) -> cedarpy.AuthzResult:
-        contexts.append(json.loads(request["context"]))
+        if request["principal"]["id"] != CANARY_AGENT:
+            contexts.append(json.loads(request["context"]))
         return ask(request, *given)
 
     monkeypatch.setattr(cedarpy, "is_authorized", note_down)
@@ -577,22 +585,3 @@ def test_i11_a_question_that_breaks_the_schema_is_a_no(
     monkeypatch.setattr(cedarpy, "is_authorized", changed)
     evaluation = Policy({"a.cedar": PERMIT}).evaluate(*question(), NOW, 0, frozenset())
     assert (evaluation.allowed, bool(evaluation.errors)) == (False, True)
-
-
-def test_a_forbid_of_a_group_of_actions_fires() -> None:
-    """The canary: in a handle of entities that was made without the schema it never does."""
-    text = (POLICIES / "schema.cedarschema").read_text("utf-8")
-    grouped = text.replace("action generate,", 'action "stage:export";\naction generate,').replace(
-        "queue, export, use appliesTo", "queue, use appliesTo"
-    )
-    grouped += """action export in ["stage:export"] appliesTo
-      { principal: [Agent], resource: [Media], context: Call };"""
-    schema = cedarpy.Schema.from_str(grouped)
-    forbid = '@id("no") forbid (principal, action in Action::"stage:export", resource);'
-    assert cedarpy.validate_policies(PERMIT + forbid, schema).validation_passed
-    actions = ActionPolicies("export", rules_of({"a.cedar": PERMIT + forbid}), schema)
-    request, facts = question()
-    assert facts.agent is not None
-    asked = put(request, facts, facts.agent, NOW, actions.names)
-    evaluation = actions.evaluate(asked, 0, frozenset())
-    assert (evaluation.allowed, evaluation.reasons, evaluation.errors) == (False, ("no",), ())

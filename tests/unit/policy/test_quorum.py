@@ -192,7 +192,7 @@ PEOPLE_HERE = ("kim", "omar", "ines", "lee")
 REQUESTER, CONTRIBUTOR, ANSWERED = Bar.REQUESTER, Bar.CONTRIBUTOR, Bar.ANSWERED
 TWO_GROUPS = """
 @id("two.groups")
-forbid (principal, action == Action::"export", resource)
+forbid (principal, action in Action::"stage:export", resource)
 unless { context.approvals >= 2 && context.approverGroups.containsAll(["legal", "marketing"]) };
 """
 LEE_IN_BOTH = (('"lee@acme.example" = { groups = [] }',

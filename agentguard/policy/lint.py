@@ -1,0 +1,176 @@
+"""What Cedar's validator does not say of a policy: names that mean nothing, so that it never fires.
+
+Cedar takes `context.args has secnods` for an argument that is always absent, and compares a string
+with any string. A forbid with such a name would be silent for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentguard.model import ArgumentKind, ArgumentType, ToolAction
+from agentguard.policy.analysis import Rule
+from agentguard.policy.expressions import entity_of, nodes, path_of_argument
+
+_LISTS = ("contains", "containsAll", "containsAny")
+_DESTINATION_ID = {".": {"left": {".": {"left": {"Var": "context"}, "attr": "destination"}},
+                         "attr": "id"}}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What policies may name.
+
+    Args:
+        tools: that are bound.
+        other_tools: names of tools that are bound elsewhere, and whose arguments are not known.
+        agents, destinations, groups: that are configured.
+    """
+
+    tools: Sequence[ToolAction]
+    other_tools: frozenset[str]
+    agents: Collection[str]
+    destinations: Collection[str]
+    groups: Collection[str]
+
+    def with_any_tool(self, named: Collection[str]) -> Known:
+        """The same where it is not known which tools are bound.
+
+        Args:
+            named: what policies name; none of it is looked at.
+        """
+        return replace(self, other_tools=self.other_tools.union(named) or frozenset({""}))
+
+
+def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
+    """What a policy names and nothing is called, one sentence each."""
+    names = {tool.name for tool in known.tools}
+    for name in sorted(rule.named - names - known.other_tools):
+        if not name.startswith("stage:"):
+            yield (
+                f'got Action::"{name:.80}", expected a bound tool: {_listed(names)}. If another'
+                " process or a session binds it, add it to other_tools in agentguard.toml"
+            )
+    for kind, name in sorted({*_entities(rule)}):
+        expected = {"Agent": known.agents, "Destination": known.destinations}.get(kind)
+        if expected is not None and name not in expected:
+            yield f'got {kind}::"{name:.80}", expected a configured one: {_listed(expected)}'
+        elif kind == "Media":
+            yield f'got Media::"{name:.80}", expected a condition: resource.id == "{name:.80}"'
+    for name in sorted(_values_of(rule.body["conditions"], _DESTINATION_ID)):
+        if name not in known.destinations:
+            yield (
+                f'got context.destination.id == "{name:.80}", expected a configured destination:'
+                f" {_listed(known.destinations)}"
+            )
+    for name in sorted(rule.groups - {*known.groups}):
+        yield f'got the group "{name:.80}", expected one of [people]: {_listed(known.groups)}'
+    yield from _arguments(rule, known)
+
+
+def _entities(rule: Rule) -> Iterator[tuple[str, str]]:
+    for part in ("principal", "resource"):
+        scope = rule.body[part]
+        for entity in (scope.get("entity"), (scope.get("in") or {}).get("entity")):
+            if entity is not None:
+                yield str(entity["type"]), str(entity["id"])
+    for node in nodes(rule.body["conditions"]):
+        entity = entity_of(node)
+        if entity is not None and entity[0] != "Action":
+            yield entity
+
+
+def _arguments(rule: Rule, known: Known) -> Iterator[str]:
+    tools = [tool for tool in known.tools if rule.is_about(tool)]
+    if not tools or _is_about_others(rule, known):
+        return  # nothing is known of the arguments of what it is about
+    said: dict[str, None] = {}
+    for node in nodes(rule.body["conditions"]):
+        for key, item in node.items():
+            path = path_of_argument(key, item)
+            if path and not any(_type_at(tool, path) for tool in tools):
+                said[_unknown_argument(path, tools)] = None
+        for path, values in _compared(node):
+            types = [found for tool in tools if (found := _type_at(tool, path)) is not None]
+            for value in values:
+                if types and not any(_can_be(found, value) for found in types):
+                    expected = sorted({str(c) for found in types for c in found.choices or ()})
+                    said[
+                        f"got {value!r:.80} for context.args.{'.'.join(path)}, expected one of"
+                        f" {', '.join(expected)}"
+                    ] = None
+    yield from said
+
+
+def _is_about_others(rule: Rule, known: Known) -> bool:
+    """Whether a policy may be about tools that are bound elsewhere."""
+    if rule.scope is None or any(name.startswith("stage:") for name in rule.scope):
+        return bool(known.other_tools)
+    return not rule.scope.isdisjoint(known.other_tools)
+
+
+def _unknown_argument(path: tuple[str, ...], tools: Sequence[ToolAction]) -> str:
+    name = ".".join(path)
+    hidden = sorted(tool.name for tool in tools if name in tool.left_out)
+    if hidden:
+        return f"got context.args.{name}, which has no type in Cedar for {', '.join(hidden)}"
+    has = sorted({each for tool in tools for each in tool.arguments})
+    about = ", ".join(sorted(tool.name for tool in tools)[:6])
+    return f"got context.args.{name}, expected an argument of {about}: {_listed(has)}"
+
+
+def _type_at(tool: ToolAction, path: tuple[str, ...]) -> ArgumentType | None:
+    fields: Mapping[str, ArgumentType] = tool.arguments
+    found: ArgumentType | None = None
+    for name in path:
+        found = fields.get(name)
+        if found is None:
+            return None
+        fields = found.fields
+    if found is not None and found.kind is ArgumentKind.LIST:
+        return found.item if found.item is not None else found
+    return found
+
+
+def _can_be(known: ArgumentType, value: object) -> bool:
+    return known.choices is None or value in known.choices
+
+
+def _compared(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], list[object]]]:
+    """Arguments that a node compares with literals, or looks for among them."""
+    for operator in ("==", "!=", *_LISTS):
+        item = node.get(operator)
+        if not isinstance(item, Mapping) or "right" not in item:
+            continue
+        for one, other in ((item["left"], item["right"]), (item["right"], item["left"])):
+            for key, access in one.items() if isinstance(one, Mapping) else ():
+                path = path_of_argument(key, access) if key == "." else None
+                values = _literals(other)
+                if path and values:
+                    yield path, values
+
+
+def _literals(node: object) -> list[object]:
+    if not isinstance(node, Mapping):
+        return []
+    members = node.get("Set", [node])
+    values = [member.get("Value") for member in members if isinstance(member, Mapping)]
+    return [value for value in values if isinstance(value, (str, int))]
+
+
+def _values_of(body: object, path: Mapping[str, Any]) -> set[str]:
+    """The strings that a path is compared with."""
+    found: set[str] = set()
+    for node in nodes(body):
+        for operator in ("==", "!=", "contains"):
+            item = node.get(operator)
+            if isinstance(item, Mapping) and path in (item.get("left"), item.get("right")):
+                other = item["right"] if item.get("left") == path else item["left"]
+                found |= {value for value in _literals(other) if isinstance(value, str)}
+    return found
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

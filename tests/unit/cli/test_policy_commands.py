@@ -1,0 +1,115 @@
+"""Policies that read a tool's arguments, at the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.command_line import Shell
+
+KIM, OMAR = "kim@acme.example", "omar@acme.example"
+
+TOOLS = """
+from typing import Annotated
+
+from agentguard import Asset, Output, Plain, media_tool
+
+@media_tool(stage="edit")
+def render_video(
+    source: Annotated[str, Asset()],
+    seconds: int,
+    file: Annotated[str, Output(".mp4")],
+    loose: Annotated[int | str, Plain()] = 1,
+) -> str:
+    '''Render.'''
+    return file
+
+TOOLS = [render_video]
+"""
+
+LONG = """
+@id("acme.long-renders")
+@advice("{tool} makes more than a minute, so a person must look at it")
+forbid (principal, action == Action::"render_video", resource)
+when { context.args.seconds > 60 }
+unless { context.approvals >= 1 };
+"""
+
+
+@pytest.fixture
+def workspace(shell: Shell) -> Shell:
+    shell("init", "--workspace", "acme", "--person", KIM, "--person", OMAR)
+    (shell.folder / "policies").mkdir()
+    return shell
+
+
+def declared(workspace: Shell, module: str, policy: str = LONG) -> list[str]:
+    (workspace.folder / f"{module}.py").write_text(TOOLS, "utf-8")
+    (workspace.folder / "policies" / "own.cedar").write_text(policy, "utf-8")
+    return ["--bindings", f"{module}:TOOLS"]
+
+
+def test_schema_shows_what_policies_can_read(workspace: Shell) -> None:
+    named = declared(workspace, "policy_tools_schema")
+    text = workspace("policy", "schema", *named)
+    assert 'action "render_video" in ["stage:edit"] appliesTo {' in text
+    assert '"seconds": Long' in text
+    assert "// can't be read: loose" in text
+    tools = json.loads(workspace("policy", "schema", *named, "--json"))
+    assert tools["render_video"]["arguments"]["seconds"] == {"kind": "integer"}
+    assert tools["export_asset"]["group"] == "stage:export"
+    assert 'action "render_video"' not in workspace("policy", "schema")
+
+
+def test_check_says_what_is_wrong_with_file_and_line(workspace: Shell) -> None:
+    named = declared(workspace, "policy_tools_check", LONG.replace("seconds", "secnods"))
+    _, said = workspace.both("policy", "check", *named, code=1)
+    assert "own.cedar, line 2: policy acme.long-renders" in said
+    assert "secnods" in said
+    found = json.loads(workspace("policy", "check", *named, "--json", code=1))
+    assert (found["ok"], len(found["wrong"])) == (False, 2)
+
+
+def test_check_says_that_all_is_well(workspace: Shell) -> None:
+    named = declared(workspace, "policy_tools_well")
+    assert "fit the workspace and 4 tools" in workspace("policy", "check", *named)
+    assert "were not looked at" in workspace("policy", "check")
+
+
+@pytest.mark.parametrize(("seconds", "word", "code"), [(90, "ASK", 4), (60, "PERMIT", 0)])
+def test_explain_tries_a_call_of_a_tool(
+    workspace: Shell, seconds: int, word: str, code: int
+) -> None:
+    named = declared(workspace, f"policy_tools_explain_{seconds}")
+    args = json.dumps({"seconds": seconds})
+    text = workspace("explain", "--tool", "render_video", "--args", args, *named, code=code)
+    assert word in text
+    assert f"seconds={seconds}" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--tool", "render_vdieo"], "no tool render_vdieo is known"),
+        (["--tool", "render_video", "--args", "[1]"], "expected an object"),
+        (["--tool", "render_video", "--args", "{"], "got no JSON"),
+        (["--tool", "render_video", "--args", '{"secnods": 1}'], "has no argument secnods"),
+        (["--tool", "render_video", "--args", '{"seconds": "x"}'], "expected integer"),
+        (["--tool", "render_video", "--tool-stage", "export"], "belongs to the edit stage"),
+    ],
+)
+def test_explain_refuses_what_is_no_call(workspace: Shell, more: list[str], says: str) -> None:
+    named = declared(workspace, "policy_tools_refused")
+    _, said = workspace.both("explain", *more, *named, code=1)
+    assert says in said
+
+
+def test_doctor_compares_policies_with_all_tools(workspace: Shell) -> None:
+    named = declared(workspace, "policy_tools_doctor")
+    found = json.loads(workspace("doctor", *named, "--json"))["findings"]
+    assert any(one["text"].startswith("fits 1 tools") for one in found)
+    named = declared(workspace, "policy_tools_doctor_2", LONG.replace("seconds", "secnods"))
+    found = json.loads(workspace("doctor", *named, "--json", code=1))["findings"]
+    bad = [one["text"] for one in found if one["state"] == "bad"]
+    assert any("secnods" in text and "own.cedar, line 2" in text for text in bad)
