@@ -15,7 +15,7 @@ import weakref
 from typing import Any
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.execute import Execution, current_execution
+from agentguard.calls.execution import Execution, current_execution
 from agentguard.guard import Guard
 
 _CONNECTS = frozenset({"socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"})
