@@ -1,64 +1,46 @@
 """`Guard`: one workspace in one process, opened from its configuration.
 
-It holds what a call goes through: calls/authorize.py, calls/ask.py, calls/claim.py and
-calls/execute.py. All of it is synchronous; asynchronous front ends call it
-on a thread, so that nothing is written twice.
+What a call goes through is in its enforcement point (calls/enforcement.py).
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import io
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
-from agentguard.bindings.compilation import Tool, compiled
+from agentguard.bindings.bound import Bound, CompiledBinding
+from agentguard.bindings.compilation import Tool
 from agentguard.bindings.declaration import Binding, declarations_of, name_of
-from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.ask import Asker
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
-from agentguard.calls.builtin_tools import OWN_NAMES, export_asset, list_assets, queue_for_release
+from agentguard.calls.builtin_tools import export_asset, list_assets, queue_for_release
 from agentguard.calls.claim import Claims
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execute import Executor
 from agentguard.calls.reconcile import reconcile
 from agentguard.calls.refusals import Refusals
 from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
-from agentguard.content.intake import take_in
 from agentguard.content.scratch import sweep_scratch
 from agentguard.content.store import Store
-from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.errors import (
-    AssetError,
     BindingError,
     JobError,
 )
 from agentguard.export.broker import Broker
 from agentguard.jobs.job import Job
 from agentguard.jobs.registry import Jobs
-from agentguard.ledger.ledger import Ledger, Made
+from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.open import checkpoints_of, open_ledger
-from agentguard.ledger.queries import assets
 from agentguard.ledger.queries.jobs import job_by_id, unrevoked_credentials
 from agentguard.ledger.verify import Report, verify
-from agentguard.model import (
-    UNCLASSIFIED,
-    Audience,
-    OutsideEffect,
-    Provenance,
-    Stage,
-    Terms,
-    asset_id,
-)
 from agentguard.people.approvals import Approvals
 from agentguard.policy.policy_set import Policy
-from agentguard.transparency.log_key import derived_key, load_log_key
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -76,6 +58,9 @@ class Guard:
         ledger: where everything is remembered.
         store: where asset bytes are.
         broker: the way out.
+
+    Attributes:
+        enforcement: what a call goes through.
     """
 
     def __init__(
@@ -88,36 +73,14 @@ class Guard:
         store: Store,
         broker: Broker,
     ) -> None:
-        self.workspace = workspace
-        self.policy = policy
-        self.ledger = ledger
-        self.store = store
-        self.broker = broker
-        self.approvals = Approvals(workspace=workspace, ledger=ledger)
-        self.limits = Limits(
-            max_bytes=workspace.limits.max_bytes, max_pixels=workspace.limits.max_pixels
+        self.enforcement = EnforcementPoint(
+            workspace=workspace, policy=policy, ledger=ledger, store=store, broker=broker
         )
-        self.refusals = Refusals(ledger)
-        self.assessor = Assessor(
-            workspace=workspace,
-            policy=policy,
-            ledger=ledger,
-            approvals=self.approvals,
-            refusals=self.refusals,
-        )
-        self.authorizer = Authorizer(assessor=self.assessor, refusals=self.refusals)
-        self.asker = Asker(assessor=self.assessor, refusals=self.refusals)
-        self.claims = Claims(assessor=self.assessor, store=store, limits=self.limits)
-        self.executor = Executor(assessor=self.assessor, broker=broker)
-        self.bound: dict[str, Bound] = {}
-        self.jobs = Jobs(interval=workspace.lifetimes.lease / 3000)
         self._swept = 0
         self.bind(*tools)
-        # Marks refusals as the guard's own words; read once, for the file may go while it is open.
-        self.message_key = derived_key(load_log_key(workspace.log_key), "message/v1")
         from agentguard.langgraph.unguarded_runs import BELT
 
-        BELT.watch(self)
+        BELT.watch(self.enforcement)
 
     @classmethod
     def from_config(
@@ -170,82 +133,7 @@ class Guard:
             BindingError: all that is wrong with their declarations; a second tool of one name, a
                 name of the guard's own tools, or an unknown destination or label.
         """
-        errors: list[BindingError] = []
-        for tool in tools:
-            try:
-                bound = self._checked(tool)
-                if bound.name in OWN_NAMES:
-                    raise BindingError(
-                        f"{bound.name} is a tool of the guard itself; give yours another name"
-                    )
-                if self.bound.setdefault(bound.name, bound) is not bound:
-                    raise BindingError(f"{bound.name} is bound twice; tool names are unique")
-            except BindingError as error:
-                errors.append(error)
-        require_no_errors(errors)
-
-    def _checked(self, tool: Tool) -> Bound:
-        bound = compiled(tool)
-        binding = bound.binding
-        named = binding.destination
-        places = [named] if isinstance(named, str) else [*binding.places]
-        for place in places:
-            if place not in self.workspace.destinations:
-                raise BindingError(
-                    f"{bound.name} goes to {place!r}, which is not configured; there are"
-                    f" {', '.join(sorted(self.workspace.destinations)) or 'none'}"
-                )
-        self._require_no_way_out(bound)
-        self._require_hosts(bound)
-        unknown = sorted(binding.labels - set(self.workspace.classes))
-        if unknown:
-            raise BindingError(f"{bound.name}: no class {', '.join(unknown)} is configured")
-        return bound
-
-    def _require_no_way_out(self, bound: Bound) -> None:
-        """S28: only the export stage has an effect at a destination that is no vendor."""
-        binding = bound.binding
-        named = binding.destination
-        known = self.workspace.destinations.get(named) if isinstance(named, str) else None
-        vendor = known is not None and known.audience is Audience.VENDOR
-        if binding.stage is Stage.EXPORT:
-            if named is None:
-                raise BindingError(
-                    f"{bound.name} is bound to the export stage and names no destination; where"
-                    " does it send? Say destination='...' or Arg('...')"
-                )
-        elif binding.stage is Stage.QUEUE:
-            if binding.effect is not OutsideEffect.NONE:
-                raise BindingError(
-                    f"{bound.name}: a queue tool only marks what may be released; one that sends"
-                    " belongs to the export stage"
-                )
-        elif named is not None and not vendor:
-            raise BindingError(
-                f"{bound.name} sends to {named} from the {binding.stage} stage; only the export"
-                " stage may. If it converts and publishes at once, split it into two tools"
-            )
-
-    def _require_hosts(self, bound: Bound) -> None:
-        """I3: a returned URL is fetched only from hosts that somebody configured."""
-        named = self.workspace.destinations.get(str(bound.binding.destination))
-        if bound.binding.urls and (named is None or not named.hosts):
-            raise BindingError(
-                f"{bound.name} returns URLs of media from {bound.binding.destination!r}, which"
-                " lists no hosts; add the vendor's download hosts, such as"
-                " hosts = ['cdn.vendor.example'], to that destination"
-            )
-
-    def _require_started(self, bound: Bound) -> None:
-        """An operation's id comes from a tool that says where its result holds one."""
-        for path, tools in bound.binding.operations.items():
-            for name in tools:
-                known = self.bound.get(name)
-                if known is None or known.binding.starts is None:
-                    state = "is not bound" if known is None else "says no starts= in its Binding"
-                    raise BindingError(
-                        f"{bound.name}.{path} takes an operation of {name}, which {state}"
-                    )
+        self.enforcement.bound_tools.bind(*tools)
 
     def bound_for(self, tool: BaseTool) -> Bound:
         """The Binding of a tool object.
@@ -253,19 +141,7 @@ class Guard:
         Raises:
             BindingError: the tool is not bound, or another tool is bound under its name.
         """
-        bound = self.bound.get(tool.name)
-        if bound is None:
-            raise BindingError(
-                f"{tool.name} is not bound; add a Binding for it (`agentguard bind MODULE:TOOLS`"
-                " drafts one)"
-            )
-        if not same_tool(bound, tool):
-            raise BindingError(
-                f"another tool than this one is bound under the name {tool.name}: its class,"
-                " function or state differs; give it a name and a Binding of its own"
-            )
-        self._require_started(bound)
-        return bound
+        return self.enforcement.bound_for(tool)
 
     # --- tools ---------------------------------------------------------------------------------
 
@@ -307,7 +183,10 @@ class Guard:
                 for bound in list(self.bound.values())
                 if stages is None or bound.binding.stage in stages
             ]
-        return [guarded(self, tool, agents=agent, inline=gate == "inline") for tool in chosen]
+        return [
+            guarded(self.enforcement, tool, agents=agent, inline=gate == "inline")
+            for tool in chosen
+        ]
 
     def inline_tools(self, *, agent: str) -> list[BaseTool]:
         """Guarded tools of an agent that carry the gate: for the functional API, your own loop.
@@ -345,14 +224,12 @@ class Guard:
         """`export_asset`, for the agent of the export stage; it sends through the broker."""
         return self._own(export_asset)
 
-    def _own(self, make: Callable[[Guard], CompiledBinding]) -> BaseTool:
+    def _own(self, make: Callable[[EnforcementPoint], CompiledBinding]) -> BaseTool:
         return self.tools([self._bound_own(make).binding.tool])[0]
 
-    def _bound_own(self, make: Callable[[Guard], CompiledBinding]) -> Bound:
-        bound = self.bound.get(make.__name__)
-        if bound is None:  # whichever thread comes first binds it for all
-            bound = self.bound.setdefault(make.__name__, self._checked(make(self)))
-        return bound
+    def _bound_own(self, make: Callable[[EnforcementPoint], CompiledBinding]) -> Bound:
+        own = self.enforcement
+        return own.bound_tools.bind_own(make.__name__, lambda: make(own))
 
     # --- jobs ----------------------------------------------------------------------------------
 
@@ -411,68 +288,7 @@ class Guard:
             AssetError: not media, damaged, too large, a secret in its name or its words, an
                 unknown label or person.
         """
-        if isinstance(labels, str):
-            raise AssetError(f"labels={labels!r} is one string; write [{labels!r}]")
-        unknown = sorted(set(labels) - set(self.workspace.classes))
-        if unknown:
-            known = ", ".join(sorted(self.workspace.classes))
-            raise AssetError(f"no class {', '.join(unknown)} is configured; there are {known}")
-        if by not in self.workspace.people:
-            raise AssetError(f"{by} is no configured person")
-        path = Path(file)
-        if secrets := scan(path.name[:MAX_TEXT]).secrets:
-            raise AssetError(f"its file name holds a secret ({secrets[0]}); give it another name")
-        try:
-            with path.open("rb") as opened:
-                return self._register(opened, labels, by=by, job=job, name=path.name)
-        except OSError as error:
-            raise AssetError(f"{path.name} can't be read: {error.strerror}") from error
-
-    def take_in(self, data: bytes, labels: Iterable[str], *, by: str, job: str, name: str) -> str:
-        """Take in media that arrived inside a message; returns its asset id.
-
-        Raises:
-            AssetError: not media, damaged or too large.
-        """
-        known = self.ledger.first(assets.bytes_of_job(hashlib.sha256(data).hexdigest(), job))
-        if known is not None and known.labels.issuperset(labels):
-            return known.id
-        return self._register(
-            io.BytesIO(data), labels, by=by, job=job, name=name, answers_for=False
-        )
-
-    def _register(
-        self,
-        file: BinaryIO,
-        labels: Iterable[str],
-        *,
-        by: str,
-        job: str | None,
-        name: str,
-        answers_for: bool = True,
-    ) -> str:
-        """Register bytes; who imports known ones stands behind them, who posts them does not."""
-        sha256, size, format_ = take_in(self.store, file, limits=self.limits)
-        known = self.ledger.first(assets.asset_by_sha256(sha256))
-        # Only bytes of unknown origin are unclassified: known ones keep the class they have.
-        unnamed = frozenset() if known is not None else frozenset({UNCLASSIFIED})
-        made = Made(
-            sha256=sha256,
-            id=asset_id(sha256),
-            media_type=format_.media_type,
-            extension=format_.extension,
-            size=size,
-            width=format_.width,
-            height=format_.height,
-            labels=(frozenset(labels) or unnamed) | format_.labels,
-            terms=Terms(),
-            provenance=Provenance.UNKNOWN,
-            parents=(),
-            contributors=frozenset({by} if answers_for or known is None else ()),
-            name=name,
-        )
-        self.ledger.register(made, job=job, by=by, how="imported")
-        return made.id
+        return self.enforcement.importer.import_file(file, labels, by=by, job=job)
 
     def reconcile(self) -> list[tuple[str, str]]:
         """Find out what became of every `unknown` that can be found out (I8).
@@ -498,7 +314,7 @@ class Guard:
         """Stop renewing leases and close the ledger; idempotent."""
         from agentguard.langgraph.unguarded_runs import BELT
 
-        BELT.forget(self)
+        BELT.forget(self.enforcement)
         self.jobs.close()
         self.ledger.storage.close()
 
@@ -518,13 +334,95 @@ class Guard:
 
         if not why.strip():
             raise ValueError("guard.unguarded() needs a reason, for the auditor who reads the log")
-        return allowed(self, why)
+        return allowed(self.enforcement, why)
 
     def __enter__(self) -> Guard:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # --- what it holds -------------------------------------------------------------------------
+
+    @property
+    def workspace(self) -> Workspace:
+        """The configuration."""
+        return self.enforcement.workspace
+
+    @property
+    def policy(self) -> Policy:
+        """The policies."""
+        return self.enforcement.policy
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where everything is remembered."""
+        return self.enforcement.ledger
+
+    @property
+    def store(self) -> Store:
+        """Where asset bytes are."""
+        return self.enforcement.store
+
+    @property
+    def broker(self) -> Broker:
+        """The way out."""
+        return self.enforcement.broker
+
+    @property
+    def approvals(self) -> Approvals:
+        """What people are asked, and the way an Answer gets in."""
+        return self.enforcement.approvals
+
+    @property
+    def limits(self) -> Limits:
+        """What may be taken in."""
+        return self.enforcement.limits
+
+    @property
+    def refusals(self) -> Refusals:
+        """Records and logs why calls don't go on."""
+        return self.enforcement.refusals
+
+    @property
+    def assessor(self) -> Assessor:
+        """Decides on a call by the current facts."""
+        return self.enforcement.assessor
+
+    @property
+    def authorizer(self) -> Authorizer:
+        """Decides on the calls of a message."""
+        return self.enforcement.authorizer
+
+    @property
+    def asker(self) -> Asker:
+        """Knows how asked calls stand."""
+        return self.enforcement.asker
+
+    @property
+    def claims(self) -> Claims:
+        """Takes the one use of a Grant."""
+        return self.enforcement.claims
+
+    @property
+    def executor(self) -> Executor:
+        """Runs what was claimed."""
+        return self.enforcement.executor
+
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs that this process holds."""
+        return self.enforcement.jobs
+
+    @property
+    def bound(self) -> dict[str, Bound]:
+        """The bound tools by name."""
+        return self.enforcement.bound
+
+    @property
+    def message_key(self) -> bytes:
+        """Marks refusals as the guard's own words."""
+        return self.enforcement.message_key
 
     # --- inside --------------------------------------------------------------------------------
 

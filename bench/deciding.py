@@ -161,7 +161,9 @@ def _whole(policy: Policy) -> cedarpy.PolicySet:
 def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Sequence[Any]:
     """What the gate gives to `decide` for a call: (policy, request, facts, answers, now)."""
     configurable = {**job.config()["configurable"], "__pregel_checkpointer": True}
-    context = CallContext.from_config(place.guard, {"configurable": configurable}, source="bench")
+    context = CallContext.from_config(
+        place.guard.enforcement, {"configurable": configurable}, source="bench"
+    )
     call = context.call(
         CallArguments(place.guard.bound[tool], arguments),
         agent="editor" if tool == "note" else "publisher",

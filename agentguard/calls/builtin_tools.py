@@ -27,7 +27,7 @@ class Sender(Protocol):
 
 
 class Host(Protocol):
-    """What these tools need of a Guard."""
+    """What these tools need of an enforcement point."""
 
     @property
     def workspace(self) -> Workspace: ...
@@ -39,7 +39,7 @@ class Host(Protocol):
     def executor(self) -> Sender: ...
 
 
-def list_assets(guard: Host) -> CompiledBinding:
+def list_assets(host: Host) -> CompiledBinding:
     """`list_assets`: the assets this job may see."""
 
     @tool
@@ -47,8 +47,8 @@ def list_assets(guard: Host) -> CompiledBinding:
         """List the media of this job: asset id, kind, size, class, and what it was made from."""
         job = _running().claimed.call.job.id
         lines = []
-        for asset in guard.ledger.rows(assets_of_job(job)):
-            parents = guard.ledger.rows(parents_in_job(asset.sha256, job))
+        for asset in host.ledger.rows(assets_of_job(job)):
+            parents = host.ledger.rows(parents_in_job(asset.sha256, job))
             size = f" {asset.width}x{asset.height}" if asset.width else ""
             made = f", made from {', '.join(parents)}" if parents else ""
             labels = " + ".join(sorted(asset.labels))
@@ -63,9 +63,9 @@ def list_assets(guard: Host) -> CompiledBinding:
     return CompiledBinding(list_assets, stage=None)
 
 
-def queue_for_release(guard: Host) -> CompiledBinding:
+def queue_for_release(host: Host) -> CompiledBinding:
     """`queue_for_release`: the queue stage puts an asset in line for one destination."""
-    names = _places(guard)
+    names = _places(host)
 
     @tool
     def queue_for_release(
@@ -80,9 +80,9 @@ def queue_for_release(guard: Host) -> CompiledBinding:
     )
 
 
-def export_asset(guard: Host) -> CompiledBinding:
+def export_asset(host: Host) -> CompiledBinding:
     """`export_asset`: the export stage releases an asset to a destination, once, just in time."""
-    names = _places(guard, with_url=True)
+    names = _places(host, with_url=True)
 
     @tool(EXPORT_ASSET)
     def export_asset(
@@ -94,7 +94,7 @@ def export_asset(guard: Host) -> CompiledBinding:
         execution = _running()
         sha256 = execution.claimed.request.assets[0].sha256
         texts = {"caption": caption} if caption else {}
-        receipt = guard.executor.send(execution, path=asset, sha256=sha256, texts=texts)
+        receipt = host.executor.send(execution, path=asset, sha256=sha256, texts=texts)
         return f"Exported to {receipt.location}."
 
     return CompiledBinding(
@@ -116,9 +116,9 @@ def _name(called: str) -> str:
     return f" as {called!r}" if not (found.secrets or found.labels) else ""
 
 
-def _places(guard: Host, *, with_url: bool = False) -> str:
+def _places(host: Host, *, with_url: bool = False) -> str:
     """The destinations that an asset can be released to; a vendor is reached by its own tool."""
-    places = [one for one in guard.workspace.destinations.values() if one.url or not with_url]
+    places = [one for one in host.workspace.destinations.values() if one.url or not with_url]
     return ", ".join(sorted(one.id for one in places if one.audience is not Audience.VENDOR))
 
 

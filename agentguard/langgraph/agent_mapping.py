@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentguard.bindings.bound import Bound
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.errors import BindingError
-from agentguard.guard import Guard
 from agentguard.model import Stage
 
 Agents = str | Mapping[Stage, str]
@@ -22,7 +22,10 @@ def agent_for(agents: Agents | None, stage: Stage | None) -> str | None:
 
 
 def known_agents(
-    guard: Guard, node: str, given: str | Mapping[Stage | str, str], unsafe_shared_driver: bool
+    point: EnforcementPoint,
+    node: str,
+    given: str | Mapping[Stage | str, str],
+    unsafe_shared_driver: bool,
 ) -> Agents:
     """The agents that a node acts as, by stage if it shares a driver.
 
@@ -30,10 +33,10 @@ def known_agents(
         BindingError: none, unknown ones, or several without `unsafe_shared_driver`.
     """
     if isinstance(given, str):
-        if given not in guard.workspace.agents:
+        if given not in point.workspace.agents:
             raise BindingError(
                 f"no agent {given!r} is configured; there are"
-                f" {', '.join(sorted(guard.workspace.agents))}"
+                f" {', '.join(sorted(point.workspace.agents))}"
             )
         return given
     if not given:
@@ -51,13 +54,13 @@ def known_agents(
             " unsafe_shared_driver=True"
         )
     for stage, agent in by_stage.items():
-        known = guard.workspace.agents.get(agent)
+        known = point.workspace.agents.get(agent)
         if known is None or stage not in known.stages:
             raise BindingError(f"{node}: {agent!r} is no configured agent of the {stage} stage")
     return by_stage
 
 
-def require_stage(guard: Guard, where: str, bound: Bound, agents: Agents) -> None:
+def require_stage(point: EnforcementPoint, where: str, bound: Bound, agents: Agents) -> None:
     """Require that a tool's stage is one that its agent takes.
 
     Args:
@@ -70,7 +73,7 @@ def require_stage(guard: Guard, where: str, bound: Bound, agents: Agents) -> Non
     if stage is None:
         return
     agent = agent_for(agents, stage)
-    known = guard.workspace.agents.get(agent or "")
+    known = point.workspace.agents.get(agent or "")
     if known is None or stage not in known.stages:
         raise BindingError(
             f"{where}: {bound.name} belongs to the {stage} stage, which"

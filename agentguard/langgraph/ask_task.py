@@ -20,8 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from langgraph.types import Command, Send
 
 from agentguard.calls.ask import CallState
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
-from agentguard.guard import Guard
 from agentguard.langgraph.runtime import Found
 from agentguard.langgraph.waiting import (
     ask_people,
@@ -86,8 +86,8 @@ class AskTask(Generic[GateT]):
         calls: those of a superstep; none where another task asks for them.
     """
 
-    def __init__(self, guard: Guard, calls: Sequence[AskedCall[GateT]]) -> None:
-        self._guard = guard
+    def __init__(self, point: EnforcementPoint, calls: Sequence[AskedCall[GateT]]) -> None:
+        self._point = point
         self._calls = calls
         self._left = list(calls)
         self._open: list[PendingQuestion] = []
@@ -102,11 +102,11 @@ class AskTask(Generic[GateT]):
         now = self._answerable(self._standing())
         if self._open and not now:
             if not self._woken:
-                wait_for_wake(self._guard, self._open)
+                wait_for_wake(self._point, self._open)
             self._woken = True
-            now = self._answerable([looked_at(self._guard, one.found) for one in self._left])
+            now = self._answerable([looked_at(self._point, one.found) for one in self._left])
             if self._open and not now:
-                ask_people(self._guard, self._open, woken=True)
+                ask_people(self._point, self._open, woken=True)
         if self._left and not now:
             use_up_wakes()
         ready: dict[tuple[GateT, bool, bool], list[dict[str, Any]]] = {}
@@ -117,9 +117,9 @@ class AskTask(Generic[GateT]):
         return sorted(found, key=lambda one: not one.replays)  # these can come back to a question
 
     def _standing(self) -> list[PendingQuestion | CallState]:
-        stands = standing(self._guard, [one.found for one in self._left])
+        stands = standing(self._point, [one.found for one in self._left])
         return [
-            looked_at(self._guard, one.found)
+            looked_at(self._point, one.found)
             if stand is CallState.PERMITTED and (one.apart or not one.replays)
             else stand
             for one, stand in zip(self._left, stands, strict=True)
@@ -145,7 +145,7 @@ class AskTask(Generic[GateT]):
             questions: about these calls. The others are answered again by their recorded outcomes.
         """
         if questions:
-            ask_people(self._guard, [*self._open, *questions], woken=self._woken)
+            ask_people(self._point, [*self._open, *questions], woken=self._woken)
         self._outputs.setdefault(id(gate), (gate, []))[1].append(output)
 
     def result(self) -> Any:

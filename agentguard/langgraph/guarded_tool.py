@@ -20,10 +20,10 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execute import finished
 from agentguard.calls.questions import PendingQuestion
 from agentguard.errors import BindingError, LedgerError
-from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents
 from agentguard.langgraph.invocation import Incoming, Seat, current
@@ -37,7 +37,7 @@ from agentguard.model import Obstacle
 
 
 def guarded(
-    guard: Guard,
+    point: EnforcementPoint,
     tool: BaseTool,
     *,
     agents: Agents | None = None,
@@ -61,15 +61,15 @@ def guarded(
         )
     known = seat_of(tool)
     given = known.tool if known is not None else tool
-    bound = guard.bound_for(given)
+    bound = point.bound_for(given)
     original = bound.runs(given)
-    inside = unguarded_inside(guard, original)
+    inside = unguarded_inside(point, original)
     if inside:
         raise BindingError(
             f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
             " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
-    seat = Seat(guard, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart)
+    seat = Seat(point, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart)
     shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
     update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
@@ -84,9 +84,9 @@ def guarded(
 
 def seat_of(tool: object) -> Seat | None:
     """The Seat of a guarded tool, None for any other object."""
-    guards = getattr(type(tool), GUARDS, False)
+    points = getattr(type(tool), GUARDS, False)
     seat = getattr(tool, "__dict__", {}).get(_SEAT)
-    return seat if guards and isinstance(seat, Seat) else None
+    return seat if points and isinstance(seat, Seat) else None
 
 
 @functools.lru_cache(maxsize=64)  # making a pydantic class takes some milliseconds
@@ -130,7 +130,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         opened = seat.open(incoming)
         if not isinstance(opened, ClaimedCall):
             return seat.answer(opened, incoming.call_id)
-        with seat.guard.executor.run(opened, seat) as execution, seat.detached():
+        with seat.point.executor.run(opened, seat) as execution, seat.detached():
             positional, named = seat.arguments(execution, incoming, kwargs)
             execution.result = seat.tool._run(*positional, **named)
         return seat.message(execution)
@@ -144,7 +144,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         opened = await _claim_async(seat, incoming)
         if not isinstance(opened, ClaimedCall):
             return seat.answer(opened, incoming.call_id)
-        async with seat.guard.executor.arun(opened, seat) as execution:
+        async with seat.point.executor.arun(opened, seat) as execution:
             with seat.detached():
                 positional, named = seat.arguments(execution, incoming, kwargs)
                 execution.result = await seat.tool._arun(*positional, **named)
@@ -202,8 +202,8 @@ def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
         return
     state = _upstream.state_of(incoming.config) or {}
     messages = state.get(MESSAGES) or ()
-    context = CallContext.from_config(seat.guard, incoming.config, messages=messages)
-    authorize_message(seat.guard, [seat.call(context, incoming.arguments, incoming.call_id)], 0)
+    context = CallContext.from_config(seat.point, incoming.config, messages=messages)
+    authorize_message(seat.point, [seat.call(context, incoming.arguments, incoming.call_id)], 0)
 
 
 async def _claim_async(
@@ -216,7 +216,7 @@ async def _claim_async(
     except asyncio.CancelledError:
         opened = await finished(task)
         if isinstance(opened, ClaimedCall):
-            abandon = seat.guard.executor.abandon
+            abandon = seat.point.executor.abandon
             with contextlib.suppress(LedgerError):  # then the sweep ends it
                 await finished(asyncio.to_thread(abandon, opened, "cancelled before it ran"))
         raise

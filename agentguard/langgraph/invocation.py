@@ -21,6 +21,7 @@ from agentguard.bindings.argument_paths import jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execute import Execution, Failure, TakenIn
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import ledger_obstacle
@@ -29,7 +30,6 @@ from agentguard.calls.results import Collected, require_taken
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
 from agentguard.errors import AssetError, DestinationError, LedgerError
-from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.detached import detached, quiet_arguments
@@ -90,7 +90,7 @@ class Seat:
 
     def __init__(
         self,
-        guard: Guard,
+        point: EnforcementPoint,
         tool: BaseTool,
         bound: Bound,
         *,
@@ -98,7 +98,7 @@ class Seat:
         inline: bool,
         pauses_apart: bool = False,
     ) -> None:
-        self.guard = guard
+        self.point = point
         self.tool = tool
         self.bound = bound
         self.agents = agents
@@ -174,15 +174,15 @@ class Seat:
 
     def open(self, incoming: Incoming) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
         """Claim the Grant of a call; see `Claims.claim`."""
-        context = CallContext.from_config(self.guard, incoming.config)
+        context = CallContext.from_config(self.point, incoming.config)
         call = self.call(context, incoming.arguments, incoming.call_id)
-        refusals = self.guard.refusals
+        refusals = self.point.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
         if isinstance(call, Obstacle):
             refusals.log_unmade(name, agent, job="", thread=thread, obstacle=call)
             return call
         try:
-            opened = self.guard.claims.claim(call, asks=self.inline or is_asking())
+            opened = self.point.claims.claim(call, asks=self.inline or is_asking())
         except LedgerError as error:  # a tamper alarm was logged as an error where it was found
             told = ledger_obstacle(error)
             refusals.log_unmade(
@@ -200,7 +200,7 @@ class Seat:
         """
         if isinstance(opened, PendingQuestion):
             if self.inline:
-                ask_people(self.guard, [opened])
+                ask_people(self.point, [opened])
             keep_question(opened)
             return self.refusal(opened.decision.reason, call_id)
         if isinstance(opened, Obstacle):
@@ -293,7 +293,7 @@ class Seat:
             result = result[0] if result else None  # a Command in a pair routes as well (I2)
         if isinstance(result, Command) or are_messages(result):
             return self._take_in_command(execution, result)
-        return TakenIn(collected=self.guard.executor.collect(execution, execution.result))
+        return TakenIn(collected=self.point.executor.collect(execution, execution.result))
 
     def _take_in_command(self, execution: Execution, result: Any) -> TakenIn:
         call_id, scratch = execution.claimed.call.call_id, execution.claimed.scratch
@@ -302,7 +302,7 @@ class Seat:
         items = list(own.items)
         collected = Collected(text=clean(_text_of(own.content)), made=(), findings=())
         if self.media:  # what it says is cleaned, and its media taken in, as of any other tool
-            collected = self.guard.executor.collect(execution, own.content)
+            collected = self.point.executor.collect(execution, own.content)
             require_taken(own.beside, collected.made, scratch)
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
@@ -321,7 +321,7 @@ class Seat:
             return self._content(text, made) if self.media else execution.result
         if answer.routed:
             routed = Obstacle(kind=ObstacleKind.ROUTED, sentence=_ROUTED)
-            self.guard.refusals.record(call, routed)
+            self.point.refusals.record(call, routed)
             return self.refusal(
                 f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call.call_id
             )

@@ -19,10 +19,10 @@ from urllib.parse import unquote_to_bytes
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.content.blocks import is_media, media_in
 from agentguard.content.formats.identify import Limits, MediaRefused, inspect
 from agentguard.errors import AssetError, LedgerError
-from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.ledger.queries.assets import asset_by_id
 from agentguard.ledger.queries.jobs import revealed_labels
@@ -57,7 +57,12 @@ _MOST_LEVELS = 32
 
 
 def take_in_media(
-    guard: Guard, job: Job | None, messages: Sequence[BaseMessage], *, owners: Set[str], thread: str
+    point: EnforcementPoint,
+    job: Job | None,
+    messages: Sequence[BaseMessage],
+    *,
+    owners: Set[str],
+    thread: str,
 ) -> list[BaseMessage]:
     """A model's answer with all media replaced by a text that names the new asset.
 
@@ -67,19 +72,19 @@ def take_in_media(
         thread: the LangGraph thread id, empty without one.
     """
     return [
-        _Intake(guard, job, (owners, thread) if isinstance(one, AIMessage) else None).message(one)
+        _Intake(point, job, (owners, thread) if isinstance(one, AIMessage) else None).message(one)
         for one in messages
     ]
 
 
 def take_in_client_media(
-    guard: Guard, job: Job | None, messages: Sequence[BaseMessage]
+    point: EnforcementPoint, job: Job | None, messages: Sequence[BaseMessage]
 ) -> list[BaseMessage]:
     """The same of messages that came in, whatever their role says of who wrote them.
 
     A message without media is returned as the object that it is.
     """
-    intake = _Intake(guard, job, None)
+    intake = _Intake(point, job, None)
     return [intake.message(message) for message in messages]
 
 
@@ -90,8 +95,10 @@ class _Intake:
         made_by: owners and thread of the model that answered; None if nobody knows who made it.
     """
 
-    def __init__(self, guard: Guard, job: Job | None, made_by: tuple[Set[str], str] | None) -> None:
-        self._guard = guard
+    def __init__(
+        self, point: EnforcementPoint, job: Job | None, made_by: tuple[Set[str], str] | None
+    ) -> None:
+        self._point = point
         self._job = job
         self._made_by = made_by
 
@@ -193,7 +200,7 @@ class _Intake:
                 if not isinstance(result, str):
                     return "[media that is not in the message was left out]"
                 return self._taken(_decoded(result), kind)
-            for raw in media_in([block], max_bytes=self._guard.limits.max_bytes):
+            for raw in media_in([block], max_bytes=self._point.limits.max_bytes):
                 return self._taken(raw, kind)
         except AssetError as error:
             why = str(error).removeprefix("the tool returned ")
@@ -210,7 +217,7 @@ class _Intake:
         Args:
             otherwise: what stays if it is no media.
         """
-        if otherwise is not None and not _is_media_file(raw, self._guard.limits):
+        if otherwise is not None and not _is_media_file(raw, self._point.limits):
             return otherwise
         if self._job is None:
             return "[media in this message was left out: this run has no job]"
@@ -219,13 +226,15 @@ class _Intake:
         try:
             if self._made_by is not None:
                 contributors, thread = self._made_by
-                seen = self._guard.ledger.rows(revealed_labels(self._job.id, thread))
+                seen = self._point.ledger.rows(revealed_labels(self._job.id, thread))
                 labels = {GENERATED, *seen}
             name = f"message-{hashlib.sha256(raw).hexdigest()[:8]}"
             asset = ""
             for by in sorted(contributors):  # the same asset each time, with one more of them
-                asset = self._guard.take_in(raw, labels, by=by, job=self._job.id, name=name)
-            known = self._guard.ledger.first(asset_by_id(asset))
+                asset = self._point.importer.take_in(
+                    raw, labels, by=by, job=self._job.id, name=name
+                )
+            known = self._point.ledger.first(asset_by_id(asset))
         except AssetError as error:
             return f"[media in this message was left out: {error}]"
         except LedgerError:

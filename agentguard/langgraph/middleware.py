@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     from langchain.agents.middleware import (
@@ -40,7 +40,6 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from agentguard.calls.arguments import sayable
 from agentguard.calls.call import Call
 from agentguard.errors import BindingError, JobError
-from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import known_agents, require_stage
@@ -60,6 +59,9 @@ from agentguard.langgraph.results import MESSAGES, error_message
 from agentguard.langgraph.runtime import CallContext, Found
 from agentguard.langgraph.waiting import ask_people, asking, authorize_message
 from agentguard.model import Obstacle, ObstacleKind, Stage
+
+if TYPE_CHECKING:
+    from agentguard.guard import Guard
 
 _MOST_COPIES = 512
 
@@ -85,9 +87,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> None:
         super().__init__()
         self.tools = []
-        self._guard = guard
-        self._agents = known_agents(guard, "GuardMiddleware", agent, unsafe_shared_driver)
-        self._repair = Repair(guard)
+        self._point = point = guard.enforcement
+        self._agents = known_agents(point, "GuardMiddleware", agent, unsafe_shared_driver)
+        self._repair = Repair(point)
         self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
         # Of the tasks of a message one decides at a time: the first one for all, the rest read it.
         self._turns: weakref.WeakValueDictionary[tuple[str, str], Any]
@@ -103,7 +105,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         with asking(here=alone) as questions:
             result = handler(request.override(tool=tool))
         if questions:
-            ask_people(self._guard, questions)
+            ask_people(self._point, questions)
         return self._marked(result, request)
 
     async def awrap_tool_call(
@@ -117,12 +119,12 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         with asking(here=alone) as questions:
             result = await handler(request.override(tool=tool))
         if questions:
-            await asyncio.to_thread(ask_people, self._guard, questions)
+            await asyncio.to_thread(ask_people, self._point, questions)
         return self._marked(result, request)
 
     def _marked(self, result: Any, request: ToolCallRequest) -> Any:
         thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
-        return marked(result, key=self._guard.message_key, thread=thread)
+        return marked(result, key=self._point.message_key, thread=thread)
 
     def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
         """Show the model guarded tools only, and asset ids in place of media in messages.
@@ -150,7 +152,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         Raises:
             BindingError: it holds a tool that is not bound, or that the provider runs.
         """
-        bound = self._guard.bound
+        bound = self._point.bound
         if name == "tools":
             return self._shown(value)
         if name == "tool_choice":
@@ -196,17 +198,17 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         job: Job | None = None
         configurable = get_config().get("configurable", {})
         with contextlib.suppress(JobError):
-            job = self._guard.jobs.find(configurable)
-        agents = self._guard.workspace.agents
+            job = self._point.jobs.find(configurable)
+        agents = self._point.workspace.agents
         names = {self._agents} if isinstance(self._agents, str) else set(self._agents.values())
         owners = {agents[name].owner for name in names}
         thread = str(configurable.get("thread_id", ""))
-        return take_in_media(self._guard, job, messages, owners=owners, thread=thread)
+        return take_in_media(self._point, job, messages, owners=owners, thread=thread)
 
     def _shown(self, tools: Sequence[Any]) -> list[Any]:
         """The tools as the model may see them: guarded copies, and what a front end runs."""
         names = sorted(tool.name for tool in tools if isinstance(tool, BaseTool))
-        unbound = [name for name in names if name not in self._guard.bound]
+        unbound = [name for name in names if name not in self._point.bound]
         if len(unbound) > 1:
             raise BindingError(
                 f"{', '.join(unbound)} are not bound; add a Binding for each (stage=None for tools"
@@ -215,12 +217,12 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         shown: list[Any] = []
         for tool in tools:
             if isinstance(tool, BaseTool):
-                require_plain_extras(tool, self._guard.bound)
+                require_plain_extras(tool, self._point.bound)
                 copy, seat = self._copy(tool), seat_of(tool)
-                own = seat is not None and seat.guard is self._guard and seat.agents is self._agents
+                own = seat is not None and seat.point is self._point and seat.agents is self._agents
                 tool = tool if own else copy  # what a middleware changed of ours is for the model
             else:
-                require_front_end_tool(tool, self._guard.bound)
+                require_front_end_tool(tool, self._point.bound)
             shown.append(tool)
         return shown
 
@@ -235,12 +237,12 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if known is not None and known[0] is tool and _same(known[1], fields):
             seat = seat_of(known[2])
             if seat is not None:  # what the Binding pins may have changed within a field
-                self._guard.bound_for(seat.tool)
+                self._point.bound_for(seat.tool)
                 return known[2]
-        copy = guarded(self._guard, tool, agents=self._agents)
+        copy = guarded(self._point, tool, agents=self._agents)
         seat = seat_of(copy)
         if seat is not None:
-            require_stage(self._guard, "GuardMiddleware(agent=...)", seat.bound, self._agents)
+            require_stage(self._point, "GuardMiddleware(agent=...)", seat.bound, self._agents)
         if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
             for oldest in list(self._copies)[:1]:  # other threads copy tools
                 self._copies.pop(oldest, None)
@@ -268,7 +270,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             return self._refusal(request, ObstacleKind.NOT_BOUND, reason), False
         calls, own, changed = self._message(seat, request, handler)
         turn = self._turn(request) if len(calls) > 1 else contextlib.nullcontext()
-        return copy, authorize_message(self._guard, calls, own, changed=changed, turn=turn)
+        return copy, authorize_message(self._point, calls, own, changed=changed, turn=turn)
 
     def _refusal(self, request: ToolCallRequest, kind: ObstacleKind, reason: str) -> ToolMessage:
         agent = self._agents if isinstance(self._agents, str) else None
@@ -279,7 +281,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
     def _context(self, request: ToolCallRequest) -> CallContext:
         message = _message_of(request.state, request.tool_call["id"] or "")
         return CallContext.from_config(
-            self._guard,
+            self._point,
             request.runtime.config,
             source=None if message is None else message.id,
             messages=_messages(request.state),

@@ -36,7 +36,7 @@ from agentguard.langgraph import upstream
 
 if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound
-    from agentguard.guard import Guard
+    from agentguard.calls.enforcement import EnforcementPoint
 
 MOST_OBJECTS = 200_000
 """A node that reaches more objects than this can't be searched, and is refused."""
@@ -104,7 +104,7 @@ class _Item(NamedTuple):
     excused: frozenset[int]
 
 
-def require_guarded(guard: Guard, root: Any, name: str) -> None:
+def require_guarded(point: EnforcementPoint, root: Any, name: str) -> None:
     """Refuse a node of a graph that reaches unguarded tools.
 
     Args:
@@ -114,7 +114,7 @@ def require_guarded(guard: Guard, root: Any, name: str) -> None:
     Raises:
         BindingError: saying the path, and what to change.
     """
-    found = unguarded_from(guard, root, name)
+    found = unguarded_from(point, root, name)
     if not found:
         return
     first = found[0]
@@ -135,7 +135,7 @@ def require_guarded(guard: Guard, root: Any, name: str) -> None:
     )
 
 
-def unguarded_inside(guard: Guard, tool: BaseTool) -> list[str]:
+def unguarded_inside(point: EnforcementPoint, tool: BaseTool) -> list[str]:
     """The tools that a bound tool's own code could run past the guard, as `path: tool, tool`.
 
     A single tool in an attribute of an object of the user's is left to the belt: tools are often
@@ -145,12 +145,12 @@ def unguarded_inside(guard: Guard, tool: BaseTool) -> list[str]:
         BindingError: it holds too much to be searched.
     """
     own = frozenset({id(tool), *_functions_of(tool)})
-    walk = _Walk(guard, tool.name, in_attributes=False)
+    walk = _Walk(point, tool.name, in_attributes=False)
     found = sorted(walk.run(tool, own), key=lambda each: not each.agent)
     return [f"{each.path}: {', '.join(each.names)}" for each in found]
 
 
-def unguarded_from(guard: Guard, root: Any, name: str) -> list[Unguarded]:
+def unguarded_from(point: EnforcementPoint, root: Any, name: str) -> list[Unguarded]:
     """The unguarded tools that an object can reach, nearest first.
 
     A tool that is bound with `stage=None` and no destination is none; any other one that is no
@@ -159,7 +159,7 @@ def unguarded_from(guard: Guard, root: Any, name: str) -> list[Unguarded]:
     Raises:
         BindingError: more than `MOST_OBJECTS` are reached.
     """
-    return list(_Walk(guard, name).run(root, frozenset()))
+    return list(_Walk(point, name).run(root, frozenset()))
 
 
 @dataclass(slots=True)
@@ -170,7 +170,7 @@ class _Walk:
         in_attributes: report single tools that an object of the user's own classes holds.
     """
 
-    guard: Guard
+    point: EnforcementPoint
     name: str
     in_attributes: bool = True
     seen: dict[tuple[int, frozenset[int] | None], _Item] = field(default_factory=dict)
@@ -180,7 +180,7 @@ class _Walk:
     functions: dict[int, str] = field(default_factory=dict)
 
     def run(self, root: Any, excused: frozenset[int]) -> Iterator[Unguarded]:
-        for bound in list(self.guard.bound.values()):  # other threads bind tools
+        for bound in list(self.point.bound.values()):  # other threads bind tools
             if not _is_harmless(bound):
                 self.functions |= dict.fromkeys(_functions_of(bound.binding.tool), bound.name)
         self.todo.append(_Item(root, None, "", excused))
@@ -236,7 +236,7 @@ class _Walk:
         Raises:
             BindingError: saying which graph, and what to change.
         """
-        bound = self.guard.bound
+        bound = self.point.bound
         staged = sorted(
             name for name in node.tools_by_name if name in bound and not _is_harmless(bound[name])
         )
@@ -281,11 +281,11 @@ class _Walk:
     def _is_fine(self, tool: BaseTool) -> bool:
         if self._is_guard(tool):
             return True
-        bound = self.guard.bound.get(tool.name)
+        bound = self.point.bound.get(tool.name)
         if bound is None or not _is_harmless(bound):
             return False
         try:
-            return self.guard.bound_for(tool) is bound
+            return self.point.bound_for(tool) is bound
         except BindingError:
             return False
 

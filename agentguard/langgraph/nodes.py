@@ -15,9 +15,9 @@ from langgraph.types import Command, Send
 
 from agentguard.calls.arguments import sayable
 from agentguard.calls.call import Call
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.refusals import ledger_obstacle
 from agentguard.errors import LedgerError
-from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask
 from agentguard.langgraph.guarded_tool import seat_of
@@ -42,9 +42,9 @@ class GateNodes:
     """
 
     def __init__(
-        self, guard: Guard, node: ToolNode, *, name: str, gates: Mapping[str, GateNodes]
+        self, point: EnforcementPoint, node: ToolNode, *, name: str, gates: Mapping[str, GateNodes]
     ) -> None:
-        self._guard = guard
+        self._point = point
         self._node = node
         self._name = name
         self._gates = gates
@@ -109,7 +109,7 @@ class GateNodes:
         )
         seat = seat_of(self._node.tools_by_name.get(name))
         agent = seat.agent if seat is not None else None
-        context = CallContext.from_config(self._guard, inner.runtime.config)
+        context = CallContext.from_config(self._point, inner.runtime.config)
         obstacle = Obstacle(kind=ObstacleKind.NOT_INNERMOST, sentence=reason)
         context.refuse(name, agent, obstacle)
         return error_message(given, reason)
@@ -181,7 +181,7 @@ class GateNodes:
         """All answers as one output, with the guard's mark on each refusal."""
         output = _together(outputs, calls, key=_upstream.messages_key(self._node))
         thread = str(config.get("configurable", {}).get("thread_id", ""))
-        return marked(output, key=self._guard.message_key, thread=thread)
+        return marked(output, key=self._point.message_key, thread=thread)
 
     def _sorted(self, input: Any, config: RunnableConfig, permitted: bool | None) -> _Sorted:
         """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
@@ -190,7 +190,7 @@ class GateNodes:
         """
         calls, _ = _upstream.parse_calls(self._node, input)
         sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
-        context = CallContext.from_config(self._guard, config)
+        context = CallContext.from_config(self._point, config)
         for call in sorted_.calls:
             seat = self._seated(call)
             again = permitted is None
@@ -211,10 +211,10 @@ class GateNodes:
         if isinstance(found, Obstacle):
             return found
         try:
-            return self._guard.asker.obstacle(found, again=again)
+            return self._point.asker.obstacle(found, again=again)
         except LedgerError as error:
             told = ledger_obstacle(error)
-            self._guard.refusals.log_unmade(
+            self._point.refusals.log_unmade(
                 found.bound.name,
                 found.agent,
                 job="",
@@ -283,12 +283,12 @@ class GateNodes:
             first = mine == asking[0]
             inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
         calls: list[AskedCall[GateNodes]] = []
-        context = CallContext.from_config(self._guard, config)
+        context = CallContext.from_config(self._point, config)
         for gate, given in inputs:
             gate._keep_guarded()
             parsed, _ = _upstream.parse_calls(gate._node, given)
             calls += [gate.asked(_plain_call(call), context) for call in parsed]
-        return AskTask(self._guard, calls)
+        return AskTask(self._point, calls)
 
     def asked(self, call: dict[str, Any], context: CallContext) -> AskedCall[GateNodes]:
         """A call that people are asked about, or that waits until nobody is."""
@@ -335,11 +335,11 @@ class GateNodes:
         if form == "tool_calls":
             state = _upstream.state_of(config) or {}
             messages = list(state.get(_upstream.messages_key(self._node)) or ())
-            return CallContext.from_config(self._guard, config, messages=messages)
+            return CallContext.from_config(self._point, config, messages=messages)
         messages = _upstream.messages_of(self._node, input)
         named = (one.id for one in reversed(messages) if isinstance(one, AIMessage) and one.id)
         source = next(named, None)
-        return CallContext.from_config(self._guard, config, source=source, messages=messages)
+        return CallContext.from_config(self._point, config, source=source, messages=messages)
 
     def _decide(self, calls: Sequence[Mapping[str, Any]], context: CallContext) -> list[Effect]:
         found = [self._found(self._seated(call), call, context) for call in calls]
@@ -349,7 +349,7 @@ class GateNodes:
                 context.refuse(call.get("name"), None if seat is None else seat.agent, made)
         try:
             made_calls = [made for made in found if isinstance(made, Call)]
-            decided = iter(self._guard.authorizer.authorize(made_calls))
+            decided = iter(self._point.authorizer.authorize(made_calls))
         except LedgerError:
             return [Effect.DENY] * len(calls)  # no grant was written: the tools say why
         return [next(decided).effect if isinstance(made, Call) else Effect.DENY for made in found]

@@ -20,14 +20,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Set
 from dataclasses import fields, replace
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from langchain_core.tools import BaseTool
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.errors import BindingError
-from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import (
     Agents,
@@ -39,6 +39,9 @@ from agentguard.langgraph.nested_agents import require_guarded
 from agentguard.langgraph.nodes import BEHIND, GateNodes
 from agentguard.langgraph.repair_node import add_repair
 from agentguard.model import Stage
+
+if TYPE_CHECKING:
+    from agentguard.guard import Guard
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ def protect(
             name that is no ToolNode, an unbound tool, an unknown agent, or an agent that lacks a
             tool's stage.
     """
+    point = guard.enforcement
     _require_builder(builder)
     nodes = {
         name: spec.runnable
@@ -83,12 +87,12 @@ def protect(
         if isinstance(spec.runnable, ToolNode)
     }
     _require_named(nodes, agents)
-    _require_guarded(builder, guard, nodes, set(unsafe_unsearched))
+    _require_guarded(builder, point, nodes, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
     for name, given in agents.items():
-        known = known_agents(guard, name, given, unsafe_shared_driver)
-        nodes[name] = _guarded_copy(guard, nodes[name], name, known)
+        known = known_agents(point, name, given, unsafe_shared_driver)
+        nodes[name] = _guarded_copy(point, nodes[name], name, known)
     sealed = copy.copy(builder)
     sealed.nodes = dict(builder.nodes)
     sealed.edges = set(builder.edges)
@@ -96,14 +100,14 @@ def protect(
     sealed.waiting_edges = set(builder.waiting_edges)
     gates: dict[str, GateNodes] = {}
     for name in agents:
-        _rewrite(sealed, guard, name, nodes[name], gates)
+        _rewrite(sealed, point, name, nodes[name], gates)
     if agents:
         repair = f"{next(iter(agents))}.repair"
         if repair in sealed.nodes:
             raise BindingError(f"the graph already has a node {repair}; rename it")
         own = {f"{name}{end}" for name in agents for end in ("", *BEHIND)}
         keys = [_upstream.messages_key(nodes[name]) for name in agents]
-        add_repair(sealed, guard, name=repair, keys=keys, gates=own)
+        add_repair(sealed, point, name=repair, keys=keys, gates=own)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
     return sealed
 
@@ -155,7 +159,7 @@ def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> 
 
 def _require_guarded(
     builder: StateGraph[Any, Any, Any, Any],
-    guard: Guard,
+    point: EnforcementPoint,
     named: Mapping[str, ToolNode],
     unsearched: Set[str],
 ) -> None:
@@ -171,15 +175,15 @@ def _require_guarded(
         held: Any = spec
         if name in named:  # what its wrappers hand to the tool's run is judged there
             held = [getattr(spec, each.name) for each in fields(spec) if each.name != "runnable"]
-        require_guarded(guard, held, f"node {name}")
+        require_guarded(point, held, f"node {name}")
         for branch in builder.branches.get(name, {}).values():
-            require_guarded(guard, branch, f"the conditional edge behind {name}")
+            require_guarded(point, branch, f"the conditional edge behind {name}")
     for branch in builder.branches.get(START, {}).values():
-        require_guarded(guard, branch, "the conditional entry point")
-    require_guarded(guard, builder.channels, "the state's reducers")
+        require_guarded(point, branch, "the conditional entry point")
+    require_guarded(point, builder.channels, "the state's reducers")
 
 
-def _guarded_copy(guard: Guard, node: ToolNode, name: str, agents: Agents) -> ToolNode:
+def _guarded_copy(point: EnforcementPoint, node: ToolNode, name: str, agents: Agents) -> ToolNode:
     """A ToolNode with guarded tools in place of the caller's; that one stays as it is."""
     changed = _upstream.overridden(node)
     if changed:
@@ -192,17 +196,17 @@ def _guarded_copy(guard: Guard, node: ToolNode, name: str, agents: Agents) -> To
     for key, tool in node.tools_by_name.items():
         if key != tool.name:
             raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
-        copy_ = guarded(guard, tool, agents=agents, pauses_apart=True)
+        copy_ = guarded(point, tool, agents=agents, pauses_apart=True)
         seat = seat_of(copy_)
         if seat is not None:
-            require_stage(guard, name, seat.bound, agents)
+            require_stage(point, name, seat.bound, agents)
         copies[key] = copy_
     return _upstream.with_tools(node, copies)
 
 
 def _rewrite(
     builder: StateGraph[Any, Any, Any, Any],
-    guard: Guard,
+    point: EnforcementPoint,
     name: str,
     node: ToolNode,
     gates: dict[str, GateNodes],
@@ -217,7 +221,7 @@ def _rewrite(
         if taken in builder.nodes:
             raise BindingError(f"the graph already has a node {taken}; rename it")
     spec = builder.nodes[name]
-    gate = GateNodes(guard, node, name=name, gates=gates)
+    gate = GateNodes(point, node, name=name, gates=gates)
     gates[ask] = gate
     plain = replace(
         spec,

@@ -27,6 +27,7 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import RunnableConfig
 
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execute import current_execution
 from agentguard.calls.known_results import (
     NO_RECORD,
@@ -36,7 +37,6 @@ from agentguard.calls.known_results import (
     known_results,
 )
 from agentguard.errors import JobError, LedgerError
-from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.message_media import take_in_client_media
@@ -76,8 +76,8 @@ class Repaired:
 class Repair:
     """Repairs the conversations of one guard's graphs and agents."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, point: EnforcementPoint) -> None:
+        self._point = point
         self._executed: dict[tuple[Any, ...], KnownResult] = {}
 
     def repaired(
@@ -93,10 +93,10 @@ class Repair:
         """
         place = self._place(config)
         conversation = _Conversation(messages)
-        conversation.take_in(self._guard, place.job)
+        conversation.take_in(self._point, place.job)
         if _upstream.is_nested(place.configurable):
             moment = "node"
-        calls = _calls_in(conversation.read, self._guard, moment=moment, thread=place.thread)
+        calls = _calls_in(conversation.read, self._point, moment=moment, thread=place.thread)
         updates: dict[str, Any] = {}
         lasts = True
         if calls.named or calls.orphans:
@@ -127,7 +127,7 @@ class Repair:
         if _upstream.is_nested(place.configurable) or all(id(one) in kept for one in before):
             return
         there, was = (
-            _calls_in(_Conversation(some).read, self._guard, moment="model", thread=place.thread)
+            _calls_in(_Conversation(some).read, self._point, moment="model", thread=place.thread)
             for some in (now, before)
         )
         left = {(call.name.source, call.name.call_id) for call in there.named}
@@ -142,7 +142,7 @@ class Repair:
         configurable = config.get("configurable", {})
         job: Job | None = None
         with contextlib.suppress(JobError):
-            job = self._guard.jobs.find(configurable)
+            job = self._point.jobs.find(configurable)
         thread = str(configurable.get("thread_id", ""))
         return _Place(configurable=configurable, job=job, thread=thread)
 
@@ -161,7 +161,7 @@ class Repair:
         results = [self._executed.get(key) for key in keys]
         asked = [index for index, result in enumerate(results) if result is None]
         found = known_results(
-            self._guard.ledger,
+            self._point.ledger,
             [names[index] for index in asked],
             thread=place.thread,
             job=job,
@@ -183,13 +183,13 @@ class Repair:
         messages = {i: m for i in orphans if isinstance(m := read[i], ToolMessage)}
         job = None if place.job is None else place.job.id
         ids = [message.tool_call_id for message in messages.values()]
-        known = are_known(self._guard.ledger, ids, thread=place.thread, job=job)
+        known = are_known(self._point.ledger, ids, thread=place.thread, job=job)
         return frozenset(
-            i for i, m in messages.items() if m.tool_call_id in known or m.name in self._guard.bound
+            i for i, m in messages.items() if m.tool_call_id in known or m.name in self._point.bound
         )
 
     def _is_refusal(self, place: _Place) -> Callable[[ToolMessage], bool]:
-        key = self._guard.message_key
+        key = self._point.message_key
         return lambda message: is_marked(message, key=key, thread=place.thread)
 
 
@@ -227,7 +227,7 @@ class _Calls:
 
 
 def _calls_in(
-    read: Sequence[BaseMessage | None], guard: Guard, *, moment: Moment, thread: str
+    read: Sequence[BaseMessage | None], point: EnforcementPoint, *, moment: Moment, thread: str
 ) -> _Calls:
     """Every call of a conversation with the ToolMessages behind it that bear its id."""
     calls = _Calls(named=[], orphans=[])
@@ -247,7 +247,7 @@ def _calls_in(
         over = moment == "model" or (moment == "start" and index < len(read) - 1)
         over = over or (last_of_person > index and not _is_at_work(message, thread))
         for made in message.tool_calls:
-            call_id, bound = made["id"], guard.bound.get(made["name"])
+            call_id, bound = made["id"], point.bound.get(made["name"])
             earlier = newest.get(call_id or "")
             if not call_id or (earlier is not None and earlier.message == index):
                 continue  # the gate refuses both
@@ -291,11 +291,11 @@ class _Conversation:
         self._moved: set[int] = set()
         self._behind: dict[int, list[BaseMessage]] = {}
 
-    def take_in(self, guard: Guard, job: Job | None) -> None:
+    def take_in(self, point: EnforcementPoint, job: Job | None) -> None:
         """Replace media by the ids of assets."""
         places = [i for i, message in enumerate(self.read) if message is not None]
         messages = [message for message in self.read if message is not None]
-        for place, message in zip(places, take_in_client_media(guard, job, messages), strict=True):
+        for place, message in zip(places, take_in_client_media(point, job, messages), strict=True):
             self.read[place] = message
 
     def leave_out(self, places: Set[int]) -> None:

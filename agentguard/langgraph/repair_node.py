@@ -23,7 +23,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Overwrite
 from pydantic import BaseModel
 
-from agentguard.guard import Guard
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.repair import Moment, Repair
 
@@ -32,7 +32,7 @@ _ROOT = "__root__"
 
 def add_repair(
     builder: StateGraph[Any, Any, Any, Any],
-    guard: Guard,
+    point: EnforcementPoint,
     *,
     name: str,
     keys: Sequence[str],
@@ -51,7 +51,7 @@ def add_repair(
     first = {end for start, end in builder.edges if start == START}
     unknown = START in builder.branches or not first
     repair = _GraphRepair(
-        Repair(guard),
+        Repair(point),
         [key for key in known if key in channels],
         channels,
         # A call that nobody answered is over where a run begins elsewhere than in a tool node.

@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.errors import JobError
-from agentguard.guard import Guard
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.model import Obstacle, ObstacleKind
@@ -56,7 +56,7 @@ class CallContext:
         starts_over: the nodes that hold its graph, if that begins anew after each pause.
     """
 
-    guard: Guard
+    point: EnforcementPoint
     job: Job | JobError
     thread: str
     source: str | None
@@ -67,7 +67,7 @@ class CallContext:
     @classmethod
     def from_config(
         cls,
-        guard: Guard,
+        point: EnforcementPoint,
         config: Mapping[str, Any],
         *,
         source: str | None = None,
@@ -82,12 +82,12 @@ class CallContext:
         configurable = config.get("configurable", {})
         job: Job | JobError
         try:
-            job = guard.jobs.find(configurable)
+            job = point.jobs.find(configurable)
         except JobError as error:
             job = error
         over = _upstream.starts_over(configurable)
         return cls(
-            guard=guard,
+            point=point,
             job=job,
             thread=str(configurable.get("thread_id", "")),
             source=source,
@@ -147,7 +147,7 @@ class CallContext:
     def refuse(self, name: object, agent: str | None, obstacle: Obstacle) -> None:
         """Record and log that a call was refused before anything could be decided about it."""
         job = self.job.id if isinstance(self.job, Job) else ""
-        self.guard.refusals.record_unmade(
+        self.point.refusals.record_unmade(
             name, agent, job=job, thread=self.thread, obstacle=obstacle
         )
 

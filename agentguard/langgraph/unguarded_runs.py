@@ -29,7 +29,7 @@ from agentguard.jobs.entry import ENTRY_KEY
 from agentguard.jobs.job import Job, current_job
 
 if TYPE_CHECKING:
-    from agentguard.guard import Guard
+    from agentguard.calls.enforcement import EnforcementPoint
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,9 @@ class _Expected:
 
 
 _expected: ContextVar[_Expected | None] = ContextVar("agentguard_expected", default=None)
-_allowed: ContextVar[tuple[Guard, str] | None] = ContextVar("agentguard_allowed", default=None)
+_allowed: ContextVar[tuple[EnforcementPoint, str] | None] = ContextVar(
+    "agentguard_allowed", default=None
+)
 
 
 @contextlib.contextmanager
@@ -62,9 +64,9 @@ def announced(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def allowed(guard: Guard, why: str) -> Iterator[None]:
+def allowed(point: EnforcementPoint, why: str) -> Iterator[None]:
     """Let tools run unguarded in this context; each run is recorded with the reason."""
-    token = _allowed.set((guard, why))
+    token = _allowed.set((point, why))
     try:
         with running(exempt=True):
             yield
@@ -73,7 +75,7 @@ def allowed(guard: Guard, why: str) -> Iterator[None]:
 
 
 class UnguardedRuns(BaseCallbackHandler):
-    """Stops tools that start past the guard. There is one, which knows every open Guard."""
+    """Stops tools that start past the guard. There is one, which knows every open workspace."""
 
     raise_error = True  # else LangChain logs what is raised here, and runs the tool
     run_inline = True
@@ -85,22 +87,22 @@ class UnguardedRuns(BaseCallbackHandler):
     ignore_custom_event = True
 
     def __init__(self) -> None:
-        self._guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+        self._points: weakref.WeakSet[EnforcementPoint] = weakref.WeakSet()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UnguardedRuns:
         return self  # a copy of a config keeps the handler
 
-    def watch(self, guard: Guard) -> None:
-        """Look after the jobs of a Guard, until it is closed."""
-        self._guards.add(guard)
+    def watch(self, point: EnforcementPoint) -> None:
+        """Look after the jobs of a workspace, until its guard is closed."""
+        self._points.add(point)
 
-    def forget(self, guard: Guard) -> None:
-        """The Guard is closed."""
-        self._guards.discard(guard)
+    def forget(self, point: EnforcementPoint) -> None:
+        """Its guard is closed."""
+        self._points.discard(point)
 
     def forget_all(self) -> None:
-        """Look after no Guard any more, until one is opened; for tests that leave some open."""
-        self._guards.clear()
+        """Look after nothing any more, until a guard is opened; for tests that leave some open."""
+        self._points.clear()
 
     def on_tool_start(
         self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
@@ -115,53 +117,53 @@ class UnguardedRuns(BaseCallbackHandler):
         if expected is not None and expected.name == name and expected.run in (None, run_id):
             expected.run = run_id
             return
-        guard, job = self._job_of_run()
-        if guard is None:
-            guard = self._guard_of_thread(name)
-        if guard is None or _is_harmless(guard, name, (serialized or {}).get("description")):
+        point, job = self._job_of_run()
+        if point is None:
+            point = self._guard_of_thread(name)
+        if point is None or _is_harmless(point, name, (serialized or {}).get("description")):
             return
         exemption = _allowed.get()
-        if exemption is not None and exemption[0] is guard:
-            guard.ledger.allow_unguarded(
+        if exemption is not None and exemption[0] is point:
+            point.ledger.allow_unguarded(
                 job.id if job is not None else None, tool=sayable(name), why=exemption[1]
             )
             return
-        _stop(guard, job, sayable(name))
+        _stop(point, job, sayable(name))
 
-    def _job_of_run(self) -> tuple[Guard, Job] | tuple[None, None]:
+    def _job_of_run(self) -> tuple[EnforcementPoint, Job] | tuple[None, None]:
         """The job that the running code is inside of: by its `with`, or by the run's entry."""
         job = current_job()
-        guards = list(self._guards)
+        points = list(self._points)
         if job is not None:
-            for guard in guards:
-                if guard.jobs.holds(job.id):
-                    return guard, job
+            for point in points:
+                if point.jobs.holds(job.id):
+                    return point, job
         configurable = (var_child_runnable_config.get() or {}).get("configurable") or {}
         if ENTRY_KEY in configurable:
-            for guard in guards:
+            for point in points:
                 with contextlib.suppress(JobError):
-                    return guard, guard.jobs.find({ENTRY_KEY: configurable[ENTRY_KEY]})
+                    return point, point.jobs.find({ENTRY_KEY: configurable[ENTRY_KEY]})
         return None, None
 
-    def _guard_of_thread(self, name: str) -> Guard | None:
-        """Where nothing says which job it is: a Guard with an open job that has bound the name."""
-        for guard in list(self._guards):
-            if guard.jobs.any_held and name in guard.bound:
-                return guard
+    def _guard_of_thread(self, name: str) -> EnforcementPoint | None:
+        """Where nothing says which job it is: one with an open job that has bound the name."""
+        for point in list(self._points):
+            if point.jobs.any_held and name in point.bound:
+                return point
         return None
 
 
-def _is_harmless(guard: Guard, name: str, description: object) -> bool:
+def _is_harmless(point: EnforcementPoint, name: str, description: object) -> bool:
     """Whether it looks like a bound tool without stage; the object itself is not to be seen."""
-    bound = guard.bound.get(name)
+    bound = point.bound.get(name)
     if bound is None or not bound.binding.is_harmless:
         return False
     return bool(description == bound.binding.tool.description)
 
 
-def _stop(guard: Guard, job: Job | None, name: str) -> None:
+def _stop(point: EnforcementPoint, job: Job | None, name: str) -> None:
     where = "inside a job" if job is None else f"inside {job.id}"
-    with_it = "bound" if name in guard.bound else "not bound"
+    with_it = "bound" if name in point.bound else "not bound"
     sentence = (
         f"the tool {name} ({with_it}) was started unguarded {where}, and stopped; run it through"
         " protect(...) or GuardMiddleware, give its node guard.tools([...]), bind it with"
@@ -169,7 +171,7 @@ def _stop(guard: Guard, job: Job | None, name: str) -> None:
     )
     _log.error("%s", sentence)
     try:
-        guard.ledger.stop_unguarded(job.id if job is not None else None, tool=name)
+        point.ledger.stop_unguarded(job.id if job is not None else None, tool=name)
     except LedgerError as error:
         _log.error("that %s was stopped could not be recorded: %s", name, error)
     raise UnguardedTool(sentence)

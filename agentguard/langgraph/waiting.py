@@ -12,10 +12,10 @@ from langgraph.types import interrupt
 
 from agentguard.calls.ask import CallState, as_asked
 from agentguard.calls.call import Call, call_name
+from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError, LedgerError
-from agentguard.guard import Guard
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob
 from agentguard.model import Effect, Obstacle
@@ -70,54 +70,54 @@ def keep_question(question: PendingQuestion) -> None:
         questions.append(question)
 
 
-def standing(guard: Guard, calls: Sequence[Found]) -> list[PendingQuestion | CallState]:
+def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQuestion | CallState]:
     """How calls stand by what the ledger holds.
 
     One that waits in a job that this process does not hold is open.
     """
     made = [call for call in calls if isinstance(call, Call)]
     try:
-        states = iter(guard.asker.states(made))
+        states = iter(point.asker.states(made))
     except LedgerError:
         states = iter([CallState.SETTLED] * len(made))  # the tools find no grant, and say why
-    return [next(states) if isinstance(call, Call) else _unmade(guard, call) for call in calls]
+    return [next(states) if isinstance(call, Call) else _unmade(point, call) for call in calls]
 
 
-def _unmade(guard: Guard, call: Obstacle) -> PendingQuestion | CallState:
+def _unmade(point: EnforcementPoint, call: Obstacle) -> PendingQuestion | CallState:
     if isinstance(call, NoJob):  # who resumes without the job must not use up the question
-        return _question_of(guard, call) or CallState.SETTLED
+        return _question_of(point, call) or CallState.SETTLED
     return CallState.SETTLED
 
 
-def looked_at(guard: Guard, call: Found) -> PendingQuestion | CallState:
+def looked_at(point: EnforcementPoint, call: Found) -> PendingQuestion | CallState:
     """How a call stands by the current facts."""
     if not isinstance(call, Call):
-        return _unmade(guard, call)
+        return _unmade(point, call)
     try:
-        return guard.asker.look(call)
+        return point.asker.look(call)
     except LedgerError:
         return CallState.SETTLED
 
 
 def open_questions(
-    guard: Guard, calls: Sequence[Found], *, look: bool = False
+    point: EnforcementPoint, calls: Sequence[Found], *, look: bool = False
 ) -> list[PendingQuestion]:
     """The questions about these calls that are open.
 
     Args:
         look: by the current facts if one was approved, since it can't ask once it went on.
     """
-    stands = standing(guard, calls)
+    stands = standing(point, calls)
     if look:
         stands = [
-            looked_at(guard, call) if stand is CallState.PERMITTED else stand
+            looked_at(point, call) if stand is CallState.PERMITTED else stand
             for call, stand in zip(calls, stands, strict=True)
         ]
     return [stand for stand in stands if isinstance(stand, PendingQuestion)]
 
 
 def ask_people(
-    guard: Guard, questions: Sequence[PendingQuestion], *, woken: bool = False
+    point: EnforcementPoint, questions: Sequence[PendingQuestion], *, woken: bool = False
 ) -> NoReturn:
     """Interrupt with all open questions of a task.
 
@@ -128,15 +128,15 @@ def ask_people(
         woken: the task noticed before that it was woken.
     """
     if not woken:
-        wait_for_wake(guard, questions)
-    payload = approval_payload(questions, note=_AGAIN, store=guard.store)
+        wait_for_wake(point, questions)
+    payload = approval_payload(questions, note=_AGAIN, store=point.store)
     while True:
         interrupt(payload)
 
 
-def wait_for_wake(guard: Guard, questions: Sequence[PendingQuestion]) -> None:
+def wait_for_wake(point: EnforcementPoint, questions: Sequence[PendingQuestion]) -> None:
     """Interrupt with all open questions of a task, unless it was woken before."""
-    interrupt(approval_payload(questions, note=None, store=guard.store))
+    interrupt(approval_payload(questions, note=None, store=point.store))
 
 
 def use_up_wakes() -> None:
@@ -149,20 +149,20 @@ def use_up_wakes() -> None:
             interrupt(None)
 
 
-def await_people(guard: Guard, calls: Sequence[Found]) -> None:
+def await_people(point: EnforcementPoint, calls: Sequence[Found]) -> None:
     """Return once no question about these calls is open; else interrupt with all that are."""
-    questions = open_questions(guard, calls, look=len(calls) > 1)
+    questions = open_questions(point, calls, look=len(calls) > 1)
     if not questions:
         return
-    wait_for_wake(guard, questions)
-    stands = [looked_at(guard, call) for call in calls]  # what came up since is shown, too
+    wait_for_wake(point, questions)
+    stands = [looked_at(point, call) for call in calls]  # what came up since is shown, too
     questions = [stand for stand in stands if isinstance(stand, PendingQuestion)]
     if questions:
-        ask_people(guard, questions, woken=True)
+        ask_people(point, questions, woken=True)
 
 
 def authorize_message(
-    guard: Guard,
+    point: EnforcementPoint,
     calls: Sequence[Found],
     own: int,
     *,
@@ -186,27 +186,27 @@ def authorize_message(
         Whether it alone is asked about by its task, so that it may be once more.
     """
     if isinstance(calls[own], NoJob):  # it may wait in one
-        asked = [number for number, call in enumerate(calls) if open_questions(guard, [call])]
+        asked = [number for number, call in enumerate(calls) if open_questions(point, [call])]
     else:
         try:
             with turn or contextlib.nullcontext():
-                asked = _asked(guard, calls, own)
+                asked = _asked(point, calls, own)
         except LedgerError:
             return False  # the tool finds no grant, and says why
     if own not in asked:
         return False
     if own == asked[0]:
-        await_people(guard, [calls[number] for number in asked])
+        await_people(point, [calls[number] for number in asked])
         return len(asked) == 1
     if changed:
-        await_people(guard, [calls[own]])
+        await_people(point, [calls[own]])
         return True
-    if open_questions(guard, [calls[own]], look=True):
+    if open_questions(point, [calls[own]], look=True):
         raise GraphInterrupt()
     return False
 
 
-def _asked(guard: Guard, calls: Sequence[Found], own: int) -> list[int]:
+def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[int]:
     """Decide on what was not decided of a message; returns which calls people are asked about.
 
     A call that can't be made says so itself, when it comes.
@@ -218,25 +218,25 @@ def _asked(guard: Guard, calls: Sequence[Found], own: int) -> list[int]:
     if own not in made:
         return []
     others = [number for number in made if number != own]
-    known = guard.authorizer.decided([made[number] for number in others]) if others else []
+    known = point.authorizer.decided([made[number] for number in others]) if others else []
     effects = dict(zip(others, known, strict=True))
     new = sorted([own, *(number for number in others if effects[number] is None)])
     ahead = frozenset(place for place, number in enumerate(new) if number != own)
-    decided = guard.authorizer.authorize([made[number] for number in new], ahead=ahead)
+    decided = point.authorizer.authorize([made[number] for number in new], ahead=ahead)
     effects |= {number: one.effect for number, one in zip(new, decided, strict=True)}
     return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
-def _question_of(guard: Guard, call: NoJob) -> PendingQuestion | None:
+def _question_of(point: EnforcementPoint, call: NoJob) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
-        found = guard.approvals.unused(call.thread, call_name(call.call_id))
+        found = point.approvals.unused(call.thread, call_name(call.call_id))
         if found is None or found.tool != call.arguments.bound.name:
             return None
-        arguments = guard.approvals.arguments(found)
+        arguments = point.approvals.arguments(found)
         if call.arguments.frozen != arguments:
             return None
     except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
         return None
-    note = _NOT_ENTERED if guard.jobs.holds(found.job) else _ELSEWHERE
+    note = _NOT_ENTERED if point.jobs.holds(found.job) else _ELSEWHERE
     return as_asked(found, call.call_id, arguments=arguments, note=note.format(found.job))

@@ -183,7 +183,7 @@ class Ground:
         self._configure(self._workspace)
 
     def _configure(self, workspace: Workspace) -> None:
-        self.guard.workspace = workspace
+        self.guard.enforcement.workspace = workspace
         self.guard.assessor.workspace = workspace
 
     def __post_init__(self) -> None:

@@ -49,7 +49,9 @@ class Grounds:
         if self._shared is None:
             self._shared = self._open()
         self._shared.used += 1
-        BELT.watch(self._shared.guard)  # which `no_guard_of_before` has it forget after each test
+        BELT.watch(
+            self._shared.guard.enforcement
+        )  # which `no_guard_of_before` has it forget after each test
         return self._shared
 
     def give_back(self, ground: Ground) -> None:

@@ -365,7 +365,9 @@ def test_a_picture_in_a_message_does_not_raise_other_jobs_assets(studio: Studio)
         logo = first.import_asset(studio.picture(), ["brand"])
     with studio.guard.open_job("B", requested_by=OMAR) as second:
         data = (studio.folder / "in.png").read_bytes()
-        again = studio.guard.take_in(data, (), by=OMAR, job=second.id, name="posted")
+        again = studio.guard.enforcement.importer.take_in(
+            data, (), by=OMAR, job=second.id, name="posted"
+        )
     assert again == logo
     (row,) = studio.guard.ledger.all("SELECT labels FROM assets")
     assert row["labels"] == '["brand"]'

@@ -135,7 +135,12 @@ def work(workspace: Path, told: Path) -> None:
                 tell("effect", asked.digest)
             bench.finish(asked)
             data = _picture(thread, number)
-            tell("asset", guard.take_in(data, ["brand"], by="kim", job=bench.job, name="p.png"))
+            tell(
+                "asset",
+                guard.enforcement.importer.take_in(
+                    data, ["brand"], by="kim", job=bench.job, name="p.png"
+                ),
+            )
 
     with Guard.from_config(workspace / "agentguard.toml", bindings=[]) as guard:
         threads = [

@@ -143,7 +143,7 @@ async def test_a_configured_service_enters_a_threads_job(
 ) -> None:
     make = factories()["studio"]
     made = dataclasses.replace(serving._guard().workspace, services=frozenset({"scheduler"}))
-    monkeypatch.setattr(serving._guard(), "workspace", made)
+    monkeypatch.setattr(serving._guard().enforcement, "workspace", made)
     graph, _ = await served(make, "t1", "scheduler")  # it opens no job of its own
     assert ENTRY_KEY not in (graph.config or {}).get("configurable", {})
     opened, _ = await served(make, "t1", REQUESTER)

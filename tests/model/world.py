@@ -696,7 +696,7 @@ class World:
                 Binding(crop, stage="edit", assets=["source"], outputs=["file"]),
             ],
         )  # fmt: skip
-        guard.jobs = NoThread()  # type: ignore[assignment]
+        guard.enforcement.jobs = NoThread()  # type: ignore[assignment]
         guard.export_tool()
         return guard
 

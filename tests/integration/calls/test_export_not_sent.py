@@ -151,7 +151,7 @@ def test_the_guards_own_export_believes_its_broker(
     studio: Studio, outcome: Exception, state: str
 ) -> None:
     adapter = Flaky([outcome])
-    studio.guard.broker = Broker(
+    studio.guard.enforcement.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
     studio.guard.executor.broker = studio.guard.broker

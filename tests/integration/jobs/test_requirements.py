@@ -136,7 +136,9 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
 
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         arguments = CallArguments(studio.guard.bound["paint"], {"prompt": "x", "colour": "red"})
-        context = CallContext.from_config(studio.guard, job.config(thread_id="t"), source="m1")
+        context = CallContext.from_config(
+            studio.guard.enforcement, job.config(thread_id="t"), source="m1"
+        )
         made = context.call(arguments, agent="painter", call_id="c1")
         studio.guard.authorizer.authorize([made])
         for _ in range(16):  # the lease is kept, the credential is not renewed

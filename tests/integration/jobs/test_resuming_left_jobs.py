@@ -118,7 +118,7 @@ def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is
     with studio.guard.rejoin_job(left.job.id, by=KIM) as job:
         (asset,) = [row["id"] for row in studio.guard.ledger.all("SELECT id FROM assets")]
         arguments = CallArguments(studio.guard.bound["publish"], {"source": asset, "to": "team"})
-        context = CallContext.from_config(studio.guard, job.config(thread_id="t"))
+        context = CallContext.from_config(studio.guard.enforcement, job.config(thread_id="t"))
         woken = context.call(arguments, agent="publisher", call_id="c1")
         assert isinstance(woken, Call)
         assert studio.guard.asker.look(woken) is CallState.PERMITTED

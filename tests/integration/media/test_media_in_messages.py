@@ -88,7 +88,9 @@ def test_the_same_picture_is_taken_in_once(studio: Studio) -> None:
     with studio.guard.open_job("again", requested_by=KIM) as job:
         raw = base64.b64decode(data)
         names = {
-            studio.guard.take_in(raw, ["unclassified"], by=KIM, job=job.id, name="x")
+            studio.guard.enforcement.importer.take_in(
+                raw, ["unclassified"], by=KIM, job=job.id, name="x"
+            )
             for _ in range(3)
         }
     assert len(names) == 1

@@ -155,7 +155,9 @@ def test_I4_the_next_job_of_a_thread_knows_what_its_conversation_holds(tmp_path:
                 data = base64.b64encode(png(colour)).decode()
                 block = {"type": "image", "base64": data, "mime_type": "image/png"}
                 painted = AIMessage([block])
-                [message] = take_in_media(guard, job, [painted], owners={KIM}, thread=thread)
+                [message] = take_in_media(
+                    guard.enforcement, job, [painted], owners={KIM}, thread=thread
+                )
                 assert ("customer-data" in str(message.content)) == known[thread]
 
 

@@ -54,7 +54,9 @@ def _work(studio: Studio) -> tuple[str, str, str]:
         picture = studio.picture()
         asset = job.import_asset(picture, ["brand"])
         job.import_asset(picture, ["brand"])  # known bytes
-        guard.take_in(picture.read_bytes(), ["brand"], by=KIM, job=job.id, name="a picture")
+        guard.enforcement.importer.take_in(
+            picture.read_bytes(), ["brand"], by=KIM, job=job.id, name="a picture"
+        )
         script = [
             says(call("paint", {"prompt": "a calm sea", "colour": "navy"})),
             says(call("crop", {"source": asset, "width": 8, "height": 8})),

@@ -157,7 +157,7 @@ class _Shim:
         self._tools[type(made).__name__] += 1
         # Upstream's tests use one name for many tools, in turns; a guard knows one at a time.
         self._guard.bound[tool.name] = made
-        return guarded(self._guard, tool, agents="upstream")
+        return guarded(self._guard.enforcement, tool, agents="upstream")
 
     def _authorized(self, request: ToolCallRequest, config: Any) -> ToolCallRequest:
         """Authorize a call as the gate does, and give back the request with its guarded tool."""
@@ -169,7 +169,7 @@ class _Shim:
         assert seat is not None
         configurable = (config or {}).get("configurable", {})
         source = self._source(request.state, call["id"], configurable)
-        context = CallContext.from_config(self._guard, config or {}, source=source)
+        context = CallContext.from_config(self._guard.enforcement, config or {}, source=source)
         found = seat.call(context, seat.arguments_of(call["args"]), call["id"])
         if isinstance(found, Call):  # else the tool finds no grant, and says why
             self._guard.authorizer.authorize([found])

@@ -1,0 +1,141 @@
+"""The tools that a workspace knows: each with its Binding, checked against the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from langchain_core.tools import BaseTool
+
+from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
+from agentguard.bindings.compilation import Tool, compiled
+from agentguard.bindings.problems import require_no_errors
+from agentguard.calls.builtin_tools import OWN_NAMES
+from agentguard.config.workspace import Workspace
+from agentguard.errors import BindingError
+from agentguard.model import Audience, OutsideEffect, Stage
+
+
+class BoundTools:
+    """The bound tools of a workspace.
+
+    Args:
+        workspace: names the destinations and classes that Bindings may name.
+
+    Attributes:
+        by_name: tool name → its Binding.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.by_name: dict[str, Bound] = {}
+
+    def bind(self, *tools: Tool) -> None:
+        """Add tools.
+
+        Raises:
+            BindingError: all that is wrong with their declarations; a second tool of one name, a
+                name of the guard's own tools, or an unknown destination or label.
+        """
+        errors: list[BindingError] = []
+        for tool in tools:
+            try:
+                bound = self._checked(tool)
+                if bound.name in OWN_NAMES:
+                    raise BindingError(
+                        f"{bound.name} is a tool of the guard itself; give yours another name"
+                    )
+                if self.by_name.setdefault(bound.name, bound) is not bound:
+                    raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+            except BindingError as error:
+                errors.append(error)
+        require_no_errors(errors)
+
+    def bind_own(self, name: str, make: Callable[[], CompiledBinding]) -> Bound:
+        """One of the guard's own tools, made and bound at its first use."""
+        bound = self.by_name.get(name)
+        if bound is None:  # whichever thread comes first binds it for all
+            bound = self.by_name.setdefault(name, self._checked(make()))
+        return bound
+
+    def bound_for(self, tool: BaseTool) -> Bound:
+        """The Binding of a tool object.
+
+        Raises:
+            BindingError: the tool is not bound, or another tool is bound under its name.
+        """
+        bound = self.by_name.get(tool.name)
+        if bound is None:
+            raise BindingError(
+                f"{tool.name} is not bound; add a Binding for it (`agentguard bind MODULE:TOOLS`"
+                " drafts one)"
+            )
+        if not same_tool(bound, tool):
+            raise BindingError(
+                f"another tool than this one is bound under the name {tool.name}: its class,"
+                " function or state differs; give it a name and a Binding of its own"
+            )
+        self._require_started(bound)
+        return bound
+
+    def _checked(self, tool: Tool) -> Bound:
+        bound = compiled(tool)
+        binding = bound.binding
+        named = binding.destination
+        places = [named] if isinstance(named, str) else [*binding.places]
+        for place in places:
+            if place not in self._workspace.destinations:
+                raise BindingError(
+                    f"{bound.name} goes to {place!r}, which is not configured; there are"
+                    f" {', '.join(sorted(self._workspace.destinations)) or 'none'}"
+                )
+        self._require_no_way_out(bound)
+        self._require_hosts(bound)
+        unknown = sorted(binding.labels - set(self._workspace.classes))
+        if unknown:
+            raise BindingError(f"{bound.name}: no class {', '.join(unknown)} is configured")
+        return bound
+
+    def _require_no_way_out(self, bound: Bound) -> None:
+        """S28: only the export stage has an effect at a destination that is no vendor."""
+        binding = bound.binding
+        named = binding.destination
+        known = self._workspace.destinations.get(named) if isinstance(named, str) else None
+        vendor = known is not None and known.audience is Audience.VENDOR
+        if binding.stage is Stage.EXPORT:
+            if named is None:
+                raise BindingError(
+                    f"{bound.name} is bound to the export stage and names no destination; where"
+                    " does it send? Say destination='...' or Arg('...')"
+                )
+        elif binding.stage is Stage.QUEUE:
+            if binding.effect is not OutsideEffect.NONE:
+                raise BindingError(
+                    f"{bound.name}: a queue tool only marks what may be released; one that sends"
+                    " belongs to the export stage"
+                )
+        elif named is not None and not vendor:
+            raise BindingError(
+                f"{bound.name} sends to {named} from the {binding.stage} stage; only the export"
+                " stage may. If it converts and publishes at once, split it into two tools"
+            )
+
+    def _require_hosts(self, bound: Bound) -> None:
+        """I3: a returned URL is fetched only from hosts that somebody configured."""
+        named = self._workspace.destinations.get(str(bound.binding.destination))
+        if bound.binding.urls and (named is None or not named.hosts):
+            raise BindingError(
+                f"{bound.name} returns URLs of media from {bound.binding.destination!r}, which"
+                " lists no hosts; add the vendor's download hosts, such as"
+                " hosts = ['cdn.vendor.example'], to that destination"
+            )
+
+    def _require_started(self, bound: Bound) -> None:
+        """An operation's id comes from a tool that says where its result holds one."""
+        for path, tools in bound.binding.operations.items():
+            for name in tools:
+                known = self.by_name.get(name)
+                if known is None or known.binding.starts is None:
+                    state = "is not bound" if known is None else "says no starts= in its Binding"
+                    raise BindingError(
+                        f"{bound.name}.{path} takes an operation of {name}, which {state}"
+                    )
