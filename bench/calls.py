@@ -19,6 +19,7 @@ from agentguard.model import (
     Holder,
     JobState,
     OutsideEffect,
+    RecordedCall,
     Request,
     Sensitivity,
     Stage,
@@ -61,7 +62,6 @@ class Caller:
             revision=0,
         )
         permitted = Decision(effect=Effect.PERMIT, policies=("workspace.make",), reason="permitted")
-        shown = {"tool": request.tool, "agent": request.agent, "args": request.args}
         facts = Facts(
             agent=None,
             tool_stage=request.stage,
@@ -81,7 +81,7 @@ class Caller:
         request.digest, request.content_digest  # noqa: B018  computed here, not while it is timed
         return Assessment(
             request=request,
-            shown=shown,
+            recorded=RecordedCall.of(request, args=request.args),
             facts=facts,
             decision=permitted,
             holder=Holder(epoch=self.job.epoch, credential=self.credential),

@@ -23,7 +23,10 @@ from bench.studio import KIM, open_guard, write_workspace
 _DAY = 86_400_000
 _JOB = 20  # calls of one job
 _AIM = 2.0
-_BODY = '{"agent":"publisher","args":{},"assets":[],"destination":"team","tool":"export_asset"}'
+_BODY = (
+    '{"agent":"publisher","args":{},"assets":[],"binding":"b","destination":"team",'
+    '"destination_digest":"d","stage":"export","text_labels":[],"tool":"export_asset"}'
+)
 
 
 def measure(scale: Scale) -> list[Figure]:

@@ -204,8 +204,6 @@ def as_asked(
         note: see `PendingQuestion`.
     """
     approved = row.state == "approved"
-    of_question = ("reasons", "reasons_before")  # not of the call
-    shown = {name: it for name, it in row.body.items() if name not in of_question}
     return PendingQuestion(
         call_id=call_id,
         request=row.request,
@@ -215,7 +213,8 @@ def as_asked(
             reason="approved; it runs when its job is resumed" if approved else row.reason,
             needs=None if approved else Needs(approvals=row.count, groups=row.groups),
         ),
-        shown={**shown, "args": arguments},
+        recorded=row.body,
+        arguments=arguments,
         expires_at=row.expires_at,
         note=note,
     )
@@ -235,7 +234,7 @@ def _is_granted(call: Call, reads: Reads) -> bool:
         return False
     if call.agent not in (None, known.agent) or call.key not in (None, known.call_key):
         return False
-    recorded = known.body["args"]
+    recorded = known.body.args
     return all(
         name in recorded and recorded[name] == value
         for name, value in call.arguments.written.items()

@@ -17,7 +17,7 @@ from agentguard.calls.refused import Refused
 from agentguard.calls.request import BuiltRequest, build_request, stage_of
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError
-from agentguard.ledger.ledger import TOO_LATE, Ledger, Reads, question_of
+from agentguard.ledger.ledger import TOO_LATE, Ledger, Reads
 from agentguard.ledger.queries.requests import (
     decided_elsewhere,
     newest_of_call,
@@ -105,7 +105,7 @@ class Assessor:
             decision = self._built_in(call, built, approval, reads, now=now)
         if decision is None and approval is not None:
             given = self.ledger.answers(built.request.digest, reads)
-            answers, question = len(given), question_of(approval.body)
+            answers, question = len(given), approval.body.question
             sound = self.approvals.sound(given)
             decision = decide(self.policy, built.request, facts, sound, now, question)
             asks_again = decision.effect is Effect.ASK and not decision.reasons <= question.reasons
@@ -114,7 +114,7 @@ class Assessor:
         lifetimes = self.workspace.lifetimes
         return Assessment(
             request=built.request,
-            shown=built.shown,
+            recorded=built.recorded,
             facts=facts,
             decision=decision,
             holder=holder,
@@ -207,7 +207,7 @@ class Assessor:
             if not _is_of(call, row):
                 continue
             known = replace(call, agent=row.agent, key=row.call_key)
-            as_decided = (row.agent, row.body.get("numbers"))
+            as_decided = (row.agent, row.body.numbers)
             if built is None or built_for != as_decided:
                 built = build_request(known, self.workspace, reads, decided=row)
                 built_for = as_decided

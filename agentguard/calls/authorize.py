@@ -201,8 +201,8 @@ class Authorizer:
             return False
         if replace(ahead.request, revision=known.revision).digest == known.digest:
             return True
-        recorded = known.tool, known.body["args"]
-        same = recorded == (ahead.request.tool, ahead.shown["args"])
+        recorded = known.tool, known.body.args
+        same = recorded == (ahead.request.tool, ahead.recorded.args)
         return same and known.effect == Effect.PERMIT.value
 
     def _named(self, call: Call, reads: Reads) -> Call:

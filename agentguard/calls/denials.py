@@ -15,7 +15,7 @@ from agentguard.bindings.argument_paths import values_at
 from agentguard.bindings.binding import CompiledBinding
 from agentguard.content.text.normalize import Reading
 from agentguard.ledger.ledger import Reads
-from agentguard.ledger.queries.approvals import denied_calls, media_of
+from agentguard.ledger.queries.approvals import denied_calls
 from agentguard.ledger.queries.assets import line_of
 from agentguard.model import Request
 
@@ -43,10 +43,10 @@ def is_denied(request: Request, binding: CompiledBinding, reads: Reads) -> bool:
     line = frozenset(reads.rows(line_of(used)) if used else ())
     words = _words_of(request, binding)
     for call in denied:
-        media = media_of(call.question)
+        media = call.question.media
         if call.content_digest == request.content_digest or media & line:
             return True
-        if not media and _is_like(words, set(_words(call.question["args"]))):
+        if not media and _is_like(words, set(_words(call.question.args))):
             return True
     return False
 

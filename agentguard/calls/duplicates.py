@@ -47,6 +47,6 @@ def _is_same(request: Request, before: BegunRow) -> bool:
         return False
     media = {use.sha256 for use in request.assets}
     if media:
-        return media == {asset["sha256"] for asset in before.body["assets"]}
+        return media == set(before.body.media)
     there = replace(request, job=before.job, agent=before.agent)
     return there.content_digest == before.content_digest

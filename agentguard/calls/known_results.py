@@ -21,7 +21,7 @@ from agentguard.ledger.ledger import TOO_LATE, Ledger
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.rows import ConversationCall
 from agentguard.ledger.transitions.requests import WITHDRAWN, closed_because
-from agentguard.model import Effect, GrantState
+from agentguard.model import Effect, GrantState, RecordedCall
 
 AGAIN = "call again to ask again"
 NO_RECORD = (
@@ -150,7 +150,7 @@ def _row_of(
     for source in _sources(call) if rows else ():
         for row in rows:
             key = call_key(job=row.job, thread=thread, source=source, call_id=call.call_id)
-            if row.call_key == key and (row.shown is None or _is_the_same(call, row.shown)):
+            if row.call_key == key and (row.recorded is None or _is_the_same(call, row.recorded)):
                 return row
     return None
 
@@ -164,15 +164,15 @@ def _sources(call: CallName) -> Iterator[str]:
             yield CallArguments(call.bound, call.arguments).source
 
 
-def _is_the_same(call: CallName, logged: Mapping[str, Any]) -> bool:
-    """Whether another job of the thread logged exactly this call."""
+def _is_the_same(call: CallName, recorded: RecordedCall) -> bool:
+    """Whether another job of the thread recorded exactly this call."""
     if call.bound is None:
         return False
     try:
         arguments = CallArguments(call.bound, call.arguments).redacted
     except (Refused, CanonicalError):
         return False
-    return bool(logged["tool"] == call.bound.name and logged["args"] == arguments)
+    return (recorded.tool, recorded.args) == (call.bound.name, arguments)
 
 
 def _is_open(row: ConversationCall, *, now: int) -> bool:

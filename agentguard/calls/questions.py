@@ -13,7 +13,7 @@ from agentguard.errors import JobError
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.approvals import questions_asked
 from agentguard.ledger.rows import AskedRow
-from agentguard.model import Assessment, Decision, Effect, ObstacleKind
+from agentguard.model import Assessment, Decision, Effect, ObstacleKind, RecordedCall
 
 TOO_MANY = (
     f"{{}}; but people were asked {MOST_QUESTIONS} times about calls of this job, and are not asked"
@@ -29,7 +29,8 @@ class PendingQuestion:
         call_id: the tool call's id.
         request: the Request's digest, which is also the name of the approval request.
         decision: an ASK with what is still missing.
-        shown: the call as it is logged, but with its arguments word for word.
+        recorded: the call as the ledger keeps it.
+        arguments: its arguments, word for word: they are what is asked.
         expires_at: the end of the review window (ms).
         note: what else its reader needs to know; None: nothing.
     """
@@ -37,7 +38,8 @@ class PendingQuestion:
     call_id: str
     request: str
     decision: Decision
-    shown: Mapping[str, Any]
+    recorded: RecordedCall
+    arguments: Mapping[str, Any]
     expires_at: int
     note: str | None = None
 
@@ -53,7 +55,8 @@ def pending_question(call: Call, item: Assessment, approval: AskedRow) -> Pendin
         call_id=call.call_id,
         request=item.request.digest,
         decision=item.decision,
-        shown={**item.shown, "args": item.request.args},  # word for word: it is what is asked
+        recorded=item.recorded,
+        arguments=item.request.args,
         expires_at=approval.expires_at,
     )
 

@@ -61,14 +61,14 @@ def _settle(
     if grant.effect == OutsideEffect.OPAQUE:
         return _stays(grant, "this tool's effect can't be found out;", needs_person=True)
     body = grant.body
-    then = body.get("destination_digest")
+    then = body.destination_digest
     if then is not None and then != broker.digest(grant.destination or ""):
         # What was sent lies where the configuration of then says, and nobody may look elsewhere.
         why = f"the configuration of {grant.destination} changed since it was begun"
         return _stays(grant, f"{why}; reconcile with that of then, else", needs_person=True)
     if grant.tool != EXPORT_ASSET:
         return _probe(ledger, bound.get(grant.tool), grant)
-    wanted = sorted({asset["sha256"] for asset in body["assets"]})
+    wanted = sorted(body.media)
     if not wanted:
         return _stays(grant, "it sent no asset that could be looked for;", needs_person=True)
     try:
@@ -104,7 +104,7 @@ def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconcil
         )
     if bound.binding.probe is None:
         return _stays(grant, f"the Binding of {tool} has no probe=;", needs_person=True)
-    if body.get("binding") != bound.digest:
+    if body.binding != bound.digest:
         # What it did may lie elsewhere, or under another name, than this version would look.
         why = f"{tool} was begun under another version of its Binding"
         return _stays(grant, f"{why}; reconcile with the program of then, else", needs_person=True)
@@ -112,8 +112,8 @@ def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconcil
         idempotency_key=grant.idempotency_key,
         tool=tool,
         destination=grant.destination,
-        arguments=body["args"],
-        assets=tuple(dict.fromkeys(asset["sha256"] for asset in body["assets"])),
+        arguments=body.args,
+        assets=body.media,
         claimed_at=grant.claimed_at,
     )
     found = ask(bound.binding.probe, attempt)

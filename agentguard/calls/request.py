@@ -32,7 +32,10 @@ from agentguard.model import (
     AssetUse,
     Destination,
     ObstacleKind,
+    RecordedCall,
+    RecordedFinding,
     Request,
+    SaidNumbers,
     Stage,
     asset_id,
 )
@@ -45,7 +48,7 @@ class BuiltRequest:
     """A Request, and what was looked up to build it; it stays in this room.
 
     Args:
-        shown: what people and the log see: arguments with texts redacted.
+        recorded: the call as the ledger keeps it.
         rows: the asset rows by asset id.
         inherited: what it carries of operations and remembering servers, also in the Request.
         findings: what reviews found wrong with its assets or their sources, by SHA-256.
@@ -54,7 +57,7 @@ class BuiltRequest:
     """
 
     request: Request
-    shown: Mapping[str, Any]
+    recorded: RecordedCall
     rows: Mapping[str, AssetRow]
     inherited: InheritedLabels
     findings: Mapping[str, frozenset[Finding]]
@@ -125,36 +128,20 @@ def build_request(
         request.digest  # noqa: B018  computed here, so that what has none is refused here
     except CanonicalError as error:
         raise Refused(f"{call.bound.name}: {error}", kind=ObstacleKind.ARGUMENTS) from None
-    shown: dict[str, Any] = {
-        "tool": request.tool,
-        "binding": request.binding,
-        "stage": request.stage,
-        "agent": request.agent,
-        "args": call.arguments.redacted,
-        "assets": [
-            {"argument": use.argument, "asset": use.asset, "sha256": use.sha256,
-             "labels": use.labels} for use in uses
-        ],
-        "text_labels": request.text_labels,
-        "destination": request.destination,
-        "destination_digest": request.destination_digest,
-    }  # fmt: skip
-    if binding.labels:
-        shown["tool_labels"] = binding.labels  # a server that remembers keeps their class (I4)
-    if inherited.contributors:
-        shown["contributors"] = inherited.contributors  # who can't answer, besides the assets' (I1)
-    made_when_run = call.bound.made_when_run(frozen)
-    if made_when_run:
-        shown["made_when_run"] = made_when_run
-    if numbers is not None and numbers.told:
-        shown["numbers"] = {"bits": numbers.bits, "carry": numbers.carry}
     media = {use.sha256 for use in uses}
     findings, reviews = findings_of(reads, media, job=call.job.id)
-    if any(findings.values()):
-        shown["findings"] = _findings_shown(uses, findings)
+    recorded = RecordedCall.of(
+        request,
+        args=call.arguments.redacted,
+        tool_labels=binding.labels,
+        contributors=inherited.contributors,
+        made_when_run=tuple(call.bound.made_when_run(frozen)),
+        numbers=numbers.recorded if numbers is not None else None,
+        findings=_recorded_findings(uses, findings),
+    )
     return BuiltRequest(
         request=request,
-        shown=shown,
+        recorded=recorded,
         rows=rows,
         inherited=inherited,
         findings=findings,
@@ -176,14 +163,19 @@ class _Numbers(NamedTuple):
     carry: bool
     labels: frozenset[str]
 
+    @property
+    def recorded(self) -> SaidNumbers | None:
+        """What the ledger keeps of it."""
+        return SaidNumbers(bits=self.bits, carry=self.carry) if self.told else None
+
 
 def _numbers(
     call: Call, bits: int, reads: Reads, *, decided: RequestRow | None, before: int
 ) -> _Numbers:
     place = (call.job.id, call.thread)
     if decided is not None:
-        known = decided.body.get("numbers")
-        carry = known is not None and bool(known["carry"])
+        known = decided.body.numbers
+        carry = known is not None and known.carry
         labels = reads.rows(revealed_labels(*place)) if carry else ()
         return _Numbers(bits, known is not None, carry, frozenset(labels))
     labels = reads.rows(revealed_labels(*place)) if bits else ()
@@ -195,15 +187,17 @@ def _numbers(
     return _Numbers(bits, True, carry, frozenset(labels if carry else ()))
 
 
-def _findings_shown(
+def _recorded_findings(
     uses: Iterable[AssetUse], findings: Mapping[str, frozenset[Finding]]
-) -> list[dict[str, str]]:
+) -> tuple[RecordedFinding, ...]:
     """Which reviews found something, as people and the log see it; the words are the reviews'."""
-    return [
-        {"asset": use.asset, "reviewed": asset_id(one.reviewed), "tool": one.tool}
+    if not any(findings.values()):
+        return ()
+    return tuple(
+        RecordedFinding(asset=use.asset, reviewed=asset_id(one.reviewed), tool=one.tool)
         for use in uses
         for one in sorted(findings[use.sha256], key=lambda one: (one.tool, one.grant))
-    ]
+    )
 
 
 def _assets(

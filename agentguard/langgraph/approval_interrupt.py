@@ -8,7 +8,7 @@ interrupt only notifies: an answer counts when the ledger holds it, signed (DESI
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from agentguard.calls.questions import PendingQuestion
@@ -16,6 +16,7 @@ from agentguard.content.store import Store
 from agentguard.content.text.sanitize import clean
 from agentguard.content.text.scan import without_data
 from agentguard.errors import AssetError
+from agentguard.model import RecordedCall
 
 _MOST_WORDS = 1_000
 
@@ -56,27 +57,27 @@ def approval_payload(
 
 
 def _payload(question: PendingQuestion, note: str | None, store: Store) -> dict[str, Any]:
-    shown = question.shown
-    arguments = dict(shown["args"])
+    call = question.recorded
+    arguments = dict(question.arguments)
     description = _description(question, question.note or note, store)
-    action = {"name": shown["tool"], "args": arguments, "arguments": arguments,
+    action = {"name": call.tool, "args": arguments, "arguments": arguments,
               "description": description}  # fmt: skip
     needs = question.decision.needs
     return {
         "type": "tool_approval",
         "tool_call_id": question.call_id,
-        "name": shown["tool"],
+        "name": call.tool,
         "args": arguments,
         "description": description,
         "action_requests": [action],
-        "review_configs": [{"action_name": shown["tool"], "allowed_decisions": list(DECISIONS)}],
-        "action_request": {"action": shown["tool"], "args": arguments},
+        "review_configs": [{"action_name": call.tool, "allowed_decisions": list(DECISIONS)}],
+        "action_request": {"action": call.tool, "args": arguments},
         "config": {"allow_accept": True, "allow_ignore": False, "allow_respond": False,
                    "allow_edit": False},
         "agentguard": {
             "request": question.request,
-            "destination": shown["destination"],
-            "assets": [asset["asset"] for asset in shown["assets"]],
+            "destination": call.destination,
+            "assets": [asset.asset for asset in call.assets],
             "reason": question.decision.reason,
             "policies": list(question.decision.policies),
             "approvals_needed": needs.approvals if needs else 0,
@@ -88,24 +89,24 @@ def _payload(question: PendingQuestion, note: str | None, store: Store) -> dict[
 
 
 def _description(question: PendingQuestion, note: str | None, store: Store) -> str:
-    shown = question.shown
-    where = f" to {shown['destination']}" if shown["destination"] else ""
-    assets = ", ".join(asset["asset"] for asset in shown["assets"]) or "a text"
-    labels = sorted({label for asset in shown["assets"] for label in asset["labels"]})
-    lines = [f"{shown['agent']} wants to {shown['tool']} {assets}{where}."]
+    call = question.recorded
+    where = f" to {call.destination}" if call.destination else ""
+    assets = ", ".join(asset.asset for asset in call.assets) or "a text"
+    labels = sorted({label for asset in call.assets for label in asset.labels})
+    lines = [f"{call.agent} wants to {call.tool} {assets}{where}."]
     if labels:
         lines.append(f"Class: {' + '.join(labels)}.")
-    if shown.get("text_labels"):
-        lines.append(f"Class of its text: {' + '.join(sorted(shown['text_labels']))}.")
-    lines += _words(shown, store)
+    if call.text_labels:
+        lines.append(f"Class of its text: {' + '.join(sorted(call.text_labels))}.")
+    lines += _words(call, store)
     lines.append(f"Asked because: {question.decision.reason}")
     lines += [
-        f"Finding: {one['tool']} found something wrong with {one['reviewed']}"
-        + (f", which {one['asset']} was made from." if one["reviewed"] != one["asset"] else ".")
-        for one in shown.get("findings", ())
+        f"Finding: {one.tool} found something wrong with {one.reviewed}"
+        + (f", which {one.asset} was made from." if one.reviewed != one.asset else ".")
+        for one in call.findings
     ]
-    if shown.get("made_when_run"):
-        lines.append(f"Made when it runs, by the tool: {', '.join(shown['made_when_run'])}.")
+    if call.made_when_run:
+        lines.append(f"Made when it runs, by the tool: {', '.join(call.made_when_run)}.")
     if question.decision.needs is not None:
         lines.append(f"Missing: {question.decision.needs}.")
         lines.append(f"Look, then answer: agentguard approvals show {question.request[:16]}")
@@ -114,13 +115,13 @@ def _description(question: PendingQuestion, note: str | None, store: Store) -> s
     return "\n".join(lines)
 
 
-def _words(shown: Mapping[str, Any], store: Store) -> list[str]:
+def _words(call: RecordedCall, store: Store) -> list[str]:
     """What is written in each file, cut.
 
     Some clients render HTML and Markdown of a description: no mark in it stays one.
     """
     lines = []
-    for sha256, asset in {one["sha256"]: one["asset"] for one in shown["assets"]}.items():
+    for sha256, asset in {one.sha256: one.asset for one in call.assets}.items():
         try:
             text = without_data(store.words(sha256).text)
         except AssetError as error:

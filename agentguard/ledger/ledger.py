@@ -48,7 +48,6 @@ from agentguard.ledger.transitions.requests import (
     SAID_NO,
     TOO_LATE,
     RefusedCall,
-    question_of,
     withdraw,
 )
 from agentguard.model import (
@@ -74,7 +73,6 @@ __all__ = [
     "RefusedCall",
     "Room",
     "Started",
-    "question_of",
     "to_json",
 ]  # fmt: skip
 

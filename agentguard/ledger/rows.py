@@ -18,22 +18,31 @@ from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, 
 
 from agentguard.errors import LedgerCorrupt
 from agentguard.ledger.storage.query import Row
-from agentguard.model import GrantState, JobState, OutsideEffect, Provenance, Stage, Terms
+from agentguard.model import (
+    GrantState,
+    JobState,
+    OutsideEffect,
+    Provenance,
+    RecordedCall,
+    Stage,
+    Terms,
+)
 
 T = TypeVar("T")
 
 _Decode = Callable[[Any], Any]
 
 
-class LoggedCall(dict[str, Any]):
-    """A call as it was logged: the JSON of a Request, or what is kept of one with texts redacted.
+class AskedWords(NamedTuple):
+    """What a question is about, by the canonical JSON of its Request.
 
-    Raises:
-        LedgerCorrupt: a key is asked for that every such call has, and this one lacks.
+    Args:
+        args: the arguments, word for word.
+        media: SHA-256 of the assets.
     """
 
-    def __missing__(self, key: str) -> Any:
-        raise LedgerCorrupt(f"a recorded call has no {key}: {_EDITED}")
+    args: Mapping[str, Any]
+    media: frozenset[str]
 
 
 _EDITED = "its row was edited; run `agentguard audit verify`"
@@ -122,23 +131,17 @@ def _require_texts(values: Any) -> list[str]:
     return values
 
 
-def logged_call(stored: str) -> LoggedCall:
-    """A call as it was logged.
+def asked_words(stored: str) -> AskedWords:
+    """What a question is about.
 
     Raises:
-        TypeError, ValueError, KeyError: it is no such call.
+        TypeError, ValueError, KeyError: it is no Request.
     """
-    call = LoggedCall(_of(dict, stored))
-    if type(call.get("args", {})) is not dict:
+    request = _of(dict, stored)
+    if type(request["args"]) is not dict:
         raise TypeError("args is no object")
-    for name in ("text_labels", "tool_labels", "contributors"):
-        _require_texts(call.get(name, []))
-    for name in ("reasons", "reasons_before"):
-        for reason in call.get(name, ()):
-            if len(_require_texts(reason)) != 3:
-                raise TypeError(f"{name}: a reason is a policy, an asset and its grounds")
-    _require_texts([asset["sha256"] for asset in call.get("assets", ())])
-    return call
+    media = _require_texts([asset["sha256"] for asset in request["assets"]])
+    return AskedWords(request["args"], frozenset(media))
 
 
 _READERS: Mapping[Any, tuple[tuple[type, ...], _Decode | None]] = {
@@ -149,7 +152,8 @@ _READERS: Mapping[Any, tuple[tuple[type, ...], _Decode | None]] = {
     tuple[str, ...]: ((str,), lambda stored: tuple(_texts(stored))),
     tuple[Any, ...]: ((str,), lambda stored: tuple(_of(list, stored))),
     Mapping[str, Any]: ((str,), lambda stored: _of(dict, stored)),
-    LoggedCall: ((str,), logged_call),
+    RecordedCall: ((str,), RecordedCall.from_json),
+    AskedWords: ((str,), asked_words),
     Terms: ((str,), Terms.from_json),
 }
 
@@ -266,7 +270,7 @@ class RequestRow:
     stage: Stage | None
     tool: str
     destination: str | None
-    body: LoggedCall
+    body: RecordedCall
     effect: str
     policies: tuple[str, ...]
     policy_version: str
@@ -323,7 +327,7 @@ class ConversationCall:
         outside: the kind of effect that the Grant is for.
         text: the recorded outcome; None without one.
         updates: the state keys that the outcome writes.
-        shown: the call as it was logged; only of another job's calls. Whoever names a thread and a
+        recorded: the call; only of another job's calls. Whoever names a thread and a
             call like somebody else's is not that one: only the same call is.
     """
 
@@ -343,7 +347,7 @@ class ConversationCall:
     outside: OutsideEffect | None
     text: str | None
     updates: Mapping[str, Any] | None
-    shown: LoggedCall | None
+    recorded: RecordedCall | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,7 +386,7 @@ class ApprovalRow:
 class AskedRow(ApprovalRow):
     """An approval request, and the call as it was logged, with the reasons why it is asked."""
 
-    body: LoggedCall
+    body: RecordedCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,7 +425,7 @@ class AskedCallRow:
     call_id: str
     agent: str
     tool: str
-    body: LoggedCall
+    body: RecordedCall
     reason: str
     policies: tuple[str, ...]
     count: int
@@ -452,7 +456,7 @@ class ReplaceableRow:
 
     state: str
     expires_at: int
-    body: LoggedCall
+    body: RecordedCall
     granted: bool
 
 
@@ -466,7 +470,7 @@ class DeniedCall:
 
     tool: str
     content_digest: str
-    question: LoggedCall
+    question: AskedWords
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -476,7 +480,7 @@ class OpenQuestion:
     request: str
     job: str
     destination: str | None
-    question: LoggedCall
+    question: AskedWords
 
 
 # --- grants -----------------------------------------------------------------------------------
@@ -571,7 +575,7 @@ class UnknownGrant:
     effect: OutsideEffect
     idempotency_key: str
     claimed_at: int
-    body: LoggedCall
+    body: RecordedCall
     tool: str
     destination: str | None
     running: bool
@@ -806,5 +810,5 @@ class SentRow:
     call_id: str
     ordinal: int
     agent: str
-    body: LoggedCall
+    body: RecordedCall
     id: str

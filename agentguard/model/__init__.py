@@ -14,6 +14,12 @@ from agentguard.model.decision import (
     Reason,
 )
 from agentguard.model.facts import AssetFacts, Facts
+from agentguard.model.recorded_call import (
+    RecordedAsset,
+    RecordedCall,
+    RecordedFinding,
+    SaidNumbers,
+)
 from agentguard.model.request import AssetUse, Request, request_digest
 from agentguard.model.terms import Terms
 from agentguard.model.vocabulary import (
@@ -64,7 +70,11 @@ __all__ = [
     "Person",
     "Provenance",
     "Reason",
+    "RecordedAsset",
+    "RecordedCall",
+    "RecordedFinding",
     "Request",
+    "SaidNumbers",
     "Sensitivity",
     "Stage",
     "Terms",

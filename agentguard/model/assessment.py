@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from agentguard.model.decision import Decision
 from agentguard.model.facts import Facts
+from agentguard.model.recorded_call import RecordedCall
 from agentguard.model.request import Request
 from agentguard.model.vocabulary import OutsideEffect
 
@@ -30,7 +30,7 @@ class Assessment:
     """A Decision on a call, and all that it relies on: the ledger records, grants and claims by it.
 
     Args:
-        shown: the Request as people and auditors read it: texts redacted, no secrets.
+        recorded: the call as the ledger keeps it.
         call_name: how the ledger names the call's id.
         asked: people were asked about the Request, so their approvals must still be unexpired.
         asks_again: it is an ASK with a reason that the open question did not show (I7).
@@ -41,7 +41,7 @@ class Assessment:
     """
 
     request: Request
-    shown: Mapping[str, Any]
+    recorded: RecordedCall
     facts: Facts
     decision: Decision
     holder: Holder

@@ -15,7 +15,6 @@ from agentguard.ledger.ledger import (
     TOO_LATE,
     Ledger,
     Reads,
-    question_of,
 )
 from agentguard.ledger.open import checkpoints_of
 from agentguard.ledger.queries import approvals as questions
@@ -28,7 +27,7 @@ from agentguard.ledger.transitions.requests import (
     nothing_to_answer,
 )
 from agentguard.ledger.verify import verify_tail
-from agentguard.model import Answer, Needs, Person, Reason, request_digest
+from agentguard.model import Answer, Needs, Person, Reason, RecordedCall, request_digest
 from agentguard.people.answers import verify_answer
 from agentguard.people.signers import Signers
 from agentguard.policy import explanation
@@ -48,7 +47,7 @@ class Approval:
         needs: what was asked for.
         reason: why a person is asked, in one sentence.
         policies: ids of the policies that asked.
-        shown: the call as it is logged, with texts redacted.
+        call: the call as the ledger keeps it, with texts redacted.
         arguments: the call's arguments word for word, as the Request's digest covers them (I7).
         requested_by: who asked for the job; they can't answer.
         answers: the answers so far.
@@ -65,7 +64,7 @@ class Approval:
     needs: Needs
     reason: str
     policies: tuple[str, ...]
-    shown: Mapping[str, Any]
+    call: RecordedCall
     arguments: Mapping[str, Any]
     requested_by: str
     asked_at: int
@@ -74,6 +73,11 @@ class Approval:
     reasons: frozenset[Reason] = frozenset()
     replaced_by: str | None = None
     closed: str | None = None
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """The call as JSON data, with texts redacted."""
+        return self.call.shown()
 
 
 class Approvals:
@@ -201,7 +205,7 @@ class Approvals:
         ]
 
     def _contributors(self, approvals: Iterable[Approval]) -> Mapping[str, Set[str]]:
-        media = (use["sha256"] for one in approvals for use in one.shown["assets"])
+        media = (sha256 for one in approvals for sha256 in one.call.media)
         return contributors_to(self._ledger, media)
 
     def barred(self, approval: Approval, person: str) -> Bar | None:
@@ -250,8 +254,7 @@ class Approvals:
             raise ApprovalError("the answer is not dated within the review window; sign it again")
         if answer.group is not None and answer.group not in person.groups:
             raise ApprovalError(f"{answer.person} is not in {answer.group}")
-        media = [use["sha256"] for use in approval.shown["assets"]]
-        involved = self._involved(approval, contributors_to(reads, media))
+        involved = self._involved(approval, contributors_to(reads, approval.call.media))
         able = self._eligible(approval, involved)
         why = bar(answer.person, involved, approval.answers)
         if why is not None:
@@ -295,7 +298,6 @@ class Approvals:
         return self._read(row, self._ledger.answers(row.request, reads))
 
     def _read(self, row: QuestionRow, answers: Sequence[Answer]) -> Approval:
-        of_question = ("reasons", "reasons_before")  # not of the call
         return Approval(
             request=row.request,
             job=row.job,
@@ -304,13 +306,13 @@ class Approvals:
             needs=Needs(approvals=row.count, groups=row.groups),
             reason=row.reason,
             policies=row.policies,
-            shown={name: it for name, it in row.body.items() if name not in of_question},
+            call=row.body,
             arguments=self.arguments(row),
             requested_by=row.requested_by,
             asked_at=row.asked_at,
             expires_at=row.expires_at,
             answers=tuple(answers),
-            reasons=question_of(row.body).reasons,
+            reasons=row.body.question.reasons,
             replaced_by=row.replaced_by,
             closed=closed_because(
                 row.state,
@@ -342,10 +344,10 @@ class Approvals:
         Args:
             contributors: of each asset of the call, by SHA-256.
         """
-        agent = self._workspace.agents.get(str(approval.shown["agent"]))
-        media = (contributors.get(use["sha256"], set()) for use in approval.shown["assets"])
+        agent = self._workspace.agents.get(approval.call.agent)
+        media = (contributors.get(sha256, set()) for sha256 in approval.call.media)
         return Involved(
             requester=approval.requested_by,
             owner=agent.owner if agent is not None else None,
-            contributors=frozenset(approval.shown.get("contributors", ())).union(*media),
+            contributors=approval.call.contributors.union(*media),
         )

@@ -34,6 +34,7 @@ from agentguard.model import (
     Needs,
     OutsideEffect,
     Provenance,
+    RecordedCall,
     Request,
     Sensitivity,
     Stage,
@@ -240,7 +241,7 @@ def assessed(
     )
     return Assessment(
         request=asked,
-        shown=shown(asked),
+        recorded=recorded(asked),
         facts=facts(asked),
         decision=decision,
         holder=holder,
@@ -252,11 +253,9 @@ def assessed(
     )
 
 
-def shown(asked: Request) -> Mapping[str, Any]:
-    return {
-        "tool": asked.tool,
-        "assets": [{"asset": use.asset, "sha256": use.sha256} for use in asked.assets],
-    }
+def recorded(asked: Request) -> RecordedCall:
+    """A Request as the ledger keeps it; of no configuration, since these destinations have none."""
+    return replace(RecordedCall.of(asked, args=asked.args), destination_digest=None)
 
 
 class Bench:

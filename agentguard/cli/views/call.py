@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from agentguard.canonical import plain
 from agentguard.cli.context import find_request, ledger_of, place_of, places_of
 from agentguard.cli.output import (
     DENIED,
@@ -112,7 +113,7 @@ def tell(workspace: Workspace, name: str, json_: bool) -> NoReturn:
         if grant is not None:
             outcome = ledger.first(grants.outcome_of(grant.id))
             receipts = ledger.rows(grants.receipts_of(grant.id))
-    shown = known.body
+    shown = plain(known.body.to_json())
     standing = _standing(known, approval)
     if json_:
         print_json(

@@ -11,7 +11,6 @@ from agentguard.ledger.rows import (
     AskedCallRow,
     ClosedRow,
     DeniedCall,
-    LoggedCall,
     OpenQuestion,
     QuestionRow,
     ReplaceableRow,
@@ -175,11 +174,6 @@ def unused_questions(job: str, destination: str) -> Query[OpenQuestion]:
         (job, destination),
         row_as(OpenQuestion),
     )
-
-
-def media_of(call: LoggedCall) -> frozenset[str]:
-    """SHA-256 of the assets that people were asked about."""
-    return frozenset(use["sha256"] for use in call["assets"])
 
 
 # --- answers ------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def sent_calls(
     found = []
     for row in rows:
         raised = reads.first(raised_by(job, row.id))
-        labels = {*row.body["text_labels"], *row.body.get("tool_labels", ())}
+        labels = row.body.text_labels | row.body.tool_labels
         found.append(
             SentCall(
                 call_key=row.call_key,
@@ -82,9 +82,9 @@ def sent_calls(
                 call_id=row.call_id,
                 ordinal=row.ordinal,
                 agent=row.agent,
-                labels=frozenset(labels) | (raised.labels if raised is not None else frozenset()),
-                assets=tuple(asset["sha256"] for asset in row.body["assets"]),
-                contributors=frozenset(row.body.get("contributors", ())),
+                labels=labels | (raised.labels if raised is not None else frozenset()),
+                assets=tuple(asset.sha256 for asset in row.body.assets),
+                contributors=row.body.contributors,
             )
         )
     return found

@@ -149,8 +149,8 @@ _CALL = (
     " r.digest AS request, r.job, jobs.state AS job_state, r.call_key, r.call_id,"
     " r.revision, r.tool, r.effect, r.reason, approvals.state AS approval_state,"
     " approvals.expires_at AS asked_until, g.state AS grant_state, g.effect AS outside,"
-    " o.text, o.state AS updates, {shown} AS shown FROM requests r JOIN jobs ON jobs.id = r.job"
-    " LEFT JOIN approvals ON approvals.request = r.digest"
+    " o.text, o.state AS updates, {recorded} AS recorded FROM requests r"
+    " JOIN jobs ON jobs.id = r.job LEFT JOIN approvals ON approvals.request = r.digest"
     " LEFT JOIN grants g ON g.request = r.digest LEFT JOIN outcomes o ON o.grant_id = g.id WHERE"
 )
 
@@ -158,7 +158,7 @@ _CALL = (
 _REFUSED = (
     "SELECT 1 = 0 AS said_no, '' AS request, job, 'open' AS job_state, call_key, call_id,"
     " -1 AS revision, tool, 'deny' AS effect, reason, NULL AS approval_state, NULL AS asked_until,"
-    " NULL AS grant_state, NULL AS outside, NULL AS text, NULL AS updates, NULL AS shown"
+    " NULL AS grant_state, NULL AS outside, NULL AS text, NULL AS updates, NULL AS recorded"
     " FROM refusals WHERE job = ? AND thread = ?"
 )
 """What was refused before it became a Request; once it is one, that counts."""
@@ -180,12 +180,12 @@ def calls_named(
     found: list[ConversationCall] = []
     wanted = list(dict.fromkeys(call_ids))
     if job is not None:
-        own = f"{_CALL.format(shown='NULL')} r.job = ? AND r.thread = ?"
+        own = f"{_CALL.format(recorded='NULL')} r.job = ? AND r.thread = ?"
         found += _named(reads, (own, _REFUSED), (job, thread), wanted)
         known = {row.call_id for row in found}
         wanted = [name for name in wanted if name not in known]
     if thread:
-        other = f"{_CALL.format(shown='r.body')} r.thread = ? AND r.job <> ?"
+        other = f"{_CALL.format(recorded='r.body')} r.thread = ? AND r.job <> ?"
         found += _named(reads, (other,), (thread, job or ""), wanted)
     return found
 

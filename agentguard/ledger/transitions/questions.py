@@ -50,9 +50,9 @@ def close_like(tx: Tx, denied: str) -> None:
     no = tx.first(approvals.denied_question(denied))
     if no is None or no.destination is None:
         return
-    media = approvals.media_of(no.question)
+    media = no.question.media
     for other in tx.rows(approvals.unused_questions(no.job, no.destination)):
-        asked = approvals.media_of(other.question)
+        asked = other.question.media
         if not (asked and media.intersection(tx.rows(line_of(asked)))):
             continue
         tx.move("approvals", "state = 'revoked', ended_at = ?", "request = ?", tx.now,

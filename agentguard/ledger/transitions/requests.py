@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
@@ -22,11 +22,11 @@ from agentguard.ledger.storage.query import Query, Reads
 from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.model import (
     Answer,
-    AskedQuestion,
     Assessment,
     Effect,
     GrantState,
     Reason,
+    RecordedCall,
     Verdict,
 )
 
@@ -105,7 +105,7 @@ def record_decisions(
         # Orders requests that share a call id: models reuse them, within one millisecond too.
         call = (request.job, item.thread, item.call_name)
         ordinals[call] += 1
-        _record(tx, item, _shown(item, earlier), ordinal=(check.last or 0) + ordinals[call])
+        _record(tx, item, _recorded(item, earlier), ordinal=(check.last or 0) + ordinals[call])
 
 
 def decision_of(item: Assessment) -> Query[DecisionCheck]:
@@ -130,31 +130,20 @@ def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
         "approval.settled",
         {"request": instead_of, "as": state, "reason": ASKED_ANEW, "next": item.request.digest},
     )
-    record_decisions(tx, [item], earlier=question_of(old.body).reasons)
+    record_decisions(tx, [item], earlier=old.body.question.reasons)
     return True
 
 
-def question_of(shown: Mapping[str, Any]) -> AskedQuestion:
-    """Why people were asked, of a call as it was logged; one without it shows nothing."""
-    earlier = shown.get("reasons_before")
-    return AskedQuestion(
-        reasons=frozenset(Reason(*reason) for reason in shown.get("reasons", ())),
-        earlier=None if earlier is None else frozenset(Reason(*reason) for reason in earlier),
-    )
-
-
-def _shown(item: Assessment, earlier: frozenset[Reason] | None) -> Mapping[str, Any]:
-    """What is kept of what people were shown: the call and, where they are asked, why (I7)."""
+def _recorded(item: Assessment, earlier: frozenset[Reason] | None) -> RecordedCall:
+    """The call and, where people are asked, why (I7)."""
     if item.decision.effect is not Effect.ASK:
-        return item.shown
-    shown = {**item.shown, "reasons": [list(one) for one in sorted(item.decision.reasons)]}
-    if earlier is not None:
-        shown["reasons_before"] = [list(one) for one in sorted(earlier)]
-    return shown
+        return item.recorded
+    return replace(item.recorded, reasons=item.decision.reasons, reasons_before=earlier)
 
 
-def _record(tx: Tx, item: Assessment, shown: Mapping[str, Any], *, ordinal: int) -> None:
+def _record(tx: Tx, item: Assessment, recorded: RecordedCall, *, ordinal: int) -> None:
     request, decision = item.request, item.decision
+    body = recorded.to_json()
     tx.insert(
         "requests",
         digest=request.digest,
@@ -168,7 +157,7 @@ def _record(tx: Tx, item: Assessment, shown: Mapping[str, Any], *, ordinal: int)
         stage=request.stage,
         tool=request.tool,
         destination=request.destination,
-        body=to_json(shown),
+        body=to_json(body),
         effect=decision.effect.value,
         policies=to_json(list(decision.policies)),
         policy_version=item.policy_version,
@@ -203,7 +192,7 @@ def _record(tx: Tx, item: Assessment, shown: Mapping[str, Any], *, ordinal: int)
             "request": request.digest,
             "effect": decision.effect,
             "policies": list(decision.policies),
-            "shown": shown,
+            "shown": body,
             "credential": item.holder.credential,
         },
     )

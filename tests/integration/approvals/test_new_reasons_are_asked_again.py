@@ -24,7 +24,6 @@ from langgraph.types import Command
 from agentguard.errors import ApprovalError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware
-from agentguard.ledger.ledger import question_of
 from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
 from tests.support import CONFIG, State, Studio, build, call, open_studio, results, says
@@ -678,8 +677,3 @@ def test_a_hold_after_the_approval_is_no_question(tmp_path: Path) -> None:
         state = resumed(studio, job, picture, saver)
         assert "legal hold" in results(state)[-1].content
         assert studio.world.count("publish") == 0
-
-
-def test_a_question_of_an_older_version_covers_nothing() -> None:
-    """Its row says nothing of what was shown, so it is asked again (I11)."""
-    assert question_of({"tool": "publish"}).reasons == frozenset()

@@ -96,10 +96,10 @@ def test_calls_are_found_by_their_ids_in_their_job_and_in_others_of_the_thread(
         (done.digest, "executed", None, "done"),
         (asked.digest, None, "pending", None),
     }
-    assert [row for row in own if row.shown is not None] == []
+    assert [row for row in own if row.recorded is not None] == []
     other = calls_named(bench.ledger, thread="t", job="job-2", call_ids=names)
     assert {row.request for row in other} == {done.digest, asked.digest}
-    assert all(row.shown is not None for row in other)
+    assert all(row.recorded is not None for row in other)
     assert calls_named(bench.ledger, thread="", job=None, call_ids=names) == []
     assert calls_named(bench.ledger, thread="u", job=bench.job, call_ids=names) == []
     assert calls_named(bench.ledger, thread="t", job=bench.job, call_ids=[]) == []
