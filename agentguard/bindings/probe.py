@@ -73,22 +73,31 @@ def require_probe(name: str, probe: object, effect: OutsideEffect) -> None:
         pass  # a function of C says nothing of its arguments
 
 
-def ask(probe: Probe, attempt: Attempt) -> bool | str:
-    """What a probe says: True, False, or in words why it can't tell.
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """What a probe says of an effect.
 
-    Nothing that it raised or returned is repeated: it may hold a secret.
+    Args:
+        found: it took place, or did not; None: it can't tell.
+        why: why it can't, in a few words.
     """
+
+    found: bool | None
+    why: str = ""
+
+
+def ask(probe: Probe, attempt: Attempt) -> ProbeAnswer:
+    """Ask a probe. Nothing that it raised or returned is repeated: it may hold a secret."""
     try:
         answer: object = probe(attempt)
     except Exception as error:  # I11: the developer's code may raise anything
-        return f"its probe failed ({type(error).__name__:.80})"
-    if answer is True:
-        return True
-    if answer is False:
-        return False
+        return ProbeAnswer(None, f"its probe failed ({type(error).__name__:.80})")
+    if answer is True or answer is False:
+        return ProbeAnswer(answer)
     if answer is None:
-        return "its probe can't tell"
+        return ProbeAnswer(None, "its probe can't tell")
     if inspect.iscoroutine(answer):
         answer.close()
     # A word such as "no" is truthy: only the two values themselves end an `unknown`.
-    return f"its probe returned {type(answer).__name__:.80}, expected True, False or None"
+    got = type(answer).__name__
+    return ProbeAnswer(None, f"its probe returned {got:.80}, expected True, False or None")

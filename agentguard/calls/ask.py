@@ -29,6 +29,7 @@ from agentguard.ledger.queries.requests import granted_call
 from agentguard.ledger.rows import AskedCallRow, AskedRow
 from agentguard.ledger.storage.query import Reads
 from agentguard.model import (
+    ApprovalState,
     Assessment,
     Decision,
     Effect,
@@ -71,6 +72,8 @@ class Asker:
         Raises:
             LedgerError: that can't be read.
         """
+        if not calls:
+            return []
         names: dict[tuple[str, str], list[str]] = {}
         for call in calls:
             names.setdefault((call.job.id, call.thread), []).append(call.name)
@@ -92,9 +95,10 @@ class Asker:
                     continue
                 if row.grant_state is not None or row.expires_at <= self._ledger.clock():
                     return CallState.SETTLED
-                if row.state == "pending":
+                if row.state is ApprovalState.PENDING:
                     return as_asked(row, call.call_id, arguments=asked)
-                return CallState.PERMITTED if row.state == "approved" else CallState.SETTLED
+                approved = row.state is ApprovalState.APPROVED
+                return CallState.PERMITTED if approved else CallState.SETTLED
         except (Refused, ApprovalError):  # nobody was asked about such arguments, or as they are
             return CallState.SETTLED
         return CallState.SETTLED
@@ -203,7 +207,7 @@ def as_asked(
         arguments: of the call, word for word.
         note: see `PendingQuestion`.
     """
-    approved = row.state == "approved"
+    approved = row.state is ApprovalState.APPROVED
     return PendingQuestion(
         call_id=call_id,
         request=row.request,

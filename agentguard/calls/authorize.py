@@ -167,7 +167,7 @@ class Authorizer:
 
     def _lapsed(self, known: RequestRow, call: Call, reads: Reads) -> bool:
         """Whether a call was permitted ahead, and came too late for that."""
-        if call.instead_of is None or known.effect != Effect.PERMIT.value:
+        if call.instead_of is None or known.effect is not Effect.PERMIT:
             return False
         grant = reads.first(grant_of(known.digest))
         if grant is None or grant.claims > 0:
@@ -203,7 +203,7 @@ class Authorizer:
             return True
         recorded = known.tool, known.body.args
         same = recorded == (ahead.request.tool, ahead.recorded.args)
-        return same and known.effect == Effect.PERMIT.value
+        return same and known.effect is Effect.PERMIT
 
     def _named(self, call: Call, reads: Reads) -> Call:
         """A call without a message, under the key it was decided by before, or else by its content.
@@ -294,4 +294,4 @@ def _denied(obstacle: Obstacle) -> Decision:
 
 
 def _recorded_decision(row: RequestRow) -> Decision:
-    return Decision(effect=Effect(row.effect), policies=row.policies, reason=row.reason)
+    return Decision(effect=row.effect, policies=row.policies, reason=row.reason)

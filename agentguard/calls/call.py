@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
@@ -39,16 +39,16 @@ class Call:
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
     instead_of: Call | None = None
+    name: str = field(init=False)
+    """How the ledger names its id; see `call_name`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", call_name(self.call_id))
 
     @property
     def bound(self) -> Bound:
         """The Binding of its tool."""
         return self.arguments.bound
-
-    @property
-    def name(self) -> str:
-        """How the ledger names its id; see `call_name`."""
-        return call_name(self.call_id)
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:

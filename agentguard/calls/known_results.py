@@ -21,7 +21,7 @@ from agentguard.ledger.ledger import TOO_LATE, Ledger
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.rows import ConversationCall
 from agentguard.ledger.transitions.requests import WITHDRAWN, closed_because
-from agentguard.model import Effect, GrantState, RecordedCall
+from agentguard.model import ApprovalState, Effect, GrantState, JobState, RecordedCall
 
 AGAIN = "call again to ask again"
 NO_RECORD = (
@@ -177,13 +177,13 @@ def _is_the_same(call: CallName, recorded: RecordedCall) -> bool:
 
 def _is_open(row: ConversationCall, *, now: int) -> bool:
     """Whether the call may still be carried out."""
-    if row.effect == Effect.DENY.value or row.job_state == "ended":
+    if row.effect is Effect.DENY or row.job_state is JobState.ENDED:
         return False
     if row.grant_state is not None:
         return row.grant_state == GrantState.ISSUED
     if row.asked_until is not None and now >= row.asked_until:
         return False
-    return row.approval_state in ("pending", "approved")
+    return row.approval_state in (ApprovalState.PENDING, ApprovalState.APPROVED)
 
 
 def _result(row: ConversationCall, *, now: int) -> KnownResult:
@@ -212,7 +212,7 @@ def _done(row: ConversationCall) -> KnownResult:
 
 
 def _not_done(row: ConversationCall, *, now: int) -> str:
-    if row.effect == Effect.DENY.value:
+    if row.effect is Effect.DENY:
         return row.reason
     if row.grant_state == GrantState.CLAIMED:
         return _STARTED
@@ -226,7 +226,7 @@ def _not_done(row: ConversationCall, *, now: int) -> str:
         )
         closed = closed or (TOO_LATE if late else None)
     if closed is None:
-        closed = "its job ended" if row.job_state == "ended" else WITHDRAWN
+        closed = "its job ended" if row.job_state is JobState.ENDED else WITHDRAWN
         if row.grant_state == GrantState.EXPIRED:
             closed = "it was not carried out in time"
     return _WITHDRAWN if closed == WITHDRAWN else f"refused: {closed}"

@@ -13,7 +13,7 @@ from agentguard.errors import JobError
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.approvals import questions_asked
 from agentguard.ledger.rows import AskedRow
-from agentguard.model import Assessment, Decision, Effect, ObstacleKind, RecordedCall
+from agentguard.model import ApprovalState, Assessment, Decision, Effect, ObstacleKind, RecordedCall
 
 TOO_MANY = (
     f"{{}}; but people were asked {MOST_QUESTIONS} times about calls of this job, and are not asked"
@@ -91,6 +91,6 @@ def asks_again(decision: Decision) -> Refused:
 
 def close_if_over(ledger: Ledger, item: Assessment, approval: AskedRow) -> None:
     """Close an approval request that waited until its review window ended (S22)."""
-    over = ledger.clock() >= approval.expires_at
-    if item.decision.effect is not Effect.PERMIT and approval.state == "pending" and over:
+    waited = approval.state is ApprovalState.PENDING and ledger.clock() >= approval.expires_at
+    if waited and item.decision.effect is not Effect.PERMIT:
         ledger.expire_approval(item.request.digest, reason=item.decision.reason)

@@ -116,13 +116,14 @@ def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconcil
         assets=body.media,
         claimed_at=grant.claimed_at,
     )
-    found = ask(bound.binding.probe, attempt)
-    if isinstance(found, str):
-        return _stays(grant, f"{found}; reconcile again later, else", needs_person=True)
-    if found and grant.effect == OutsideEffect.PROBEABLE and _is_one_of_several(ledger, grant):
+    answer = ask(bound.binding.probe, attempt)
+    if answer.found is None:
+        return _stays(grant, f"{answer.why}; reconcile again later, else", needs_person=True)
+    shares_a_key = grant.effect is OutsideEffect.PROBEABLE and _is_one_of_several(ledger, grant)
+    if answer.found and shares_a_key:
         why = "its probe found it, and another call of its job for the same may have put it there;"
         return _stays(grant, why, needs_person=True)
-    if found:
+    if answer.found:
         text = f"found by the probe of {tool}; what it returned is not known"
         return _record(ledger, grant, GrantState.EXECUTED, text)
     if grant.running:

@@ -102,7 +102,7 @@ def build_request(
     labels |= inherited.labels
     numbers = None
     if call.bound.carries_text:
-        labels |= frozenset(reads.rows(revealed_labels(call.job.id, call.thread)))
+        labels |= _revealed(call, reads)
     else:
         bits = call.bound.bits(frozen)
         numbers = _numbers(call, bits, reads, decided=decided, before=bits_before)
@@ -172,19 +172,26 @@ class _Numbers(NamedTuple):
 def _numbers(
     call: Call, bits: int, reads: Reads, *, decided: RequestRow | None, before: int
 ) -> _Numbers:
-    place = (call.job.id, call.thread)
     if decided is not None:
         known = decided.body.numbers
         carry = known is not None and known.carry
-        labels = reads.rows(revealed_labels(*place)) if carry else ()
-        return _Numbers(bits, known is not None, carry, frozenset(labels))
-    labels = reads.rows(revealed_labels(*place)) if bits else ()
+        return _Numbers(bits, known is not None, carry, _revealed(call, reads) if carry else _NONE)
+    labels = _revealed(call, reads) if bits else _NONE
     if not labels:
-        return _Numbers(bits, False, False, frozenset())
+        return _Numbers(bits, False, False, _NONE)
     carry = bits > MOST_BITS_A_CALL or (
-        (reads.first(bits_said(*place)) or 0) + before + bits > MOST_BITS_A_CONVERSATION
+        (reads.first(bits_said(call.job.id, call.thread)) or 0) + before + bits
+        > MOST_BITS_A_CONVERSATION
     )
-    return _Numbers(bits, True, carry, frozenset(labels if carry else ()))
+    return _Numbers(bits, True, carry, labels if carry else _NONE)
+
+
+_NONE: frozenset[str] = frozenset()
+
+
+def _revealed(call: Call, reads: Reads) -> frozenset[str]:
+    """Labels of what the chat model was shown in the call's conversation (I4)."""
+    return frozenset(reads.rows(revealed_labels(call.job.id, call.thread)))
 
 
 def _recorded_findings(

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, 
 from agentguard.errors import LedgerCorrupt
 from agentguard.ledger.storage.query import Row
 from agentguard.model import (
+    ApprovalState,
+    Effect,
     GrantState,
     JobState,
     OutsideEffect,
@@ -256,7 +258,6 @@ class RequestRow:
     Args:
         body: the call as it was logged, with texts redacted; where people were asked, why.
         call_id: how the ledger names the call's id.
-        effect: `permit`, `ask` or `deny`.
     """
 
     digest: str
@@ -271,7 +272,7 @@ class RequestRow:
     tool: str
     destination: str | None
     body: RecordedCall
-    effect: str
+    effect: Effect
     policies: tuple[str, ...]
     policy_version: str
     reason: str
@@ -308,9 +309,9 @@ class JobCallRow:
     agent: str
     tool: str
     destination: str | None
-    effect: str
+    effect: Effect
     decided_at: int
-    approval: str | None
+    approval: ApprovalState | None
     grant_state: GrantState | None
 
 
@@ -338,9 +339,9 @@ class ConversationCall:
     call_id: str
     revision: int
     tool: str
-    effect: str
+    effect: Effect
     reason: str
-    approval_state: str | None
+    approval_state: ApprovalState | None
     said_no: bool
     asked_until: int | None
     grant_state: GrantState | None
@@ -367,7 +368,6 @@ class ApprovalRow:
 
     Args:
         count, groups: how many approvals were asked for, and of which groups.
-        state: `pending`, `approved`, `denied`, `expired`, `revoked` or `superseded`.
         question: the canonical JSON of the Request, which its digest names (I7).
     """
 
@@ -377,7 +377,7 @@ class ApprovalRow:
     groups: frozenset[str]
     asked_at: int
     expires_at: int
-    state: str
+    state: ApprovalState
     ended_at: int | None
     question: str
 
@@ -430,7 +430,7 @@ class AskedCallRow:
     policies: tuple[str, ...]
     count: int
     groups: frozenset[str]
-    state: str
+    state: ApprovalState
     expires_at: int
     question: str
     grant_state: GrantState | None
@@ -440,7 +440,7 @@ class AskedCallRow:
 class ClosedRow:
     """What says why an approval request takes no answer any more."""
 
-    state: str
+    state: ApprovalState
     job_state: JobState
     replaced: bool
     said_no: bool
@@ -454,7 +454,7 @@ class ReplaceableRow:
         granted: there is a Grant.
     """
 
-    state: str
+    state: ApprovalState
     expires_at: int
     body: RecordedCall
     granted: bool
@@ -536,7 +536,7 @@ class ClaimCheck(HolderRow):
 
     credential_state: str | None
     lives_until: int | None
-    approval_state: str | None
+    approval_state: ApprovalState | None
     approved_until: int | None
     answers: int
     denied: int

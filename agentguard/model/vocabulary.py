@@ -78,6 +78,19 @@ class JobState(StrEnum):
     ENDED = "ended"
 
 
+class ApprovalState(StrEnum):
+    """How an approval request stands. All but the first two are final."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    """It was approved, and closed before its approvals were used."""
+    SUPERSEDED = "superseded"
+    """It was pending, and closed: its conversation went on, or it was asked anew."""
+
+
 class GrantState(StrEnum):
     ISSUED = "issued"
     CLAIMED = "claimed"
@@ -99,7 +112,7 @@ class Verdict(StrEnum):
     DENY = "deny"
 
 
-class Effect(Enum):
+class Effect(StrEnum):
     """The outcome of a Decision."""
 
     PERMIT = "permit"

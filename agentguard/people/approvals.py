@@ -27,7 +27,15 @@ from agentguard.ledger.transitions.requests import (
     nothing_to_answer,
 )
 from agentguard.ledger.verify import verify_tail
-from agentguard.model import Answer, Needs, Person, Reason, RecordedCall, request_digest
+from agentguard.model import (
+    Answer,
+    ApprovalState,
+    Needs,
+    Person,
+    Reason,
+    RecordedCall,
+    request_digest,
+)
 from agentguard.people.answers import verify_answer
 from agentguard.people.signers import Signers
 from agentguard.policy import explanation
@@ -43,7 +51,6 @@ class Approval:
 
     Args:
         request: the Request's digest; it names the approval request.
-        state: `pending`, `approved`, `denied`, `expired`, `revoked` or `superseded`.
         needs: what was asked for.
         reason: why a person is asked, in one sentence.
         policies: ids of the policies that asked.
@@ -60,7 +67,7 @@ class Approval:
     request: str
     job: str
     purpose: str
-    state: str
+    state: ApprovalState
     needs: Needs
     reason: str
     policies: tuple[str, ...]
@@ -73,6 +80,11 @@ class Approval:
     reasons: frozenset[Reason] = frozenset()
     replaced_by: str | None = None
     closed: str | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it waits for answers."""
+        return self.state is ApprovalState.PENDING
 
     @property
     def shown(self) -> Mapping[str, Any]:
@@ -116,7 +128,8 @@ class Approvals:
         """
         now = self._ledger.clock()
         with self._ledger.snapshot() as reads:
-            rows = reads.rows(questions.questions_in("pending", ALL if limit is None else limit))
+            most = ALL if limit is None else limit
+            rows = reads.rows(questions.questions_in(ApprovalState.PENDING, most))
             approved = reads.rows(questions.approved_unused(now))
             answers = questions.answers_to(reads, [row.request for row in (*rows, *approved)])
         found = [
@@ -125,7 +138,7 @@ class Approvals:
             if (one := self._read(row, answers[row.request])).expires_at > now
         ]
         missing = self.missing_of(found)
-        found = [one for one in found if one.state == "pending" or missing[one.request].approvals]
+        found = [one for one in found if one.is_pending or missing[one.request].approvals]
         return tuple(sorted(found, key=lambda one: one.asked_at, reverse=True)[:limit])
 
     def show(self, request: str) -> Approval:
@@ -246,7 +259,7 @@ class Approvals:
             raise ApprovalError(
                 f"{ASKED_ANEW}: agentguard approvals show {approval.replaced_by[:16]}"
             )
-        if approval.state != "pending" and not is_open_question(reads, approval.request):
+        if not approval.is_pending and not is_open_question(reads, approval.request):
             raise ApprovalError(nothing_to_answer(approval.state, approval.closed))
         if now >= approval.expires_at:
             raise ApprovalError(TOO_LATE)
@@ -260,7 +273,7 @@ class Approvals:
         if why is not None:
             who = ", ".join(sorted(able)) or "nobody"
             raise ApprovalError(explanation.barred(answer.person, why, who))
-        if approval.state != "pending":
+        if not approval.is_pending:
             return  # the policy came to want more than was asked for, or a key was withdrawn
         others = [one for name, one in able.items() if name != answer.person]
         given = self._holding(approval, involved)
@@ -273,7 +286,7 @@ class Approvals:
 
         More are wanted where the policy came to ask for them, or a key was withdrawn.
         """
-        return approval.state == "pending" or is_open_question(self._ledger, approval.request)
+        return approval.is_pending or is_open_question(self._ledger, approval.request)
 
     def sound(self, answers: Sequence[Answer]) -> tuple[Answer, ...]:
         """Those of recorded Answers whose signatures hold with the keys known now."""

@@ -189,7 +189,7 @@ def media_row(use: Mapping[str, Any]) -> Line:
 
 def _standing(request: RequestRow, approval: ApprovalRow | None) -> str:
     """The effect as it stands now: an ask that was answered is no ask any more."""
-    if request.effect != Effect.ASK.value or approval is None:
+    if request.effect is not Effect.ASK or approval is None:
         return request.effect
     return {"pending": "ask", "approved": "permit"}.get(approval.state, "deny")
 

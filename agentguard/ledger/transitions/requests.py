@@ -22,9 +22,11 @@ from agentguard.ledger.storage.query import Query, Reads
 from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.model import (
     Answer,
+    ApprovalState,
     Assessment,
     Effect,
     GrantState,
+    JobState,
     Reason,
     RecordedCall,
     Verdict,
@@ -113,6 +115,12 @@ def decision_of(item: Assessment) -> Query[DecisionCheck]:
     return decision_check(item.request, thread=item.thread, call=item.call_name)
 
 
+_REPLACED = {
+    ApprovalState.PENDING: ApprovalState.SUPERSEDED,
+    ApprovalState.APPROVED: ApprovalState.REVOKED,
+}
+
+
 def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
     """Close an open question and put the one that takes its place; see `Ledger.ask_anew`."""
     tx.lock_job(item.request.job)
@@ -122,7 +130,7 @@ def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
     if tx.first(revision_of_key(item.request.call_key, item.request.revision)):
         return True  # another process was quicker
     # Both are final, so that no answer to the old question is ever taken or counted again.
-    state = {"pending": "superseded", "approved": "revoked"}.get(old.state)
+    state = _REPLACED.get(old.state)
     if state is None:
         return False
     tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, instead_of)
@@ -158,7 +166,7 @@ def _record(tx: Tx, item: Assessment, recorded: RecordedCall, *, ordinal: int) -
         tool=request.tool,
         destination=request.destination,
         body=to_json(body),
-        effect=decision.effect.value,
+        effect=decision.effect,
         policies=to_json(list(decision.policies)),
         policy_version=item.policy_version,
         reason=decision.reason,
@@ -181,7 +189,7 @@ def _record(tx: Tx, item: Assessment, recorded: RecordedCall, *, ordinal: int) -
             groups=to_json(decision.needs.groups),
             asked_at=tx.now,
             expires_at=tx.now + item.lifetime,
-            state="pending",
+            state=ApprovalState.PENDING,
             ended_at=None,
             question=request.text,
         )
@@ -277,7 +285,15 @@ def withdraw(tx: Tx, requests: Sequence[str]) -> None:
             tx.record("withdrawn", {"job": job, "request": request, "reason": WITHDRAWN})
 
 
-def closed_because(state: str, *, job_state: str, replaced: bool, said_no: bool) -> str | None:
+_CLOSED_BY_PEOPLE = {
+    ApprovalState.DENIED: "a person said no",
+    ApprovalState.EXPIRED: TOO_LATE,
+}
+
+
+def closed_because(
+    state: ApprovalState, *, job_state: JobState, replaced: bool, said_no: bool
+) -> str | None:
     """Why an approval request takes no answer any more, and permits nothing; None if it may.
 
     Args:
@@ -286,13 +302,14 @@ def closed_because(state: str, *, job_state: str, replaced: bool, said_no: bool)
         replaced: its call was asked about anew.
         said_no: a no to the same media closed it, see `SAID_NO_WITH`.
     """
-    if state not in ("superseded", "revoked"):
-        return {"denied": "a person said no", "expired": TOO_LATE}.get(state)
+    if state not in (ApprovalState.SUPERSEDED, ApprovalState.REVOKED):
+        return _CLOSED_BY_PEOPLE.get(state)
     if replaced:
         return ASKED_ANEW
-    if state == "revoked" and job_state == "ended":
+    revoked = state is ApprovalState.REVOKED
+    if revoked and job_state is JobState.ENDED:
         return "its job ended"
-    return SAID_NO if state == "revoked" and said_no else WITHDRAWN
+    return SAID_NO if revoked and said_no else WITHDRAWN
 
 
 def why_closed(reads: Reads, request: str) -> str | None:
@@ -305,7 +322,7 @@ def why_closed(reads: Reads, request: str) -> str | None:
     )
 
 
-def nothing_to_answer(state: str, closed: str | None) -> str:
+def nothing_to_answer(state: ApprovalState, closed: str | None) -> str:
     """What is said to a person who answers an approval request that is closed.
 
     Args:
@@ -320,7 +337,9 @@ def is_open_question(reads: Reads, request: str) -> bool:
     asked = reads.first(replaceable(request))
     if asked is None:
         return False
-    return asked.state == "pending" or (asked.state == "approved" and not asked.granted)
+    if asked.state is ApprovalState.APPROVED:
+        return not asked.granted
+    return asked.state is ApprovalState.PENDING
 
 
 def issue_grant(tx: Tx, item: Assessment) -> bool:
@@ -354,7 +373,7 @@ def issue_grant(tx: Tx, item: Assessment) -> bool:
     return True
 
 
-def is_approved(state: str | None, until: int | None, *, asked: bool, now: int) -> bool:
+def is_approved(state: ApprovalState | None, until: int | None, *, asked: bool, now: int) -> bool:
     """Whether approvals live, or nobody was `asked` for any.
 
     Args:
@@ -363,7 +382,7 @@ def is_approved(state: str | None, until: int | None, *, asked: bool, now: int) 
     """
     if state is None or until is None:
         return not asked
-    return state == "approved" and until > now
+    return state is ApprovalState.APPROVED and until > now
 
 
 def _enough(tx: Tx, request: str) -> bool:
