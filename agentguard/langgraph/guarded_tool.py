@@ -26,7 +26,7 @@ from agentguard.calls.questions import PendingQuestion
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents
-from agentguard.langgraph.invocation import Incoming, Seat, current
+from agentguard.langgraph.invocation import Invocation, ToolInvoker, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import CallContext
@@ -48,7 +48,7 @@ def guarded(
 
     Args:
         agents: the agent it acts as, or one per stage; None: whoever was authorized.
-        inline: see `Seat`.
+        inline: see `ToolInvoker`.
         pauses_apart: see `Call`.
 
     Raises:
@@ -59,7 +59,7 @@ def guarded(
             f"got {tool!r:.80}, expected a tool object: make one of a function with @tool, and bind"
             " that object"
         )
-    known = seat_of(tool)
+    known = invoker_of(tool)
     given = known.tool if known is not None else tool
     bound = point.bound_for(given)
     original = bound.runs(given)
@@ -69,7 +69,9 @@ def guarded(
             f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
             " that it runs GuardMiddleware in its own middleware, or guarded tools only"
         )
-    seat = Seat(point, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart)
+    invoker = ToolInvoker(
+        point, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart
+    )
     shown = shown_of(given if bound.binding.mcp is not None else tool)  # a pin covers the words
     update: dict[str, Any] = {**shown, "args_schema": bound.args_schema}
     for name in ("func", "coroutine"):
@@ -78,28 +80,30 @@ def guarded(
             update[name] = _refusing(function, original.name)
     copy = original.model_copy(update=update)
     object.__setattr__(copy, "__class__", _subclass(type(original)))
-    object.__setattr__(copy, _SEAT, seat)
+    object.__setattr__(copy, _INVOKER, invoker)
     return copy
 
 
-def seat_of(tool: object) -> Seat | None:
-    """The Seat of a guarded tool, None for any other object."""
+def invoker_of(tool: object) -> ToolInvoker | None:
+    """The invoker of a guarded tool, None for any other object."""
     points = getattr(type(tool), GUARDS, False)
-    seat = getattr(tool, "__dict__", {}).get(_SEAT)
-    return seat if points and isinstance(seat, Seat) else None
+    invoker = getattr(tool, "__dict__", {}).get(_INVOKER)
+    return invoker if points and isinstance(invoker, ToolInvoker) else None
 
 
 @functools.lru_cache(maxsize=64)  # making a pydantic class takes some milliseconds
 def _subclass(base: type[BaseTool]) -> type[BaseTool]:
-    """The class of guarded copies of a tool class; each copy has its own Seat."""
+    """The class of guarded copies of a tool class; each copy has its own invoker."""
 
     def run(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        seat = _seated(self)
-        incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
-        unreadable = seat.unreadable(incoming)
+        invoker = _invoker_of(self)
+        invocation = invoker.invocation(
+            tool_input, kwargs.get("tool_call_id"), kwargs.get("config")
+        )
+        unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
             return unreadable
-        token = current.set(incoming)
+        token = current.set(invocation)
         try:
             with announced(self.name):
                 return base.run(self, tool_input, *args, **kwargs)
@@ -107,12 +111,14 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             current.reset(token)
 
     async def arun(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        seat = _seated(self)
-        incoming = seat.incoming(tool_input, kwargs.get("tool_call_id"), kwargs.get("config"))
-        unreadable = seat.unreadable(incoming)
+        invoker = _invoker_of(self)
+        invocation = invoker.invocation(
+            tool_input, kwargs.get("tool_call_id"), kwargs.get("config")
+        )
+        unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
             return unreadable
-        token = current.set(incoming)
+        token = current.set(invocation)
         try:
             with announced(self.name):
                 return await base.arun(self, tool_input, *args, **kwargs)
@@ -120,35 +126,35 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
             current.reset(token)
 
     def _run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        seat = _seated(self)
-        incoming = _take_incoming(seat)
-        if incoming is None:
-            return seat.refusal(_DIRECT.format(seat.tool.name), None)
-        if seat.media and _is_async_only(seat.tool):  # before the claim: nothing was tried
-            return seat.refusal(_ASYNC_ONLY.format(seat.tool.name), incoming.call_id)
-        _authorize_inline(seat, incoming)
-        opened = seat.open(incoming)
+        invoker = _invoker_of(self)
+        invocation = _take_invocation(invoker)
+        if invocation is None:
+            return invoker.refusal(_DIRECT.format(invoker.tool.name), None)
+        if invoker.media and _is_async_only(invoker.tool):  # before the claim: nothing was tried
+            return invoker.refusal(_ASYNC_ONLY.format(invoker.tool.name), invocation.call_id)
+        _authorize_inline(invoker, invocation)
+        opened = invoker.open(invocation)
         if not isinstance(opened, ClaimedCall):
-            return seat.answer(opened, incoming.call_id)
-        with seat.point.executor.run(opened, seat) as execution, seat.detached():
-            positional, named = seat.arguments(execution, incoming, kwargs)
-            execution.result = seat.tool._run(*positional, **named)
-        return seat.message(execution)
+            return invoker.answer(opened, invocation.call_id)
+        with invoker.point.executor.run(opened, invoker) as execution, invoker.detached():
+            positional, named = invoker.arguments(execution, invocation, kwargs)
+            execution.result = invoker.tool._run(*positional, **named)
+        return invoker.message(execution)
 
     async def _arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
-        seat = _seated(self)
-        incoming = _take_incoming(seat)
-        if incoming is None:
-            return seat.refusal(_DIRECT.format(seat.tool.name), None)
-        await asyncio.to_thread(_authorize_inline, seat, incoming)
-        opened = await _claim_async(seat, incoming)
+        invoker = _invoker_of(self)
+        invocation = _take_invocation(invoker)
+        if invocation is None:
+            return invoker.refusal(_DIRECT.format(invoker.tool.name), None)
+        await asyncio.to_thread(_authorize_inline, invoker, invocation)
+        opened = await _claim_async(invoker, invocation)
         if not isinstance(opened, ClaimedCall):
-            return seat.answer(opened, incoming.call_id)
-        async with seat.point.executor.arun(opened, seat) as execution:
-            with seat.detached():
-                positional, named = seat.arguments(execution, incoming, kwargs)
-                execution.result = await seat.tool._arun(*positional, **named)
-        return seat.message(execution)
+            return invoker.answer(opened, invocation.call_id)
+        async with invoker.point.executor.arun(opened, invoker) as execution:
+            with invoker.detached():
+                positional, named = invoker.arguments(execution, invocation, kwargs)
+                execution.result = await invoker.tool._arun(*positional, **named)
+        return invoker.message(execution)
 
     namespace: dict[str, Any] = {
         "__module__": base.__module__,
@@ -174,14 +180,14 @@ def _wrapped(function: Callable[..., Any], original: Callable[..., Any]) -> Call
     return made
 
 
-def _seated(tool: BaseTool) -> Seat:
-    seat = seat_of(tool)
-    if seat is None:  # an object of this class that `guarded` did not make
+def _invoker_of(tool: BaseTool) -> ToolInvoker:
+    invoker = invoker_of(tool)
+    if invoker is None:  # an object of this class that `guarded` did not make
         raise ToolException(_DIRECT.format(tool.name))
-    return seat
+    return invoker
 
 
-_SEAT = "_agentguard_seat"
+_INVOKER = "_agentguard_invoker"
 
 _ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"
@@ -191,32 +197,34 @@ def _is_async_only(tool: BaseTool) -> bool:
     return isinstance(tool, StructuredTool) and tool.func is None
 
 
-def _take_incoming(seat: Seat) -> Incoming | None:
-    incoming = current.get()
+def _take_invocation(invoker: ToolInvoker) -> Invocation | None:
+    invocation = current.get()
     current.set(None)  # one claim per call: tools that this tool calls don't inherit it
-    return incoming if incoming is not None and incoming.seat is seat else None
+    return invocation if invocation is not None and invocation.invoker is invoker else None
 
 
-def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
-    if not seat.inline or incoming.call_id is None:
+def _authorize_inline(invoker: ToolInvoker, invocation: Invocation) -> None:
+    if not invoker.inline or invocation.call_id is None:
         return
-    state = _upstream.state_of(incoming.config) or {}
+    state = _upstream.state_of(invocation.config) or {}
     messages = state.get(MESSAGES) or ()
-    context = CallContext.from_config(seat.point, incoming.config, messages=messages)
-    authorize_message(seat.point, [seat.call(context, incoming.arguments, incoming.call_id)], 0)
+    context = CallContext.from_config(invoker.point, invocation.config, messages=messages)
+    authorize_message(
+        invoker.point, [invoker.call(context, invocation.arguments, invocation.call_id)], 0
+    )
 
 
 async def _claim_async(
-    seat: Seat, incoming: Incoming
+    invoker: ToolInvoker, invocation: Invocation
 ) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
     """Claim on a thread. A caller cancelled meanwhile leaves no claim behind."""
-    task = asyncio.ensure_future(asyncio.to_thread(seat.open, incoming))
+    task = asyncio.ensure_future(asyncio.to_thread(invoker.open, invocation))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         opened = await finished(task)
         if isinstance(opened, ClaimedCall):
-            abandon = seat.point.executor.abandon
+            abandon = invoker.point.executor.abandon
             with contextlib.suppress(LedgerError):  # then the sweep ends it
                 await finished(asyncio.to_thread(abandon, opened, "cancelled before it ran"))
         raise

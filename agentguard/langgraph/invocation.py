@@ -1,4 +1,4 @@
-"""One guarded tool's place: what it was called with, its claim, and what came of it (I5)."""
+"""A call of a guarded tool: what it was called with, its claim, and what came of it (I5)."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ from agentguard.model import GrantState, Obstacle, ObstacleKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
+class Invocation:
     """What `run` was given, for `_run` of the same call."""
 
-    seat: Seat
+    invoker: ToolInvoker
     arguments: CallArguments
     injected: Mapping[str, Any]
     call_id: str | None
@@ -75,11 +75,11 @@ class _Answer:
 _PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
 _ROUTED = "it tried to route the graph, which its Binding does not declare"
 
-current: ContextVar[Incoming | None] = ContextVar("agentguard_incoming", default=None)
+current: ContextVar[Invocation | None] = ContextVar("agentguard_invocation", default=None)
 
 
-class Seat:
-    """One guarded tool's place: its guard, its binding, the original, and who may sit there.
+class ToolInvoker:
+    """Runs the calls of one guarded tool: by its Binding, as its agent, through the claim.
 
     Args:
         agents: the agent that the enclosing ToolNode acts as, by stage if it shares a driver;
@@ -110,24 +110,24 @@ class Seat:
         self.media = not binding.is_harmless
         self._filled = _upstream.filled_by_run(tool)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Seat:
-        return self  # a copy of a guarded tool sits in the same place
+    def __deepcopy__(self, memo: dict[int, Any]) -> ToolInvoker:
+        return self  # a copy of a guarded tool runs in the same way
 
     @property
     def agent(self) -> str | None:
-        """The agent this seat's calls run as, None if any recorded one may."""
+        """The agent this tool's calls run as, None if any recorded one may."""
         return agent_for(self.agents, self.bound.binding.stage)
 
-    def incoming(
+    def invocation(
         self, tool_input: Any, call_id: str | None, config: RunnableConfig | None
-    ) -> Incoming:
+    ) -> Invocation:
         """Split a call's input into the model's arguments and injected ones."""
         if isinstance(tool_input, str):
             tool_input = {[*self.bound.args_names, "input"][0]: tool_input}
         # Inline, no ToolNode stands before it to strip what a model forged.
         names = () if self.inline else self.bound.injected
-        return Incoming(
-            seat=self,
+        return Invocation(
+            invoker=self,
             arguments=self.arguments_of(tool_input),
             injected={name: tool_input[name] for name in names if name in tool_input},
             call_id=call_id,
@@ -139,7 +139,7 @@ class Seat:
         injected = () if self.inline else self.bound.injected
         return CallArguments(self.bound, {n: v for n, v in given.items() if n not in injected})
 
-    def unreadable(self, incoming: Incoming) -> Any:
+    def unreadable(self, invocation: Invocation) -> Any:
         """The refusal of arguments that no Request can be made of, None for sound ones.
 
         Upstream's own message on them repeats their values, and one may be a secret (S7).
@@ -147,21 +147,21 @@ class Seat:
         if not self.media:
             return None
         try:
-            incoming.arguments.frozen  # noqa: B018  read here, and used by the claim
+            invocation.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
             reason = refusal.obstacle.sentence
-            if incoming.call_id is None:
+            if invocation.call_id is None:
                 return reason
             return ToolMessage(
                 content=reason,
-                tool_call_id=incoming.call_id,
+                tool_call_id=invocation.call_id,
                 name=self.tool.name,
                 status="error",
             )
         return None
 
     def call(self, context: CallContext, arguments: CallArguments, call_id: str | None) -> Found:
-        """A call of this seat, or why it is none; see `CallContext.call`."""
+        """A call of this tool, or why it is none; see `CallContext.call`."""
         if not call_id:
             return Obstacle(
                 kind=ObstacleKind.NO_CALL_ID,
@@ -172,10 +172,10 @@ class Seat:
             arguments, agent=self.agent, call_id=call_id, pauses_apart=self.pauses_apart
         )
 
-    def open(self, incoming: Incoming) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
+    def open(self, invocation: Invocation) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
         """Claim the Grant of a call; see `Claims.claim`."""
-        context = CallContext.from_config(self.point, incoming.config)
-        call = self.call(context, incoming.arguments, incoming.call_id)
+        context = CallContext.from_config(self.point, invocation.config)
+        call = self.call(context, invocation.arguments, invocation.call_id)
         refusals = self.point.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
         if isinstance(call, Obstacle):
@@ -213,21 +213,21 @@ class Seat:
         return self._content(opened.text, list(opened.assets))
 
     def arguments(
-        self, execution: Execution, incoming: Incoming, kwargs: Mapping[str, Any]
+        self, execution: Execution, invocation: Invocation, kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the original tool runs with: its own schema over the filled arguments."""
         claim = execution.claimed
         if self.media:
             pauses = self.bound.binding.interrupts
             quiet = functools.partial(quiet_arguments, configs=self._filled, pauses=pauses)
-            incoming = dataclasses.replace(incoming, injected=quiet(incoming.injected))
+            invocation = dataclasses.replace(invocation, injected=quiet(invocation.injected))
             kwargs = quiet(kwargs)
-        given = {**claim.arguments, **incoming.injected}
-        args, parsed = _upstream.to_arguments(self.tool, given, incoming.call_id)
-        parsed.update(self._read_once(claim, incoming, parsed))
+        given = {**claim.arguments, **invocation.injected}
+        args, parsed = _upstream.to_arguments(self.tool, given, invocation.call_id)
+        parsed.update(self._read_once(claim, invocation, parsed))
         self._require_decided(claim, args, parsed)
         passed = {k: v for k, v in kwargs.items() if k not in self.bound.args_names}
-        passed = {k: v for k, v in passed.items() if k not in incoming.injected}
+        passed = {k: v for k, v in passed.items() if k not in invocation.injected}
         filled = {k: kwargs[k] for k in self._filled if k in kwargs}
         execution.started = True  # from here on the body may have had its effect
         return args, {**passed, **parsed, **filled}
@@ -251,7 +251,7 @@ class Seat:
             )
 
     def _read_once(
-        self, claim: ClaimedCall, incoming: Incoming, twice: Mapping[str, Any]
+        self, claim: ClaimedCall, invocation: Invocation, twice: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Arguments that the tool's schema changes each time it reads them, read only once.
 
@@ -261,7 +261,7 @@ class Seat:
         filled = {path.split(".")[0].rstrip("[]") for path in self.bound.binding.assets}
         written = {
             name: value
-            for name, value in incoming.arguments.written.items()
+            for name, value in invocation.arguments.written.items()
             if name in claim.arguments and name not in filled
         }
         changed = [
@@ -271,9 +271,9 @@ class Seat:
         ]
         if not changed:
             return {}
-        given = {**claim.arguments, **written, **incoming.injected}
+        given = {**claim.arguments, **written, **invocation.injected}
         try:
-            _, once = _upstream.to_arguments(self.tool, given, incoming.call_id)
+            _, once = _upstream.to_arguments(self.tool, given, invocation.call_id)
         except ValidationError:  # its bound schema reads more than its own: what was decided holds
             return {}
         return {

@@ -43,8 +43,8 @@ from agentguard.errors import BindingError, JobError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import known_agents, require_stage
-from agentguard.langgraph.guarded_tool import guarded, seat_of
-from agentguard.langgraph.invocation import Seat
+from agentguard.langgraph.guarded_tool import guarded, invoker_of
+from agentguard.langgraph.invocation import ToolInvoker
 from agentguard.langgraph.message_media import take_in_media
 from agentguard.langgraph.provider_tools import (
     require_choice,
@@ -218,8 +218,12 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         for tool in tools:
             if isinstance(tool, BaseTool):
                 require_plain_extras(tool, self._point.bound)
-                copy, seat = self._copy(tool), seat_of(tool)
-                own = seat is not None and seat.point is self._point and seat.agents is self._agents
+                copy, invoker = self._copy(tool), invoker_of(tool)
+                own = (
+                    invoker is not None
+                    and invoker.point is self._point
+                    and invoker.agents is self._agents
+                )
                 tool = tool if own else copy  # what a middleware changed of ours is for the model
             else:
                 require_front_end_tool(tool, self._point.bound)
@@ -227,7 +231,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return shown
 
     def _copy(self, tool: BaseTool) -> BaseTool:
-        """This agent's guarded copy of a tool object; a guarded copy of another seat is redone.
+        """This agent's guarded copy of a tool object; a guarded copy of another agent is redone.
 
         Raises:
             BindingError: the tool is not bound, or not what was bound, or of another stage.
@@ -235,14 +239,14 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         fields = dict(vars(tool))
         known = self._copies.get(id(tool))
         if known is not None and known[0] is tool and _same(known[1], fields):
-            seat = seat_of(known[2])
-            if seat is not None:  # what the Binding pins may have changed within a field
-                self._point.bound_for(seat.tool)
+            invoker = invoker_of(known[2])
+            if invoker is not None:  # what the Binding pins may have changed within a field
+                self._point.bound_for(invoker.tool)
                 return known[2]
         copy = guarded(self._point, tool, agents=self._agents)
-        seat = seat_of(copy)
-        if seat is not None:
-            require_stage(self._point, "GuardMiddleware(agent=...)", seat.bound, self._agents)
+        invoker = invoker_of(copy)
+        if invoker is not None:
+            require_stage(self._point, "GuardMiddleware(agent=...)", invoker.bound, self._agents)
         if len(self._copies) >= _MOST_COPIES:  # a middleware may copy its tools at each turn
             for oldest in list(self._copies)[:1]:  # other threads copy tools
                 self._copies.pop(oldest, None)
@@ -264,11 +268,11 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             copy = self._copy(tool)
         except BindingError as error:
             return self._refusal(request, ObstacleKind.NOT_BOUND, str(error)), False
-        seat = seat_of(copy)
-        if seat is None:
+        invoker = invoker_of(copy)
+        if invoker is None:
             reason = f"{tool.name} is not guarded"
             return self._refusal(request, ObstacleKind.NOT_BOUND, reason), False
-        calls, own, changed = self._message(seat, request, handler)
+        calls, own, changed = self._message(invoker, request, handler)
         turn = self._turn(request) if len(calls) > 1 else contextlib.nullcontext()
         return copy, authorize_message(self._point, calls, own, changed=changed, turn=turn)
 
@@ -293,7 +297,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return self._turns.setdefault((context.thread, context.source or ""), threading.Lock())
 
     def _message(
-        self, seat: Seat, request: ToolCallRequest, handler: Any
+        self, invoker: ToolInvoker, request: ToolCallRequest, handler: Any
     ) -> tuple[list[Found], int, bool]:
         """The unanswered calls of a call's message, which one it is, and whether it was changed.
 
@@ -303,7 +307,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         own, state = request.tool_call, request.state
         own_id = own["id"] or ""
         context = self._context(request)
-        call = _found(seat, own, context)
+        call = _found(invoker, own, context)
         message = _message_of(state, own_id)
         node = _upstream.node_of(handler)
         edited = _upstream.edited_calls(state)
@@ -319,30 +323,30 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             if other_id == own_id:
                 found[own_id] = call
             elif other_id not in answered | edited and other_id not in found:
-                found[other_id] = _found(self._seated(node, other), other, context)
+                found[other_id] = _found(self._invoker_of(node, other), other, context)
         written = [one for one in message.tool_calls if one["id"] == own_id]
         changed = len(written) == 1 and any(written[0][key] != own[key] for key in ("name", "args"))
         if len(written) == 1 and isinstance(call, Call):
-            ahead = _found(self._seated(node, written[0]), written[0], context)
+            ahead = _found(self._invoker_of(node, written[0]), written[0], context)
             if isinstance(ahead, Call):
                 found[own_id] = replace(call, instead_of=ahead)
         return list(found.values()), list(found).index(own_id), changed
 
-    def _seated(self, node: ToolNode, call: Mapping[str, Any]) -> Seat | None:
+    def _invoker_of(self, node: ToolNode, call: Mapping[str, Any]) -> ToolInvoker | None:
         """The guarded tool of another call of a message; None: there is none."""
         tool = node.tools_by_name.get(call["name"])
         if tool is not None and tool.name == call["name"]:
             with contextlib.suppress(BindingError):
-                return seat_of(self._copy(tool))
+                return invoker_of(self._copy(tool))
         return None
 
 
-def _found(seat: Seat | None, call: Mapping[str, Any], context: CallContext) -> Found:
+def _found(invoker: ToolInvoker | None, call: Mapping[str, Any], context: CallContext) -> Found:
     """A call of a message, as it is given."""
-    if seat is None:
+    if invoker is None:
         why = f"there is no tool {sayable(call['name'])}"
         return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=why)
-    return seat.call(context, seat.arguments_of(call["args"]), call["id"])
+    return invoker.call(context, invoker.arguments_of(call["args"]), call["id"])
 
 
 def _checked_request(check: Callable[[str, Any], Any]) -> type[ModelRequest[Any]]:

@@ -20,8 +20,8 @@ from agentguard.calls.refusals import ledger_obstacle
 from agentguard.errors import LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask
-from agentguard.langgraph.guarded_tool import seat_of
-from agentguard.langgraph.invocation import Seat
+from agentguard.langgraph.guarded_tool import invoker_of
+from agentguard.langgraph.invocation import ToolInvoker
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.results import error_message
 from agentguard.langgraph.runtime import CallContext, Found
@@ -57,14 +57,14 @@ class GateNodes:
     @property
     def staged(self) -> list[str]:
         """The names of its tools that have a stage, and so an effect or media."""
-        seats = {name: seat_of(tool) for name, tool in self._tools.items()}
-        return sorted(n for n, s in seats.items() if s is not None and s.media)
+        invokers = {name: invoker_of(tool) for name, tool in self._tools.items()}
+        return sorted(n for n, s in invokers.items() if s is not None and s.media)
 
     @property
     def pauses(self) -> bool:
         """Whether one of its tools pauses itself."""
-        seats = (seat_of(tool) for tool in self._tools.values())
-        return any(s is not None and s.bound.binding.interrupts for s in seats)
+        invokers = (invoker_of(tool) for tool in self._tools.values())
+        return any(s is not None and s.bound.binding.interrupts for s in invokers)
 
     def _innermost(self, wrappers: tuple[Any, Any]) -> tuple[Any, Any]:
         """The developer's wrappers around ours: whatever they hand on is looked at again (I5)."""
@@ -96,7 +96,11 @@ class GateNodes:
         """The refusal of a call that a wrapper changed after it was decided on, else None."""
         tool, call = inner.tool, inner.tool_call
         name = given["name"]
-        if tool is None or seat_of(tool) is None or self._node.tools_by_name.get(name) is not tool:
+        if (
+            tool is None
+            or invoker_of(tool) is None
+            or self._node.tools_by_name.get(name) is not tool
+        ):
             what = f"hands {sayable(name)} to a tool that is not the guarded one"
         elif call != given:
             what = f"changes the call of {sayable(name)} after it was decided on"
@@ -107,8 +111,8 @@ class GateNodes:
             f"refused: the wrapper {who} of {self._name} {what}; do that in a node before"
             f" {self._name}, and let the wrapper pass on what it was given"
         )
-        seat = seat_of(self._node.tools_by_name.get(name))
-        agent = seat.agent if seat is not None else None
+        invoker = invoker_of(self._node.tools_by_name.get(name))
+        agent = invoker.agent if invoker is not None else None
         context = CallContext.from_config(self._point, inner.runtime.config)
         obstacle = Obstacle(kind=ObstacleKind.NOT_INNERMOST, sentence=reason)
         context.refuse(name, agent, obstacle)
@@ -192,22 +196,27 @@ class GateNodes:
         sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
         context = CallContext.from_config(self._point, config)
         for call in sorted_.calls:
-            seat = self._seated(call)
+            invoker = self._invoker_of(call)
             again = permitted is None
-            obstacle = None if permitted else self._obstacle(seat, call, context, again=again)
+            obstacle = None if permitted else self._obstacle(invoker, call, context, again=again)
             if obstacle is None:
                 sorted_.permitted.append(call)
-            elif not (seat is None or seat.media) and obstacle.kind is ObstacleKind.ARGUMENTS:
+            elif not (invoker is None or invoker.media) and obstacle.kind is ObstacleKind.ARGUMENTS:
                 sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
             else:
                 sorted_.refusals.append(error_message(call, obstacle.sentence))
         return sorted_
 
     def _obstacle(
-        self, seat: Seat | None, call: Mapping[str, Any], context: CallContext, *, again: bool
+        self,
+        invoker: ToolInvoker | None,
+        call: Mapping[str, Any],
+        context: CallContext,
+        *,
+        again: bool,
     ) -> Obstacle | None:
         """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
-        found = self._found(seat, call, context)
+        found = self._found(invoker, call, context)
         if isinstance(found, Obstacle):
             return found
         try:
@@ -224,11 +233,13 @@ class GateNodes:
             )
             return told
 
-    def _found(self, seat: Seat | None, call: Mapping[str, Any], context: CallContext) -> Found:
+    def _found(
+        self, invoker: ToolInvoker | None, call: Mapping[str, Any], context: CallContext
+    ) -> Found:
         """The Call of a run."""
-        if seat is None:
+        if invoker is None:
             return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=self._unknown(call))
-        return seat.call(context, seat.arguments_of(call["args"]), call["id"])
+        return invoker.call(context, invoker.arguments_of(call["args"]), call["id"])
 
     def _unknown(self, call: Mapping[str, Any]) -> str:
         name = call.get("name")
@@ -292,11 +303,11 @@ class GateNodes:
 
     def asked(self, call: dict[str, Any], context: CallContext) -> AskedCall[GateNodes]:
         """A call that people are asked about, or that waits until nobody is."""
-        seat = self._seated(call)
-        binding = None if seat is None else seat.bound.binding
+        invoker = self._invoker_of(call)
+        binding = None if invoker is None else invoker.bound.binding
         replays = binding is not None and not (binding.state or binding.unsafe_routes)
         apart = self.pauses and self._pauses_itself(call)
-        found = self._found(seat, call, context)
+        found = self._found(invoker, call, context)
         return AskedCall(gate=self, call=call, found=found, replays=replays, apart=apart)
 
     def together(self, outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]]) -> Any:
@@ -318,17 +329,17 @@ class GateNodes:
         """See `join`."""
         return self.join(state, config)
 
-    def _seated(self, call: Mapping[str, Any]) -> Seat | None:
+    def _invoker_of(self, call: Mapping[str, Any]) -> ToolInvoker | None:
         """The guarded tool of a readable call; None: the ToolNode says what is wrong with it."""
         tool = self._node.tools_by_name.get(str(call.get("name")))
-        seat = seat_of(tool) if tool is not None else None
+        invoker = invoker_of(tool) if tool is not None else None
         readable = isinstance(call.get("args"), Mapping) and isinstance(call.get("id"), str)
-        known = seat is not None and seat.tool.name == call.get("name")
-        return seat if known and readable and call["id"] else None
+        known = invoker is not None and invoker.tool.name == call.get("name")
+        return invoker if known and readable and call["id"] else None
 
     def _pauses_itself(self, call: Mapping[str, Any]) -> bool:
-        seat = self._seated(call)
-        return seat is not None and seat.bound.binding.interrupts
+        invoker = self._invoker_of(call)
+        return invoker is not None and invoker.bound.binding.interrupts
 
     def _context(self, input: Any, form: str, config: RunnableConfig) -> CallContext:
         """The context of calls that come in a message, or as a list that brings no conversation."""
@@ -342,11 +353,11 @@ class GateNodes:
         return CallContext.from_config(self._point, config, source=source, messages=messages)
 
     def _decide(self, calls: Sequence[Mapping[str, Any]], context: CallContext) -> list[Effect]:
-        found = [self._found(self._seated(call), call, context) for call in calls]
+        found = [self._found(self._invoker_of(call), call, context) for call in calls]
         for call, made in zip(calls, found, strict=True):
             if isinstance(made, Obstacle):
-                seat = self._seated(call)
-                context.refuse(call.get("name"), None if seat is None else seat.agent, made)
+                invoker = self._invoker_of(call)
+                context.refuse(call.get("name"), None if invoker is None else invoker.agent, made)
         try:
             made_calls = [made for made in found if isinstance(made, Call)]
             decided = iter(self._point.authorizer.authorize(made_calls))

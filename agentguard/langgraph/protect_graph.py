@@ -34,7 +34,7 @@ from agentguard.langgraph.agent_mapping import (
     known_agents,
     require_stage,
 )
-from agentguard.langgraph.guarded_tool import guarded, seat_of
+from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.nested_agents import require_guarded
 from agentguard.langgraph.nodes import BEHIND, GateNodes
 from agentguard.langgraph.repair_node import add_repair
@@ -197,9 +197,9 @@ def _guarded_copy(point: EnforcementPoint, node: ToolNode, name: str, agents: Ag
         if key != tool.name:
             raise BindingError(f"{name}: tool {tool.name} is registered under the name {key}")
         copy_ = guarded(point, tool, agents=agents, pauses_apart=True)
-        seat = seat_of(copy_)
-        if seat is not None:
-            require_stage(point, name, seat.bound, agents)
+        invoker = invoker_of(copy_)
+        if invoker is not None:
+            require_stage(point, name, invoker.bound, agents)
         copies[key] = copy_
     return _upstream.with_tools(node, copies)
 

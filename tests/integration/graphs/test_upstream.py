@@ -41,7 +41,7 @@ from pydantic import BaseModel, Field
 
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.guarded_tool import seat_of
+from agentguard.langgraph.guarded_tool import invoker_of
 from tests.support import Studio, call, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
@@ -792,7 +792,7 @@ def test_a_guarded_tool_shows_the_model_what_the_plain_one_shows(studio: Studio)
         studio.guard.bound.pop(one.name, None)
         studio.guard.bind(Binding(one, stage=None, plain=arguments, **CASES[name].binding))
         (copy,) = studio.guard.tools([one])
-        assert seat_of(copy) is not None
+        assert invoker_of(copy) is not None
         assert isinstance(copy, type(one))
         shown, expected = copy.tool_call_schema, one.tool_call_schema
         if not isinstance(expected, dict):

@@ -17,7 +17,7 @@ from pydantic import PrivateAttr
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from agentguard.langgraph.guarded_tool import seat_of
+from agentguard.langgraph.guarded_tool import invoker_of
 from tests.support import State, Studio, call, results, says, scripted
 from tests.support.bindings import Arg, Binding
 from tests.support.chat_models import Scripted
@@ -142,9 +142,9 @@ def test_a_copy_runs_as_the_object_that_was_bound(studio: Studio, bound: Sender)
     copied = bound.model_copy(update={"description": "Post it."})
     assert run(studio, copied).content == "posted"
     assert SENT == ["https://vendor.example ours"]
-    seat = seat_of(studio.guard.tools([copied])[0])
-    assert seat is not None
-    assert seat.tool is bound
+    invoker = invoker_of(studio.guard.tools([copied])[0])
+    assert invoker is not None
+    assert invoker.tool is bound
 
 
 def test_guarded_copies_of_guarded_copies_run_the_bound_object(

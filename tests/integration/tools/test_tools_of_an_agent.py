@@ -16,7 +16,7 @@ from mcp.shared.memory import create_connected_server_and_client_session as conn
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware
-from agentguard.langgraph.guarded_tool import seat_of
+from agentguard.langgraph.guarded_tool import invoker_of
 from tests.support import Studio, call, says
 from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Watching
@@ -152,4 +152,4 @@ def test_a_copy_of_a_guarded_copy_keeps_what_a_middleware_wrote(studio: Studio) 
     marked = shown.model_copy(update={"extras": {"cache_control": {"type": "ephemeral"}}})
     (again,) = guard._shown([marked])
     assert again is marked
-    assert seat_of(again) is seat_of(shown)
+    assert invoker_of(again) is invoker_of(shown)

@@ -30,7 +30,7 @@ from agentguard.bindings.model_schema import injected, json_schema
 from agentguard.calls.call import Call
 from agentguard.canonical import digest
 from agentguard.errors import BindingError
-from agentguard.langgraph.guarded_tool import guarded, seat_of
+from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.runtime import CallContext
 from agentguard.ledger.storage.open import wall_clock
 from agentguard.transparency.log_key import create_log_key
@@ -151,7 +151,7 @@ class _Shim:
         self._folder.cleanup()
 
     def _copy(self, tool: BaseTool) -> BaseTool:
-        if seat_of(tool) is not None:
+        if invoker_of(tool) is not None:
             return tool
         made = bound(tool)
         self._tools[type(made).__name__] += 1
@@ -165,12 +165,12 @@ class _Shim:
         if request.tool is None or not call["id"]:
             return request
         tool = self._copy(request.tool)  # a wrapper may have put in a tool of its own
-        seat = seat_of(tool)
-        assert seat is not None
+        invoker = invoker_of(tool)
+        assert invoker is not None
         configurable = (config or {}).get("configurable", {})
         source = self._source(request.state, call["id"], configurable)
         context = CallContext.from_config(self._guard.enforcement, config or {}, source=source)
-        found = seat.call(context, seat.arguments_of(call["args"]), call["id"])
+        found = invoker.call(context, invoker.arguments_of(call["args"]), call["id"])
         if isinstance(found, Call):  # else the tool finds no grant, and says why
             self._guard.authorizer.authorize([found])
         return request if tool is request.tool else request.override(tool=tool)
