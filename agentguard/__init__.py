@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Text,
         To,
     )
-    from agentguard.calls.execute import idempotency_key
+    from agentguard.calls.execution import idempotency_key
     from agentguard.errors import (
         AgentGuardError,
         ApprovalError,
@@ -66,7 +66,7 @@ _HOMES = {
     "bindings.binding": "Arg Returned",
     "bindings.mcp": "McpTool",
     "bindings.probe": "Attempt",
-    "calls.execute": "idempotency_key",
+    "calls.execution": "idempotency_key",
     "guard": "Guard",
     "jobs.job": "Job",
     "people.approvals": "Approval",

@@ -21,7 +21,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement import EnforcementPoint
-from agentguard.calls.execute import finished
+from agentguard.calls.execution import finished
 from agentguard.calls.questions import PendingQuestion
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream

@@ -22,7 +22,7 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement import EnforcementPoint
-from agentguard.calls.execute import Execution, Failure, TakenIn
+from agentguard.calls.execution import Execution, Failure, TakenIn
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import ledger_obstacle
 from agentguard.calls.refused import Refused

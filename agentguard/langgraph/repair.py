@@ -28,7 +28,7 @@ from langchain_core.messages import (
 from langchain_core.runnables import RunnableConfig
 
 from agentguard.calls.enforcement import EnforcementPoint
-from agentguard.calls.execute import current_execution
+from agentguard.calls.execution import current_execution
 from agentguard.calls.known_results import (
     NO_RECORD,
     CallName,

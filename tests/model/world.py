@@ -22,7 +22,7 @@ from agentguard.calls import reconcile as recovery
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key
 from agentguard.calls.claim import ClaimedCall
-from agentguard.calls.execute import Execution, entered
+from agentguard.calls.execution import Execution, entered
 from agentguard.calls.refused import Refused
 from agentguard.config import workspace as config
 from agentguard.config.workspace import Lifetimes

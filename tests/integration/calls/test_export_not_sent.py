@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import ToolException, tool
 
-from agentguard.calls.execute import current_execution
+from agentguard.calls.execution import current_execution
 from agentguard.errors import AssetError, DestinationError
 from agentguard.export.broker import Broker
 from tests.support import Studio, build, call, results, says
