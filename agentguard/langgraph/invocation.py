@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ from agentguard.langgraph.results import (
     storable,
 )
 from agentguard.langgraph.runtime import CallContext, Found
-from agentguard.langgraph.waiting import ask_people, is_asking, keep_question
+from agentguard.langgraph.waiting import ask_people, asking, is_asking, keep_question
 from agentguard.ledger.rows import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
 
@@ -339,11 +339,17 @@ class ToolInvoker:
             )
         return self._pair(message)
 
-    def detached(self) -> contextlib.AbstractContextManager[None]:
-        """What a media tool's body runs in; others touch none, and may need the caller's run."""
-        if not self.media:
-            return contextlib.nullcontext()
-        return detached(pauses=self.bound.binding.interrupts)
+    @contextlib.contextmanager
+    def detached(self) -> Iterator[None]:
+        """What a tool's body runs in: whatever it calls asks for itself, and not in this task.
+
+        A media tool's is detached; others touch no media, and may need the caller's run.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(asking(here=False))
+            if self.media:
+                stack.enter_context(detached(pauses=self.bound.binding.interrupts))
+            yield
 
     def failure_of(self, execution: Execution, error: BaseException) -> Failure:
         """What an exception of the tool's body means; media tools' errors become text."""

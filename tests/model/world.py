@@ -23,6 +23,7 @@ from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.execution import Execution, entered
+from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
 from agentguard.config import workspace as config
 from agentguard.config.workspace import Lifetimes
@@ -346,7 +347,12 @@ class World:
 
     def _do_execute(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
-        claim = self.guard.claims.claim(self._call(process, call, variant, gate=False))
+        claim = self.guard.claims.claim(self._call(process, call, variant, gate=False), asks=True)
+        if isinstance(claim, PendingQuestion):
+            self._require_same(self._judged, process, call, variant, claim.request)
+            if claim.request not in self.history.asked:
+                self._note_asked_anew(process, call, variant, claim.request)
+            return "asked"
         if isinstance(claim, model.Obstacle):
             return f"refused: {claim.sentence}"
         if not isinstance(claim, ClaimedCall):

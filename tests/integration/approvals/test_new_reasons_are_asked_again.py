@@ -24,10 +24,11 @@ from langgraph.types import Command
 from agentguard.errors import ApprovalError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware
+from agentguard.langgraph.waiting import is_asking
 from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
 from tests.support import CONFIG, State, Studio, build, call, open_studio, results, says
-from tests.support.bindings import Binding
+from tests.support.bindings import Arg, Binding
 from tests.support.chat_models import Scripted
 
 KIM, OMAR, INES, LEE = (f"{name}@acme.example" for name in ("kim", "omar", "ines", "lee"))
@@ -382,6 +383,31 @@ def test_call_beside_one_that_is_asked_again_runs_once(desk: Desk, mode: str) ->
     assert [one.tool_call_id for one in results(state)] == ["other", "export"]
     assert [one.status for one in results(state)] == ["success", "success"]
     assert desk.published() == 2
+
+
+def test_body_of_an_approved_call_asks_nobody_in_its_task(desk: Desk) -> None:
+    """What a body calls has questions of its own; they are not its caller's."""
+    asking: list[bool] = []
+
+    @tool
+    def share(source: str, to: str) -> str:
+        """Share a picture."""
+        asking.append(is_asking())
+        return "shared"
+
+    desk.studio.tools["share"] = share
+    desk.studio.guard.bind(
+        Binding(share, stage="export", assets=["source"], destination=Arg("to"), effect="opaque")
+    )
+    face = desk.job.import_asset(desk.studio.picture("f.png", "olive"), ["likeness"])
+    script = [says(call("share", {"source": face, "to": "team"}, id="share"), id="m")]
+    graph = build(desk.studio, script, {"e": ("publisher", ["share"])})
+    config = desk.job.config(thread_id="t")
+    assert "__interrupt__" in graph.invoke({"messages": [("user", "go")]}, config)
+    desk.yes(desk.studio.pending().request)
+    state = graph.invoke(Command(resume=True), config)
+    assert [one.status for one in results(state)] == ["success"]
+    assert asking == [False]
 
 
 def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(desk: Desk) -> None:
