@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -75,7 +76,7 @@ def check(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) ->
         policy = policy_of(workspace)
         count = len(policy.rules)
         known = known_names(workspace, tools.values())
-        policy.require_fits(known if bindings is not None else known.with_any_tool(policy.named))
+        policy.require_fits(known if bindings is not None else replace(known, other_tools=None))
     except PolicyError as error:
         wrong = str(error).splitlines()
     if json_:
