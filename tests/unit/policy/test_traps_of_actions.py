@@ -358,6 +358,15 @@ def test_argument_of_another_type_is_denied(
     assert decision.policies in (("agentguard.policy-error",), ("agentguard.request",))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"codec": ENTITY}, {"seconds": "90"}, {"seconds": 90.5}, {"frames": [ENTITY]}, {"size": 3}],
+)
+def test_conversion_refuses_what_is_not_of_the_type(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        arguments_of(RENDER, {**ARGS, **change})
+
+
 def test_well_typed_call_is_permitted_where_ill_typed_ones_are_not() -> None:
     assert answer("").allowed
     assert answer("", args={**ARGS, "upscale": 2, "size": {"width": 1, "height": 2}}).allowed
