@@ -10,6 +10,7 @@ import typer
 from agentguard.cli.context import policy_of, tools_of, workspace_of
 from agentguard.cli.output import ERROR, Json, print_json, say, visible
 from agentguard.errors import PolicyError
+from agentguard.model import Stage, any_tool_of, group_of
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What policies can read, and what is wrong."
@@ -24,8 +25,9 @@ Bindings = Annotated[
 def schema(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) -> None:
     """Print the Cedar schema: what policies can read of each tool's calls.
 
-    It is the default schema with one action for each tool. Arguments that have no type in Cedar
-    are named in a comment. Without --bindings it knows the guard's own tools only.
+    It is the default schema with one action for each tool, and one that stands for the tools of
+    a stage that has none. Arguments that have no type in Cedar are named in a comment. Without
+    --bindings it knows the guard's own tools only.
 
     \b
     Example:
@@ -50,7 +52,9 @@ def schema(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) -
             }
         )
         return
-    typer.echo(schema_text(default_schema(), tools.values()).strip())
+    taken = {tool.group for tool in tools.values()}
+    others = (any_tool_of(stage) for stage in (*Stage, None) if group_of(stage) not in taken)
+    typer.echo(schema_text(default_schema(), [*tools.values(), *others]).strip())
 
 
 @app.command("check")
