@@ -7,16 +7,36 @@ with any string. A forbid with such a name would be silent for good.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from agentguard.model import ArgumentKind, ArgumentType, ToolAction
+from agentguard.model import (
+    ArgumentKind,
+    ArgumentType,
+    Audience,
+    Environment,
+    Provenance,
+    Stage,
+    ToolAction,
+)
+from agentguard.model.tool_action import USE
 from agentguard.policy.analysis import Rule
 from agentguard.policy.expressions import entity_of, nodes, path_of_argument
 
 _LISTS = ("contains", "containsAll", "containsAny")
-_DESTINATION_ID = {".": {"left": {".": {"left": {"Var": "context"}, "attr": "destination"}},
-                         "attr": "id"}}  # fmt: skip
+_WORDS: Mapping[str, Collection[str]] = {
+    "context.destination.audience": list(Audience),
+    "context.destination.environment": list(Environment),
+    "context.stage": [*Stage, USE],
+    "context.toolStage": list(Stage),
+    "resource.kind": ["asset", "none", "text"],
+    "resource.provenance": [*Provenance, "none"],
+}
+"""What a string can be that a policy reads; see the comments in `schema.cedarschema`."""
+
+_ELSEWHERE = (
+    "If another process binds it, or a later guard.bind, add it to other_tools in agentguard.toml"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,46 +45,44 @@ class Known:
 
     Args:
         tools: that are bound.
-        other_tools: names of tools that are bound elsewhere, and whose arguments are not known.
-        agents, destinations, groups: that are configured.
+        other_tools: names of tools that are bound elsewhere, and whose arguments are not known;
+            None: it is not known which tools there are.
+        agents, destinations, groups, labels: that are configured.
     """
 
     tools: Sequence[ToolAction]
-    other_tools: frozenset[str]
+    other_tools: frozenset[str] | None
     agents: Collection[str]
     destinations: Collection[str]
     groups: Collection[str]
-
-    def with_any_tool(self, named: Collection[str]) -> Known:
-        """The same where it is not known which tools are bound.
-
-        Args:
-            named: what policies name; none of it is looked at.
-        """
-        return replace(self, other_tools=self.other_tools.union(named) or frozenset({""}))
+    labels: Collection[str]
 
 
 def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
     """What a policy names and nothing is called, one sentence each."""
     names = {tool.name for tool in known.tools}
-    for name in sorted(rule.named - names - known.other_tools):
-        if not name.startswith("stage:"):
+    for name in sorted(rule.named - names - (known.other_tools or frozenset())):
+        if known.other_tools is not None and not name.startswith("stage:"):
             yield (
-                f'got Action::"{name:.80}", expected a bound tool: {_listed(names)}. If another'
-                " process or a session binds it, add it to other_tools in agentguard.toml"
+                f'got Action::"{name:.80}", expected a bound tool: {_listed(names)}. {_ELSEWHERE}'
             )
     for kind, name in sorted({*_entities(rule)}):
-        expected = {"Agent": known.agents, "Destination": known.destinations}.get(kind)
-        if expected is not None and name not in expected:
-            yield f'got {kind}::"{name:.80}", expected a configured one: {_listed(expected)}'
+        configured = {"Agent": known.agents, "Destination": known.destinations}.get(kind)
+        if configured is not None and name not in configured:
+            yield f'got {kind}::"{name:.80}", expected a configured one: {_listed(configured)}'
         elif kind == "Media":
             yield f'got Media::"{name:.80}", expected a condition: resource.id == "{name:.80}"'
-    for name in sorted(_values_of(rule.body["conditions"], _DESTINATION_ID)):
-        if name not in known.destinations:
-            yield (
-                f'got context.destination.id == "{name:.80}", expected a configured destination:'
-                f" {_listed(known.destinations)}"
-            )
+    words = {
+        **_WORDS,
+        "context.destination.id": known.destinations,
+        "resource.labels": known.labels,
+    }
+    if known.other_tools is not None:
+        words["context.tool"] = names | known.other_tools
+    for path, expected in words.items():
+        for name in sorted(_values_of(rule.body["conditions"], path) - {*expected}):
+            hint = f". {_ELSEWHERE}" if path == "context.tool" else ""
+            yield f'got "{name:.80}" for {path}, expected one of {_listed(expected)}{hint}'
     for name in sorted(rule.groups - {*known.groups}):
         yield f'got the group "{name:.80}", expected one of [people]: {_listed(known.groups)}'
     yield from _arguments(rule, known)
@@ -106,6 +124,8 @@ def _arguments(rule: Rule, known: Known) -> Iterator[str]:
 
 def _is_about_others(rule: Rule, known: Known) -> bool:
     """Whether a policy may be about tools that are bound elsewhere."""
+    if known.other_tools is None:
+        return True
     if rule.scope is None or any(name.startswith("stage:") for name in rule.scope):
         return bool(known.other_tools)
     return not rule.scope.isdisjoint(known.other_tools)
@@ -160,14 +180,18 @@ def _literals(node: object) -> list[object]:
     return [value for value in values if isinstance(value, (str, int))]
 
 
-def _values_of(body: object, path: Mapping[str, Any]) -> set[str]:
-    """The strings that a path is compared with."""
+def _values_of(body: object, path: str) -> set[str]:
+    """The strings that a path is compared with, or looked for among."""
+    first, *rest = path.split(".")
+    access: dict[str, Any] = {"Var": first}
+    for name in rest:
+        access = {".": {"left": access, "attr": name}}
     found: set[str] = set()
     for node in nodes(body):
-        for operator in ("==", "!=", "contains"):
+        for operator in ("==", "!=", *_LISTS):
             item = node.get(operator)
-            if isinstance(item, Mapping) and path in (item.get("left"), item.get("right")):
-                other = item["right"] if item.get("left") == path else item["left"]
+            if isinstance(item, Mapping) and access in (item.get("left"), item.get("right")):
+                other = item["right"] if item.get("left") == access else item["left"]
                 found |= {value for value in _literals(other) if isinstance(value, str)}
     return found
 

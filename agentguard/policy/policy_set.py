@@ -32,7 +32,6 @@ class Policy:
             not in it: workers with other tools have the same policy.
         rules: the policies by id.
         groups: the groups that some rule wants an approver to have answered as.
-        named: the actions and groups of actions that some rule names.
     """
 
     def __init__(self, texts: Mapping[str, str]) -> None:
@@ -53,7 +52,6 @@ class Policy:
             )
         self.digest = digest("agentguard/policy/v2", [self._base, *sorted(texts.values())])
         self.groups = frozenset().union(*(rule.groups for rule in self.rules.values()))
-        self.named = frozenset().union(*(rule.named for rule in self.rules.values()))
         self._of_tools: dict[str, ToolPolicies] = {}
         for stage in (*Stage, None):  # each stage has a tool, so that its policies are validated
             self.of_tool(any_tool_of(stage))
@@ -194,6 +192,7 @@ def known_names(workspace: Workspace, tools: Iterable[ToolAction]) -> Known:
         agents=workspace.agents,
         destinations=workspace.destinations,
         groups=frozenset().union(*(person.groups for person in workspace.people.values())),
+        labels=workspace.classes,
     )
 
 

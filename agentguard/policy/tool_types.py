@@ -46,12 +46,24 @@ def schema_text(base: str, actions: Iterable[ToolAction], named: Iterable[str] =
 
 
 def _action(action: ToolAction, call: str) -> str:
-    left_out = f"// can't be read: {', '.join(action.left_out)}\n" if action.left_out else ""
-    return (
-        f"\n{left_out}action {quoted(action.name)} in [{quoted(action.group)}] appliesTo {{\n"
-        "principal: [Agent], resource: [Media],\n"
-        f"context: {{{call}  args: {_record(action.arguments)},\n}}\n}};\n"
+    arguments = "".join(
+        f"    {_attribute(name, known)},{_choices(known)}\n"
+        for name, known in action.arguments.items()
     )
+    if action.left_out:
+        arguments += f"    // can't be read: {', '.join(action.left_out)}\n"
+    return (
+        f"\naction {quoted(action.name)} in [{quoted(action.group)}] appliesTo {{\n"
+        "principal: [Agent], resource: [Media],\n"
+        f"context: {{\n  args: {{\n{arguments}  }},{call}}}}};\n"
+    )
+
+
+def _choices(known: ArgumentType) -> str:
+    if known.choices is None:
+        return ""
+    words = (quoted(each) if isinstance(each, str) else str(each) for each in known.choices)
+    return f"  // {', '.join(words)}"
 
 
 def _record(fields: Mapping[str, ArgumentType]) -> str:

@@ -88,7 +88,12 @@ def test_the_policy_of_the_how_to_does_what_the_page_says(tmp_path: Path) -> Non
     file.write_text("".join(blocks(page, "cedar")), "utf-8")
     policy = Policy.load([file])
     known = Known(
-        tools=[action], other_tools=frozenset(), agents=(), destinations=(), groups=("legal",)
+        tools=[action],
+        other_tools=frozenset(),
+        agents=(),
+        destinations=(),
+        groups=("legal",),
+        labels=("embargoed", "regulated"),
     )
     policy.require_fits(known)
     write_workspace(tmp_path)

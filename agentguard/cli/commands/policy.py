@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from agentguard.cli.context import policy_of, tools_of, workspace_of
 from agentguard.cli.output import ERROR, Json, print_json, say, visible
 from agentguard.errors import PolicyError
+from agentguard.model import Stage, any_tool_of, group_of
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What policies can read, and what is wrong."
@@ -23,8 +25,9 @@ Bindings = Annotated[
 def schema(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) -> None:
     """Print the Cedar schema: what policies can read of each tool's calls.
 
-    It is the default schema with one action for each tool. Arguments that have no type in Cedar
-    are named in a comment. Without --bindings it knows the guard's own tools only.
+    It is the default schema with one action for each tool, and one that stands for the tools of
+    a stage that has none. Arguments that have no type in Cedar are named in a comment. Without
+    --bindings it knows the guard's own tools only.
 
     \b
     Example:
@@ -49,7 +52,9 @@ def schema(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) -
             }
         )
         return
-    typer.echo(schema_text(default_schema(), tools.values()).strip())
+    taken = {tool.group for tool in tools.values()}
+    others = (any_tool_of(stage) for stage in (*Stage, None) if group_of(stage) not in taken)
+    typer.echo(schema_text(default_schema(), [*tools.values(), *others]).strip())
 
 
 @app.command("check")
@@ -75,7 +80,7 @@ def check(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) ->
         policy = policy_of(workspace)
         count = len(policy.rules)
         known = known_names(workspace, tools.values())
-        policy.require_fits(known if bindings is not None else known.with_any_tool(policy.named))
+        policy.require_fits(known if bindings is not None else replace(known, other_tools=None))
     except PolicyError as error:
         wrong = str(error).splitlines()
     if json_:

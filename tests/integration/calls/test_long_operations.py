@@ -234,7 +234,9 @@ def test_I1_who_stands_behind_a_submit_stands_behind_its_result_and_can_not_appr
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "house.cedar").write_text(HOUSE)
     fetcher = '[agents]\nfetcher = { stages = ["generate"], owner = "lee@acme.example" }'
-    with desk(tmp_path, config=CONFIG.replace("[agents]", fetcher)) as at:
+    later = 'other_tools = ["video_result"]\n[people]'
+    config = CONFIG.replace("[agents]", fetcher).replace("[people]", later, 1)
+    with desk(tmp_path, config=config) as at:
         bind(at, service)
         at.place(at.studio.guard.bound[SUBMIT].binding.tool, "fetcher")
         with at.studio.guard.open_job("film", requested_by="ines@acme.example") as job:

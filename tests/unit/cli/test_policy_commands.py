@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cedarpy
 import pytest
 
 from tests.support.command_line import Shell
@@ -11,7 +12,7 @@ from tests.support.command_line import Shell
 KIM, OMAR = "kim@acme.example", "omar@acme.example"
 
 TOOLS = """
-from typing import Annotated
+from typing import Annotated, Literal
 
 from agentguard import Asset, Output, Plain, media_tool
 
@@ -20,6 +21,7 @@ def render_video(
     source: Annotated[str, Asset()],
     seconds: int,
     file: Annotated[str, Output(".mp4")],
+    codec: Literal["h264", "av1"] = "h264",
     loose: Annotated[int | str, Plain()] = 1,
 ) -> str:
     '''Render.'''
@@ -53,8 +55,11 @@ def declared(workspace: Shell, module: str, policy: str = LONG) -> list[str]:
 def test_schema_shows_what_policies_can_read(workspace: Shell) -> None:
     named = declared(workspace, "policy_tools_schema")
     text = workspace("policy", "schema", *named)
+    cedarpy.Schema.from_str(text)
     assert 'action "render_video" in ["stage:edit"] appliesTo {' in text
     assert '"seconds": Long' in text
+    assert '"codec": String,  // "h264", "av1"' in text
+    assert 'action "the review tool" in ["stage:review"]' in text
     assert "// can't be read: loose" in text
     tools = json.loads(workspace("policy", "schema", *named, "--json"))
     assert tools["render_video"]["arguments"]["seconds"] == {"kind": "integer"}

@@ -178,7 +178,12 @@ def test_a_long_condition_is_loaded_and_is_a_reason() -> None:
 def test_an_action_that_does_not_exist_is_refused() -> None:
     text = '@id("x") permit (principal, action == Action::"approve", resource);'
     known = Known(
-        tools=[TOOL], other_tools=frozenset(), agents=(), destinations=(), groups=ALL_GROUPS
+        tools=[TOOL],
+        other_tools=frozenset(),
+        agents=(),
+        destinations=(),
+        groups=ALL_GROUPS,
+        labels=(),
     )
     with pytest.raises(PolicyError, match=r'line 2: policy x: got Action::"approve", expected'):
         Policy({"a.cedar": PERMIT + text}).require_fits(known)

@@ -69,6 +69,7 @@ def known(*tools: ToolAction, others: tuple[str, ...] = ()) -> Known:
         agents=("publisher",),
         destinations=("site",),
         groups=("legal",),
+        labels=("embargoed", "likeness", "regulated"),
     )
 
 
@@ -183,6 +184,7 @@ def test_policy_of_a_stage_without_tools_is_validated(group: str) -> None:
 # --- names that mean nothing ---------------------------------------------------------------- -----
 
 HAS = "context.args has codec"
+GOES = "context has destination"
 
 
 @pytest.mark.parametrize(
@@ -198,8 +200,16 @@ HAS = "context.args has codec"
         (f'{HAS} && ["av1", "h265"].contains(context.args.codec)', "got 'h265'"),
         ('context has destination && context.destination == Destination::"sit"',
          'got Destination::"sit", expected a configured one: site'),
-        ('context has destination && context.destination.id == "sit"', "destination: site"),
+        (f'{GOES} && context.destination.id == "sit"', "destination.id, expected one of site"),
         ('context has destination && ["sit"].contains(context.destination.id)', '"sit"'),
+        (f'{GOES} && context.destination.audience == "pubic"', "expected one of internal"),
+        (f'{GOES} && context.destination.environment == "prod"', "draft, production"),
+        ('resource.labels.contains("likenes")', 'got "likenes" for resource.labels'),
+        ('resource.labels.containsAny(["likeness", "brnad"])', '"brnad"'),
+        ('resource.kind == "image"', "expected one of asset, none, text"),
+        ('resource.provenance != "ok"', "expected one of broken"),
+        ('context.tool == "render_vdieo"', 'got "render_vdieo" for context.tool'),
+        ('context.stage == "stage:render"', "for context.stage"),
         ('principal == Agent::"publishr"', 'got Agent::"publishr"'),
         ('resource == Media::"asset-1"', 'expected a condition: resource.id == "asset-1"'),
         ('action == Action::"render_vdieo"', "expected a bound tool: render_video"),
@@ -346,6 +356,15 @@ def test_argument_of_another_type_is_denied(
     request, facts = call(RENDER, args)
     decision = decide(Policy({"a.cedar": PERMIT}), request, facts, (), NOW)
     assert decision.policies in (("agentguard.policy-error",), ("agentguard.request",))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"codec": ENTITY}, {"seconds": "90"}, {"seconds": 90.5}, {"frames": [ENTITY]}, {"size": 3}],
+)
+def test_conversion_refuses_what_is_not_of_the_type(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        arguments_of(RENDER, {**ARGS, **change})
 
 
 def test_well_typed_call_is_permitted_where_ill_typed_ones_are_not() -> None:
