@@ -22,6 +22,13 @@ def picture(form: str, mode: str = "RGB", **options: object) -> bytes:
     return file.getvalue()
 
 
+def png(colour: str = "navy", size: int = 16) -> bytes:
+    """A square of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(file, "PNG")
+    return file.getvalue()
+
+
 def animation(form: str, count: int = 5, **options: object) -> bytes:
     frames = [Image.new("RGB", (WIDTH, HEIGHT), (20 * i % 256, i % 256, 0)) for i in range(count)]
     file = io.BytesIO()
