@@ -13,7 +13,7 @@ from agentguard.ledger.ledger import Ledger
 from tests.support import UNSOUND_WAKES, Studio, open_studio
 from tests.support.command_line import Shell
 from tests.support.databases import DATABASES, drop_ledger, postgres_server, postgres_url
-from tests.support.ledgers import Place, ledger_at
+from tests.support.ledgers import Bench, Clock, Place, ledger_at
 from tests.support.memory_disk import use_memory_disk
 from tests.support.shared import share
 
@@ -97,9 +97,21 @@ def postgres_place(postgres: Any, tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-def ledger(place: Place) -> Iterator[Ledger]:
-    with ledger_at(place) as opened:
+def clock() -> Clock:
+    """The ledger's time, turned by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
+    with ledger_at(place, clock) as opened:
         yield opened
+
+
+@pytest.fixture
+def bench(ledger: Ledger) -> Bench:
+    """Grants and answers made by hand, on a ledger of each database."""
+    return Bench(ledger)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ folder stays.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -72,15 +71,6 @@ async def until(true: Callable[[], Any]) -> None:
 
 def scratch(folder: Path) -> list[Path]:
     return list(folder.glob("agentguard-call-*"))
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder of this test's own, so that what stays in it is seen."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 class Rig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,14 +17,6 @@ from agentguard.model import JobState
 from tests.race.resources import Rig, connections_of, few_descriptors
 from tests.race.ways_in import graph_of
 from tests.support import GO, KIM, Studio, call, results, says
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 @pytest.mark.parametrize("cold", [True, False], ids=["cold", "warm"])

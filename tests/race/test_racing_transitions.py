@@ -44,11 +44,6 @@ class Ticking(Clock):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
     with ledger_at(place, clock) as opened:
         yield opened

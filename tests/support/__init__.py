@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 from agentguard import Guard
@@ -142,6 +143,10 @@ class Studio:
     def exported(self, destination: str = "site") -> list[Path]:
         folder = self.folder / "out" / destination
         return sorted(p for p in folder.iterdir() if p.suffix != ".txt") if folder.exists() else []
+
+    def labels(self) -> list[list[str]]:
+        """The labels of each asset that the ledger knows."""
+        return [json.loads(row["labels"]) for row in self.guard.ledger.all("SELECT * FROM assets")]
 
     def grants(self) -> list[str]:
         return [row["state"] for row in self.guard.ledger.all("SELECT state FROM grants")]
@@ -334,6 +339,31 @@ def build(
     if checkpointer is None:
         checkpointer = InMemorySaver()
     return sealed.compile(checkpointer=checkpointer or None)
+
+
+def tool_loop(
+    script: Sequence[AIMessage], tools: Sequence[Any], *, state: Any = State, **node: Any
+) -> StateGraph[Any]:
+    """A scripted model and one ToolNode, `tools`, in a loop, as most graphs begin.
+
+    Args:
+        node: how the ToolNode is added, as `retry_policy`.
+    """
+    builder: StateGraph[Any] = StateGraph(state)
+    builder.add_node("model", scripted(script))
+    builder.add_node("tools", ToolNode(tools), **node)
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges("model", tools_condition)
+    builder.add_edge("tools", "model")
+    return builder
+
+
+def guarded_loop(
+    studio: Studio, tools: Sequence[Any], agent: str, script: Sequence[AIMessage]
+) -> Any:
+    """The same through `protect`, compiled; the tools are this agent's."""
+    sealed = protect(tool_loop(script, tools), studio.guard, agents={"tools": agent})
+    return sealed.compile(checkpointer=InMemorySaver())
 
 
 def run_script(

@@ -26,6 +26,11 @@ class Scripted(GenericFakeChatModel):
         return self
 
 
+def saying(*messages: AIMessage) -> Scripted:
+    """A model that says these messages, then that it is done."""
+    return Scripted(messages=iter([*messages, AIMessage("done"), AIMessage("done")]))
+
+
 def dangling(messages: Sequence[AnyMessage]) -> list[str]:
     """The ids of calls without exactly one answer: a strict provider refuses such a history."""
     asked = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]

@@ -25,6 +25,7 @@ from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says
 from tests.support.bindings import Binding
+from tests.support.media_files import png
 
 SECRET = "sig-5d41402abc4b2a76"  # stands in the query of every URL that the vendor hands out
 
@@ -78,6 +79,11 @@ class Desk:
             " WHERE how = 'made' ORDER BY asset_jobs.at, id"
         )
         return [{**dict(row), "labels": set(json.loads(row["labels"]))} for row in rows]
+
+    def labels(self) -> set[str]:
+        """The labels of what a tool made last."""
+        found: set[str] = self.made()[-1]["labels"]
+        return found
 
     def parents(self, sha256: str) -> set[str]:
         rows = self.studio.guard.ledger.all("SELECT parent FROM lineage WHERE child = ?", sha256)
@@ -171,12 +177,6 @@ def desk(
         yield Desk(studio)
     finally:
         studio.guard.close()
-
-
-def png(colour: str = "navy", size: int = 16) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (size, size), colour).save(data, "PNG")
-    return data.getvalue()
 
 
 def rows(desk: Desk, sql: str, *parameters: Any) -> list[Mapping[str, Any]]:

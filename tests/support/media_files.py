@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,21 @@ def picture(form: str, mode: str = "RGB", **options: object) -> bytes:
     noise = np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).convert(mode).save(file, form, **options)
+    return file.getvalue()
+
+
+def png(colour: str = "navy", size: int = 16) -> bytes:
+    """A square of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def zip_archive() -> bytes:
+    """An archive of one small table."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("customers.csv", "kim,omar")
     return file.getvalue()
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from agentguard import durable_files
 from agentguard.content.store import Store
@@ -25,6 +24,7 @@ from agentguard.model import Audience, Destination, Environment
 from agentguard.transparency.checkpoints import Checkpoints
 from agentguard.transparency.log_key import create_log_key
 from tests.support.ledgers import KEY, Bench, checkpoints_beside, ledger_at
+from tests.support.media_files import png
 
 
 @pytest.fixture
@@ -168,24 +168,18 @@ def test_I10_bytes_that_no_torn_line_holds_are_still_an_edit(
 # --- stored assets, exports, keys ---------------------------------------------------------------
 
 
-def picture() -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (4, 4), "navy").save(data, "PNG")
-    return data.getvalue()
-
-
 def test_stored_bytes_and_every_new_name_are_on_the_disk(
     tmp_path: Path, flushed: list[str]
 ) -> None:
     root = tmp_path / "a" / "store"
-    sha256, _ = Store(str(root)).add(io.BytesIO(picture()))
+    sha256, _ = Store(str(root)).add(io.BytesIO(png(size=4)))
     folder = root / sha256[:2]
     assert [one for one in flushed if "incoming/" in one and not one.endswith("/")]
     assert flushed[-1] == f"{folder}/"  # the name comes last
     for above in (tmp_path, tmp_path / "a", root):
         assert f"{above}/" in flushed
     flushed.clear()
-    Store(str(root)).add(io.BytesIO(picture()))  # known: whoever wrote it may have died
+    Store(str(root)).add(io.BytesIO(png(size=4)))  # known: whoever wrote it may have died
     assert flushed[-2:] == [str(folder / sha256), f"{folder}/"]
 
 
@@ -200,18 +194,18 @@ def test_bytes_are_flushed_before_they_get_their_name(
         replace(*arguments)
 
     monkeypatch.setattr(os, "replace", note)
-    Store(str(tmp_path)).add(io.BytesIO(picture()))
+    Store(str(tmp_path)).add(io.BytesIO(png(size=4)))
     assert at_rename == [1]
 
 
 def test_bytes_that_an_older_version_lost_are_written_again(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    sha256, _ = store.add(io.BytesIO(picture()))
+    sha256, _ = store.add(io.BytesIO(png(size=4)))
     (tmp_path / sha256[:2] / sha256).write_bytes(b"")  # a power cut took them
     with pytest.raises(AssetError, match="not what was decided on"):
         store.fetch(sha256, io.BytesIO())
-    store.add(io.BytesIO(picture()))
-    assert store.fetch(sha256, io.BytesIO()) == len(picture())
+    store.add(io.BytesIO(png(size=4)))
+    assert store.fetch(sha256, io.BytesIO()) == len(png(size=4))
 
 
 def test_store_that_can_not_be_flushed_refuses_and_keeps_no_name(
@@ -224,13 +218,13 @@ def test_store_that_can_not_be_flushed_refuses_and_keeps_no_name(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AssetError, match="can't be written"):
-        store.add(io.BytesIO(picture()))
+        store.add(io.BytesIO(png(size=4)))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_store_elsewhere_needs_no_local_flush(flushed: list[str]) -> None:
     store = Store("memory://durable-files")
-    sha256, size = store.add(io.BytesIO(picture()))
+    sha256, size = store.add(io.BytesIO(png(size=4)))
     assert store.fetch(sha256, io.BytesIO()) == size
     assert flushed == []
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -43,17 +43,10 @@ from tests.support import (
     says,
 )
 from tests.support.bindings import Arg, Binding
-from tests.support.chat_models import Scripted
+from tests.support.chat_models import Scripted, dangling
 
 NODES = {"r": ("reviewer", ["look", "strict"]), "q": ("traffic", ["queue_for_release"]),
          "e": ("publisher", ["publish", "export_asset"])}  # fmt: skip
-
-
-def dangling(messages: list[Any]) -> list[str]:
-    """Calls that no ToolMessage answers, as a strict provider refuses them."""
-    asked = [str(c["id"]) for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
-    told = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
-    return [id for id in asked if id not in told]
 
 
 @dataclass

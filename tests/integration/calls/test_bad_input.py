@@ -7,7 +7,6 @@ secret is written down, and the log verifies.
 from __future__ import annotations
 
 import errno
-import io
 import itertools
 import logging
 import os
@@ -22,7 +21,6 @@ import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
-from PIL import Image
 
 from agentguard.errors import BindingError, DestinationError
 from agentguard.export.folder import Folder
@@ -30,6 +28,7 @@ from agentguard.ledger.verify import Checkpoints, verify
 from agentguard.transparency.log_key import load_log_key
 from tests.support import CONFIG, KIM, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Binding
+from tests.support.media_files import png
 
 CANARY = "sk-ant-api03-" + "cAn4rY0x9Z" * 4
 
@@ -40,12 +39,6 @@ NODES = {
     "queue_tools": ("traffic", ["queue_for_release"]),
     "export_tools": ("publisher", ["export_asset"]),
 }
-
-
-def picture(size: int = 24) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (size, size), "navy").save(file, "PNG")
-    return file.getvalue()
 
 
 def bomb() -> bytes:
@@ -312,7 +305,7 @@ def _nothing(source: Path, file: Path) -> str:
 
 
 def _truncated(source: Path, file: Path) -> None:
-    file.write_bytes(picture(64)[:-30])
+    file.write_bytes(png(size=64)[:-30])
 
 
 def _bomb(source: Path, file: Path) -> None:
@@ -328,17 +321,17 @@ def _fifo(source: Path, file: Path) -> None:
 
 
 def _etc_passwd(source: Path, file: Path) -> tuple[str, Any]:
-    file.write_bytes(picture())
+    file.write_bytes(png(size=24))
     return "done", {"files": ["/etc/passwd"]}
 
 
 def _own_input(source: Path, file: Path) -> tuple[str, Any]:
-    file.write_bytes(picture())
+    file.write_bytes(png(size=24))
     return "done", {"files": [str(source)]}
 
 
 def _url_block(source: Path, file: Path) -> tuple[Any, Any]:
-    file.write_bytes(picture())
+    file.write_bytes(png(size=24))
     return [{"type": "image", "url": "http://169.254.169.254/latest"}], None
 
 
@@ -419,7 +412,7 @@ def test_I12_swapped_bytes_in_the_store_are_a_refusal(bench: Bench) -> None:
         asset = bench.asset(job)
         store = bench.studio.folder / ".agentguard" / "assets"
         (place,) = [p for p in store.rglob("*") if p.is_file()]
-        place.write_bytes(picture(99))
+        place.write_bytes(png(size=99))
         (message,) = bench.run(job, call("crop", {"source": asset, "width": 8, "height": 8}))
     require_error(message, "not what was decided on")
     assert bench.studio.world.effects == []

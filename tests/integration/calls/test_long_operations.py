@@ -82,11 +82,6 @@ def started(at: Desk, job: Any, **arguments: Any) -> str:
     return found[1]
 
 
-def labels(at: Desk) -> set[str]:
-    found: set[str] = at.made()[-1]["labels"]
-    return found
-
-
 # --- what comes back -------------------------------------------------------------------------
 
 
@@ -133,9 +128,9 @@ def test_I4_the_class_of_a_prompt_comes_back_too(tmp_path: Path, service: Servic
             ids = [started(at, job), started(at, job, prompt="A card for jane.doe@gmail.com")]
             service.done |= set(ids)
             at.act(job, GET, request_id=ids[0])
-            assert labels(at) == {"generated"}
+            assert at.labels() == {"generated"}
             at.act(job, GET, request_id=ids[1])
-            assert labels(at) == {"generated", "personal-data"}
+            assert at.labels() == {"generated", "personal-data"}
 
 
 def test_I4_what_was_revealed_before_a_prompt_reaches_its_result(
@@ -156,7 +151,7 @@ def test_I4_what_was_revealed_before_a_prompt_reaches_its_result(
             id = started(at, job)
             service.done.add(id)
             assert at.act(job, GET, request_id=id).status == "success"
-            assert labels(at) == {"brand", "generated"}
+            assert at.labels() == {"brand", "generated"}
 
 
 def test_I4_a_source_that_rises_after_the_submit_reaches_the_result(
@@ -168,9 +163,9 @@ def test_I4_a_source_that_rises_after_the_submit_reaches_the_result(
         job.import_asset(at.studio.picture(), ["licensed"])
         service.done.add(id)
         assert at.act(job, GET, request_id=id).status == "success"
-        assert labels(at) == {"brand", "licensed", "generated"}
+        assert at.labels() == {"brand", "licensed", "generated"}
         job.import_asset(at.studio.picture(), ["customer-data"])  # after the result, too
-        assert labels(at) == {"brand", "licensed", "customer-data", "generated"}
+        assert at.labels() == {"brand", "licensed", "customer-data", "generated"}
         answer = at.act(job, GET, request_id=id)
         assert "customer-data" in answer.content
         assert "may not go to videos" in answer.content
@@ -235,8 +230,8 @@ def test_I1_who_stands_behind_a_submit_stands_behind_its_result_and_can_not_appr
     (tmp_path / "policies" / "house.cedar").write_text(HOUSE)
     fetcher = '[agents]\nfetcher = { stages = ["generate"], owner = "lee@acme.example" }'
     later = 'other_tools = ["video_result"]\n[people]'
-    config = CONFIG.replace("[agents]", fetcher).replace("[people]", later, 1)
-    with desk(tmp_path, config=config) as at:
+    text = CONFIG.replace("[agents]", fetcher).replace("[people]", later, 1)
+    with desk(tmp_path, config=text) as at:
         bind(at, service)
         at.place(at.studio.guard.bound[SUBMIT].binding.tool, "fetcher")
         with at.studio.guard.open_job("film", requested_by="ines@acme.example") as job:
@@ -326,7 +321,7 @@ def test_one_id_that_a_vendor_hands_out_twice_carries_both_calls(
         started(at, job)
         service.done.add("same")
         at.act(job, GET, request_id="same")
-        assert labels(at) == {"brand", "generated"}
+        assert at.labels() == {"brand", "generated"}
 
 
 # --- jobs, crashes, the log ------------------------------------------------------------------

@@ -19,7 +19,8 @@ from agentguard.content.download import TOTAL_S, fetch
 from agentguard.errors import BindingError
 from tests.support import KIM
 from tests.support.bindings import Binding, Returned
-from tests.support.desk import SECRET, Desk, Vendor, desk, png, rows, vendor
+from tests.support.desk import SECRET, Desk, Vendor, desk, rows, vendor
+from tests.support.media_files import png
 
 
 def tools(service: Vendor) -> tuple[BaseTool, BaseTool]:

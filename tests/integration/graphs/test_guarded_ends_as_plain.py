@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import KIM, OMAR, Studio, call, results, says, scripted
+from tests.support import KIM, OMAR, Studio, call, results, says, scripted, tool_loop
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
@@ -102,13 +102,7 @@ def shape(make: Build) -> Build:
 
 
 def loop(script: list[AIMessage], tools: list[Any], **node: Any) -> StateGraph[Any]:
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode(tools), **node)
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    return builder
+    return tool_loop(script, tools, state=State, **node)
 
 
 @shape

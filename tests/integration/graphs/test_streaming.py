@@ -18,10 +18,9 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import GO, KIM, OMAR, State, Studio, build, call, says, scripted
+from tests.support import GO, KIM, OMAR, State, Studio, build, call, says, tool_loop
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
 
@@ -43,13 +42,7 @@ def script() -> list[AIMessage]:
 
 
 def looped() -> StateGraph[Any]:
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script()))
-    builder.add_node("tools", ToolNode([note]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    return builder
+    return tool_loop(script(), [note])
 
 
 def inside(compiled: Any) -> StateGraph[Any]:

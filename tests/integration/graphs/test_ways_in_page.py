@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from deepagents import create_deep_agent
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.tools import load_mcp_tools
@@ -29,7 +28,7 @@ from agentguard import Asset, Binding, McpTool, Plain, Text
 from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, known, protect
 from tests.support import GO, KIM, OMAR, Studio, build, call, results, says, scripted
-from tests.support.chat_models import Scripted
+from tests.support.chat_models import saying
 from tests.support.mcp_servers import mcp_images
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "ways-in.md"
@@ -84,10 +83,6 @@ def run(studio: Studio, heading: str, model: Any, **more: Any) -> dict[str, Any]
     return scope
 
 
-def says_then_done(*messages: AIMessage) -> Scripted:
-    return Scripted(messages=iter([*messages, AIMessage("done"), AIMessage("done")]))
-
-
 def test_a_state_graph(studio: Studio) -> None:
     def route(state: Any) -> str:
         calls = state["messages"][-1].tool_calls
@@ -102,14 +97,14 @@ def test_a_state_graph(studio: Studio) -> None:
 def test_create_agent(studio: Studio) -> None:
     with studio.guard.open_job("page", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
-        model = says_then_done(says(call("crop", {"source": asset, "width": 4, "height": 4})))
+        model = saying(says(call("crop", {"source": asset, "width": 4, "height": 4})))
         agent = run(studio, "create_agent", model)["agent"]
         state = agent.invoke(GO, job.config(thread_id="t"))
     assert results(state)[-1].status == "success"
 
 
 def test_deep_agents(studio: Studio) -> None:
-    model = says_then_done(
+    model = saying(
         says(call("task", {"description": "Paint the sea.", "subagent_type": "painter"})),
         says(PAINT),
     )
@@ -141,7 +136,7 @@ def test_mcp_servers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(studio.folder)
     known = asyncio.run(origin_of("sketch"))
     assert known is not None
-    model = says_then_done(says(call("sketch", {"prompt": "a boat"})))
+    model = saying(says(call("sketch", {"prompt": "a boat"})))
     block = code("MCP servers").replace("sha256:…", known.schema)
     scope = run(studio, "MCP servers", model, block=block)
     assert "image/png 16x16" in asyncio.run(scope["main"]())

@@ -13,7 +13,8 @@ from langchain_core.tools import tool
 
 from tests.support import KIM
 from tests.support.bindings import Binding
-from tests.support.desk import desk, mp4, png, wav
+from tests.support.desk import desk, mp4, wav
+from tests.support.media_files import png
 
 PNG = png()
 TEXT = base64.b64encode(PNG).decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -69,10 +68,6 @@ def heard_of(studio: Studio, way: str, sent: list[Any], *, in_job: bool = True) 
     return [*read, *state["messages"]]
 
 
-def labels(studio: Studio) -> list[list[str]]:
-    return [json.loads(row["labels"]) for row in studio.guard.ledger.all("SELECT * FROM assets")]
-
-
 def data_of(studio: Studio) -> str:
     return base64.b64encode(studio.picture().read_bytes()).decode()
 
@@ -130,7 +125,7 @@ def test_C15_media_in_any_message_is_taken_in_as_unclassified(
     said = str(heard_of(studio, way, message(block(data))))
     assert data not in said
     assert said.count("class unclassified]") == 2  # read by the model, kept in the state
-    assert labels(studio) == [["unclassified"]]
+    assert studio.labels() == [["unclassified"]]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -156,7 +151,7 @@ def test_R4_what_is_neither_text_nor_media_is_left_out_with_a_sentence(
     said = str(heard_of(studio, way, message(block)))
     assert "AAEC" not in said
     assert "left out" in said
-    assert labels(studio) == []
+    assert studio.labels() == []
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -169,7 +164,7 @@ def test_C15_media_beside_the_content_is_taken_in_too(studio: Studio, way: str, 
     said = str([message.model_dump() for message in heard_of(studio, way, sent)])
     assert data not in said
     assert "'note': 'kept'" in said
-    assert labels(studio) == [["unclassified"]]
+    assert studio.labels() == [["unclassified"]]
 
 
 @pytest.mark.parametrize("way", WAYS)

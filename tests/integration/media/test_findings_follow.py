@@ -60,11 +60,8 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 
 def run(studio: Studio, job: Job, *calls: dict[str, Any], thread: str) -> dict[str, Any]:
-    graph = build(studio, [says(one) for one in calls], NODES)
-    state: dict[str, Any] = graph.invoke(
-        {"messages": [("user", "go")]}, job.config(thread_id=thread)
-    )
-    return state
+    messages = [says(one) for one in calls]
+    return run_script(studio, job, *messages, nodes=NODES, thread=thread)[1]
 
 
 def review(studio: Studio, job: Job, tool_name: str, asset: str, thread: str) -> None:

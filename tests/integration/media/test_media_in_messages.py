@@ -42,10 +42,6 @@ def run(studio: Studio, message: HumanMessage, answer: AIMessage) -> tuple[Liste
     return model, state
 
 
-def labels(studio: Studio) -> list[list[str]]:
-    return [json.loads(row["labels"]) for row in studio.guard.ledger.all("SELECT * FROM assets")]
-
-
 @pytest.mark.parametrize("shape", ["v1", "openai", "anthropic"])
 def test_S33_a_picture_in_a_human_message_is_unclassified(studio: Studio, shape: str) -> None:
     data = base64.b64encode(studio.picture().read_bytes()).decode()
@@ -59,7 +55,7 @@ def test_S33_a_picture_in_a_human_message_is_unclassified(studio: Studio, shape:
     heard = json.dumps([m.content for m in model.heard])
     assert data not in heard
     assert "asset-" in heard
-    assert labels(studio) == [["unclassified"]]
+    assert studio.labels() == [["unclassified"]]
 
 
 def test_a_picture_that_the_provider_made_is_taken_in(studio: Studio) -> None:
@@ -68,14 +64,14 @@ def test_a_picture_that_the_provider_made_is_taken_in(studio: Studio) -> None:
     _, state = run(studio, HumanMessage("paint"), made)
     assert data not in json.dumps(state["messages"][-1].content)
     assert "asset-" in json.dumps(state["messages"][-1].content)
-    assert labels(studio) == [["generated"]]
+    assert studio.labels() == [["generated"]]
 
 
 def test_I3_a_url_in_a_message_is_never_opened(studio: Studio) -> None:
     block = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/x.png"}}
     model, _ = run(studio, HumanMessage([block]), AIMessage("nothing"))
     assert "never opened" in json.dumps([m.content for m in model.heard])
-    assert labels(studio) == []
+    assert studio.labels() == []
 
 
 def test_the_same_picture_is_taken_in_once(studio: Studio) -> None:

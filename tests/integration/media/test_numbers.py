@@ -14,7 +14,7 @@ from langchain_core.tools import tool
 from PIL import Image
 
 from agentguard.jobs.job import Job
-from tests.support import CONFIG, Studio, build, call, open_studio, results, says
+from tests.support import CONFIG, Studio, build, call, open_studio, results, run_script, says
 from tests.support.bindings import Binding
 
 SEES_CUSTOMERS = (
@@ -64,11 +64,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 
 def run(studio: Studio, job: Job, *script: Any, thread: str = "t") -> dict[str, Any]:
-    graph = build(studio, script, NODES)
-    state: dict[str, Any] = graph.invoke(
-        {"messages": [("user", "go")]}, job.config(thread_id=thread)
-    )
-    return state
+    return run_script(studio, job, *script, nodes=NODES, thread=thread)[1]
 
 
 def shown(studio: Studio, job: Job) -> Any:

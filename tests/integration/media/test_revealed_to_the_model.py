@@ -14,7 +14,8 @@ from PIL import Image
 from agentguard.langgraph.message_media import take_in_media
 from tests.support import CONFIG, KIM, call, open_studio, run_script, says
 from tests.support.bindings import Arg, Binding, Returned
-from tests.support.desk import Desk, desk, png, rows
+from tests.support.desk import Desk, desk, rows
+from tests.support.media_files import png
 
 TOLD = "a customer holding a passport"
 SEES_GENERATED = (

@@ -15,7 +15,8 @@ from langgraph.types import Command
 from agentguard.jobs.job import Job
 from tests.support import CONFIG, KIM, call, results, says
 from tests.support.bindings import Binding, Returned
-from tests.support.desk import Desk, desk, png
+from tests.support.desk import Desk, desk
+from tests.support.media_files import png
 
 
 class Canvas:
@@ -65,16 +66,11 @@ def bind(made: Desk, canvas: Canvas, **more: Any) -> Desk:
     )  # fmt: skip
 
 
-def labels(at: Desk) -> set[str]:
-    found: set[str] = at.made()[-1]["labels"]
-    return found
-
-
 def test_I4_a_later_output_has_the_class_of_all_that_was_sent_before(at: Desk) -> None:
     guard = at.studio.guard
     with guard.open_job("poster", requested_by=KIM) as job:
         at.act(job, "snapshot", size=1)
-        assert labels(at) == {"unclassified"}  # of nothing known
+        assert at.labels() == {"unclassified"}  # of nothing known
         logo = guard.import_asset(at.studio.picture(), ["brand"], by="ines@acme.example",
                                   job=job.id)  # fmt: skip
         at.act(job, "place", image=logo)
@@ -82,7 +78,7 @@ def test_I4_a_later_output_has_the_class_of_all_that_was_sent_before(at: Desk) -
             job, "place", image=job.import_asset(at.studio.picture("b.png", "red"), ["likeness"])
         )
         at.act(job, "snapshot", size=2)
-        assert labels(at) == {"brand", "likeness"}
+        assert at.labels() == {"brand", "likeness"}
         second = at.made()[-1]
         assert len(at.parents(second["sha256"])) == 2
         people = guard.ledger.all(
@@ -90,10 +86,10 @@ def test_I4_a_later_output_has_the_class_of_all_that_was_sent_before(at: Desk) -
         )
         assert {row["person"] for row in people} == {"ines@acme.example", KIM}
         job.import_asset(at.studio.picture(), ["customer-data"])  # and rises with it
-        assert labels(at) == {"brand", "likeness", "customer-data"}
+        assert at.labels() == {"brand", "likeness", "customer-data"}
     with guard.open_job("poster", requested_by=KIM) as other:  # this job sent nothing there
         at.act(other, "snapshot", size=5)
-        assert labels(at) == {"unclassified"}
+        assert at.labels() == {"unclassified"}
     guard.verify()
 
 
@@ -105,7 +101,7 @@ def test_what_was_only_asked_for_and_not_run_was_not_sent(at: Desk, canvas: Canv
         guard.ledger.mark_asset(sha256, column="recalled", value=True, by=KIM)
         assert at.act(job, "place", image=logo).status == "error"
         assert at.act(job, "snapshot", size=1).status == "success"
-        assert labels(at) == {"unclassified"}
+        assert at.labels() == {"unclassified"}
     assert canvas.put == []
 
 
@@ -142,7 +138,7 @@ def test_I8_a_call_that_is_asked_again_does_not_remember_itself(at: Desk, canvas
         (guarded,) = at.studio.guard.tools([blend])
         again = guarded.invoke(asked, config)  # as a task that is run again after a crash
         assert (again.status, again.content) == ("success", first.content)
-        assert labels(at) == {"brand", "likeness"}
+        assert at.labels() == {"brand", "likeness"}
     assert len(runs) == 1
 
 
@@ -163,7 +159,7 @@ def test_I4_what_is_sent_while_an_output_is_made_is_in_it(at: Desk, canvas: Canv
         canvas.go.set()
         running.join()
         assert results(answers[0])[-1].status == "success"
-        assert labels(at) == {"brand", "unclassified"}
+        assert at.labels() == {"brand", "unclassified"}
 
 
 def test_a_vendor_remembers_by_its_destination_and_is_told_no_more_than_it_may_see(
@@ -174,7 +170,7 @@ def test_a_vendor_remembers_by_its_destination_and_is_told_no_more_than_it_may_s
         with at.studio.guard.open_job("poster", requested_by=KIM) as job:
             at.act(job, "place", image=job.import_asset(at.studio.picture(), ["brand"]))
             assert at.act(job, "snapshot", size=1).status == "success"
-            assert labels(at) == {"brand"}
+            assert at.labels() == {"brand"}
 
 
 def test_a_description_of_what_a_server_remembers_obeys_the_chat_models_ceiling(
@@ -314,7 +310,7 @@ def test_I4_a_server_keeps_the_class_of_the_tools_that_it_was_sent_to_by(
     with at.studio.guard.open_job("poster", requested_by=KIM) as job:
         assert at.act(job, "stock", prompt="a lion").status == "success"
         assert at.act(job, "save").status == "success"
-        assert labels(at) == {"licensed"}
+        assert at.labels() == {"licensed"}
     at.studio.guard.verify()
 
 

@@ -13,7 +13,8 @@ from langchain_core.tools import tool
 
 from tests.support import KIM
 from tests.support.bindings import Binding
-from tests.support.desk import Desk, desk, png
+from tests.support.desk import Desk, desk
+from tests.support.media_files import png
 
 Writes = Callable[[Path, Path], Any]
 

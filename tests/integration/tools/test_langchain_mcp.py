@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import GO, KIM
+from tests.support import GO, KIM, guarded_loop
 
 pytest.importorskip("fastmcp", reason="langchain.mcp needs mcp 2; `make mcp` runs these")
 
@@ -25,15 +25,13 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command
 
 from agentguard.bindings.bound import draft
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
-from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, call, results, says, scripted
+from agentguard.langgraph import GuardMiddleware
+from tests.support import Studio, call, results, says
 from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import fastmcp_images
@@ -99,17 +97,6 @@ def bind(studio: Studio, tool: BaseTool, **more: Any) -> None:
     studio.guard.bind(Binding(tool, **meaning))
 
 
-def graph_of(studio: Studio, tools: list[BaseTool], agent: str, script: list[Any]) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode(tools))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    sealed = protect(builder, studio.guard, agents={"tools": agent})
-    return sealed.compile(checkpointer=InMemorySaver())
-
-
 def agent_of(studio: Studio, tools: list[BaseTool], agent: str, script: list[Any]) -> Any:
     return create_agent(
         Scripted(messages=iter([*script, AIMessage("done")])),
@@ -119,7 +106,7 @@ def agent_of(studio: Studio, tools: list[BaseTool], agent: str, script: list[Any
     )
 
 
-WAYS = pytest.mark.parametrize("made", [graph_of, agent_of])
+WAYS = pytest.mark.parametrize("made", [guarded_loop, agent_of])
 
 
 async def ask(
@@ -180,7 +167,7 @@ async def test_a_remote_tool_is_refused_unpinned_and_without_destination(
     with pytest.raises(BindingError, match="which local=True contradicts"):
         bind(studio, tool, local=True)
     with pytest.raises(BindingError, match="frame is not bound"):
-        graph_of(studio, [tool], "editor", [])
+        guarded_loop(studio, [tool], "editor", [])
     assert served.got == []
 
 
@@ -252,7 +239,7 @@ async def test_a_server_in_this_process_may_be_a_proxy_so_its_binding_says_what_
     with pytest.raises(BindingError, match=r"does not say how it is connected.*local=True"):
         bind(studio, tool)
     bind(studio, tool, local=True)
-    answer = await ask(studio, graph_of, tool, "painter", {"prompt": "the sea"}, "brand")
+    answer = await ask(studio, guarded_loop, tool, "painter", {"prompt": "the sea"}, "brand")
     assert answer.status == "success", answer.content
 
 
@@ -262,7 +249,7 @@ async def test_a_question_of_the_server_stops_a_tool_that_does_not_declare_it(
     """MCPAdapter pauses in the tool and calls again with the answer: that is `interrupts=True`."""
     tool = (await listed(served.url))["careful"]
     bind(studio, tool, destination="images")
-    answer = await ask(studio, graph_of, tool, "painter", {"prompt": "x"}, "brand")
+    answer = await ask(studio, guarded_loop, tool, "painter", {"prompt": "x"}, "brand")
     assert answer.status == "error"
     assert "interrupts=True" in answer.content
     assert served.got == [("careful", "x")]
@@ -283,7 +270,7 @@ async def test_a_declared_question_of_a_local_server_is_answered(studio: Studio)
     tool = (await listed(fastmcp_images.make(got=got)))["careful"]
     bind(studio, tool, local=True, interrupts=True)
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
-        graph = graph_of(studio, [tool], "painter", [says(call("careful", {"prompt": "x"}))])
+        graph = guarded_loop(studio, [tool], "painter", [says(call("careful", {"prompt": "x"}))])
         config = job.config(thread_id="t")
         state = await graph.ainvoke(GO, config)
         (question,) = state["__interrupt__"]

@@ -24,15 +24,13 @@ from langchain_mcp_adapters.interceptors import MCPToolCallRequest
 from langchain_mcp_adapters.tools import load_mcp_tools
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
-from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
 from agentguard.bindings.bound import Bound, draft, told
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
-from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import GO, KIM, OMAR, State, Studio, call, results, says, scripted
+from agentguard.langgraph import GuardMiddleware
+from tests.support import GO, KIM, OMAR, Studio, call, guarded_loop, results, says
 from tests.support.bindings import Arg, Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
@@ -111,17 +109,6 @@ def bind(studio: Studio, tool: BaseTool, **more: Any) -> None:
     studio.guard.bind(Binding(tool, **meaning))
 
 
-def graph_of(studio: Studio, tools: list[BaseTool], agent: str, script: list[Any]) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode(tools))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    sealed = protect(builder, studio.guard, agents={"tools": agent})
-    return sealed.compile(checkpointer=InMemorySaver())
-
-
 async def ask(
     studio: Studio, tool: BaseTool, agent: str, args: dict[str, Any], **job_args: Any
 ) -> Any:
@@ -129,7 +116,7 @@ async def ask(
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         given = json.loads(json.dumps(args).replace("ASSET", asset))
-        graph = graph_of(studio, [tool], agent, [says(call(tool.name, given))])
+        graph = guarded_loop(studio, [tool], agent, [says(call(tool.name, given))])
         state = await graph.ainvoke(GO, job.config(thread_id="t"))
     return results(state)[-1]
 
@@ -271,7 +258,7 @@ async def test_a_server_that_rewrites_a_description_is_refused_everywhere(
     with pytest.raises(BindingError, match=said):
         studio.guard.tools([pulled])
     with pytest.raises(BindingError, match=said):
-        graph_of(studio, [pulled], "painter", [])
+        guarded_loop(studio, [pulled], "painter", [])
     with pytest.raises(BindingError, match=said):
         Binding(pulled, stage="generate", texts=["prompt"], plain=["colour"],
                 destination="images", mcp=pin(tool))  # fmt: skip
@@ -328,7 +315,7 @@ async def test_an_undeclared_tool_of_a_known_server_is_refused(
     tools = await listed(served.client())
     bind(studio, tools["sketch"])
     with pytest.raises(BindingError, match="frame is not bound"):
-        graph_of(studio, [tools["sketch"], tools["frame"]], "painter", [])
+        guarded_loop(studio, [tools["sketch"], tools["frame"]], "painter", [])
 
 
 async def test_two_servers_tools_of_one_name_are_told_apart_by_prefix(
@@ -442,7 +429,7 @@ async def test_what_goes_to_a_remote_server_is_held_to_its_ceiling(
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["customer-data"])
         script = [says(call("frame", {"image_base64": asset, "width": 1}))]
-        graph = graph_of(studio, [tool], "editor", script)
+        graph = guarded_loop(studio, [tool], "editor", script)
         state = await graph.ainvoke(GO, job.config(thread_id="t"))
     assert results(state)[-1].status == "error"
     assert studio.grants() == []
@@ -553,7 +540,7 @@ async def test_one_session_for_many_calls(studio: Studio) -> None:
         bind(studio, tools["sketch"], local=True)
         calls = [call("sketch", {"prompt": f"wave {n}"}) for n in range(3)]
         async with studio.guard.open_job("poster", requested_by=KIM) as job:
-            graph = graph_of(studio, [tools["sketch"]], "painter", [says(*calls)])
+            graph = guarded_loop(studio, [tools["sketch"]], "painter", [says(*calls)])
             state = await graph.ainvoke(GO, job.config(thread_id="t"))
     assert [m.status for m in results(state)] == ["success"] * 3
     assert studio.grants() == ["executed"] * 3
@@ -565,7 +552,7 @@ async def test_an_async_only_tool_run_synchronously_is_refused_before_its_claim(
     tool = (await listed(served.client()))["sketch"]
     bind(studio, tool)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
-        graph = graph_of(studio, [tool], "painter", [says(call("sketch", {"prompt": "sea"}))])
+        graph = guarded_loop(studio, [tool], "painter", [says(call("sketch", {"prompt": "sea"}))])
         state = await asyncio.to_thread(graph.invoke, GO, job.config(thread_id="t"))
         assert studio.grants() == ["issued"]
     assert results(state)[-1].status == "error"
@@ -590,7 +577,7 @@ async def test_I8_an_export_by_a_server_that_errs_or_dies_is_unknown_and_not_rep
     async with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         one = call("post", {"image_base64": asset, "to": "team", "how": how}, id="c1")
-        graph = graph_of(studio, [tool], "publisher", [says(one, id="m1")])
+        graph = guarded_loop(studio, [tool], "publisher", [says(one, id="m1")])
         config = job.config(thread_id="t")
         state = await graph.ainvoke(GO, config)
         assert studio.grants() == [grant]
@@ -619,7 +606,7 @@ async def test_a_waiting_export_through_a_server_goes_on_when_a_person_agrees(
         async with studio.guard.open_job("poster", requested_by=KIM) as job:
             asset = job.import_asset(studio.picture(), ["likeness"])
             one = call("post", {"image_base64": asset, "to": "team", "how": "well"})
-            graph = graph_of(studio, [tools["post"]], "publisher", [says(one)])
+            graph = guarded_loop(studio, [tools["post"]], "publisher", [says(one)])
             config = job.config(thread_id="t")
             state = await graph.ainvoke(GO, config)
             assert state["__interrupt__"]

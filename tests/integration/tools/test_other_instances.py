@@ -11,14 +11,12 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
-from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import PrivateAttr
 
 from agentguard.errors import BindingError
-from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph import GuardMiddleware
 from agentguard.langgraph.guarded_tool import invoker_of
-from tests.support import GO, KIM, State, Studio, call, results, says, scripted
+from tests.support import GO, KIM, Studio, call, guarded_loop, results, says
 from tests.support.bindings import Arg, Binding
 from tests.support.chat_models import Scripted
 
@@ -69,18 +67,6 @@ def bound(studio: Studio) -> Sender:
     return made
 
 
-def graph_of(studio: Studio, tools: list[BaseTool], script: list[Any]) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode(tools))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
-    return protect(builder, studio.guard, agents={"tools": "publisher"}).compile(
-        checkpointer=InMemorySaver()
-    )
-
-
 class Swap(AgentMiddleware[Any, Any, Any]):
     """Puts another object in the place of the tool that was authorized."""
 
@@ -110,7 +96,7 @@ def test_another_instance_is_refused_by_protect_and_by_hand(
     studio: Studio, bound: Sender, evil: Sender
 ) -> None:
     with pytest.raises(BindingError, match="another tool than this one"):
-        graph_of(studio, [evil], [])
+        guarded_loop(studio, [evil], "publisher", [])
     with pytest.raises(BindingError, match="another tool than this one"):
         studio.guard.tools([evil])
     with pytest.raises(BindingError, match="another tool than this one"):
@@ -154,7 +140,9 @@ def test_guarded_copies_of_guarded_copies_run_the_bound_object(
     with studio.guard.open_job("post", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         script = [says(call("post", {"source": asset, "to": "team"}))]
-        state = graph_of(studio, [twice], script).invoke(GO, job.config(thread_id="t"))
+        state = guarded_loop(studio, [twice], "publisher", script).invoke(
+            GO, job.config(thread_id="t")
+        )
     assert results(state)[-1].content == "posted"
     assert SENT == ["https://vendor.example ours"]
 
@@ -190,7 +178,7 @@ def test_a_class_that_works_in_invoke_can_not_be_bound(studio: Studio) -> None:
                     effect="opaque")
         )  # fmt: skip
     with pytest.raises(BindingError, match="post is not bound"):
-        graph_of(studio, [early], [])
+        guarded_loop(studio, [early], "publisher", [])
     assert SENT == []
 
 

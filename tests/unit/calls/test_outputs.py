@@ -32,17 +32,12 @@ from agentguard.errors import AssetError
 from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms
 from tests.support.bindings import Binding, Returned
+from tests.support.media_files import png
 
 SECRET = "sk-ant-api03-" + "aB3dE5fG7h" * 4
 
 
-def picture(colour: str = "navy", size: int = 16) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (size, size), colour).save(file, "PNG")
-    return file.getvalue()
-
-
-B64 = base64.b64encode(picture()).decode()
+B64 = base64.b64encode(png()).decode()
 URL = f"data:image/png;base64,{B64}"
 
 
@@ -124,14 +119,14 @@ def using(*labels: frozenset[str]) -> Request:
 
 
 def test_bound_outputs_become_assets_whatever_the_text_says(scratch: Scratch) -> None:
-    got = run(scratch, "it failed, sorry", outputs={"file": picture(), "thumb": picture("red")})
+    got = run(scratch, "it failed, sorry", outputs={"file": png(), "thumb": png("red")})
     assert [made.name for made in got.made] == ["file", "thumb"]
     assert got.text.count("asset-") == 2
 
 
 def test_a_missing_output_is_a_failure_whatever_the_text_says(scratch: Scratch) -> None:
     with pytest.raises(AssetError, match="no output"):
-        run(scratch, "done, saved the file", outputs={"file": picture(), "thumb": None})
+        run(scratch, "done, saved the file", outputs={"file": png(), "thumb": None})
 
 
 @pytest.mark.parametrize(
@@ -153,7 +148,7 @@ def test_a_returned_path_counts_only_in_the_scratch_folder(scratch: Scratch, fil
 
 
 def test_further_files_are_taken_in_once(scratch: Scratch) -> None:
-    (scratch.folder / "a.png").write_bytes(picture())
+    (scratch.folder / "a.png").write_bytes(png())
     path = scratch.folder / "a.png"
     got = run(scratch, ("done", {"files": [str(path), path, str(path)]}))
     assert [made.name for made in got.made] == ["file 1"]
@@ -170,7 +165,7 @@ def test_further_files_are_taken_in_once(scratch: Scratch) -> None:
         {"type": "image", "url": URL},
         {"type": "image", "data": B64, "mimeType": "image/png"},
         {"type": "image", "data": "\n".join(B64[n : n + 76] for n in range(0, len(B64), 76))},
-        {"type": "image", "data": picture()},
+        {"type": "image", "data": png()},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": B64}},
         {"type": "document", "source": {"type": "base64", "data": B64}},
         {"type": "image_url", "image_url": {"url": URL}},
@@ -200,7 +195,7 @@ def test_media_blocks_of_every_shape_become_assets(scratch: Scratch, block: Any)
         {"type": "image_url", "image_url": "data:image/png,notbase64"},
         {"type": "resource_link", "uri": "https://evil.example"},
         {"type": "video", "data": "///not base64///"},
-        {"type": "image", "data": base64.b64encode(picture()[:50]).decode()},
+        {"type": "image", "data": base64.b64encode(png()[:50]).decode()},
         {"type": "image", "data": "A" * 2_000_000},
         {"type": "image", "base64": "\ud800"},
         {"type": "image"},
@@ -214,7 +209,7 @@ def test_media_that_is_not_in_the_message_or_no_media_is_refused(
 
 
 def test_bytes_as_a_result_are_media_and_never_text(scratch: Scratch) -> None:
-    got = run(scratch, picture())
+    got = run(scratch, png())
     assert len(got.made) == 1
     assert "PNG" not in got.text
     with pytest.raises(AssetError):
@@ -265,7 +260,7 @@ def test_block_data_is_base64_text_or_nothing() -> None:
 
 def test_the_model_reads_ids_in_place_of_paths(scratch: Scratch) -> None:
     path = scratch.output("other", ".png")
-    got = run(scratch, f"wrote {path} in {scratch.folder}", outputs={"file": picture()})
+    got = run(scratch, f"wrote {path} in {scratch.folder}", outputs={"file": png()})
     assert str(scratch.folder) not in got.text
     assert got.text.startswith("wrote [file] in [folder]\nfile: asset-")
 
@@ -299,8 +294,8 @@ def test_characters_that_nobody_sees_are_left_out(said: str, seen: str) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [B64 * 4, URL, "\n".join([B64[:76]] * 5), picture().hex() * 3,
-     base64.urlsafe_b64encode(picture() * 3).decode()],
+    [B64 * 4, URL, "\n".join([B64[:76]] * 5), png().hex() * 3,
+     base64.urlsafe_b64encode(png() * 3).decode()],
 )  # fmt: skip
 def test_media_written_as_text_does_not_pass_the_chat_models_ceiling(said: str) -> None:
     assert clean(f"see {said} there").startswith("see [data]")
@@ -363,7 +358,7 @@ def test_a_long_text_is_cut_between_words_and_costs_little() -> None:
 
 
 def labels_of(scratch: Scratch, result: Any = "x", **more: Any) -> frozenset[str]:
-    return run(scratch, result, outputs={"file": picture()}, **more).made[0].labels
+    return run(scratch, result, outputs={"file": png()}, **more).made[0].labels
 
 
 def test_I4_an_output_carries_the_labels_of_all_that_went_in(scratch: Scratch) -> None:
@@ -412,16 +407,16 @@ def test_terms_merge_to_the_strictest(scratch: Scratch) -> None:
         Terms(release_at=70, consent=False),
         Terms(),
     )
-    made = run(scratch, "x", outputs={"file": picture()}, terms=terms).made[0]
+    made = run(scratch, "x", outputs={"file": png()}, terms=terms).made[0]
     assert made.terms == Terms(until=100, release_at=70, channels=frozenset({"b"}), consent=False)
     disjoint = (Terms(channels=frozenset({"a"})), Terms(channels=frozenset({"b"})))
-    made = run(scratch, "x", outputs={"file": picture()}, terms=disjoint).made[0]
+    made = run(scratch, "x", outputs={"file": png()}, terms=disjoint).made[0]
     assert made.terms == Terms(channels=frozenset())
 
 
 def test_parents_and_contributors_come_from_the_request(scratch: Scratch) -> None:
     request = using(frozenset({"brand"}), frozenset({"brand"}))
-    (made,) = run(scratch, "x", outputs={"file": picture()}, request=request).made
+    (made,) = run(scratch, "x", outputs={"file": png()}, request=request).made
     assert made.parents == ("0" * 64, "1" * 64)
     assert made.contributors == {"kim"}
     assert describe(made).startswith(f"{made.id} (image/png 16x16, 1 kB, class brand)")
@@ -495,7 +490,7 @@ def test_a_returns_function_that_breaks_is_a_failure(
 
 
 def test_what_a_returns_function_says_is_hostile_too(scratch: Scratch) -> None:
-    (scratch.folder / "a.png").write_bytes(picture())
+    (scratch.folder / "a.png").write_bytes(png())
 
     def returns(result: Any) -> Returned:
         return Returned(
@@ -540,16 +535,16 @@ class Held:
     data: Any
 
 
-TINY = picture(size=1)
+TINY = png(size=1)
 UNDECLARED: dict[str, Any] = {
     "b64_json": {"data": [{"b64_json": B64}]},
     "pydantic": Answer(data=[{"b64_json": B64}]),
-    "dataclass": Held(picture()),
+    "dataclass": Held(png()),
     "base64 text": B64,
     "base64 in a sentence": f"here it is: {B64} as you asked",
     "base64 glued to a word": f"b64_{B64}",
     "tiny base64": base64.b64encode(TINY).decode(),
-    "urlsafe base64": base64.urlsafe_b64encode(picture()).decode(),
+    "urlsafe base64": base64.urlsafe_b64encode(png()).decode(),
     "base64 in short lines": "\n".join(B64[n : n + 20] for n in range(0, len(B64), 20)),
     "base64 in JSON in JSON": json.dumps(json.dumps({"image": B64})),
     "base64 of base64": base64.b64encode(B64.encode() * 2).decode(),
@@ -559,23 +554,23 @@ UNDECLARED: dict[str, Any] = {
     "data URL with parameters": f"data:image/png;name=a.png;base64,{B64}",
     "data URL without base64": "data:image/svg+xml,%3Csvg%3E%3C/svg%3E",
     "data URL without a kind": f"data:;base64,{B64}",
-    "hex": picture().hex(),
-    "hex in pairs": picture().hex(":"),
+    "hex": png().hex(),
+    "hex in pairs": png().hex(":"),
     "tiny hex": TINY.hex(),
-    "repr of bytes": repr(picture()),
-    "bytes as characters": picture().decode("latin-1"),
-    "bytes in a mapping": {"image": picture()},
-    "bytearray in a list": [bytearray(picture())],
-    "list of numbers": {"image": list(picture())},
-    "list of numbers as text": str(list(picture())),
+    "repr of bytes": repr(png()),
+    "bytes as characters": png().decode("latin-1"),
+    "bytes in a mapping": {"image": png()},
+    "bytearray in a list": [bytearray(png())],
+    "list of numbers": {"image": list(png())},
+    "list of numbers as text": str(list(png())),
     "a picture as an object": Image.new("RGB", (4, 4)),
-    "a file as an object": {"file": io.BytesIO(picture())},
-    "artifact with bytes": ("done", {"image": picture()}),
+    "a file as an object": {"file": io.BytesIO(png())},
+    "artifact with bytes": ("done", {"image": png()}),
     "artifact with base64": ("done", {"image": B64}),
     "artifact as an object": ("done", Image.new("RGB", (4, 4))),
-    "ToolMessage with an artifact": ToolMessage("done", artifact=picture(), tool_call_id="1"),
+    "ToolMessage with an artifact": ToolMessage("done", artifact=png(), tool_call_id="1"),
     "text block with a data URL": [{"type": "text", "text": URL}],
-    "text beside a block": [{"type": "text", "text": picture("red").hex()}, {
+    "text beside a block": [{"type": "text", "text": png("red").hex()}, {
         "type": "image", "base64": B64}],
 }  # fmt: skip
 
@@ -609,7 +604,7 @@ def test_a_result_without_media_passes(scratch: Scratch, result: Any) -> None:
 
 
 def test_media_that_was_taken_in_may_stand_in_the_result_again(scratch: Scratch) -> None:
-    got = run(scratch, ("done", {"image": picture()}), outputs={"file": picture()})
+    got = run(scratch, ("done", {"image": png()}), outputs={"file": png()})
     assert len(got.made) == 1
     got = run(scratch, [{"type": "text", "text": URL}, {"type": "image", "base64": B64}])
     assert len(got.made) == 1
@@ -617,7 +612,7 @@ def test_media_that_was_taken_in_may_stand_in_the_result_again(scratch: Scratch)
 
 
 def test_what_returns_declares_is_looked_at_instead_of_the_result(scratch: Scratch) -> None:
-    (scratch.folder / "a.png").write_bytes(picture())
+    (scratch.folder / "a.png").write_bytes(png())
 
     def returns(result: Any) -> Returned:
         return Returned(text="made", files=(str(scratch.folder / "a.png"),))
@@ -636,7 +631,7 @@ def test_what_returns_declares_is_looked_at_instead_of_the_result(scratch: Scrat
 def test_a_text_that_names_a_file_elsewhere_fails_the_call(
     scratch: Scratch, tmp_path: Path, said: str, name: str
 ) -> None:
-    (tmp_path / name).write_bytes(picture())
+    (tmp_path / name).write_bytes(png())
     for result in (said.format(tmp_path / name), {"x": [said.format(tmp_path / name)]},
                    ("done", {"x": said.format(tmp_path / name)})):  # fmt: skip
         with pytest.raises(AssetError, match="outputs=") as caught:
@@ -650,8 +645,8 @@ def test_files_are_found_by_every_spelling(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a b.png").write_bytes(picture())
-    (tmp_path / "c.png").write_bytes(picture())
+    (tmp_path / "out" / "a b.png").write_bytes(png())
+    (tmp_path / "c.png").write_bytes(png())
     (scratch.folder / "link.png").symlink_to(tmp_path / "c.png")
     url = (tmp_path / "out" / "a b.png").as_uri()
     for said in ("out/a b.png", "see out/a b.png now", "c.png", "saved c.png.", "./c.png", url,

@@ -6,7 +6,7 @@ import hashlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from tests.support.ledgers import (
     Clock,
     Place,
     kinds,
-    ledger_at,
     records,
 )
 
@@ -49,17 +48,6 @@ IDEMPOTENT = OutsideEffect.IDEMPOTENT
 def reconcile(*given: Any) -> list[tuple[str, str]]:
     """What is found out about each call, in words."""
     return [(one.request, one.sentence) for one in recovery.reconcile(*given)]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(place, clock) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -21,7 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
-from tests.support.media_files import HEIGHT, WIDTH, animation, box, chunk, media, picture
+from tests.support.media_files import (
+    HEIGHT,
+    WIDTH,
+    animation,
+    box,
+    chunk,
+    media,
+    picture,
+    zip_archive,
+)
 
 _LIMITS = Limits(max_bytes=10_000_000)
 
@@ -190,13 +199,6 @@ def test_the_refusal_of_trailing_bytes_says_what_to_do() -> None:
         _inspect(_file("jpeg") + b"more")
 
 
-def _zip() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("customers.csv", "kim,omar")
-    return file.getvalue()
-
-
 _IEND = chunk(b"IEND", b"")
 _ZIP_PLACES: dict[str, Callable[[bytes], bytes]] = {
     "in a PNG chunk": lambda archive: _file("png")[:-12] + chunk(b"prVt", archive) + _IEND,
@@ -208,7 +210,7 @@ _ZIP_PLACES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("place", _ZIP_PLACES)
 def test_a_zip_archive_inside_a_picture_is_refused(place: str) -> None:
-    data = _ZIP_PLACES[place](_zip())
+    data = _ZIP_PLACES[place](zip_archive())
     assert zipfile.is_zipfile(io.BytesIO(data))
     with pytest.raises(MediaRefused, match="ZIP archive"):
         _inspect(data)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from agentguard.content.formats.identify import Format, Limits, MediaRefused, inspect
-from tests.support.media_files import animation, box, chunk, media, picture
+from tests.support.media_files import animation, box, chunk, media, picture, zip_archive
 
 _LIMITS = Limits(max_bytes=50_000_000)
 
@@ -31,13 +31,6 @@ def _film() -> bytes:
 def _mp3() -> bytes:
     data = media("mp3", None, "libmp3lame")
     return data[data.index(b"\xff\xfb") :]
-
-
-def _zip() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("customers.csv", "kim,omar")
-    return file.getvalue()
 
 
 def _in_jpeg(marker: int, *bodies: bytes) -> bytes:
@@ -102,7 +95,7 @@ _FILES: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: picture("JPEG"),
     "gif": lambda: picture("GIF"),
     "webp": lambda: picture("WEBP"),
-    "zip": _zip,
+    "zip": zip_archive,
     "pdf": lambda: picture("PDF"),
     "mp4": _film,
     "webm": lambda: media("webm", "libvpx", "libopus"),
@@ -159,7 +152,7 @@ def test_covers_and_thumbnails_are_no_second_file() -> None:
 
 def _zip64() -> bytes:
     """An archive with ZIP64 records, before an end of directory that lies about its length."""
-    plain = _zip()
+    plain = zip_archive()
     end = plain.rindex(b"PK\x05\x06")
     length, start = struct.unpack("<LL", plain[end + 12 : end + 20])
     record = b"PK\x06\x06" + struct.pack("<QHHLLQQQQ", 44, 45, 45, 0, 0, 1, 1, length, start)
@@ -168,7 +161,7 @@ def _zip64() -> bytes:
     return plain[:end] + record + locator + lie
 
 
-@pytest.mark.parametrize("archive", [_zip, _zip64])
+@pytest.mark.parametrize("archive", [zip_archive, _zip64])
 def test_zip_hidden_in_coded_data_is_refused(archive: Callable[[], bytes]) -> None:
     sound = media("wav", None, "pcm_s16le")
     data = sound[: -len(archive())] + archive()
@@ -178,7 +171,7 @@ def test_zip_hidden_in_coded_data_is_refused(archive: Callable[[], bytes]) -> No
 
 
 def test_end_of_directory_with_a_false_length_does_not_hide_an_archive() -> None:
-    sound, plain = media("wav", None, "pcm_s16le"), bytearray(_zip())
+    sound, plain = media("wav", None, "pcm_s16le"), bytearray(zip_archive())
     start = len(sound) - len(plain)
     end = plain.rindex(b"PK\x05\x06")
     plain[end + 12 : end + 16] = b"\x01\0\0\0"

@@ -20,7 +20,6 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
-from PIL import Image
 
 from agentguard.content.formats.identify import Limits
 from agentguard.content.intake import take_in
@@ -28,14 +27,9 @@ from agentguard.content.scratch import Scratch, sweep_scratch
 from agentguard.content.store import Store
 from agentguard.errors import AssetError
 from agentguard.model import asset_id
+from tests.support.media_files import png
 
 LIMITS = Limits(max_bytes=200_000, max_pixels=1_000_000)
-
-
-def picture(size: int = 16, colour: str = "navy") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (size, size), colour).save(file, "PNG")
-    return file.getvalue()
 
 
 def bomb() -> bytes:
@@ -73,12 +67,12 @@ def kept(folder: Path) -> list[str]:
 
 def test_a_picture_written_to_its_path_is_taken_in(scratch: Scratch, store: Store) -> None:
     path = scratch.output("file", ".png")
-    Path(path).write_bytes(picture())
+    Path(path).write_bytes(png())
     sha256, size, format_ = scratch.take(path)
-    assert (size, format_.media_type, format_.width) == (len(picture()), "image/png", 16)
+    assert (size, format_.media_type, format_.width) == (len(png()), "image/png", 16)
     out = io.BytesIO()
     assert store.fetch(sha256, out) == size
-    assert out.getvalue() == picture()
+    assert out.getvalue() == png()
 
 
 def _symlink(folder: Path, path: Path) -> None:
@@ -86,13 +80,13 @@ def _symlink(folder: Path, path: Path) -> None:
 
 
 def _inner_symlink(folder: Path, path: Path) -> None:
-    (folder / "real.png").write_bytes(picture())
+    (folder / "real.png").write_bytes(png())
     path.symlink_to(folder / "real.png")
 
 
 def _hard_link(folder: Path, path: Path) -> None:
     foreign = folder.parent.parent / "foreign.png"
-    foreign.write_bytes(picture())
+    foreign.write_bytes(png())
     os.link(foreign, path)
 
 
@@ -119,11 +113,11 @@ def _empty(folder: Path, path: Path) -> None:
 
 
 def _truncated(folder: Path, path: Path) -> None:
-    path.write_bytes(picture(64)[:-20])
+    path.write_bytes(png(size=64)[:-20])
 
 
 def _trailing(folder: Path, path: Path) -> None:
-    path.write_bytes(picture() + b"more")
+    path.write_bytes(png() + b"more")
 
 
 def _bomb(folder: Path, path: Path) -> None:
@@ -163,14 +157,14 @@ def test_what_is_no_media_file_of_its_own_is_refused_and_never_waited_for(
 )  # fmt: skip
 def test_a_path_elsewhere_is_refused(scratch: Scratch, path: str) -> None:
     (scratch.folder / "sub").mkdir()
-    (scratch.folder / "sub" / "x.png").write_bytes(picture())
+    (scratch.folder / "sub" / "x.png").write_bytes(png())
     with pytest.raises(AssetError):
         scratch.take(path.replace("{folder}", str(scratch.folder)))
 
 
 @pytest.mark.parametrize("name", ["two\nlines.png", "bild-ü.png", "sp ace.png", "日本.png", "-rf"])
 def test_an_odd_name_in_the_folder_is_only_a_name(scratch: Scratch, name: str) -> None:
-    (scratch.folder / name).write_bytes(picture())
+    (scratch.folder / name).write_bytes(png())
     assert scratch.take(str(scratch.folder / name))[2].media_type == "image/png"
 
 
@@ -178,13 +172,13 @@ def test_a_folder_reached_through_a_link_is_the_same_folder_or_refused(
     scratch: Scratch, tmp_path: Path
 ) -> None:
     (tmp_path / "alias").symlink_to(scratch.folder)
-    (scratch.folder / "x.png").write_bytes(picture())
+    (scratch.folder / "x.png").write_bytes(png())
     with pytest.raises(AssetError, match="directly"):
         scratch.take(str(tmp_path / "alias" / "x.png"))
 
 
 def test_the_input_is_no_output_under_any_name(scratch: Scratch, store: Store) -> None:
-    sha256, _ = store.add(io.BytesIO(picture()))
+    sha256, _ = store.add(io.BytesIO(png()))
     path = scratch.input(sha256, ".png")
     with pytest.raises(AssetError, match="own input"):
         scratch.take(path)
@@ -197,12 +191,12 @@ def test_a_file_that_changes_after_it_was_taken_is_what_it_was(
     scratch: Scratch, store: Store
 ) -> None:
     path = Path(scratch.output("file", ".png"))
-    path.write_bytes(picture(colour="red"))
+    path.write_bytes(png(colour="red"))
     sha256, *_ = scratch.take(str(path))
-    path.write_bytes(picture(colour="green"))
+    path.write_bytes(png(colour="green"))
     out = io.BytesIO()
     store.fetch(sha256, out)
-    assert out.getvalue() == picture(colour="red")
+    assert out.getvalue() == png(colour="red")
 
 
 def test_I12_a_file_that_changes_while_it_is_read_is_stored_as_it_was_inspected(
@@ -212,19 +206,19 @@ def test_I12_a_file_that_changes_while_it_is_read_is_stored_as_it_was_inspected(
         """Another picture at each reading from the start."""
 
         def seek(self, *where: int) -> int:
-            self.__init__(picture(colour="green"))  # type: ignore[misc]
+            self.__init__(png(colour="green"))  # type: ignore[misc]
             return 0
 
-    sha256, *_ = take_in(store, Changing(picture(colour="red")), limits=LIMITS)
+    sha256, *_ = take_in(store, Changing(png(colour="red")), limits=LIMITS)
     out = io.BytesIO()
     store.fetch(sha256, out)
-    assert out.getvalue() == picture(colour="red")
+    assert out.getvalue() == png(colour="red")
 
 
 def test_bytes_are_taken_in_without_a_file(scratch: Scratch) -> None:
-    assert scratch.take_bytes(picture())[2].media_type == "image/png"
+    assert scratch.take_bytes(png())[2].media_type == "image/png"
     with pytest.raises(AssetError):
-        scratch.take_bytes(picture()[:40])
+        scratch.take_bytes(png()[:40])
     with pytest.raises(AssetError, match=r"larger|at most"):
         scratch.take_bytes(b"\0" * 300_000)
     assert list(scratch.folder.iterdir()) == []
@@ -236,8 +230,8 @@ def test_bytes_are_taken_in_without_a_file(scratch: Scratch) -> None:
 def test_I12_swapped_bytes_are_not_handed_to_a_tool(
     scratch: Scratch, store: Store, tmp_path: Path
 ) -> None:
-    sha256, _ = store.add(io.BytesIO(picture()))
-    (tmp_path / "store" / sha256[:2] / sha256).write_bytes(picture(colour="red"))
+    sha256, _ = store.add(io.BytesIO(png()))
+    (tmp_path / "store" / sha256[:2] / sha256).write_bytes(png(colour="red"))
     for reads in (lambda: scratch.input(sha256, ".png"),
                   lambda: scratch.input_bytes(sha256),
                   lambda: scratch.data_url(sha256, "image/png")):  # fmt: skip
@@ -246,11 +240,11 @@ def test_I12_swapped_bytes_are_not_handed_to_a_tool(
 
 
 def test_importing_again_heals_what_was_swapped_or_cut_off(store: Store, tmp_path: Path) -> None:
-    sha256, _ = store.add(io.BytesIO(picture()))
+    sha256, _ = store.add(io.BytesIO(png()))
     place = tmp_path / "store" / sha256[:2] / sha256
-    for wrong in (picture(colour="red"), picture()[:20], b""):
+    for wrong in (png(colour="red"), png()[:20], b""):
         place.write_bytes(wrong)
-        store.add(io.BytesIO(picture()))
+        store.add(io.BytesIO(png()))
         store.fetch(sha256, io.BytesIO())
     assert kept(tmp_path / "store") == [sha256]
 
@@ -261,7 +255,7 @@ def test_missing_bytes_are_said_to_be_missing(store: Store) -> None:
 
 
 def test_an_input_is_private_and_copied_once(scratch: Scratch, store: Store) -> None:
-    sha256, _ = store.add(io.BytesIO(picture()))
+    sha256, _ = store.add(io.BytesIO(png()))
     path = Path(scratch.input(sha256, ".png"))
     assert scratch.input(sha256, ".png") == str(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -275,8 +269,8 @@ def test_an_input_is_private_and_copied_once(scratch: Scratch, store: Store) -> 
 def test_the_store_works_on_any_fsspec_file_system() -> None:
     MemoryFileSystem.store.clear()
     store = Store("memory://assets")
-    sha256, size = store.add(io.BytesIO(picture()))
-    assert store.add(io.BytesIO(picture())) == (sha256, size)
+    sha256, size = store.add(io.BytesIO(png()))
+    assert store.add(io.BytesIO(png())) == (sha256, size)
     out = io.BytesIO()
     assert store.fetch(sha256, out) == size
     assert [name for name in MemoryFileSystem.store if "incoming" in name] == []
@@ -317,7 +311,7 @@ def test_a_full_disk_leaves_nothing_behind(
         ),
     )
     with pytest.raises(AssetError, match="No space left") as caught:
-        take_in(store, io.BytesIO(picture()), limits=LIMITS)
+        take_in(store, io.BytesIO(png()), limits=LIMITS)
     assert "secret-place" not in str(caught.value)
     assert kept(tmp_path) == []
     assert [name for name in MemoryFileSystem.store if name.startswith("/full")] == []
@@ -333,7 +327,7 @@ def test_any_error_of_a_file_system_is_an_asset_error(
         raise CloudError("https://bucket.example/?X-Amz-Signature=abc")
 
     monkeypatch.setattr(LocalFileSystem, "open", fail)
-    for action in (lambda: store.add(io.BytesIO(picture())),
+    for action in (lambda: store.add(io.BytesIO(png())),
                    lambda: store.fetch("0" * 64, io.BytesIO())):  # fmt: skip
         with pytest.raises(AssetError, match="CloudError") as caught:
             action()
@@ -348,13 +342,13 @@ def test_a_full_temporary_folder_is_an_asset_error(
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(AssetError, match="No space"):
-        take_in(store, io.BytesIO(picture()), limits=LIMITS)
+        take_in(store, io.BytesIO(png()), limits=LIMITS)
     with pytest.raises(AssetError, match="private folder"):
         Scratch(store, limits=LIMITS, parent=tmp_path / "no such folder").output("file", ".png")
 
 
 def test_many_threads_add_the_same_bytes(store: Store, tmp_path: Path) -> None:
-    data = picture(64)
+    data = png(size=64)
     errors: list[BaseException] = []
 
     def add() -> None:
@@ -383,9 +377,9 @@ def test_many_threads_add_the_same_bytes(store: Store, tmp_path: Path) -> None:
      "{upper}", "{base}", "{input}", "{input_base}", "cd {folder};ls"],
 )  # fmt: skip
 def test_no_path_of_the_folder_reaches_the_model(scratch: Scratch, store: Store, said: str) -> None:
-    sha256, _ = store.add(io.BytesIO(picture()))
+    sha256, _ = store.add(io.BytesIO(png()))
     path, copy = scratch.output("file", ".png"), scratch.input(sha256, ".png")
-    Path(path).write_bytes(picture())
+    Path(path).write_bytes(png())
     text = said.format(
         path=path,
         folder=scratch.folder,

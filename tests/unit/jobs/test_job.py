@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,6 @@ from tests.support.ledgers import (
 ROOT = Path(__file__).parents[3]
 OUTSIDE = OutsideEffect.IDEMPOTENT
 EDITOR = Agent(id="editor", owner="kim", stages=frozenset({Stage.EDIT}))
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(place, clock) as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench(ledger: Ledger) -> Bench:
-    return Bench(ledger)
 
 
 def hold(

@@ -25,7 +25,7 @@ from agentguard.ledger.open import accept_unverified, checkpoints_of, open_ledge
 from agentguard.ledger.verify import verify
 from tests.support import CONFIG, write_workspace
 from tests.support.ledgers import Bench, Place, made
-from tests.unit.test_durable_files import picture
+from tests.support.media_files import png
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,7 +44,7 @@ def busy(guard: Guard) -> Iterator[None]:
             asked = bench.permit()
             guard.ledger.claim(bench.judged(asked), durable=True)
             bench.finish(asked)
-            data = picture() + f"{number}".encode()
+            data = png(size=4) + f"{number}".encode()
             sha256, _ = guard.store.add(io.BytesIO(data))
             guard.ledger.register(made(sha256), job=bench.job, by="kim", how="imported")
             began.set()

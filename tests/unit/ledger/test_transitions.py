@@ -44,22 +44,6 @@ from tests.support.ledgers import (
 NONE, OUTSIDE = OutsideEffect.NONE, OutsideEffect.IDEMPOTENT
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def ledger(place: Place, clock: Clock) -> Iterator[Ledger]:
-    with ledger_at(place, clock) as opened:
-        yield opened
-
-
-@pytest.fixture
-def bench(ledger: Ledger) -> Bench:
-    return Bench(ledger)
-
-
 # --- triggers: what raw SQL may and may not do ------------------------------------------------
 
 GRANT_STATES = ("issued", "claimed", "executed", "failed", "unknown", "revoked", "expired")

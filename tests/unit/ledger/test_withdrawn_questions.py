@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agentguard.errors import ApprovalError
-from agentguard.ledger.ledger import Ledger, RefusedCall
+from agentguard.ledger.ledger import RefusedCall
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.verify import verify
 from agentguard.model import Effect, GrantState, OutsideEffect
 from tests.support.ledgers import Bench, Place, kinds, made, records
-
-
-@pytest.fixture
-def bench(ledger: Ledger) -> Bench:
-    return Bench(ledger)
 
 
 def test_a_question_is_withdrawn_and_a_late_answer_is_told_why(bench: Bench) -> None:
