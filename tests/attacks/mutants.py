@@ -29,7 +29,7 @@ class Aim:
     """The attacks that a mutant should let through.
 
     Args:
-        attacks: a pattern of their names.
+        attacks: a pattern of their names; each of its alternatives finds one that succeeds.
         behind: names of the mutants without what else stops these attacks: alone it survives.
     """
 
@@ -44,24 +44,22 @@ class Aim:
 
 AIMS: Mapping[str, Aim] = {
     "digest": Aim("destination_changes|moved_destination"),
-    "single-use": Aim(
-        "every_old|five_resumes|crash_after|retry_policy|waiting_call_sent|changes_between"
-    ),
+    "single-use": Aim("every_old|five_resumes|crash_after|changes_between"),
     "asked-is-permitted": Aim(
         "shape|delivered_twice|caller_is_named|rejecting_resume|requester_and|another_request"
     ),
     "routes": Aim("a_tool_routes|a_tool_writes"),
     "forged-state": Aim("payload_brings"),
-    "task-ids": Aim("every_old|crash_after"),
+    "task-ids": Aim("every_old"),
     "done-before": Aim("sibling_waits"),
     "tool-table": Aim("original_put_back", behind=("foreign-tools", "unguarded-runs")),
-    "enclosing-job": Aim("config_names|another_job"),
+    "enclosing-job": Aim("config_names"),
     "signatures": Aim("signed_answer"),
     "eligibility": Aim("requester_and"),
     "provider-tools": Aim("provider_runs"),
     "same-tool": Aim("another_tool_under"),
     "sealed": Aim("edge_and_a_node"),
-    "thread": Aim("copied|another_request"),
+    "thread": Aim("another_request"),
     "paused": Aim("question_of_its_own"),
 }
 """By the mutant's name in `evals/controls.py`."""
