@@ -31,7 +31,7 @@ class Aim:
     """The attacks that a mutant should let through.
 
     Args:
-        attacks: a pattern of their names.
+        attacks: a pattern of their names; each of its alternatives finds one that succeeds.
         behind: names of the mutants without what else stops these attacks: alone it survives.
     """
 
@@ -46,24 +46,20 @@ class Aim:
 
 AIMS: Mapping[str, Aim] = {
     "digest": Aim("destination_changes|moved_destination"),
-    "single-use": Aim(
-        "replay-old|concurrent-resumes|crash_after|retry_policy|goto-the-w|changes_between"
-    ),
-    "asked-is-permitted": Aim(
-        "shape|counted-twice|caller_is_named|rejecting_resume|another_request"
-    ),
+    "single-use": Aim("replay-old|concurrent-resumes|crash_after|changes_between"),
+    "asked-is-permitted": Aim("shape|rejecting_resume|another_request"),
     "routes": Aim("a_tool_routes|a_tool_writes|tool-routes-to-export"),
     "forged-state": Aim("forged-state-in-a-send"),
-    "task-ids": Aim("replay-old|crash_after"),
+    "task-ids": Aim("replay-old"),
     "done-before": Aim("sibling_waits"),
     "tool-table": Aim("original_put_back", behind=("foreign-tools", "unguarded-runs")),
-    "enclosing-job": Aim("config_names|another_job"),
+    "enclosing-job": Aim("config_names"),
     "signatures": Aim("signed_answer"),
     "eligibility": Aim("self-approval"),
     "provider-tools": Aim("provider_runs"),
     "same-tool": Aim("another_tool_under"),
     "sealed": Aim("edge_and_a_node"),
-    "thread": Aim("copied|another_request"),
+    "thread": Aim("another_request"),
     "paused": Aim("question_of_its_own"),
 }
 """By the mutant's name in `evals/controls.py`."""

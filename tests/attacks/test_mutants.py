@@ -11,10 +11,13 @@ from evals.controls import MUTANTS
 from tests.attacks.mutants import AIMS, succeed
 
 
-@pytest.mark.parametrize("name", AIMS)
-def test_attack_succeeds_without_the_control(name: str, tmp_path: Path) -> None:
-    aim = AIMS[name]
-    with closing(succeed((MUTANTS[name], *aim.others), tmp_path, attacks=aim.attacks)) as found:
+@pytest.mark.parametrize(
+    ("name", "attacks"),
+    [(name, attacks) for name, aim in AIMS.items() for attacks in aim.attacks.split("|")],
+)
+def test_attack_succeeds_without_the_control(name: str, attacks: str, tmp_path: Path) -> None:
+    mutants = (MUTANTS[name], *AIMS[name].others)
+    with closing(succeed(mutants, tmp_path, attacks=attacks)) as found:
         assert next(found, None) is not None, f"survived: {MUTANTS[name].says}"
 
 

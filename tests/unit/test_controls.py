@@ -16,7 +16,9 @@ from evals.controls import (
     returns,
 )
 from evals.guards import BROKEN
+from tests.attacks.corpus import ATTACKS
 from tests.attacks.mutants import AIMS
+from tests.attacks.scenarios import SCENARIOS
 from tests.model.mutants import HUNTS
 
 
@@ -61,3 +63,9 @@ def test_dropped_control_says_what_its_mutant_does() -> None:
     with dropped([MUTANTS["unknown-effect"]]):
         assert not claim.may_have_happened("claimed")
     assert claim.may_have_happened("claimed")
+
+
+def test_every_pattern_of_an_aim_names_an_attack() -> None:
+    names = [one.name for one in (*ATTACKS, *SCENARIOS)]
+    patterns = [part for aim in AIMS.values() for part in aim.attacks.split("|")]
+    assert [part for part in patterns if not any(part in name for name in names)] == []

@@ -254,25 +254,26 @@ def test_what_was_queued_before_the_end_is_written(place: Place) -> None:
 def test_no_caller_hangs_when_it_races_with_closing(place: Place) -> None:
     for _ in range(12):
         with ledger_at(place) as ledger:
-            started = threading.Barrier(5)
+            busy = threading.Event()
             stuck: list[Future[Any]] = []
 
-            def submit(ledger: Ledger = ledger, started: threading.Barrier = started,
+            def submit(ledger: Ledger = ledger, busy: threading.Event = busy,
                        stuck: list[Future[Any]] = stuck) -> None:  # fmt: skip
-                started.wait(20)
                 try:
                     while True:
                         stuck.append(ledger.storage.submit(lambda tx: None))
+                        busy.set()
                 except LedgerUnavailable:
                     pass
 
             threads = [threading.Thread(target=submit) for _ in range(4)]
             for thread in threads:
                 thread.start()
-            started.wait(20)
+            assert busy.wait(20)
             ledger.storage.close()
             for thread in threads:
                 thread.join(20)
+            assert stuck
             assert all(future.done() for future in stuck)
 
 
