@@ -15,7 +15,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
+from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import Tool, compiled
 from agentguard.bindings.declaration import Binding, declarations_of, name_of
 from agentguard.bindings.problems import require_no_errors
@@ -125,7 +126,6 @@ class Guard:
         path: Path | str | None = None,
         *,
         tools: Iterable[Tool] = (),
-        bindings: Iterable[Tool] = (),
         clock: Callable[[], int] | None = None,
     ) -> Guard:
         """Open the workspace of a configuration file; nothing starts unless all of it is sound.
@@ -134,7 +134,6 @@ class Guard:
             path: `agentguard.toml`; None searches the working directory and its parents.
             tools: the tools of the graphs that this guard protects: functions and tools with
                 `media_tool`, Bindings of others.
-            bindings: an older name of `tools`.
             clock: the ledger's time in ms; None: see `open_ledger`.
 
         Raises:
@@ -143,7 +142,6 @@ class Guard:
             LedgerCorrupt: the ledger is not what it was.
         """
         workspace = configuration.load(None if path is None else Path(path))
-        tools = [*tools, *bindings]
         policy = Policy.load(workspace.policies, replace=workspace.replace_default_policy)
         ledger = open_ledger(workspace, clock=clock)
         try:
@@ -215,7 +213,7 @@ class Guard:
             if named is None:
                 raise BindingError(
                     f"{bound.name} is bound to the export stage and names no destination; where"
-                    " does it send? Say destination='...' or Arg('...')"
+                    ' does it send? Say to="...", or To() on an argument'
                 )
         elif binding.stage is Stage.QUEUE:
             if binding.effect is not OutsideEffect.NONE:
@@ -245,7 +243,9 @@ class Guard:
             for name in tools:
                 known = self.bound.get(name)
                 if known is None or known.binding.starts is None:
-                    state = "is not bound" if known is None else "says no starts= in its Binding"
+                    state = (
+                        "is not bound" if known is None else "names no OperationId() in its result"
+                    )
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
@@ -265,7 +265,8 @@ class Guard:
         if not same_tool(bound, tool):
             raise BindingError(
                 f"another tool than this one is bound under the name {tool.name}: its class,"
-                " function or state differs; give it a name and a Binding of its own"
+                " function or state differs; give the graph or agent guard.tools(), or give this"
+                " tool a name and a declaration of its own"
             )
         self._require_started(bound)
         return bound

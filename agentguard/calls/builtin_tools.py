@@ -8,7 +8,7 @@ from typing import Annotated, Protocol
 
 from langchain_core.tools import ToolException, tool
 
-from agentguard.bindings.bound import Arg, CompiledBinding
+from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.calls.execute import Execution, current_execution
 from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import TextTooLong, scan

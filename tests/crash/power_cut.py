@@ -137,7 +137,7 @@ def work(workspace: Path, told: Path) -> None:
             data = _picture(thread, number)
             tell("asset", guard.take_in(data, ["brand"], by="kim", job=bench.job, name="p.png"))
 
-    with Guard.from_config(workspace / "agentguard.toml", bindings=[]) as guard:
+    with Guard.from_config(workspace / "agentguard.toml", tools=[]) as guard:
         threads = [
             threading.Thread(target=go, args=(guard, number), daemon=True) for number in range(3)
         ]

@@ -25,10 +25,10 @@ from langgraph.prebuilt import ToolNode
 from langgraph_sdk.runtime import ServerRuntime
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
+from agentguard import Asset, Binding, McpTool, Plain, Text
 from agentguard.bindings.mcp import origin
 from agentguard.langgraph import GuardMiddleware, known, protect
 from tests.support import Studio, build, call, results, says, scripted
-from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
 
@@ -40,6 +40,9 @@ PAINT = call("paint", {"prompt": "the sea", "colour": "navy"})
 
 GIVEN = {  # what the page's imports would give
     "Binding": Binding,
+    "Asset": Asset,
+    "Text": Text,
+    "Plain": Plain,
     "END": END,
     "Any": Any,
     "GuardMiddleware": GuardMiddleware,
