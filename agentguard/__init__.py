@@ -7,7 +7,6 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentguard.bindings.binding import Arg, Returned
     from agentguard.bindings.declaration import Binding, media_tool
     from agentguard.bindings.effects import Idempotent, Opaque, Probeable
     from agentguard.bindings.mcp import McpTool
@@ -63,7 +62,6 @@ _HOMES = {
     "bindings.declaration": "Binding media_tool",
     "bindings.roles": "Asset Findings Fixed IdempotencyKey OperationId Output Plain Role Text To",
     "bindings.effects": "Idempotent Opaque Probeable",
-    "bindings.binding": "Arg Returned",
     "bindings.mcp": "McpTool",
     "bindings.probe": "Attempt",
     "calls.execution": "idempotency_key",
@@ -83,7 +81,6 @@ __all__ = [
     "AgentGuardError",
     "Approval",
     "ApprovalError",
-    "Arg",
     "Asset",
     "AssetError",
     "Attempt",
@@ -116,7 +113,6 @@ __all__ = [
     "PolicyError",
     "Probeable",
     "Report",
-    "Returned",
     "Role",
     "Sensitivity",
     "Stage",

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentguard.bindings.bound import Bound, CompiledBinding
+from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import Tool
 from agentguard.bindings.declaration import Binding, declarations_of, name_of
 from agentguard.calls.ask import Asker
@@ -93,7 +94,6 @@ class Guard:
         path: Path | str | None = None,
         *,
         tools: Iterable[Tool] = (),
-        bindings: Iterable[Tool] = (),
         clock: Callable[[], int] | None = None,
     ) -> Guard:
         """Open the workspace of a configuration file; nothing starts unless all of it is sound.
@@ -102,7 +102,6 @@ class Guard:
             path: `agentguard.toml`; None searches the working directory and its parents.
             tools: the tools of the graphs that this guard protects: functions and tools with
                 `media_tool`, Bindings of others.
-            bindings: an older name of `tools`.
             clock: the ledger's time in ms; None: see `open_ledger`.
 
         Raises:
@@ -111,7 +110,7 @@ class Guard:
             LedgerCorrupt: the ledger is not what it was.
         """
         workspace = configuration.load(None if path is None else Path(path))
-        return cls.open(workspace, tools=[*tools, *bindings], clock=clock)
+        return cls.open(workspace, tools=tools, clock=clock)
 
     @classmethod
     def open(

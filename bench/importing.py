@@ -16,7 +16,7 @@ from bench.rounds import Scale, p
 
 _AIM = 0.3
 _HEAVIEST = 10
-_GUARD = "from agentguard import Arg, Binding, Guard"
+_GUARD = "from agentguard import Binding, Guard"
 _TOOLS = "from langchain_core.tools import BaseTool, tool"
 # (what, imported before, timed, aim)
 _CASES = (

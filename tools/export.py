@@ -23,7 +23,7 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".mov",
 def outbox_uploader(outboxes: Mapping[str, Path]) -> BaseTool:
     """The tool `publish_to_outbox`, for the export stage.
 
-    Bind it with `destination=Arg("to")` and give it the Destinations' own ids, so that what the
+    Declare `to` as To() and give it the Destinations' own ids, so that what the
     guard judged is where it goes.
 
     Args:

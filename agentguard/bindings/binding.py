@@ -34,36 +34,17 @@ SPLIT = (
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """Says that an argument, not a constant, names the Destination: `destination=Arg("to")`."""
+    """In a CompiledBinding: an argument, not a constant, names the Destination."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
-    """What a Binding's `returns` function makes of a tool's result.
-
-    Args:
-        text: what the model may read.
-        files: paths of further outputs, which must lie in the call's scratch folder.
-        labels: labels that the outputs get in addition; they only raise.
-        findings: what a review found: mappings of `severity` (info, warning, error), `message`;
-            none of them is a clean review. None: nothing was reviewed.
-        urls: where further outputs are to be fetched from; needs hosts at the Destination.
-        operations: ids of the operations that were started.
-    """
-
-    text: str
-    files: tuple[str, ...] = ()
-    labels: frozenset[str] = frozenset()
-    findings: tuple[Mapping[str, Any], ...] | None = None
-    urls: tuple[str, ...] = ()
-    operations: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, kw_only=True, init=False)
 class CompiledBinding:
-    """The meaning of one tool's arguments.
+    """What a declaration compiles to: the meaning of one tool's arguments, by lists of paths.
+
+    Internal: developers write `media_tool` and `Binding` (declaration.py), and compilation.py makes
+    one of these of each. Only the guard's own tools are written in this form.
 
     Args:
         tool: a LangChain tool, or a function that becomes one.
@@ -93,7 +74,6 @@ class CompiledBinding:
         interrupts: the tool may pause itself before it did anything; not with a destination.
         unsafe_routes: let the tool's `Command` route the graph and write any state (I2 is then
             the tool author's to keep).
-        returns: makes a `Returned` of the tool's result, where the defaults don't fit.
         starts: where the result of a tool that starts long work holds the operation's id: a path
             in its data (`request_id`, `data.id`), or a pattern with one group over its text.
         operations: arguments that take such an id → the tool, or tools, that started it:
@@ -140,7 +120,6 @@ class CompiledBinding:
     state: tuple[str, ...]
     interrupts: bool
     unsafe_routes: bool
-    returns: Callable[[Any], Returned] | None = field(repr=False)
     starts: Located | None
     operations: Mapping[str, tuple[str, ...]]
     urls: tuple[Located, ...]
@@ -173,7 +152,6 @@ class CompiledBinding:
         state: Sequence[str] = (),
         interrupts: bool = False,
         unsafe_routes: bool = False,
-        returns: Callable[[Any], Returned] | None = None,
         starts: Located | None = None,
         operations: Mapping[str, str | Sequence[str]] | None = None,
         urls: Sequence[Located] = (),
@@ -222,8 +200,8 @@ class CompiledBinding:
             )
         if known_stage is Stage.EXPORT and known_effect is OutsideEffect.NONE:
             raise BindingError(
-                f"{name}: an export has an effect outside; say effect='idempotent', 'probeable' or"
-                " 'opaque', whichever is known after a crash"
+                f"{name}: an export has an effect outside; say effect=Opaque(), Probeable(probe) or"
+                " Idempotent(), whichever is known after a crash"
             )
         if known_stage is Stage.REVIEW and reviews is None and len(forms) == 1:
             (reviews,) = forms
@@ -238,12 +216,12 @@ class CompiledBinding:
                       for path, tools in (operations or {}).items()}  # fmt: skip
         others = () if isinstance(remembers, bool) else tuple(remembers)
         remembered = tuple(dict.fromkeys((name, *others))) if remembers else ()
-        claims = (("starts", starts is not None), ("operations", started_by), ("urls", urls),
-                  ("remembers", remembered))  # fmt: skip
+        claims = (("OperationId()", starts is not None or started_by), ('Asset("url")', urls),
+                  ("remembers=", remembered))  # fmt: skip
         long = [word for word, said in claims if said]
         if long and (known_stage is None or known_stage in _OUTWARD):
             raise BindingError(
-                f"{name}: {', '.join(long)}= is for tools that make or review media; the"
+                f"{name}: {', '.join(long)} is for tools that make or review media; the"
                 f" {known_stage or 'None'} stage has none. {SPLIT if outputs or urls else ''}"
             )
         if known_stage in _OUTWARD and outputs:  # I7: what left would not be what was approved
@@ -255,7 +233,7 @@ class CompiledBinding:
             require_located(name, located)
         if urls and not isinstance(destination, str):
             raise BindingError(
-                f"{name}: urls= needs a destination that is a constant, whose hosts= in the"
+                f'{name}: Asset("url") needs a fixed place, to="...", whose hosts= in the'
                 " configuration say where media may be fetched from"
             )
         for path, tools in started_by.items():
@@ -289,7 +267,6 @@ class CompiledBinding:
             "state": tuple(state),
             "interrupts": interrupts,
             "unsafe_routes": unsafe_routes,
-            "returns": returns,
             "starts": starts,
             "operations": MappingProxyType(started_by),
             "urls": tuple(urls),
@@ -342,11 +319,11 @@ def _require_place(
     if not isinstance(local, bool):
         raise BindingError(
             f"{tool.name}: got local={local!r}, expected True, if nothing that it is given leaves"
-            " this machine; else leave it out, and say destination='...'"
+            ' this machine; else leave it out, and say to="..."'
         )
     if local and destination is not None:
         raise BindingError(
-            f"{tool.name}: local=True says that nothing leaves this machine, and destination= where"
+            f"{tool.name}: local=True says that nothing leaves this machine, and to= or To() where"
             " it goes; keep the one that is true"
         )
     if mcp is not None:
@@ -357,7 +334,7 @@ def _require_place(
         if reached is not None:
             raise BindingError(
                 f"{tool.name}: it has {reached}, so what it is given may leave this machine; say"
-                " where to, destination='...', a configured vendor, or local=True if nothing leaves"
+                ' where to, to="...", a configured vendor, or to=None if nothing leaves'
             )
         return
     if mcp is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema
 import referencing
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, ValidationError
 
 from agentguard.bindings.action_schema import action_of
@@ -32,10 +32,10 @@ from agentguard.bindings.argument_paths import (
     values_at,
     with_defaults,
 )
-from agentguard.bindings.binding import SUFFIX, Arg, CompiledBinding, Form, Returned
-from agentguard.bindings.draft import draft, told
+from agentguard.bindings.binding import SUFFIX, Arg, CompiledBinding
+from agentguard.bindings.declaration import MARK
 from agentguard.bindings.free_choice import bits_of, require_few_numbers
-from agentguard.bindings.mcp import McpTool, require_place, require_same_endpoint
+from agentguard.bindings.mcp import require_place, require_same_endpoint
 from agentguard.bindings.model_schema import (
     call_schema,
     facing_json,
@@ -45,29 +45,12 @@ from agentguard.bindings.model_schema import (
     made_by_factory,
     opened_by_type,
 )
-from agentguard.bindings.probe import Attempt, Probe
 from agentguard.bindings.result_paths import OPERATION
 from agentguard.bindings.tool_class import require_upstream_class, runs_alike
 from agentguard.canonical import canonical, digest, plain
 from agentguard.content.text.scan import looks_like_locator
 from agentguard.errors import BindingError, CanonicalError
 from agentguard.model import OutsideEffect, Stage
-
-__all__ = [
-    "Arg",
-    "Attempt",
-    "Bound",
-    "CompiledBinding",
-    "Form",
-    "McpTool",
-    "Probe",
-    "Returned",
-    "draft",
-    "replace_at",
-    "same_tool",
-    "told",
-    "values_at",
-]
 
 _MAX_PLAIN = 256
 _LONGEST = 1 << 20  # a data URL that holds a picture is longer than any address
@@ -286,8 +269,8 @@ class Bound:
         return not isinstance(self.binding.tool.args_schema, dict)
 
     def _meaning(self) -> dict[str, Any]:
-        # `probe` is not in it, as `returns` is not: it changes nothing that a call does, and a
-        # better one must be able to look for what was begun before it was written.
+        # `probe` is not in it: it changes nothing that a call does, and a better one must be able
+        # to look for what was begun before it was written.
         binding = self.binding
         mcp = binding.mcp
         pinned = {} if mcp is None else {"mcp": [mcp.server, mcp.name, mcp.schema]}
@@ -333,8 +316,8 @@ class Bound:
         missing = sorted(set(leaves) - set(declared))
         if missing:
             raise BindingError(
-                f"{self.name}: nobody declared {', '.join(missing)}; say in its Binding whether it"
-                " is an asset, a text, plain, an output or the destination"
+                f"{self.name}: nobody declared {', '.join(missing)}; give it a role: Asset(),"
+                " Text(), Plain(), Output() or To()"
             )
         unknown = sorted(set(declared) - set(leaves))
         if unknown:
@@ -434,7 +417,7 @@ class Bound:
             if form is None or (form == "path" and self._is_model):
                 raise BindingError(
                     f"{self.name}.{path}: takes a URL, which is never the model's to name; hand it"
-                    f" an asset as data: assets={{{path!r}: 'data-url'}}"
+                    ' an asset as data: Asset("data-url")'
                 )
 
     def _require_own(self, arguments: Mapping[str, Any]) -> None:
@@ -588,4 +571,18 @@ def same_tool(bound: Bound, tool: BaseTool) -> bool:
     if binding.known is not None:
         binding.known.accept(tool)
         return True
-    return pin is not None or tool is original or runs_alike(original, tool)
+    return (
+        pin is not None
+        or tool is original
+        or runs_alike(original, tool)
+        or _is_same_function(original, tool)
+    )
+
+
+def _is_same_function(original: BaseTool, tool: BaseTool) -> bool:
+    """Whether LangChain made both of the same declared function; the one that was bound runs."""
+    if type(tool) is not StructuredTool or type(original) is not StructuredTool:
+        return False
+    bodies = [(each.func, each.coroutine) for each in (original, tool)]
+    declared = any(getattr(body, MARK, None) is not None for body in bodies[0])
+    return declared and all(one is other for one, other in zip(*bodies, strict=True))

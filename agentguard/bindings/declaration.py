@@ -16,7 +16,6 @@ from typing import Any, Never, TypedDict, TypeVar, Unpack, overload
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
-from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.effects import Effect
 from agentguard.bindings.known_tool import KnownTool
 from agentguard.bindings.mcp import McpTool
@@ -38,12 +37,6 @@ class Unsaid(enum.Enum):
 
 
 UNSAID = Unsaid.UNSAID
-
-OLDER_WORDS = frozenset({
-    "assets", "texts", "plain", "outputs", "destination", "probe", "returns", "starts",
-    "operations", "urls",
-})  # fmt: skip
-"""Keywords of the first form of a Binding."""
 
 
 class Meaning(TypedDict, total=False):
@@ -129,12 +122,6 @@ class Binding:
 
     Mistakes are found when a guard is opened with it, all at once.
     """
-
-    def __new__(cls, tool: Any, *, stage: Any, **said: Any) -> Any:
-        """A declaration in the older words, which are going: one list for each meaning."""
-        if said.keys() & OLDER_WORDS:
-            return CompiledBinding(tool, stage=stage, **said)
-        return super().__new__(cls)
 
     def __init__(
         self,

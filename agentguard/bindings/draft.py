@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from typing import get_args, get_origin
 
 from langchain_core.tools import BaseTool
 
-from agentguard.bindings.argument_paths import Shape, is_encoded
+from agentguard.bindings.argument_paths import Shape, is_binary, is_encoded
 from agentguard.bindings.binding import SPLIT, SUFFIX
+from agentguard.bindings.declaration import bodies_of, hints_of
+from agentguard.bindings.inference import argument_form, is_plain, result_form
 from agentguard.bindings.mcp import origin
 from agentguard.bindings.model_schema import json_schema
 from agentguard.bindings.reach import reach_of
@@ -38,6 +41,7 @@ _CONVERTS = re.compile(
 _SETTINGS = frozenset(
     {"width", "height", "fps", "codec", "bitrate", "crf", "resolution", "scale", "quality"}
 )
+_LINE = 88
 _OUTPUT_WORDS = frozenset(
     {"output", "out", "target", "result", "dest", "saved", "save", "outfile", "filename"}
 )
@@ -46,7 +50,7 @@ _OUTPUT_WORDS = frozenset(
 def draft(tool: BaseTool, called: str = "") -> str:
     """A Binding for a tool as Python source, guessed from its schema, for a person to correct.
 
-    `"?"` stands for what only a person can decide.
+    `"?"` stands for what only a person can decide. What the type says already is left out.
 
     Args:
         tool: any LangChain tool with a schema.
@@ -58,63 +62,94 @@ def draft(tool: BaseTool, called: str = "") -> str:
     require_upstream_class(tool)
     if not called:  # an MCP server chose the name: it must not become code
         called = tool.name if tool.name.isidentifier() else "tool"
-    forms: dict[str, str] = {}
-    groups: dict[str, list[str]] = {"assets": [], "texts": [], "plain": [], "outputs": []}
-    operations: dict[str, str] = {}
-    destination = ""
-    names: set[str] = set()
-    shape = Shape(json_schema(tool), tool.name)
-    for path, leaf in shape.leaves.items():
-        name = path.rsplit(".", 1)[-1].removesuffix("[]").lower()
-        names.add(name)
-        if name in ("to", "destination", "channel", "account"):
-            destination = f", destination=Arg({path!r})"
-        elif _OPERATION.fullmatch(name) and leaf.get("type") in ("string", "integer"):
-            operations[path] = "?"
-        elif _is_output(name, leaf):
-            groups["outputs"].append(path)
-        elif leaf.get("type") == "string" and any(
-            word in name for word in ("prompt", "caption", "text", "title", "message", "alt")
-        ):
-            groups["texts"].append(path)
-        elif (
-            leaf.get("type") == "string"
-            and not {"enum", "const"} & set(leaf)
-            and path not in shape.defaults  # media have none
-        ):
-            groups["assets"].append(path)
-            forms[path] = _form(name, leaf)
-        else:
-            groups["plain"].append(path)
-    words = f"{tool.name} {tool.description}".lower()
-    starts = bool(_STARTS.search(words)) and not operations
-    _require_one_thing(tool, words, names, bool(groups["outputs"]))
-    guesses = [stage for stage, hints in _STAGE_HINTS.items() if any(h in words for h in hints)]
-    makes = bool(groups["texts"] and groups["outputs"]) and not groups["assets"]
-    stage = guesses[0] if guesses else Stage.GENERATE if makes else Stage.EDIT
-    long = ""
-    if starts or operations:  # long work is a vendor's, whatever its words sound like
-        stage = Stage.GENERATE
-        destination = ', destination="?"'
-        long = ', starts="?"' if starts else f", operations={operations!r}"
-        if operations and _URL_OUT.search(words):
-            long += ', urls=["?"]'
-    elif stage is Stage.EXPORT and not destination:
-        destination = ', destination="?"'
-    media = forms if set(forms.values()) - {"path"} else groups["assets"]
-    lists = "".join(
-        f", {key}={media if key == 'assets' else paths!r}" for key, paths in groups.items() if paths
-    )
-    effect = ', effect="opaque"' if destination and not long else ""
     came = origin(tool)
-    if came is not None and came.remote and (groups["assets"] or groups["texts"]):
-        destination = destination or ', destination="?"'
-    pin = "" if came is None else (
-        f", mcp=McpTool(server={came.server!r}, name={came.name!r}, schema={came.schema!r})"
-    )  # fmt: skip
+    remote = came is not None and came.remote is not False
+    shape = Shape(json_schema(tool), tool.name)
+    roles = {path: _role(path, leaf, shape, remote=remote) for path, leaf in shape.leaves.items()}
+    takes = {role.partition("(")[0] for role in roles.values()}
+    names = {path.rsplit(".", 1)[-1].removesuffix("[]").lower() for path in roles}
+    words = f"{tool.name} {tool.description}".lower()
+    polls = "OperationId" in takes
+    starts = bool(_STARTS.search(words)) and not polls
+    _require_one_thing(tool, words, names, "Output" in takes)
+    stage = _stage(words, takes)
+    if starts or polls:  # long work is a vendor's, whatever its words sound like
+        stage = Stage.GENERATE
+    if stage in (Stage.QUEUE, Stage.EXPORT):  # a choice may pick the place there
+        choices = (path for path, leaf in shape.leaves.items() if _is_choice(leaf))
+        roles |= {path: "Plain()" for path in choices if not roles[path]}
     unsure = came.remote is None if came is not None else reach_of(tool) is not None
-    local = ', local="?"' if unsure and not destination else ""
-    return f'Binding({called}, stage="{stage}"{lists}{destination}{long}{effect}{pin}{local})'
+    sends = bool(came is not None and came.remote and {"Asset", "Text"} & takes)
+    placed = "To" in takes
+    parts = [called, f'stage="{stage}"']
+    if not placed and (unsure or sends or stage in (Stage.GENERATE, Stage.EXPORT)):
+        parts.append('to="?"')
+    said = {path: role for path, role in roles.items() if role}
+    if said:
+        parts.append(f"args={{{', '.join(f'{path!r}: {role}' for path, role in said.items())}}}")
+    if starts:
+        parts.append('result={"?": OperationId()}')
+    elif polls:
+        parts.append(
+            'result={"?": Asset("url")}' if _URL_OUT.search(words) else 'result=Asset("?")'
+        )
+    elif stage in (Stage.GENERATE, Stage.EDIT, Stage.RENDER) and "Output" not in takes:
+        parts.append(f"result={_result(tool, is_mcp=came is not None)}")
+    if stage is Stage.EXPORT:
+        parts.append("effect=Opaque()")
+    if came is not None:
+        parts.append(f"mcp=McpTool({came.server!r}, {came.name!r}, {came.schema!r})")
+    line = f"Binding({', '.join(parts)})"
+    if len(line) <= _LINE:
+        return line
+    return "\n".join(("Binding(", *(f"    {part}," for part in parts), ")"))
+
+
+def _role(path: str, leaf: Mapping[str, object], shape: Shape, *, remote: bool) -> str:
+    """The role of an argument as source; empty where its type says that it is plain."""
+    name = path.rsplit(".", 1)[-1].removesuffix("[]").lower()
+    if name in ("to", "destination", "channel", "account"):
+        return "To()"
+    if _OPERATION.fullmatch(name) and leaf.get("type") in ("string", "integer"):
+        return 'OperationId("?")'
+    if _is_output(name, leaf):
+        return "Output()"
+    if is_plain(leaf):
+        return ""
+    if any(word in name for word in ("prompt", "caption", "text", "title", "message", "alt")):
+        return "Text()"
+    if path in shape.defaults:  # media have none
+        return "Plain()"
+    form = _form(name, leaf)
+    if form == "path" and remote and not is_binary(leaf):
+        form = "base64"  # a server gets no file of this machine
+    return "Asset()" if form == argument_form(leaf) or form == "path" else f'Asset("{form}")'
+
+
+def _stage(words: str, takes: set[str]) -> Stage:
+    guesses = [stage for stage, hints in _STAGE_HINTS.items() if any(h in words for h in hints)]
+    makes = {"Text", "Output"} <= takes and "Asset" not in takes
+    return guesses[0] if guesses else Stage.GENERATE if makes else Stage.EDIT
+
+
+def _result(tool: BaseTool, *, is_mcp: bool) -> str:
+    """What a tool returns, as a role: blocks are what MCP servers and lists of objects hold."""
+    if is_mcp:
+        return 'Asset("blocks")'
+    for body in bodies_of(tool):
+        try:
+            hint = hints_of(body).get("return")
+        except NameError:
+            continue
+        if get_origin(hint) is list and get_origin(get_args(hint)[0]) is dict:
+            return 'Asset("blocks")'
+        if result_form(hint) == "bytes":
+            return "Asset()"
+    return 'Asset("?")'
+
+
+def _is_choice(leaf: Mapping[str, object]) -> bool:
+    return "enum" in leaf or "const" in leaf
 
 
 def _require_one_thing(tool: BaseTool, words: str, names: set[str], writes: bool) -> None:

@@ -44,7 +44,7 @@ def plain_arguments(
                 )
             else:
                 plain.append(path)
-        elif leaf.get("type") in _NUMBERS or _is_time(leaf):
+        elif is_plain(leaf):
             plain.append(path)
         elif is_binary(leaf):
             problems.add("bytes that need a role: Asset(), if they are media", path)
@@ -58,6 +58,12 @@ def plain_arguments(
             *strings,
         )
     return plain
+
+
+def is_plain(leaf: Leaf) -> bool:
+    """Whether a value is plain by its type, in the stages where choices are."""
+    listed = "enum" in leaf or "const" in leaf
+    return listed or leaf.get("type") in _NUMBERS or _is_time(leaf)
 
 
 def argument_form(leaf: Leaf) -> ArgumentForm:

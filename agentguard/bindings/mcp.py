@@ -179,19 +179,19 @@ def require_place(tool: BaseTool, *, sends: bool, placed: bool, local: bool) -> 
     if came.remote and local:
         raise BindingError(
             f"{tool.name}: the MCP server {came.server!r} is called over HTTP, which local=True"
-            " contradicts; say where its media and texts go: destination='...'"
+            ' contradicts; say where its media and texts go: to="..."'
         )
     if not sends or placed or local:
         return
     if came.remote:
         raise BindingError(
             f"{tool.name}: the MCP server {came.server!r} is called over HTTP, so its media and"
-            " texts leave this machine; say where to: destination='...', a configured vendor"
+            ' texts leave this machine; say where to: to="...", a configured vendor'
         )
     raise BindingError(
         f"{tool.name}: the MCP server {came.server!r} does not say how it is connected, so its"
-        " media and texts may leave this machine; say where to: destination='...', a configured"
-        " vendor, or local=True if nothing leaves"
+        ' media and texts may leave this machine; say where to: to="...", a configured vendor,'
+        " or to=None if nothing leaves"
     )
 
 

@@ -1,7 +1,8 @@
 """How a developer's tool is asked, after a crash, whether what a call began is there (I8).
 
-The developer says so in the Binding (`probe=`). A probe is code of the developer, like the tool: it
-is run by `reconcile` alone, and what it raises or returns besides True and False ends nothing.
+The developer says so in the declaration (`effect=Probeable(probe)`). A probe is code of the
+developer, like the tool: it is run by `reconcile` alone, and what it raises or returns besides True
+and False ends nothing.
 """
 
 from __future__ import annotations
@@ -49,26 +50,29 @@ def require_probe(name: str, probe: object, effect: OutsideEffect) -> None:
     """Raise BindingError unless a probe can say what became of this tool's effect."""
     if effect not in _PROBED:
         why = (
-            "an 'opaque' effect is one that nobody can ask about"
+            "an Opaque() effect is one that nobody can ask about"
             if effect is OutsideEffect.OPAQUE
             else "it has no effect= that could be unknown after a crash"
         )
         raise BindingError(
-            f"{name}: probe= tells whether an effect is there, and {why}; say effect='probeable',"
-            " or 'idempotent' if sending again under the same key changes nothing"
+            f"{name}: a probe tells whether an effect is there, and {why}; say"
+            " effect=Probeable(probe), or Idempotent(probe) if sending again under the same key"
+            " changes nothing"
         )
     if isinstance(probe, BaseTool):  # what a model can call is no source of what happened (I3)
-        raise BindingError(f"{name}: probe= is a tool, which a model could call; give a function")
+        raise BindingError(
+            f"{name}: its probe is a tool, which a model could call; give a function"
+        )
     called = getattr(probe, "__call__", None)  # noqa: B004  an object's may be asynchronous
     if not callable(probe) or any(map(inspect.iscoroutinefunction, (probe, called))):
         raise BindingError(
-            f"{name}: got probe={probe!r:.80}, expected a plain function that takes an Attempt and"
-            " returns True, False or None"
+            f"{name}: got the probe {probe!r:.80}, expected a plain function that takes an"
+            " Attempt and returns True, False or None"
         )
     try:
         inspect.signature(probe).bind(object())
     except TypeError as error:  # else it is found out after the crash that it was written for
-        raise BindingError(f"{name}: probe= takes one argument, an Attempt: {error}") from error
+        raise BindingError(f"{name}: its probe takes one argument, an Attempt: {error}") from error
     except ValueError:
         pass  # a function of C says nothing of its arguments
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from langchain_core.tools import BaseTool
 
-from agentguard.bindings.bound import Bound, CompiledBinding, same_tool
+from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import Tool, compiled
 from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
@@ -87,7 +88,8 @@ class BoundTools:
         if not same_tool(bound, tool):
             raise BindingError(
                 f"another tool than this one is bound under the name {tool.name}: its class,"
-                " function or state differs; give it a name and a Binding of its own"
+                " function or state differs; give the graph or agent guard.tools(), or give this"
+                " tool a name and a declaration of its own"
             )
         self._require_started(bound)
         return bound
@@ -120,7 +122,7 @@ class BoundTools:
             if named is None:
                 raise BindingError(
                     f"{bound.name} is bound to the export stage and names no destination; where"
-                    " does it send? Say destination='...' or Arg('...')"
+                    ' does it send? Say to="...", or To() on an argument'
                 )
         elif binding.stage is Stage.QUEUE:
             if binding.effect is not OutsideEffect.NONE:
@@ -150,7 +152,9 @@ class BoundTools:
             for name in tools:
                 known = self.by_name.get(name)
                 if known is None or known.binding.starts is None:
-                    state = "is not bound" if known is None else "says no starts= in its Binding"
+                    state = (
+                        "is not bound" if known is None else "names no OperationId() in its result"
+                    )
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )

@@ -118,7 +118,7 @@ def _probe(ledger: Ledger, bound: Bound | None, grant: UnknownGrant) -> Reconcil
             needs_person=True,
         )
     if bound.binding.probe is None:
-        return _stays(grant, f"the Binding of {tool} has no probe=;", needs_person=True)
+        return _stays(grant, f"the declaration of {tool} has no probe;", needs_person=True)
     if body.binding != bound.digest:
         # What it did may lie elsewhere, or under another name, than this version would look.
         why = f"{tool} was begun under another version of its Binding"

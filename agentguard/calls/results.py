@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 
-from agentguard.bindings.bound import CompiledBinding, Returned
+from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
 from agentguard.bindings.returned import named_media, value_at
 from agentguard.content.blocks import media_in, text_in, without_media
@@ -54,6 +54,27 @@ class Collected:
     started: tuple[Started, ...] = ()
     revealed: frozenset[str] = frozenset()
     raised: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultReport:
+    """What a tool's result says, at the places that its declaration names; never trusted.
+
+    Args:
+        text: what the model may read.
+        files: paths of further outputs, which must lie in the call's scratch folder.
+        labels: labels that the outputs get in addition; they only raise.
+        findings: what a review found: mappings of `severity`, `code` and `message`.
+        urls: where further outputs are to be fetched from.
+        operations: ids of the operations that were started.
+    """
+
+    text: str
+    files: tuple[str, ...] = ()
+    labels: frozenset[str] = frozenset()
+    findings: tuple[Mapping[str, Any], ...] = ()
+    urls: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,28 +124,27 @@ def collect(
         optional=bool(binding.operations),
     )
     content, artifact = named.content, named.artifact  # without its media
-    returned = _returned(result, content, artifact, binding)
+    report = _report(content, artifact, binding)
     judged = binding.labels.union(request.text_labels, labels_of_media(request))
-    raised = _raised(returned, sources.classes)
+    raised = _raised(report, sources.classes)
     labels = judged | raised  # I4: the union of all that went in
     withheld = _withheld(binding, labels - judged - sources.shown)
-    said_of = returned.text
     if withheld:  # before anything repeats the text; the tool's effect is done
-        returned = replace(returned, text="")
+        report = replace(report, text="")
     media = [*named.data, *media_in(content, max_bytes=scratch.limits.max_bytes)]
     if media and binding.stage is None:
         raise AssetError("a tool bound without a stage returned media; give it a stage")
     pending = [argument for argument, path in outputs.items()
                if binding.operations and not os.path.lexists(path)]  # fmt: skip
-    if binding.urls and not (binding.operations or returned.urls):
-        raise AssetError(_failed("its result holds no URL of media", returned, scratch))
+    if binding.urls and not (binding.operations or report.urls):
+        raise AssetError(_failed("its result holds no URL of media", report, scratch))
     written = {argument: path for argument, path in outputs.items() if argument not in pending}
     if not all(map(os.path.lexists, written.values())):
-        raise AssetError(_failed("the tool wrote no output file", returned, scratch))
-    fetched = _fetched(returned.urls, scratch, sources.hosts)  # all, before anything is stored
+        raise AssetError(_failed("the tool wrote no output file", report, scratch))
+    fetched = _fetched(report.urls, scratch, sources.hosts)  # all, before anything is stored
     taken = [(argument, *scratch.take(path)) for argument, path in written.items()]
     known = set(outputs.values())
-    further = [path for path in dict.fromkeys(returned.files) if path not in known]
+    further = [path for path in dict.fromkeys(report.files) if path not in known]
     for number, path in enumerate(further):
         taken.append((f"file {number + 1}", *scratch.take(path)))
     for number, (path, folder) in enumerate(named.files, len(further)):
@@ -135,7 +155,7 @@ def collect(
     for number, path in enumerate(fetched):
         taken.append((f"url {number + 1}", *scratch.take(path)))
     if binding.stage is not None:
-        left = [said_of] if binding.returns is not None else [without_media(content), artifact]
+        left = [without_media(content), artifact]
         _require_taken(left, {sha256 for _, sha256, _, _ in taken}, scratch)
     parents = tuple(sorted({use.sha256 for use in request.assets}))
     terms = Terms().strictest(*sources.terms)  # an output may be used only where every source may
@@ -160,12 +180,12 @@ def collect(
     by_name = {asset.name: asset.id for asset in made}
     shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
              if name in by_name}  # fmt: skip
-    said = scratch.conceal(returned.text, lambda name: shown.get(name, "[file]"))
-    text = clean(_unlinked(said, binding) if not returned.urls else without_urls(said))
+    said = scratch.conceal(report.text, lambda name: shown.get(name, "[file]"))
+    text = clean(_unlinked(said, binding) if not report.urls else without_urls(said))
     lines = [withheld or text] if withheld or text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
     lines += [f"{argument}: not there yet" for argument in pending]
-    lines += [f"operation: {id}" for id in returned.operations]
+    lines += [f"operation: {id}" for id in report.operations]
     started = tuple(
         Started(
             id=id,
@@ -174,12 +194,12 @@ def collect(
             contributors=sources.contributors,
             assets=parents,
         )
-        for id in returned.operations
+        for id in report.operations
     )
     return Collected(
         text="\n".join(lines),
         made=made,
-        findings=returned.findings or (),
+        findings=report.findings,
         started=started,
         revealed=labels if binding.reveals and not withheld else frozenset(),
         raised=raised,
@@ -226,51 +246,36 @@ def _split(result: Any, binding: CompiledBinding) -> tuple[Any, Any]:
     return result, None
 
 
-def _returned(result: Any, content: Any, artifact: Any, binding: CompiledBinding) -> Returned:
-    """What the Binding's `returns`, or else the artifact, says of the result; never trusted."""
-    text: Any = text_in(content)
-    said: Mapping[str, Any] = artifact if isinstance(artifact, Mapping) else {}
-    if binding.returns is not None:
-        try:
-            told = binding.returns(result)
-            text = told.text
-            said = {"files": told.files, "labels": told.labels, "findings": told.findings,
-                    "urls": told.urls, "operations": told.operations}  # fmt: skip
-        except Exception as error:  # the developer's code, over data that a hostile tool chose
-            raise AssetError(f"its Binding's returns= failed: {type(error).__name__}") from error
-    else:  # an artifact may name files; ids and URLs stand only where the Binding says
-        said = {name: said.get(name) for name in ("files", "labels", "findings")}
+def _report(content: Any, artifact: Any, binding: CompiledBinding) -> ResultReport:
+    """An artifact may name files, labels and findings; ids and URLs stand where declared."""
+    text = text_in(content)
+    named: Mapping[str, Any] = artifact if isinstance(artifact, Mapping) else {}
 
     def at(*places: Located | None) -> list[str]:
-        text = text_in(content)
         found = (located(where, content=content, artifact=artifact, text=text)
                  for where in places if where is not None)  # fmt: skip
         return [value for values in found for value in values]
 
-    findings = said.get("findings")
+    findings = named.get("findings")
     if binding.findings is not None:
         findings = value_at(binding.findings, content=content, artifact=artifact)
     if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
         findings = [{"code": "no-findings", "message": "the review left no findings"}]
-    urls = dict.fromkeys(map(_text, _list(said.get("urls")) or at(*binding.urls)))
-    ids = dict.fromkeys(map(_text, _list(said.get("operations")) or at(binding.starts)))
-    for named in (urls, ids):
-        if len(named) > MAX_FOUND:
-            raise AssetError(f"the tool returned {len(named)} ids or URLs, at most {MAX_FOUND}")
-    return Returned(
-        text=text if isinstance(text, str) else text_in(text),
-        files=tuple(map(_path, _list(said.get("files")))),
-        labels=frozenset(map(_label, _list(said.get("labels")))),
+    urls = tuple(dict.fromkeys(at(*binding.urls)))
+    if len(urls) > MAX_FOUND:
+        raise AssetError(f"the tool returned {len(urls)} ids or URLs, at most {MAX_FOUND}")
+    return ResultReport(
+        text=text,
+        files=tuple(map(_path, _list(named.get("files")))),
+        labels=frozenset(map(_label, _list(named.get("labels")))),
         findings=_findings(_list(findings)),
-        urls=tuple(urls),
-        operations=_operations(tuple(ids), binding),
+        urls=urls,
+        operations=_operations(at(binding.starts), binding),
     )
 
 
 def _operations(ids: Sequence[str], binding: CompiledBinding) -> tuple[str, ...]:
     """The ids of what a call started: words that the model can give back, and nothing else."""
-    if binding.starts is None and ids:
-        raise AssetError("it returned an operation, which its Binding does not declare (starts=)")
     if binding.starts is not None and not ids:
         raise AssetError("its result names no operation where its Binding says it does")
     for id in ids:
@@ -282,9 +287,9 @@ def _operations(ids: Sequence[str], binding: CompiledBinding) -> tuple[str, ...]
     return tuple(dict.fromkeys(ids))
 
 
-def _failed(why: str, returned: Returned, scratch: Scratch) -> str:
+def _failed(why: str, report: ResultReport, scratch: Scratch) -> str:
     """Why an output is missing: the tool's own text often says it, as an answer like any other."""
-    said = scratch.conceal(returned.text, lambda name: "[file]")
+    said = scratch.conceal(report.text, lambda name: "[file]")
     text = clean(private_left_out(said))[:_MAX_ERROR]
     return f"{why}; it said: {text}" if text else why
 
@@ -306,12 +311,6 @@ def _fetched(urls: Sequence[str], scratch: Scratch, hosts: frozenset[str]) -> li
             raise AssetError(f"what it returned can't be kept: {type(error).__name__}") from None
         scratch.inspect(paths[-1])
     return paths
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise AssetError("the tool returned an id or URL that is no text")
-    return value
 
 
 def _path(file: Any) -> str:
@@ -350,9 +349,9 @@ def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else (value,)
 
 
-def _raised(returned: Returned, classes: frozenset[str]) -> frozenset[str]:
+def _raised(report: ResultReport, classes: frozenset[str]) -> frozenset[str]:
     """The labels that the result itself names; one that is not configured is `unclassified`."""
-    return frozenset(one if one in classes else UNCLASSIFIED for one in returned.labels)
+    return frozenset(one if one in classes else UNCLASSIFIED for one in report.labels)
 
 
 def _withheld(binding: CompiledBinding, above: frozenset[str]) -> str:

@@ -28,7 +28,7 @@ SCALARS = (type(None), bool, int, float, complex, decimal.Decimal, enum.Enum, uu
            datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo, type)  # fmt: skip
 """What holds neither text nor media."""
 
-_DECLARE = "say outputs=... or returns=... in its Binding"
+_DECLARE = "say in its declaration where: result=..., or an Output() argument"
 _MEDIA = f"its result holds media that its Binding does not declare; {_DECLARE}"
 _FILE = f"its result names a file outside of the call's scratch folder; {_DECLARE}"
 

@@ -2,7 +2,7 @@
 
     from agentguard.langgraph import known
 
-    guard = Guard.from_config("agentguard.toml", bindings=[*known.deep_agent(), *mine])
+    guard = Guard.from_config("agentguard.toml", tools=[*known.deep_agent(), *mine])
 
 Todo lists, sub-agents, retrievers, and file tools over the graph's own state or store. File tools
 over a disk or a sandbox, and `execute`, reach this machine or another: they have no Binding here.
@@ -15,27 +15,25 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.declaration import Binding
 from agentguard.bindings.known_tool import KnownTool
 from agentguard.bindings.reach import reach_of
+from agentguard.bindings.roles import Plain, Text
 from agentguard.errors import BindingError
 
-_FILES: dict[str, dict[str, Any]] = {
-    "ls": {"texts": ["path"]},
-    "read_file": {"texts": ["file_path"], "plain": ["offset", "limit"]},
-    "write_file": {"texts": ["file_path", "content"], "state": ["files"]},
-    "edit_file": {
-        "texts": ["file_path", "old_string", "new_string"],
-        "plain": ["replace_all"],
-        "state": ["files"],
-    },
-    "delete": {"texts": ["file_path"], "state": ["files"]},
-    "glob": {"texts": ["pattern", "path"]},
-    "grep": {"texts": ["pattern", "path", "glob"], "plain": ["output_mode", "max_count"]},
+_FILES = {  # the words in the arguments of each; what else they take is numbers and choices
+    "ls": ("path",),
+    "read_file": ("file_path",),
+    "write_file": ("file_path", "content"),
+    "edit_file": ("file_path", "old_string", "new_string"),
+    "delete": ("file_path",),
+    "glob": ("pattern", "path"),
+    "grep": ("pattern", "path", "glob"),
 }
+_WRITES_FILES = frozenset({"write_file", "edit_file", "delete"})
 
 
-def deep_agent() -> list[CompiledBinding]:
+def deep_agent() -> list[Binding]:
     """Bindings for what `create_deep_agent` adds: todo list, files in state or store, sub-agents.
 
     Each agent's own tool objects are taken, as long as they run the library's code. Sub-agents need
@@ -48,7 +46,7 @@ def deep_agent() -> list[CompiledBinding]:
     return [todos(), *files(), task()]
 
 
-def todos() -> CompiledBinding:
+def todos() -> Binding:
     """The Binding of `write_todos`, of LangChain's TodoListMiddleware.
 
     Raises:
@@ -61,10 +59,10 @@ def todos() -> CompiledBinding:
             f'known.todos() needs langchain ({error}): pip install "agentguard[langchain]"'
         ) from error
     (sample,) = TodoListMiddleware().tools
-    return _bind(sample, texts=["todos[].content"], plain=["todos[].status"], state=["todos"])
+    return _bind(sample, args={"todos[].content": Text()}, state=["todos"])
 
 
-def files() -> list[CompiledBinding]:
+def files() -> list[Binding]:
     """The Bindings of a deep agent's file tools over a StateBackend or a StoreBackend.
 
     A tool over any other backend is refused when the agent is built or first called: its files lie
@@ -80,13 +78,18 @@ def files() -> list[CompiledBinding]:
         raise BindingError("known.files() needs deepagents: pip install deepagents") from error
     samples = {tool.name: tool for tool in FilesystemMiddleware(backend=StateBackend()).tools}
     return [
-        _bind(samples[name], require=_require_state, **meaning)
-        for name, meaning in _FILES.items()
+        _bind(
+            samples[name],
+            require=_require_state,
+            args=dict.fromkeys(words, Text()),
+            state=["files"] if name in _WRITES_FILES else [],
+        )
+        for name, words in _FILES.items()
         if name in samples
     ]
 
 
-def task() -> CompiledBinding:
+def task() -> Binding:
     """The Binding of `task`, with which a deep agent runs its sub-agents.
 
     Raises:
@@ -104,14 +107,13 @@ def task() -> CompiledBinding:
     return _bind(
         sample,
         require=_require_here,
-        texts=["description"],
-        plain=["subagent_type"],
+        args={"description": Text(), "subagent_type": Plain()},
         state=["files"],
         interrupts=True,
     )
 
 
-def retriever(tool: BaseTool) -> CompiledBinding:
+def retriever(tool: BaseTool) -> Binding:
     """The Binding of a tool that `create_retriever_tool` made: it searches, and returns words.
 
     Args:
@@ -121,14 +123,14 @@ def retriever(tool: BaseTool) -> CompiledBinding:
         BindingError: its retriever holds a client of a server, so that the query leaves this
             machine: bind it yourself, and say where to.
     """
-    return CompiledBinding(tool, stage=None, texts=["query"])
+    return Binding(tool, stage=None, args={"query": Text()})
 
 
-def _bind(sample: Any, require: Any = None, **meaning: Any) -> CompiledBinding:
+def _bind(sample: Any, require: Any = None, **meaning: Any) -> Binding:
     if not isinstance(sample, StructuredTool):
         raise BindingError(f"{sample.name}: got {type(sample).__name__}, expected StructuredTool")
     known = KnownTool(sample=sample, require=require)
-    return CompiledBinding(sample, stage=None, known=known, **meaning)
+    return Binding(sample, stage=None, known=known, **meaning)
 
 
 def _require_here(tool: BaseTool) -> None:
@@ -137,7 +139,7 @@ def _require_here(tool: BaseTool) -> None:
     if reached is not None:
         raise BindingError(
             f"{tool.name} has {reached}, so what a sub-agent is told may leave this machine; bind"
-            " it yourself, with local=True if nothing leaves"
+            " it yourself, with to=None if nothing leaves"
         )
 
 

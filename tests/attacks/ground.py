@@ -201,4 +201,4 @@ def open_ground(folder: Path) -> Ground:
 
 def open_guard(folder: Path, tools: Tools, clock: Clock) -> Guard:
     """A guard over a workspace's folder."""
-    return Guard.from_config(folder / "agentguard.toml", bindings=tools.bindings(), clock=clock)
+    return Guard.from_config(folder / "agentguard.toml", tools=tools.bindings(), clock=clock)

@@ -142,7 +142,7 @@ def work(workspace: Path, told: Path) -> None:
                 ),
             )
 
-    with Guard.from_config(workspace / "agentguard.toml", bindings=[]) as guard:
+    with Guard.from_config(workspace / "agentguard.toml", tools=[]) as guard:
         threads = [
             threading.Thread(target=go, args=(guard, number), daemon=True) for number in range(3)
         ]

@@ -9,8 +9,8 @@ from tests.crash.cells import STEPS, Cell, Kind, expected
 
 _COLUMNS: dict[Kind, str] = {
     "broker": "`export_asset` (through the broker)",
-    "idempotent": "own uploader with a `probe=`, `idempotent` or `probeable`",
-    "opaque": "own uploader, `opaque`",
+    "idempotent": "own uploader with a probe, `Idempotent` or `Probeable`",
+    "opaque": "own uploader, `Opaque`",
     "none": "edit",
 }
 

@@ -208,7 +208,7 @@ def open_guard(
         bindings = [Binding(plain, stage="export", assets=["source"], destination=Arg("to"),
                             effect=kind, probe=probe(url) if keyed else None)]  # fmt: skip
     with _environment("AGENTGUARD_LEDGER", ledger):
-        guard = Guard.from_config(folder / "agentguard.toml", bindings=bindings, clock=clock)
+        guard = Guard.from_config(folder / "agentguard.toml", tools=bindings, clock=clock)
     return guard, plain or guard.export_tool()
 
 

@@ -228,7 +228,7 @@ def open_studio(
     keys = keys if keys is not None else write_workspace(folder, config)
     world = World()
     tools, bindings = make_tools(world)
-    guard = Guard.from_config(folder / "agentguard.toml", bindings=bindings, clock=clock)
+    guard = Guard.from_config(folder / "agentguard.toml", tools=bindings, clock=clock)
     return Studio(folder=folder, guard=guard, clock=clock, world=world, keys=keys, tools=tools)
 
 

@@ -3,8 +3,8 @@
 A change to how tools are declared edits this file, not the tests.
 """
 
-from agentguard import Attempt, McpTool, Returned, idempotency_key
+from agentguard import Attempt, McpTool, idempotency_key
 from agentguard.bindings.binding import Arg
 from agentguard.bindings.binding import CompiledBinding as Binding
 
-__all__ = ["Arg", "Attempt", "Binding", "McpTool", "Returned", "idempotency_key"]
+__all__ = ["Arg", "Attempt", "Binding", "McpTool", "idempotency_key"]

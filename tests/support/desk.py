@@ -21,10 +21,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from PIL import Image
 
+from agentguard.bindings.compilation import Tool
 from agentguard.jobs.job import Job
 from agentguard.langgraph import protect
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says
-from tests.support.bindings import Binding
 from tests.support.media_files import png
 
 SECRET = "sig-5d41402abc4b2a76"  # stands in the query of every URL that the vendor hands out
@@ -38,14 +38,16 @@ class Desk:
     agent: str = "painter"
     graphs: dict[str, Any] = field(default_factory=dict)
 
-    def bind(self, *bindings: Binding) -> Desk:
+    def bind(self, *bindings: Tool) -> Desk:
+        known = set(self.studio.guard.bound)
         for binding in bindings:
             self.studio.guard.bind(binding)
         agents = {"generate": "painter", "edit": "editor", "render": "renderer",
                   "review": "reviewer", "export": "publisher"}  # fmt: skip
-        for binding in bindings:
-            stage = self.studio.guard.bound[binding.tool.name].binding.stage
-            self.place(binding.tool, agents.get(str(stage), self.agent))
+        for name, bound in list(self.studio.guard.bound.items()):
+            if name not in known:
+                stage = str(bound.binding.stage)
+                self.place(bound.binding.tool, agents.get(stage, self.agent))
         return self
 
     def place(self, tool: BaseTool, agent: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,18 +16,20 @@ from agentguard.errors import BindingError
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
+_NAMES = ("Asset", "McpTool", "Opaque", "OperationId", "Output", "Plain", "Text", "To")
 _HEADER = """\
-# Drafted from signatures: a guess. Before you use it, look at each line:
+# Drafted from signatures: a guess. Before you use it, look at each line, and replace each "?":
 # - stage: where this tool belongs; an agent may only call tools of its own stages
-# - assets: arguments that hold media files (the model will give asset ids instead)
-# - texts: prompts and captions; plain: numbers, choices and short words, never a path
-# - outputs: arguments the tool writes a file to (the guard fills them in)
-# - destination: where bytes or texts go if they leave this machine, image APIs included
-# - effect: idempotent, probeable or opaque, for whatever has an effect outside; with the first two
-#   probe=function says after a crash whether it is there, else a person looks
+# - to: where media or words go if they leave this machine, image APIs included: a configured
+#   destination; None if nothing leaves
+# - Asset(): arguments and results that hold media (the model sees asset ids instead)
+# - Text(): prompts and captions. Plain(): short words, never a path. Numbers need no role
+# - Output(): arguments that the tool writes a file to (the guard fills them in)
+# - To(): names the destination; To({"team": "#team"}) says what the tool takes for each
+# - effect: Idempotent(probe), Probeable(probe) or Opaque(), for whatever has an effect outside; a
+#   probe says after a crash whether it is there (docs/explanation/crashes.md), else a person looks
 # - mcp: pins what an MCP server says of its tool, which the chat model will read: read it first
-# - local: the tool holds a client, or is of a library that the guard doesn't know: True if nothing
-#   that it is given leaves this machine; else take it out and say destination=
+# For a function of your own, @media_tool(stage=...) and roles in its type hints say the same.
 """
 
 
@@ -45,10 +48,10 @@ def bind(
     Example:
       $ agentguard bind tools.edit:TOOLS > bindings.py
 
-    Next: correct bindings.py, give `bindings` to Guard.from_config(..., bindings=bindings),
-    and run `agentguard doctor --bindings bindings:bindings`.
+    Next: correct bindings.py, give `bindings` to Guard.from_config(..., tools=bindings), and
+    run `agentguard doctor --bindings bindings:bindings`.
     """
-    from agentguard.bindings.bound import draft, told
+    from agentguard.bindings.draft import draft, told
 
     module, found = import_object(named)
     drafts: list[dict[str, Any]] = []
@@ -115,17 +118,17 @@ def _print_source(named: str, drafts: list[dict[str, Any]]) -> None:
     module = named.partition(":")[0]
     drafted = [one for one in drafts if "source" in one]
     names = sorted({re.split(r"[.\[]", one["expression"])[0] for one in drafted})
-    used = ["Binding", *(name for name in ("Arg", "McpTool") if _uses(drafted, name))]
+    used = ["Binding", *(name for name in _NAMES if _uses(drafted, name))]
     lines = [_HEADER, f"from agentguard import {', '.join(sorted(used))}"]
     if names:
         lines += [f"from {module} import {', '.join(names)}"]
     lines += ["", "bindings = ["]
     for one in drafted:
         lines += [f"    # {visible(line, 2000)}" for line in one.get("says", ())]
-        lines += [f"    {one['source']},"]
+        lines += [f"{textwrap.indent(one['source'], '    ')},"]
     lines += [f"    # {visible(one['error'])}" for one in drafts if "error" in one]
     typer.echo("\n".join([*lines, "]"]))
 
 
 def _uses(drafts: list[dict[str, Any]], name: str) -> bool:
-    return any(f"{name}(" in one["source"] for one in drafts)
+    return any(re.search(rf"\b{name}\(", one["source"]) for one in drafts)

@@ -15,6 +15,7 @@ from agentguard.errors import AgentGuardError, BindingError, ConfigError, Policy
 from agentguard.model import OutsideEffect, ToolAction
 
 if TYPE_CHECKING:
+    from agentguard.bindings.binding import CompiledBinding
     from agentguard.bindings.bound import Bound
     from agentguard.config.workspace import Workspace
     from agentguard.guard import Guard
@@ -34,7 +35,7 @@ def doctor(
     ctx: typer.Context,
     bindings: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:NAME", help="Your list of Bindings, to be looked at too."),
+        typer.Option(metavar="MODULE:NAME", help="Your declared tools and Bindings, a list."),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -288,7 +289,7 @@ def _bindings(
         with ledger_of(workspace) as ledger:
             guard = _guard(workspace, ledger)
             tried = [_bound(guard, item) for item in items]
-            for bound in tried:
+            for item, bound in zip(items, tried, strict=True):
                 try:
                     if isinstance(bound, BindingError):
                         raise bound
@@ -297,20 +298,20 @@ def _bindings(
                     yield Finding(state="bad", what="bindings", text=str(error))
                     continue
                 stages.add(bound.binding.stage)
-                yield ok("bindings", f"{bound.name}: {bound.binding.stage or 'no stage'}")
+                yield ok("bindings", f"{bound.name}: {_meaning(item, bound.binding)}")
                 reached = reach_of(bound.binding.tool) if bound.binding.local else None
                 if reached is not None:
                     yield look(
                         "bindings",
-                        f"{bound.name} is bound with local=True, and has {reached}",
-                        "if what it is given leaves this machine, say destination= instead",
+                        f"{bound.name} says that nothing leaves this machine, and has {reached}",
+                        'if what it is given leaves this machine, say to="..." instead',
                     )
                 if bound.binding.effect in _PROBED and bound.binding.probe is None:
                     yield look(
                         "bindings",
-                        f"{bound.name} is {bound.binding.effect} and has no probe=, so after a"
+                        f"{bound.name} is {bound.binding.effect} and has no probe, so after a"
                         " crash a person must look whether it was done",
-                        "give its Binding a probe=, which `agentguard reconcile` then asks",
+                        "give its effect a probe, which `agentguard reconcile` then asks",
                     )
     except AgentGuardError:
         return  # the ledger's own line says why
@@ -338,6 +339,29 @@ def _policy_of_tools(
             yield Finding(state="bad", what="policy", text=line)
     else:
         yield ok("policy", f"fits {len(actions)} tools, their arguments and what is configured")
+
+
+def _meaning(item: Any, binding: CompiledBinding) -> str:
+    """A tool's stage, the role of each argument, and where its calls send."""
+    from agentguard.bindings.binding import Arg, CompiledBinding
+    from agentguard.bindings.declaration import UNSAID, Binding, declaration_of
+
+    to = binding.destination.path if isinstance(binding.destination, Arg) else None
+    roles = {
+        "Asset": binding.assets, "Text": binding.texts, "Plain": binding.plain,
+        "Output": binding.outputs, "To": () if to is None else (to,), "Fixed": binding.fixed,
+        "OperationId": binding.operations, "IdempotencyKey": binding.keys,
+    }  # fmt: skip
+    words = [f"{role} {', '.join(paths)}" for role, paths in roles.items() if paths]
+    if isinstance(binding.destination, str):
+        words.append(f"sends to {binding.destination}")
+    elif to is None:
+        said: object = UNSAID
+        if not isinstance(item, CompiledBinding):
+            said = (item.declaration if isinstance(item, Binding) else declaration_of(item)).to
+        unsaid = "to= is not said, which means that " if said is UNSAID else ""
+        words.append(f"{unsaid}nothing leaves this machine")
+    return "; ".join((f"{binding.stage or 'no'} stage", *words))
 
 
 def _bound(guard: Guard, item: Any) -> Bound | BindingError:

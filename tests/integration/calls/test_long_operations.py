@@ -15,7 +15,7 @@ from PIL import Image
 from agentguard import Guard
 from agentguard.errors import ApprovalError, BindingError, LedgerUnavailable
 from tests.support import CONFIG, KIM, call, results, says
-from tests.support.bindings import Binding, Returned
+from tests.support.bindings import Binding
 from tests.support.desk import Desk, desk, rows
 
 SUBMIT = "submit_video"
@@ -423,30 +423,19 @@ def test_an_id_is_found_where_the_binding_says(
         assert len(rows(at, "SELECT * FROM operations")) == (2 if isinstance(answer, list) else 1)
 
 
-def test_an_artifact_or_a_returns_function_may_hold_it(tmp_path: Path) -> None:
+def test_an_artifact_may_hold_it(tmp_path: Path) -> None:
     @tool(response_format="content_and_artifact")
     def with_artifact(prompt: str) -> tuple[str, dict[str, str]]:
         """Start."""
         return "queued, see https://vendor.example/jobs?key=abc", {"name": "op-1"}
 
-    @tool
-    def with_function(prompt: str) -> str:
-        """Start."""
-        return "OP|2"
-
-    def read(result: str) -> Returned:
-        return Returned(text="queued", operations=(result.replace("OP|", "op-"),))
-
     with desk(tmp_path) as at:
         words: dict[str, Any] = {"stage": "generate", "texts": ["prompt"], "destination": "videos"}
-        at.bind(Binding(with_artifact, starts="name", **words),
-                Binding(with_function, starts="unused", returns=read, **words))  # fmt: skip
+        at.bind(Binding(with_artifact, starts="name", **words))
         with at.studio.guard.open_job("film", requested_by=KIM) as job:
             first = at.act(job, "with_artifact", prompt="waves")
             assert first.content == "queued, see [url]\noperation: op-1"
             assert first.artifact == {"assets": []}
-            second = at.act(job, "with_function", prompt="waves")
-            assert second.content == "queued\noperation: op-2"
 
 
 @pytest.mark.parametrize(
@@ -531,7 +520,7 @@ def get_it(request_id: str, out: str = "o.png") -> str:
         (lambda: Binding(start_it, stage=None, starts="id"), "None stage"),
         (lambda: Binding(get_it, stage="queue", operations={"request_id": "start_it"}), "queue"),
         (lambda: Binding(get_it, stage="generate", operations={"request_id": ()}), "name the tool"),
-        (lambda: Binding(get_it, stage="generate", urls=["url"]), "constant"),
+        (lambda: Binding(get_it, stage="generate", urls=["url"]), "fixed place"),
         (lambda: Binding(get_it, stage="generate", urls="url"), "one string"),
     ],
 )  # fmt: skip
@@ -553,5 +542,5 @@ def test_a_result_tool_whose_submit_is_not_bound_is_refused_when_it_is_guarded(
         with pytest.raises(BindingError, match="start_it, which is not bound"):
             guard.tools([get_it])
         guard.bind(Binding(start_it, stage="generate", texts=["prompt"]))
-        with pytest.raises(BindingError, match="says no starts="):
+        with pytest.raises(BindingError, match="names no OperationId"):
             guard.tools([get_it])

@@ -122,7 +122,7 @@ def test_media_in_the_artifact_of_a_tool_message_fails_the_call(studio: Studio) 
 
     _, values, _ = go(studio, made)
     (answer,) = results(values)
-    assert "returns=" in answer.content
+    assert "result=" in answer.content
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from agentguard.langgraph.message_media import take_in_media
 from tests.support import CONFIG, KIM, call, open_studio, run_script, says
-from tests.support.bindings import Arg, Binding, Returned
+from tests.support.bindings import Arg, Binding
 from tests.support.desk import Desk, desk, rows
 from tests.support.media_files import png
 
@@ -25,15 +25,16 @@ SEES_GENERATED = (
 SEES_CUSTOMERS = SEES_GENERATED.replace(
     'ceiling = ["generated"]\n', 'ceiling = ["generated", "customer-data"]\n'
 )
+CUSTOMERS = {"labels": ["customer-data"]}
 
 
 def finder(ran: list[str]) -> Any:
-    @tool
-    def search_customers(prompt: str, file: str = "x.png") -> str:
+    @tool(response_format="content_and_artifact")
+    def search_customers(prompt: str, file: str = "x.png") -> tuple[str, dict[str, list[str]]]:
         """Find a customer's photo and describe it."""
         ran.append(prompt)
         Image.new("RGB", (8, 8), "red").save(file)
-        return TOLD
+        return TOLD, CUSTOMERS
 
     return search_customers
 
@@ -62,18 +63,17 @@ def test_I4_a_class_that_the_result_raises_keeps_its_text_from_the_model(
 ) -> None:
     ran: list[str] = []
 
-    @tool
-    def look_up(prompt: str) -> str:
+    @tool(response_format="content_and_artifact")
+    def look_up(prompt: str) -> tuple[str, dict[str, list[str]]]:
         """Look somebody up."""
         ran.append(prompt)
-        return TOLD
+        return TOLD, CUSTOMERS
 
     made = finder(ran) if outputs else look_up
     with desk(tmp_path, config=SEES_GENERATED) as at:
         at.bind(
             Binding(made, stage="edit", texts=["prompt"], outputs=outputs, reveals=True,
-                    labels=["generated"],
-                    returns=lambda said: Returned(text=said, labels=frozenset({"customer-data"})))
+                    labels=["generated"])
         )  # fmt: skip
         with at.studio.guard.open_job("x", requested_by=KIM) as job:
             answer = at.act(job, made.name, prompt="kim")
@@ -86,16 +86,15 @@ def test_I4_a_class_that_the_result_raises_keeps_its_text_from_the_model(
 
 
 def test_I4_a_missing_file_does_not_say_what_was_withheld(tmp_path: Path) -> None:
-    @tool
-    def search_customers(prompt: str, file: str = "x.png") -> str:
+    @tool(response_format="content_and_artifact")
+    def search_customers(prompt: str, file: str = "x.png") -> tuple[str, dict[str, list[str]]]:
         """Find a customer's photo, or say why there is none."""
-        return TOLD
+        return TOLD, CUSTOMERS
 
     with desk(tmp_path, config=SEES_GENERATED) as at:
         at.bind(
             Binding(search_customers, stage="edit", texts=["prompt"], outputs=["file"],
-                    reveals=True, labels=["generated"],
-                    returns=lambda said: Returned(text=said, labels=frozenset({"customer-data"})))
+                    reveals=True, labels=["generated"])
         )  # fmt: skip
         with at.studio.guard.open_job("x", requested_by=KIM) as job:
             answer = at.act(job, "search_customers", prompt="kim")

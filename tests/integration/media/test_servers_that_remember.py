@@ -14,7 +14,7 @@ from langgraph.types import Command
 
 from agentguard.jobs.job import Job
 from tests.support import CONFIG, KIM, call, results, says
-from tests.support.bindings import Binding, Returned
+from tests.support.bindings import Binding
 from tests.support.desk import Desk, desk
 from tests.support.media_files import png
 
@@ -291,19 +291,16 @@ def test_I4_an_operation_has_the_class_of_what_was_sent_while_it_was_started(
     guard.verify()
 
 
-@pytest.mark.parametrize("how", ["labels", "returns"])
+@pytest.mark.parametrize("how", ["labels", "artifact"])
 def test_I4_a_server_keeps_the_class_of_the_tools_that_it_was_sent_to_by(
     at: Desk, how: str
 ) -> None:
-    @tool
-    def stock(prompt: str) -> str:
+    @tool(response_format="content_and_artifact")
+    def stock(prompt: str) -> tuple[str, dict[str, list[str]]]:
         """Put licensed stock on the canvas."""
-        return "placed"
+        return "placed", {"labels": ["licensed"]} if how == "artifact" else {}
 
-    def raised(result: Any) -> Returned:
-        return Returned(text=result, labels=frozenset({"licensed"}))
-
-    more: dict[str, Any] = {"labels": ["licensed"]} if how == "labels" else {"returns": raised}
+    more: dict[str, Any] = {"labels": ["licensed"]} if how == "labels" else {}
     made = canvas_tool()
     at.bind(Binding(stock, stage="edit", texts=["prompt"], **more),
             Binding(made, stage="edit", outputs=["file"], remembers=["stock"]))  # fmt: skip

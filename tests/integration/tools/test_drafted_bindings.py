@@ -8,21 +8,27 @@ from typing import Any
 import pytest
 from langchain_core.tools import BaseTool, tool
 
-from agentguard.bindings.bound import Bound, draft
+import agentguard
+from agentguard.bindings.binding import Arg, CompiledBinding
+from agentguard.bindings.compilation import compiled
+from agentguard.bindings.draft import draft
 from agentguard.errors import BindingError, ConfigError
 from tests.integration.calls.test_polled_operations import tools
 from tests.integration.media.test_clip_lists import assemble
 from tests.integration.tools.test_convert_and_publish import resize_and_publish
-from tests.support.bindings import Arg, Binding
 from tests.support.desk import Vendor, desk
 
+PUBLIC = {name: getattr(agentguard, name) for name in agentguard.__all__}
 
-def made(worker: BaseTool) -> Binding:
-    """The Binding that a draft's source makes."""
-    known: dict[str, Any] = {"Binding": Binding, "Arg": Arg, worker.name: worker}
-    binding = eval(draft(worker), known)
-    assert isinstance(binding, Binding)
-    Bound(binding)  # every argument has a meaning
+
+def made(worker: BaseTool) -> CompiledBinding:
+    """What the Binding compiles to that a draft's source makes: every argument has a meaning."""
+    return compiled(drafted(worker)).binding
+
+
+def drafted(worker: BaseTool) -> agentguard.Binding:
+    binding = eval(draft(worker), {**PUBLIC, worker.name: worker})
+    assert isinstance(binding, agentguard.Binding)
     return binding
 
 
@@ -42,9 +48,9 @@ def test_the_halves_of_long_work_are_drafted_with_what_is_to_decide(tmp_path: Pa
     assert dict(second.operations) == {"request_id": ("?",)}
     assert second.urls == ("?",)
     with desk(tmp_path) as at:
-        for binding in (first, second):  # and nobody can use it before it is decided
+        for worker in (submit, result):  # and nobody can use it before it is decided
             with pytest.raises(ConfigError, match=r"'\?'"):
-                at.studio.guard.bind(binding)
+                at.studio.guard.bind(drafted(worker))
 
 
 def test_a_tool_that_returns_blocks_is_drafted_right() -> None:

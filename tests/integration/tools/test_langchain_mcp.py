@@ -27,7 +27,10 @@ from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from agentguard.bindings.bound import draft
+from agentguard import Binding as Public
+from agentguard.bindings import effects, roles
+from agentguard.bindings.compilation import compiled
+from agentguard.bindings.draft import draft
 from agentguard.bindings.mcp import origin
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware
@@ -236,7 +239,7 @@ async def test_a_server_in_this_process_may_be_a_proxy_so_its_binding_says_what_
     studio: Studio,
 ) -> None:
     tool = (await listed(fastmcp_images.make()))["sketch"]
-    with pytest.raises(BindingError, match=r"does not say how it is connected.*local=True"):
+    with pytest.raises(BindingError, match=r"does not say how it is connected.*to=None"):
         bind(studio, tool)
     bind(studio, tool, local=True)
     answer = await ask(studio, guarded_loop, tool, "painter", {"prompt": "the sea"}, "brand")
@@ -286,7 +289,7 @@ async def test_a_declared_question_of_a_local_server_is_answered(studio: Studio)
 async def test_a_draft_pins_what_it_sees(studio: Studio, served: Served) -> None:
     tool = (await listed(served.url))["sketch"]
     source = draft(tool)
-    assert 'destination="?"' in source
-    scope = {"Binding": Binding, "McpTool": McpTool, "sketch": tool}
-    made = eval(source.replace('destination="?"', 'destination="images"'), scope)  # its own source
-    assert made.mcp == pin(tool)
+    assert 'to="?"' in source
+    scope = {**vars(roles), **vars(effects), "Binding": Public, "McpTool": McpTool, "sketch": tool}
+    made = eval(source, scope)  # its own source
+    assert compiled(made).binding.mcp == pin(tool)

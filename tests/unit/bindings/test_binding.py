@@ -28,7 +28,12 @@ from pydantic.v1 import BaseModel as OldModel
 from referencing.exceptions import Unresolvable
 from typing_extensions import TypedDict
 
-from agentguard.bindings.bound import Bound, draft, replace_at, same_tool, values_at
+from agentguard import Binding as Public
+from agentguard.bindings import roles
+from agentguard.bindings.argument_paths import replace_at, values_at
+from agentguard.bindings.bound import Bound, same_tool
+from agentguard.bindings.compilation import compiled
+from agentguard.bindings.draft import draft
 from agentguard.canonical import canonical
 from agentguard.errors import BindingError
 from tests.support.bindings import Arg, Binding
@@ -939,9 +944,8 @@ def test_a_schema_without_canonical_form_is_refused() -> None:
 
 def test_a_draft_is_a_binding_to_correct(tmp_path: Path) -> None:
     written = draft(crop)
-    assert written.startswith("Binding(crop, stage=")
-    made_of_it = eval(written, {"Binding": Binding, "crop": crop, "Arg": Arg})  # its own source
-    Bound(made_of_it)
+    assert written.startswith("Binding(\n    crop,\n    stage=")
+    compiled(eval(written, {**vars(roles), "Binding": Public, "crop": crop}))  # its own source
     with pytest.raises(BindingError):
         draft(takes(dict[str, Any]))
 

@@ -471,7 +471,7 @@ def returns(result: Any, stage: Any = "edit", **said: Any) -> Any:
         ),
         (returns({"x": OperationId(), "y": OperationId()}, to="v"), "names its operation in one"),
         (returns("path"), "result: got 'path', expected a role such as Asset()"),
-        (returns({"x": Asset("url")}), "urls= needs a destination that is a constant"),
+        (returns({"x": Asset("url")}), "needs a fixed place"),
     ],
 )
 def test_roles_of_results_that_do_not_fit_are_refused(thing: Any, sentence: str) -> None:

@@ -140,7 +140,7 @@ def _started(generator: Iterator[Any]) -> Iterator[Any]:
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_tool_that_holds_a_client_says_where_it_sends(client: str) -> None:
     made = closing_over(CLIENTS[client]())
-    with pytest.raises(BindingError, match=r"may leave this machine; say where to.*local=True"):
+    with pytest.raises(BindingError, match=r"may leave this machine; say where to.*to=None"):
         bind(made)
     assert bind(made, destination="images").binding.destination == "images"
     assert bind(made, local=True).binding.local
@@ -481,10 +481,7 @@ def test_local_is_part_of_the_digest_only_where_it_is_said() -> None:
 
 def test_a_draft_asks_where_a_client_sends() -> None:
     made = closing_over(CLIENT).model_copy(update={"name": "size_it", "description": "Size it."})
-    source = draft(made)
-    assert source.endswith(', local="?")')
-    with pytest.raises(BindingError, match=r"got local='\?'"):
-        eval(source, {"Binding": Binding, "size_it": made})  # its own source
+    assert 'to="?"' in draft(made)  # a place that no workspace has
 
 
 def test_a_thread_under_another_frameworks_excepthook_is_no_client(

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from agentguard import Binding as Public
 from agentguard.bindings.binding import CompiledBinding as Binding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import compiled
@@ -115,9 +114,3 @@ def test_reference_tools_compile_to_what_they_were(image_vendor: str | None) -> 
         assert fields_of(new) == fields_of(old)
         assert new.digest == old.digest
         assert new.args_schema.model_json_schema() == old.args_schema.model_json_schema()
-
-
-def test_older_words_still_declare_a_tool() -> None:
-    older = Public(crop, stage="edit", assets=["source"], outputs=["file"],  # type: ignore[call-arg]
-                   plain=["left", "top", "width", "height"])  # fmt: skip
-    assert compiled(older).digest == compiled(declared(image_vendor=None)[1]).digest

@@ -31,7 +31,7 @@ from agentguard.content.text.sanitize import clean
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import to_json
 from agentguard.model import GENERATED, UNCLASSIFIED, AssetUse, Request, Stage, Terms
-from tests.support.bindings import Binding, Returned
+from tests.support.bindings import Binding
 from tests.support.media_files import png
 
 SECRET = "sk-ant-api03-" + "aB3dE5fG7h" * 4
@@ -473,48 +473,6 @@ def test_a_finding_holds_no_secret(scratch: Scratch) -> None:
     assert len(finding["code"]) == 80
 
 
-# --- a Binding's own reading of results -----------------------------------------------------------
-
-
-def _boom(result: Any) -> Returned:
-    raise RuntimeError(f"secret {SECRET}")
-
-
-@pytest.mark.parametrize("returns", [_boom, lambda result: None, lambda result: {"text": "x"}])
-def test_a_returns_function_that_breaks_is_a_failure(
-    scratch: Scratch, returns: Callable[[Any], Any]
-) -> None:
-    with pytest.raises(AssetError, match="returns=") as caught:
-        run(scratch, "x", returns=returns)
-    assert SECRET not in str(caught.value)
-
-
-def test_what_a_returns_function_says_is_hostile_too(scratch: Scratch) -> None:
-    (scratch.folder / "a.png").write_bytes(png())
-
-    def returns(result: Any) -> Returned:
-        return Returned(
-            text=result["say"],
-            files=tuple(result["files"]),
-            labels=frozenset(result["labels"]),
-            findings=tuple(result["findings"]),
-        )
-
-    result = {
-        "say": f"in {scratch.folder}/a.png {SECRET}",
-        "files": [str(scratch.folder / "a.png")],
-        "labels": ["\ud800"],
-        "findings": ["bad"],
-    }
-    got = run(scratch, result, returns=returns, stage="review")
-    assert SECRET not in got.text
-    assert str(scratch.folder) not in got.text
-    assert got.made[0].labels == {UNCLASSIFIED}
-    assert [finding["severity"] for finding in got.findings] == ["error"]
-    with pytest.raises(AssetError):
-        run(scratch, {**result, "files": ["/etc/passwd"]}, returns=returns, stage="review")
-
-
 @pytest.mark.parametrize("result", [None, 7, 3.5, object(), {"a": {1, 2}}, (), [[]], float("nan")])
 def test_any_result_at_all_is_text_or_an_asset_error(scratch: Scratch, result: Any) -> None:
     tool_result = (result, result)
@@ -579,7 +537,7 @@ UNDECLARED: dict[str, Any] = {
 def test_media_in_a_result_that_nobody_declared_fails_the_call(
     scratch: Scratch, result: Any
 ) -> None:
-    with pytest.raises(AssetError, match="returns="):
+    with pytest.raises(AssetError, match="result="):
         run(scratch, result)
 
 
@@ -611,17 +569,6 @@ def test_media_that_was_taken_in_may_stand_in_the_result_again(scratch: Scratch)
     assert B64[:40] not in got.text
 
 
-def test_what_returns_declares_is_looked_at_instead_of_the_result(scratch: Scratch) -> None:
-    (scratch.folder / "a.png").write_bytes(png())
-
-    def returns(result: Any) -> Returned:
-        return Returned(text="made", files=(str(scratch.folder / "a.png"),))
-
-    assert len(run(scratch, {"data": [{"b64_json": B64}]}, returns=returns).made) == 1
-    with pytest.raises(AssetError, match="returns="):
-        run(scratch, "x", returns=lambda result: Returned(text=URL))
-
-
 @pytest.mark.parametrize(
     "said",
     ["{}", "saved to {}", "saved to {}.", "saved ({}), see there", "path={}", '{{"path": "{}"}}',
@@ -634,7 +581,7 @@ def test_a_text_that_names_a_file_elsewhere_fails_the_call(
     (tmp_path / name).write_bytes(png())
     for result in (said.format(tmp_path / name), {"x": [said.format(tmp_path / name)]},
                    ("done", {"x": said.format(tmp_path / name)})):  # fmt: skip
-        with pytest.raises(AssetError, match="outputs=") as caught:
+        with pytest.raises(AssetError, match="Output") as caught:
             run(scratch, result)
         assert str(tmp_path) not in str(caught.value)
 
@@ -652,6 +599,6 @@ def test_files_are_found_by_every_spelling(
     for said in ("out/a b.png", "see out/a b.png now", "c.png", "saved c.png.", "./c.png", url,
                  "~/c.png", f"it is {url}!", tmp_path / "c.png",
                  f"{scratch.folder}/link.png"):  # fmt: skip
-        with pytest.raises(AssetError, match="outputs="):
+        with pytest.raises(AssetError, match="Output"):
             run(scratch, said)
     assert run(scratch, f"in {scratch.folder}/none.png, c2.png").made == ()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from agentguard.bindings.compilation import compiled
 from agentguard.cli.app import app
 from agentguard.people.keys import create_person_key
 from agentguard.people.signers import Signers
@@ -312,14 +313,14 @@ def test_bind_drafts_python_that_can_be_imported(workspace: Shell) -> None:
     names: dict[str, Any] = {}
     exec(source, names)
     assert [binding.tool.name for binding in names["bindings"]] == ["crop", "caption_it"]
-    assert names["bindings"][0].outputs == {"file": ""}
+    assert compiled(names["bindings"][0]).binding.outputs == {"file": ""}
 
 
 def test_bind_drafts_one_tool_and_names_what_it_can_not(workspace: Shell) -> None:
     (workspace.folder / "clitools_two.py").write_text(TOOLS)
-    assert "Binding(caption, " in workspace("bind", "clitools_two:caption")
+    assert re.search(r"Binding\(\s*caption,", workspace("bind", "clitools_two:caption"))
     out, err = workspace.both("bind", "clitools_two:MIXED", code=1)
-    assert "Binding(crop, " in out
+    assert re.search(r"Binding\(\s*crop,", out)
     assert "error: odd.anything: an open shape" in err
     out, _ = workspace.both("bind", "clitools_two:MIXED", "--json", code=1)
     assert [sorted(row) for row in json.loads(out)] == [
@@ -443,7 +444,22 @@ def test_bindings_are_looked_at_one_by_one(workspace: Shell) -> None:
     found = [one for one in json.loads(out)["findings"] if one["what"] == "bindings"]
     assert [one["state"] for one in found] == ["ok", "bad", "bad"]
     assert "nobody declared text" in found[1]["text"]
-    assert "nobody declared it" in found[2]["text"]
+    assert "crop: nobody declared it" in found[2]["text"]
+
+
+def test_doctor_lists_roles_and_says_what_an_unsaid_to_means(workspace: Shell) -> None:
+    (workspace.folder / "clitools_roles.py").write_text(
+        TOOLS.replace("print(", "str(") + "\nfrom agentguard import Asset, Binding, Output, Text\n"
+        'A = {"source": Asset(), "file": Output()}\n'
+        'B = [Binding(crop, stage="edit", args=A),\n'
+        '     Binding(caption, stage="edit", to=None, args={**A, "text": Text()})]\n'
+    )
+    said = findings(workspace, "--bindings", "clitools_roles:B")["ok bindings"]
+    assert said == [
+        "crop: edit stage; Asset source; Plain width; Output file; to= is not said, which means"
+        " that nothing leaves this machine",
+        "caption_it: edit stage; Asset source; Text text; Output file; nothing leaves this machine",
+    ]
 
 
 CLIENT_TOOL = """
@@ -461,7 +477,7 @@ def size_it(prompt: str) -> str:
 def test_a_tool_that_holds_a_client_is_drafted_and_looked_at(workspace: Shell) -> None:
     (workspace.folder / "clitools_client.py").write_text(CLIENT_TOOL, "utf-8")
     out, _ = workspace.both("bind", "clitools_client:size_it")
-    assert 'Binding(size_it, stage="edit", texts=[\'prompt\'], local="?")' in out
+    assert 'Binding(size_it, stage="edit", to="?", args={' in out
     for word, module, code in (('"?"', "clitools_asks", 1), ("True", "clitools_says", 0)):
         (workspace.folder / f"{module}.py").write_text(
             f'{CLIENT_TOOL}B = [Binding(size_it, stage="edit", texts=["prompt"], local={word})]\n',
@@ -474,8 +490,8 @@ def test_a_tool_that_holds_a_client_is_drafted_and_looked_at(workspace: Shell) -
             )
         else:
             assert any(
-                "size_it is bound with local=True, and has an object of http.client.HTTPConnection"
-                in one
+                "size_it says that nothing leaves this machine, and has an object of"
+                " http.client.HTTPConnection" in one
                 for one in said["look bindings"]
             )
 

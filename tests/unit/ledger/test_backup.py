@@ -106,7 +106,7 @@ def new_machine(home: Path, tmp_path: Path, number: int = 0) -> Path:
 
 
 def test_order_of_the_page_restores_a_ledger_in_use(home: Path, tmp_path: Path) -> None:
-    with Guard.from_config(home / "agentguard.toml", bindings=[]) as guard, busy(guard):
+    with Guard.from_config(home / "agentguard.toml", tools=[]) as guard, busy(guard):
         restored = [new_machine(home, tmp_path, number) for number in range(9)]
         for folder in restored:
             for copy in (copy_file, copy_database, copy_store):
@@ -119,7 +119,7 @@ def test_S35_database_copied_before_its_checkpoints_is_refused_and_told_of_the_p
     home: Path, tmp_path: Path
 ) -> None:
     folder = new_machine(home, tmp_path)
-    with Guard.from_config(home / "agentguard.toml", bindings=[]) as guard:
+    with Guard.from_config(home / "agentguard.toml", tools=[]) as guard:
         Bench(guard.ledger)
         copy_database(home / ".agentguard", folder / ".agentguard")
         Bench(guard.ledger)
@@ -146,7 +146,7 @@ def test_postgres_dump_after_the_checkpoints_restores(
     place = LedgerUrl.parse(postgres_place.url)
     monkeypatch.setenv("AGENTGUARD_LEDGER", postgres_place.url)
     folder = new_machine(home, tmp_path)
-    with Guard.from_config(home / "agentguard.toml", bindings=[]) as guard:
+    with Guard.from_config(home / "agentguard.toml", tools=[]) as guard:
         bench = Bench(guard.ledger)
         guard.ledger.storage.sign()
         shutil.copy(home / ".agentguard" / "ledger.checkpoints", folder / ".agentguard")
