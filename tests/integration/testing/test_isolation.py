@@ -153,7 +153,7 @@ def test_policies_beside_the_configuration_decide(config: Path) -> None:
     (config.parent / "policies").mkdir()
     (config.parent / "policies" / "own.cedar").write_text(
         '@id("acme.no-copies")\n@advice("nobody copies here")\n'
-        'forbid (principal, action == Action::"edit", resource);\n'
+        'forbid (principal, action in Action::"stage:edit", resource);\n'
     )
     with workspace(config, tools=TOOLS) as ws:
         outcome = ws.call("copy", source=ws.import_asset(labels=["brand"]))
