@@ -12,13 +12,15 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jsonschema
 import referencing
+import referencing.exceptions
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, ValidationError
+from referencing.jsonschema import DRAFT202012
 
 from agentguard.bindings.action_schema import action_of
 from agentguard.bindings.argument_paths import (
@@ -545,7 +547,17 @@ class Bound:
             raise BindingError(
                 f"{self.name}: its schema is no JSON schema: {error.message}"
             ) from error
-        return kind(self.args_schema, registry=referencing.Registry())  # nothing is fetched
+        whole = DRAFT202012.create_resource(self.args_schema)
+        registry = referencing.Registry().with_resource("", whole)  # nothing is fetched
+        for reference in sorted(set(_references(self.args_schema))):
+            try:
+                registry.resolver().lookup(reference)
+            except referencing.exceptions.Unresolvable:
+                raise BindingError(
+                    f"{self.name}: its schema refers to {reference!r:.120}, which is not in it;"
+                    " write it out"
+                ) from None
+        return kind(self.args_schema, registry=referencing.Registry())
 
 
 def same_tool(bound: Bound, tool: BaseTool) -> bool:
@@ -586,3 +598,16 @@ def _is_same_function(original: BaseTool, tool: BaseTool) -> bool:
     bodies = [(each.func, each.coroutine) for each in (original, tool)]
     declared = any(getattr(body, MARK, None) is not None for body in bodies[0])
     return declared and all(one is other for one, other in zip(*bodies, strict=True))
+
+
+def _references(schema: object) -> Iterator[str]:
+    """What the parts of a JSON schema refer to."""
+    if isinstance(schema, Mapping):
+        for name, value in schema.items():
+            if name in ("$ref", "$dynamicRef") and isinstance(value, str):
+                yield value
+            else:
+                yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)

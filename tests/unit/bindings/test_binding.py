@@ -25,7 +25,6 @@ from pydantic import (
 )
 from pydantic import field_validator as validator
 from pydantic.v1 import BaseModel as OldModel
-from referencing.exceptions import Unresolvable
 from typing_extensions import TypedDict
 
 from agentguard import Binding as Public
@@ -488,8 +487,8 @@ def test_a_remote_schema_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> No
         **properties(a={"type": "integer"}),
         "not": {"$ref": "https://schemas.example/a.json"},
     }
-    with pytest.raises(Unresolvable, match="https://schemas"):
-        bound(made(schema), plain=["a"]).freeze({"a": 1})
+    with pytest.raises(BindingError, match="https://schemas"):
+        bound(made(schema), plain=["a"])
 
 
 def test_unions_nullables_enums_and_list_types_are_understood() -> None:
@@ -973,3 +972,37 @@ def test_a_review_of_several_assets_must_name_its_subject() -> None:
         Binding(compare, stage="review", assets=["source", "reference"])
     made = Binding(compare, stage="review", assets=["source", "reference"], reviews="source")
     assert made.reviews == "source"
+
+
+@pytest.mark.parametrize(
+    "reference", ["https://evil.example/s.json", "file:///etc/passwd", "#/$defs/missing", "s.json"]
+)
+def test_schema_that_refers_elsewhere_is_refused_when_it_is_bound(reference: str) -> None:
+    schema = {
+        "title": "count",
+        "type": "object",
+        "properties": {"width": {"type": "integer"}},
+        "allOf": [{"if": {"required": ["width"]}, "then": {"$ref": reference}}],
+    }
+    tool = StructuredTool(
+        name="count", description="Count.", args_schema=schema, func=lambda **_: "done"
+    )
+    with pytest.raises(BindingError, match="which is not in it; write it out"):
+        Bound(Binding(tool, stage="edit", plain=["width"]))
+
+
+def test_schema_that_refers_to_its_own_part_is_bound() -> None:
+    schema = {
+        "title": "count",
+        "type": "object",
+        "properties": {"width": {"type": "integer"}},
+        "allOf": [{"if": {"required": ["width"]}, "then": {"$ref": "#/$defs/few"}}],
+        "$defs": {"few": {"properties": {"width": {"maximum": 9}}}},
+    }
+    tool = StructuredTool(
+        name="count", description="Count.", args_schema=schema, func=lambda **_: "done"
+    )
+    bound = Bound(Binding(tool, stage="edit", plain=["width"]))
+    assert bound.freeze({"width": 9}) == {"width": 9}
+    with pytest.raises(ValueError, match="maximum"):
+        bound.freeze({"width": 10})
