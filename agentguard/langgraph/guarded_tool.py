@@ -25,6 +25,7 @@ from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents
+from agentguard.langgraph.function_nodes import node_of, under_given_id
 from agentguard.langgraph.invocation import Incoming, Seat, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
@@ -98,10 +99,13 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         unreadable = seat.unreadable(incoming)
         if unreadable is not None:
             return unreadable
+        node = node_of(seat, incoming)
+        if node is not None:
+            incoming = node.take(seat, incoming)
         token = current.set(incoming)
         try:
             with announced(self.name):
-                return base.run(self, tool_input, *args, **kwargs)
+                return under_given_id(base.run(self, tool_input, *args, **kwargs), incoming)
         finally:
             current.reset(token)
 
@@ -111,10 +115,14 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         unreadable = seat.unreadable(incoming)
         if unreadable is not None:
             return unreadable
+        node = node_of(seat, incoming)
+        if node is not None:
+            incoming = await asyncio.to_thread(node.take, seat, incoming)
         token = current.set(incoming)
         try:
             with announced(self.name):
-                return await base.arun(self, tool_input, *args, **kwargs)
+                result = await base.arun(self, tool_input, *args, **kwargs)
+                return under_given_id(result, incoming)
         finally:
             current.reset(token)
 
@@ -197,6 +205,9 @@ def _take_incoming(seat: Seat) -> Incoming | None:
 
 
 def _authorize_inline(seat: Seat, incoming: Incoming) -> None:
+    if incoming.node is not None and incoming.found is not None:
+        incoming.node.authorize(incoming.found)
+        return
     if not seat.inline or incoming.call_id is None:
         return
     state = _upstream.state_of(incoming.config) or {}

@@ -8,10 +8,11 @@ import functools
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
@@ -48,13 +49,30 @@ from agentguard.model import GrantState, Obstacle, ObstacleKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """What `run` was given, for `_run` of the same call."""
+    """What `run` was given, for `_run` of the same call.
+
+    Args:
+        call_id: names the call.
+        given_id: the id that it was given, None for arguments without one.
+        node: the function node that makes the call by hand, if one does.
+        found: the call as that node made it.
+    """
 
     seat: Seat
     arguments: CallArguments
     injected: Mapping[str, Any]
     call_id: str | None
     config: RunnableConfig
+    given_id: str | None = None
+    node: ByHand | None = None
+    found: Found | None = None
+
+
+class ByHand(Protocol):
+    """What decides on the calls that a function node makes by hand."""
+
+    def authorize(self, found: Found) -> None:
+        """Decide on a call; raises GraphInterrupt where people are asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +147,8 @@ class Seat:
             arguments=self.arguments_of(tool_input),
             injected={name: tool_input[name] for name in names if name in tool_input},
             call_id=call_id,
-            config=config or {},
+            config=config or var_child_runnable_config.get() or {},
+            given_id=call_id,
         )
 
     def arguments_of(self, given: Mapping[str, Any]) -> CallArguments:
@@ -173,7 +192,7 @@ class Seat:
     def open(self, incoming: Incoming) -> ClaimedCall | OutcomeRow | Obstacle:
         """Claim the Grant of a call; see `Claims.claim`."""
         context = CallContext.from_config(self.guard, incoming.config)
-        call = self.call(context, incoming.arguments, incoming.call_id)
+        call = incoming.found or self.call(context, incoming.arguments, incoming.call_id)
         refusals = self.guard.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
         if isinstance(call, Obstacle):

@@ -37,6 +37,7 @@ def add_repair(
     name: str,
     keys: Sequence[str],
     gates: Set[str],
+    acting: Set[str],
 ) -> None:
     """Repair the conversations of a graph, in place.
 
@@ -45,6 +46,7 @@ def add_repair(
         name: of the new node.
         keys: the state keys that hold messages.
         gates: the guard's own nodes; they read calls, and answer them.
+        acting: these, and functions that answer calls.
     """
     channels = builder.channels
     known = [key if key in channels else _ROOT for key in dict.fromkeys(keys)]
@@ -55,7 +57,7 @@ def add_repair(
         [key for key in known if key in channels],
         channels,
         # A call that nobody answered is over where a run begins elsewhere than in a tool node.
-        moment="start" if unknown or first & gates else "model",
+        moment="start" if unknown or first & acting else "model",
     )
     for node, spec in builder.nodes.items():
         if node not in gates:

@@ -89,6 +89,7 @@ def authorize_message(
     *,
     changed: bool = False,
     turn: contextlib.AbstractContextManager[Any] | None = None,
+    one_task: bool = False,
 ) -> None:
     """The whole gate for one call of a message whose calls have a task each.
 
@@ -102,6 +103,7 @@ def authorize_message(
         own: which of them this one is.
         changed: it is not what the message holds, so the one that asks can't ask for it.
         turn: held while it is decided, by one call of the message at a time.
+        one_task: the calls share a task, so whichever of them comes asks for all.
     """
     if isinstance(calls[own], NoJob):  # it may wait in one
         asked = [number for number, call in enumerate(calls) if open_questions(guard, [call])]
@@ -113,7 +115,7 @@ def authorize_message(
             return  # the tool finds no grant, and says why
     if own not in asked:
         return
-    if own == asked[0]:
+    if own == asked[0] or one_task:
         await_people(guard, [calls[number] for number in asked])
     elif changed:
         await_people(guard, [calls[own]])

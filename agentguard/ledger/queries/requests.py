@@ -48,6 +48,29 @@ def requests_of_call(job: str, thread: str, call: str) -> Query[RequestRow]:
     )
 
 
+def begun_calls(job: str, thread: str, call: str) -> Query[RequestRow]:
+    """Those of `requests_of_call` that may have had their effect."""
+    return Query(
+        "SELECT r.* FROM requests r JOIN grants g ON g.request = r.digest"
+        " WHERE r.job = ? AND r.thread = ? AND r.call_id = ?"
+        " AND g.state IN ('claimed', 'executed', 'unknown') LIMIT 1000",
+        (job, thread, call),
+        row_as(RequestRow),
+    )
+
+
+def open_calls(job: str, thread: str, call: str) -> Query[RequestRow]:
+    """Those of `requests_of_call` that wait for people, or for their claim."""
+    return Query(
+        "SELECT r.* FROM requests r LEFT JOIN approvals a ON a.request = r.digest"
+        " LEFT JOIN grants g ON g.request = r.digest"
+        " WHERE r.job = ? AND r.thread = ? AND r.call_id = ? AND (g.state = 'issued'"
+        " OR (g.state IS NULL AND a.state IN ('pending', 'approved'))) LIMIT 1000",
+        (job, thread, call),
+        row_as(RequestRow),
+    )
+
+
 def newest_of_call(job: str, thread: str, call: str) -> Query[RequestRow]:
     """The newest of `requests_of_call`."""
     return Query(

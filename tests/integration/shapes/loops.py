@@ -87,7 +87,7 @@ def agent_per_stage_unsaid(bench: Bench) -> Go:
     return bench.graph(bench.protect(builder, SHARED).compile(bench.saver))
 
 
-@shape(4, "Graph quickstart: own loop, tool.invoke(call['args'])", Open("names", "is no ToolNode"))
+@shape(4, "Graph quickstart: own loop, tool.invoke(call['args'])")
 def quickstart(bench: Bench) -> Go:
     builder = loop(bench.model(), by_args(bench.tools(bench.publish)))
     return bench.graph(bench.protect(builder, PUBLISHER).compile(bench.saver))
@@ -105,8 +105,27 @@ def invoke_call(bench: Bench) -> Go:
     return bench.graph(loop(bench.model(), by_call(publish.invoke)).compile(bench.saver))
 
 
-@shape(6, "own loop in try/except Exception", Open("the question is swallowed", kinds=["ask"]))
+@shape(6, "own loop in try/except Exception")
 def try_except(bench: Bench) -> Go:
+    (publish,) = bench.tools(bench.publish)
+
+    def attempt(each: Any) -> ToolMessage:
+        try:
+            return publish.invoke(each)
+        except Exception as error:
+            return ToolMessage(f"Tool failed: {error}", tool_call_id=each["id"])
+
+    builder = loop(bench.model(), by_call(attempt))
+    return bench.graph(bench.protect(builder, PUBLISHER).compile(bench.saver))
+
+
+@shape(
+    6,
+    "... with inline tools, and no node named",
+    Open("the question is swallowed", kinds=["ask"]),
+    form=True,
+)
+def try_except_inline(bench: Bench) -> Go:
     (publish,) = bench.inline(bench.publish)
 
     def attempt(each: Any) -> ToolMessage:
@@ -118,7 +137,7 @@ def try_except(bench: Bench) -> Go:
     return bench.graph(loop(bench.model(), by_call(attempt)).compile(bench.saver))
 
 
-@shape(7, "class BasicToolNode of the courses", Open("names", "is no ToolNode"))
+@shape(7, "class BasicToolNode of the courses")
 def basic_tool_node(bench: Bench) -> Go:
     builder = loop(bench.model(), BasicToolNode(bench.tools(bench.publish)))
     return bench.graph(bench.protect(builder, PUBLISHER).compile(bench.saver))

@@ -90,12 +90,13 @@ def two_pictures(bench: Bench) -> list[str]:
     return [bench.asset, bench.job.import_asset(other, ["brand"])]
 
 
-@shape(33, "orchestrator and workers that call a tool", Open("names", "no ToolNode"), effects=2)
+@shape(33, "orchestrator and workers that call a tool", effects=2)
 def orchestrator(bench: Bench) -> Go:
     (publish,) = bench.tools(bench.publish)
+    to = bench.to
 
     def work(state: Any) -> Any:
-        return {"done": [publish.invoke({"source": state["source"], "to": bench.to})]}
+        return {"done": [publish.invoke({"source": state["source"], "to": to})]}
 
     builder = workers(bench, work, two_pictures(bench))
     return bench.graph(bench.protect(builder, {"worker": "publisher"}).compile(bench.saver))
@@ -112,14 +113,13 @@ def orchestrator_inline(bench: Bench) -> Go:
     return bench.graph(workers(bench, work, two_pictures(bench)).compile(bench.saver))
 
 
-@shape(
-    34, "SQL agent: a predetermined call with a fixed id", Open("names", "no ToolNode"), effects=2
-)
+@shape(34, "SQL agent: a predetermined call with a fixed id", effects=2)
 def fixed_id(bench: Bench) -> Go:
     (publish,) = bench.tools(bench.publish)
+    args = bench.args
 
     def work(state: Any) -> Any:
-        made = call("publish", bench.args, "abc123")
+        made = call("publish", args, "abc123")
         message = AIMessage("", tool_calls=[made])
         return {"messages": [message, publish.invoke(made)]}
 
