@@ -167,7 +167,7 @@ def tool_retry_behind(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, behind=[ToolRetryMiddleware(max_retries=1)]))
 
 
-@shape(21, "the documented error handler, guard last", Open("question swallowed", kinds=["ask"]))
+@shape(21, "the documented error handler, guard last")
 def error_handler(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, handle_tool_errors))
 
