@@ -24,7 +24,7 @@ from agentguard.calls.execute import finished
 from agentguard.errors import BindingError, LedgerError
 from agentguard.guard import Guard
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.agent_mapping import Agents
+from agentguard.langgraph.agent_mapping import Agents, require_stage
 from agentguard.langgraph.function_nodes import node_of, under_given_id
 from agentguard.langgraph.invocation import Incoming, Seat, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
@@ -62,6 +62,8 @@ def guarded(
     known = seat_of(tool)
     given = known.tool if known is not None else tool
     bound = guard.bound_for(given)
+    if inline and agents is not None:  # no graph is built that could say so
+        require_stage(guard, 'gate="inline"', bound, agents)
     original = bound.runs(given)
     inside = unguarded_inside(guard, original)
     if inside:

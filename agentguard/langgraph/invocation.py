@@ -24,7 +24,7 @@ from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.execute import Execution, Failure, TakenIn
 from agentguard.calls.refusals import ledger_obstacle
-from agentguard.calls.refused import Refused
+from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.results import Collected, require_taken
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
@@ -43,6 +43,7 @@ from agentguard.langgraph.results import (
     storable,
 )
 from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
 from agentguard.ledger.rows import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
 
@@ -89,6 +90,10 @@ class _Answer:
 
 
 _PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
+_PAUSED_ITSELF = (
+    "it paused itself with interrupt(), which a tool with an effect may not; take that out of the"
+    " tool: whether a person is asked is for the policy to say"
+)
 _ROUTED = "it tried to route the graph, which its Binding does not declare"
 
 current: ContextVar[Incoming | None] = ContextVar("agentguard_incoming", default=None)
@@ -163,6 +168,9 @@ class Seat:
         """
         if not self.media:
             return None
+        injected = [n for n in self.bound.injected if n in incoming.arguments.written]
+        if injected:  # inline, and a ToolNode that is not ours filled it in, or a model did
+            return self.refusal(not_injected(self.tool.name, injected), incoming.call_id)
         try:
             incoming.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
@@ -193,6 +201,9 @@ class Seat:
         """Claim the Grant of a call; see `Claims.claim`."""
         context = CallContext.from_config(self.guard, incoming.config)
         call = incoming.found or self.call(context, incoming.arguments, incoming.call_id)
+        if incoming.call_id is None:
+            why = without_id(self.tool.name, incoming.config, inline=self.inline)
+            call = Obstacle(kind=ObstacleKind.NO_CALL_ID, sentence=why)
         refusals = self.guard.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
         if isinstance(call, Obstacle):
@@ -206,6 +217,9 @@ class Seat:
                 name, agent, job=call.job.id, thread=thread, obstacle=told, why=str(error)
             )
             return told
+        if isinstance(opened, Ungated):
+            where = where_to_decide(incoming.config)
+            opened = dataclasses.replace(opened, sentence=f"{opened.sentence}. {where}")
         if isinstance(opened, Obstacle):
             refusals.record(call, opened)
         return opened
@@ -375,6 +389,8 @@ class Seat:
         if isinstance(error, ParentCommand) and not binding.unsafe_routes:
             return Failure(text=_ROUTED, unknown=True)  # I2: it ran, and nobody knows how far
         if isinstance(error, GraphInterrupt) and not binding.interrupts:
+            if self.bound.reaches_out:  # interrupts=True would be refused: it would run twice
+                return Failure(text=_PAUSED_ITSELF, unknown=True)
             # Calls of a message share a task, where answers match interrupts by order: a "no" to
             # one would be another's "yes".
             return Failure(text=_PAUSED, unknown=True)

@@ -120,7 +120,7 @@ def several_stages(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, tools=bench.tools(bench.crop, bench.publish)))
 
 
-@shape(18, "... inline, where a tool of another stage says so itself", form=True)
+@shape(18, "... inline", Refused("crop belongs to the edit stage"), form=True)
 def several_stages_inline(bench: Bench) -> Go:
     cut = says(call("crop", {"source": bench.asset, "width": 8, "height": 8}))
     tools = bench.inline(bench.crop, bench.publish)
@@ -177,7 +177,7 @@ def error_handler_behind(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, behind=[handle_tool_errors]))
 
 
-@shape(22, "@wrap_tool_call that runs request.tool", Open("misleads", "without a tool call id"))
+@shape(22, "@wrap_tool_call that runs request.tool", Refused("A middleware calls handler(request)"))
 def runs_the_tool(bench: Bench) -> Go:
     @wrap_tool_call
     def cached(request: Any, handler: Any) -> Any:
@@ -285,7 +285,7 @@ def front_end_tools(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, FrontEnd()))
 
 
-@shape(30, "create_react_agent with guarded tools", Open("cause not named", "did not pass"))
+@shape(30, "create_react_agent with guarded tools", Refused("create_react_agent take guard.tools("))
 def react_agent(bench: Bench) -> Go:
     tools = bench.tools(bench.publish)
     return bench.graph(create_react_agent(bench.model(), tools, checkpointer=bench.saver))
@@ -342,7 +342,7 @@ def injected(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, tools=tools, store=InMemoryStore()))
 
 
-@shape(47, "... inline in create_react_agent", Open("misleads", "expected JSON data"))
+@shape(47, "... inline in create_react_agent", Refused("no runtime, state or store"))
 def injected_inline(bench: Bench) -> Go:
     tools = bench.inline(with_injected(bench, runtime_only=True))
     return bench.graph(create_react_agent(bench.model(), tools, checkpointer=bench.saver))
@@ -366,7 +366,7 @@ def pausing(bench: Bench, **meaning: Any) -> Any:
 @shape(
     48,
     "a tool with its own interrupt()",
-    Open("names what is refused then", "interrupts=True", kinds=["permit", "ask"]),
+    Refused("take that out of the tool", kinds=["permit", "ask"]),
 )
 def own_interrupt(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, tools=bench.tools(pausing(bench))))

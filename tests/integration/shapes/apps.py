@@ -115,7 +115,7 @@ def no_checkpointer(bench: Bench) -> Go:
     return bench.graph(bench.protect(builder, PUBLISHER).compile())
 
 
-@shape(52, "... compile the builder instead", Open("cause not named", "did not pass"), form=True)
+@shape(52, "... compile the builder instead", Refused("protect() returns"), form=True)
 def builder_compiled(bench: Bench) -> Go:
     builder = loop(bench.model(), ToolNode(bench.tools(bench.publish)))
     bench.protect(builder, PUBLISHER)
@@ -185,7 +185,7 @@ def closed_stream(bench: Bench) -> Go:
     return go
 
 
-@shape(56, "Streamlit: a new Guard for each rerun", Open("misleads", "not open in this process"))
+@shape(56, "Streamlit: a new Guard for each rerun", Refused("a process opens one Guard"))
 def new_guard_each_rerun(bench: Bench) -> Go:
     def go(resume: bool) -> Any:
         tools = [one.binding.tool for one in bench.guard.bound.values()]

@@ -93,7 +93,7 @@ def quickstart(bench: Bench) -> Go:
     return bench.graph(bench.protect(builder, PUBLISHER).compile(bench.saver))
 
 
-@shape(4, "... with a node that nobody named", Open("no id", "without a tool call id"), form=True)
+@shape(4, "... with a node that nobody named", Refused("name it: protect("), form=True)
 def quickstart_unnamed(bench: Bench) -> Go:
     builder = loop(bench.model(), by_args(bench.tools(bench.publish)))
     return bench.graph(bench.protect(builder, {}).compile(bench.saver))
@@ -252,7 +252,11 @@ def notebook(bench: Bench) -> Go:
     return go
 
 
-@shape(15, "AgentExecutor (langchain-classic)", Open("no id", "call it through a graph"))
+@shape(
+    15,
+    "AgentExecutor (langchain-classic)",
+    Refused("AgentExecutor gives none"),
+)
 def agent_executor(bench: Bench) -> Go:
     from langchain_classic.agents import AgentExecutor, create_tool_calling_agent
 
