@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.execute import Execution, Failure, TakenIn
-from agentguard.calls.refusals import ledger_obstacle
+from agentguard.calls.refusals import in_a_line, ledger_obstacle
 from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.results import Collected, require_taken
 from agentguard.content.scratch import Scratch
@@ -38,9 +39,11 @@ from agentguard.langgraph.results import (
     are_messages,
     cleaned,
     cleaned_command,
+    not_written,
     own_part,
     said,
     storable,
+    with_note,
 )
 from agentguard.langgraph.runtime import CallContext, Found
 from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
@@ -89,12 +92,17 @@ class _Answer:
     routed: bool
 
 
+_log = logging.getLogger(__name__)
+
 _PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
 _PAUSED_ITSELF = (
     "it paused itself with interrupt(), which a tool with an effect may not; take that out of the"
     " tool: whether a person is asked is for the policy to say"
 )
-_ROUTED = "it tried to route the graph, which its Binding does not declare"
+_ROUTED = (
+    "it tried to route the graph, which its Binding does not declare (known.hand_offs() for the"
+    " hand-offs of supervisor and swarm, unsafe_routes=True for a tool of yours)"
+)
 
 current: ContextVar[Incoming | None] = ContextVar("agentguard_incoming", default=None)
 
@@ -322,10 +330,15 @@ class Seat:
         call_id, scratch = execution.claimed.call.call_id, execution.claimed.scratch
         words = functools.partial(_kept, scratch) if self.media else None
         own = own_part(result, self.bound.binding, call_id, words=words)
-        items = list(own.items)
-        collected = Collected(text=clean(_text_of(own.content)), made=(), findings=())
+        items, content = list(own.items), list(own.content)
+        if own.dropped:
+            note = not_written(own.dropped, self.tool.name)
+            _log.warning("%s", in_a_line(note))
+            items = with_note(items, call_id, note)
+            content.append({"type": "text", "text": note})
+        collected = Collected(text=clean(_text_of(content)), made=(), findings=())
         if self.media:  # what it says is cleaned, and its media taken in, as of any other tool
-            collected = self.guard.executor.collect(execution, own.content)
+            collected = self.guard.executor.collect(execution, content)
             require_taken(own.beside, collected.made, scratch)
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)

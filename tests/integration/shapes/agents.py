@@ -194,8 +194,9 @@ def todo_list(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, TodoListMiddleware(), model=bench.model(plan)))
 
 
-@shape(24, "file search", Refused("are not bound"))
+@shape(24, "file search in a named folder")
 def file_search(bench: Bench) -> Go:
+    bench.bind(*known.file_search(bench.folder))
     search = FilesystemFileSearchMiddleware(root_path=str(bench.folder), use_ripgrep=False)
     find = says(call("glob_search", {"pattern": "*.png"}))
     return bench.graph(agent_of(bench, search, model=bench.model(find)))

@@ -19,7 +19,7 @@ from langgraph_swarm import create_handoff_tool, create_swarm
 from agentguard import Asset, Opaque, To, media_tool
 from agentguard.langgraph import known
 from tests.integration.shapes.bench import Bench, Go, begin, loop
-from tests.integration.shapes.shape import Open, Refused, shape
+from tests.integration.shapes.shape import Refused, shape
 from tests.support import call, says
 from tests.support.bindings import Binding
 from tests.support.shared import tool_of
@@ -255,7 +255,14 @@ def boss(bench: Bench) -> Any:
 STOPPED = Refused("transfer_to_pub (not bound) was started unguarded")
 
 
-@shape(41, "langgraph-supervisor over guarded agents", STOPPED)
+@shape(41, "langgraph-supervisor over guarded agents, with known.hand_offs()")
+def supervisor_known(bench: Bench) -> Go:
+    bench.bind(*known.hand_offs("pub", library="supervisor"))
+    graph = create_supervisor([publishing(bench)], model=boss(bench))
+    return bench.graph(graph.compile(checkpointer=bench.saver))
+
+
+@shape(41, "... without a Binding", STOPPED, form=True)
 def supervisor(bench: Bench) -> Go:
     graph = create_supervisor([publishing(bench)], model=boss(bench))
     return bench.graph(graph.compile(checkpointer=bench.saver))
@@ -269,8 +276,9 @@ def supervisor_bound(bench: Bench) -> Go:
     return bench.graph(graph.compile(checkpointer=bench.saver))
 
 
-@shape(41, "... under protect()", Open("misleads", "protect() the builder of that"), form=True)
+@shape(41, "... under protect()", form=True)
 def supervisor_protected(bench: Bench) -> Go:
+    bench.bind(*known.hand_offs("pub", library="supervisor"))
     graph = create_supervisor([publishing(bench)], model=boss(bench))
     return bench.graph(bench.protect(graph, {}).compile(bench.saver))
 
@@ -280,17 +288,25 @@ def swarm_of(bench: Bench, front: Any) -> Any:
     return create_swarm(members, default_active_agent="front").compile(checkpointer=bench.saver)
 
 
-@shape(42, "swarm: the front agent hands over", Open("no ready Binding", "is not bound"))
+@shape(42, "swarm: the front agent hands over, with known.hand_offs()")
+def swarm_known(bench: Bench) -> Go:
+    bench.bind(*known.hand_offs("pub", library="swarm"))
+    forth = create_handoff_tool(agent_name="pub")
+    front = create_agent(boss(bench), [forth], middleware=bench.middleware(), name="front")
+    return bench.graph(swarm_of(bench, front))
+
+
+@shape(42, "... without a Binding", Refused("transfer_to_pub is not bound"), form=True)
 def swarm(bench: Bench) -> Go:
     forth = create_handoff_tool(agent_name="pub")
     front = create_agent(boss(bench), [forth], middleware=bench.middleware(), name="front")
     return bench.graph(swarm_of(bench, front))
 
 
-ROUTES = Open("unsafe_routes is on no page", "which its Binding does not declare")
+ROUTES = Refused("known.hand_offs()")
 
 
-@shape(42, "... with a Binding", ROUTES, form=True)
+@shape(42, "... with a Binding that declares no route", ROUTES, form=True)
 def swarm_bound(bench: Bench) -> Go:
     forth = create_handoff_tool(agent_name="pub")
     bench.bind(Binding(forth, stage=None))
@@ -331,22 +347,33 @@ def stepping(bench: Bench, **meaning: Any) -> Go:
         state_schema=Steps,  # type: ignore[arg-type]
     )
 
-    def go(resume: bool) -> Any:
-        result = agent.invoke(None if resume else begin(), bench.config)
-        assert result.get("current_step") == "publish", "current_step was dropped without a word"
-        return result
-
-    return go
+    return bench.graph(agent)
 
 
 @shape(43, "a hand-off by state (current_step)")
 def hand_off_by_state(bench: Bench) -> Go:
-    return stepping(bench, state=["current_step"])
+    go = stepping(bench, state=["current_step"])
+
+    def stepped(resume: bool) -> Any:
+        result = go(resume)
+        assert result["current_step"] == "publish"
+        return result
+
+    return stepped
 
 
-@shape(43, "... whose key no Binding names", Open("dropped", "without a word"), form=True)
+@shape(43, "... whose key no Binding names: the model and the log are told", form=True)
 def hand_off_by_state_undeclared(bench: Bench) -> Go:
-    return stepping(bench)
+    go = stepping(bench)
+
+    def told(resume: bool) -> Any:
+        result = go(resume)
+        sentence = "current_step was not written into the state"
+        assert sentence in str(result["messages"])
+        assert any(sentence in line for line in bench.heard)
+        return result
+
+    return told
 
 
 @shape(44, "a deep agent, as newcomers write it", Refused("are not bound"))
