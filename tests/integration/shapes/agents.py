@@ -33,7 +33,7 @@ from pydantic import BaseModel
 
 from agentguard.langgraph import known
 from tests.integration.shapes.bench import Bench, Go, Model, begin, loop
-from tests.integration.shapes.shape import Open, Refused, shape
+from tests.integration.shapes.shape import Refused, shape
 from tests.support import call, says
 from tests.support.bindings import Arg, Binding
 from tests.support.shared import tool_of
@@ -87,10 +87,7 @@ def plain_function(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, tools=bench.tools("publish")))
 
 
-ANOTHER = Open("the same function is another tool", "another tool than this one is bound")
-
-
-@shape(17, "... as they are", ANOTHER, form=True)
+@shape(17, "... as they are", form=True)
 def plain_function_as_it_is(bench: Bench) -> Go:
     def publish(source: str, to: str) -> str:
         """Upload a picture."""
@@ -102,7 +99,7 @@ def plain_function_as_it_is(bench: Bench) -> Go:
     return bench.graph(agent_of(bench, tools=[publish]))
 
 
-@shape(17, "... in a ToolNode", ANOTHER, form=True)
+@shape(17, "... in a ToolNode", form=True)
 def plain_function_in_tool_node(bench: Bench) -> Go:
     def publish(source: str, to: str) -> str:
         """Upload a picture."""
