@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,43 @@ def test_agent_inside_a_named_function_keeps_its_own_gate(bench: Bench) -> None:
         )
         assert ("__interrupt__" in result) == works
     assert bench.effects == []
+
+
+def test_thread_pool_that_gets_the_nodes_config(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+
+    def node(state: Any, config: Any) -> Any:
+        calls = state["messages"][-1].tool_calls
+        with ThreadPoolExecutor() as pool:
+            ran = [pool.submit(publish.invoke, each, config) for each in calls]
+            return {"messages": [each.result() for each in ran]}
+
+    node.__annotations__.clear()
+    graph = compiled(bench, loop(to(bench, "team", "web", "web"), node))
+    assert len(graph.invoke(begin(), bench.config)["__interrupt__"]) == 1
+    answer_all(bench)
+    done = graph.invoke(None, bench.config)
+    assert sorted(bench.effects) == ["team", "web", "web"]
+    assert len(told(done)) == 3
+
+
+def test_each_stage_of_a_named_node_has_its_agent(bench: Bench) -> None:
+    tools = {one.name: one for one in bench.guard.tools([bench.crop, bench.publish])}
+    cut = {"source": bench.asset, "width": 8, "height": 8}
+    sent = {"source": bench.asset, "to": "team"}
+
+    def node(state: Any) -> Any:
+        said = [tools["crop"].invoke(cut), tools["publish"].invoke(sent)]
+        return {"messages": [AIMessage(one) for one in said]}
+
+    stages = {"tools": {"edit": "editor", "export": "publisher"}}
+    with pytest.raises(BindingError, match="unsafe_shared_driver=True"):
+        protect(alone(node), bench.guard, agents=stages)
+    graph = protect(alone(node), bench.guard, agents=stages, unsafe_shared_driver=True)
+    graph.compile(bench.saver).invoke(begin(), bench.config)
+    assert bench.effects == ["crop", "team"]
+    agents = {row["agent"] for row in bench.guard.ledger.all("SELECT agent FROM requests")}
+    assert agents == {"editor", "publisher"}
 
 
 def test_single_agent_name_stands_for_tool_nodes_only(bench: Bench) -> None:
