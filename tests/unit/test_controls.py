@@ -66,6 +66,6 @@ def test_dropped_control_says_what_its_mutant_does() -> None:
 
 
 def test_every_pattern_of_an_aim_names_an_attack() -> None:
-    names = [one.name for one in (*ATTACKS, *SCENARIOS)]
+    names = [*(one.name for one in ATTACKS), *(one.name for one in SCENARIOS)]
     patterns = [part for aim in AIMS.values() for part in aim.attacks.split("|")]
     assert [part for part in patterns if not any(part in name for name in names)] == []
