@@ -176,9 +176,10 @@ class Guard:
             gate: see `inline_tools`.
 
         Raises:
-            BindingError: a tool is not bound, or there is no such agent.
+            BindingError: a tool is not bound, or there is no such agent; inline, also a tool of a
+                stage that the agent does not take.
         """
-        from agentguard.langgraph.guarded_tool import guarded
+        from agentguard.langgraph.guarded_tool import guarded, guarded_inline
 
         if (gate == "inline" or only is None) and agent not in (None, *self.workspace.agents):
             raise BindingError(
@@ -198,10 +199,9 @@ class Guard:
                 for bound in list(self.bound.values())
                 if stages is None or bound.binding.stage in stages
             ]
-        return [
-            guarded(self.enforcement, tool, agents=agent, inline=gate == "inline")
-            for tool in chosen
-        ]
+        if gate == "graph" or agent is None:
+            return [guarded(self.enforcement, tool, agents=agent) for tool in chosen]
+        return [guarded_inline(self.enforcement, tool, agent=agent) for tool in chosen]
 
     def inline_tools(self, *, agent: str) -> list[BaseTool]:
         """Guarded tools of an agent that carry the gate: for the functional API, your own loop.

@@ -21,6 +21,7 @@ from agentguard.errors import ApprovalError
 from agentguard.export.broker import Broker
 from agentguard.export.folder import Adapter, adapter_for
 from agentguard.langgraph import GuardMiddleware
+from agentguard.langgraph.guarded_tool import guarded
 from agentguard.ledger.open import open_ledger
 from agentguard.model import Destination, Verdict, asset_id
 from agentguard.people.answers import sign_answer
@@ -155,9 +156,16 @@ class Guarded(Session):
         return self.guard.tools([self._plain[name]])[0]
 
     def _inline(self, agent: str) -> dict[str, BaseTool]:
-        """Every tool, called by hand as this agent: a hijacked one names what it likes."""
-        made = self.guard.tools(self.used, agent=agent, gate="inline")
-        return {tool.name: tool for tool in made}
+        """Every tool, called by hand as this agent: a hijacked one names what it likes.
+
+        Past `guard.tools`, which hands an agent no inline tool of another's stage: what the tools
+        refuse when they are called is played here.
+        """
+        known = {tool.name: tool for tool in self.guard.tools(self.used)}
+        point = self.guard.enforcement
+        return {
+            name: guarded(point, tool, agents=agent, inline=True) for name, tool in known.items()
+        }
 
     def _built(self) -> Any:
         if self.shape == "graph":

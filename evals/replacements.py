@@ -182,7 +182,7 @@ def all_of_it(own_part: Control) -> Control:
 
     def whole(result: Any, *_: Any, **__: Any) -> OwnPart:
         items = tuple(result) if isinstance(result, list) else (result,)
-        return OwnPart(items=items, content=[], updates={}, routed=False, beside=[])
+        return OwnPart(items=items, content=[], updates={}, routed=False, dropped=(), beside=[])
 
     return whole
 

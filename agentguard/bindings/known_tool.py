@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 
+from agentguard.bindings.tool_class import is_same_schema
 from agentguard.errors import BindingError
 
 
@@ -30,8 +31,8 @@ class KnownTool:
         Raises:
             BindingError: its class, code or schema is another, or it holds what is not harmless.
         """
-        ours = (type(tool) is type(self.sample), _code(tool), tool.args_schema)
-        if ours != (True, _code(self.sample), self.sample.args_schema):
+        ours = (type(tool) is type(self.sample), _code(tool), is_same_schema(self.sample, tool))
+        if ours != (True, _code(self.sample), True):
             raise BindingError(
                 f"{tool.name} is not the tool that its ready-made Binding is for (its class, code"
                 " or arguments differ); bind it yourself"

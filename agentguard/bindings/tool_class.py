@@ -6,12 +6,15 @@ them must be LangChain's own (I5): a class that does its work in `invoke` would 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import types
 from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
+from pydantic import BaseModel
 
 from agentguard.errors import BindingError
 
@@ -41,6 +44,7 @@ _FREE = (frozenset(vars(_Plain)) | {
     "__init__", "__repr__", "__str__", "__eq__", "__hash__",
     "__enter__", "__exit__", "__aenter__", "__aexit__",
 })  # fmt: skip
+_MADE_IN = "langchain_core.utils.pydantic"
 _SHOWN = ("description", "callbacks", "tags", "metadata", "verbose")
 
 
@@ -73,9 +77,39 @@ def runs_alike(original: BaseTool, tool: BaseTool) -> bool:
     """Whether a tool object is a copy of another, but for what only people and models read.
 
     Functions and other objects must be the same objects, as in a `model_copy`; plain data must be
-    equal. Two tools that one factory made share their code, not what it closes over.
+    equal. Two tools that one factory made share their code, not what it closes over. LangChain
+    makes a tool of a plain function anew wherever it is handed one, with a schema of its own: the
+    same function object is the same tool.
     """
-    return type(tool) is type(original) and _is_alike(_state(original), _state(tool))
+    if type(tool) is not type(original):
+        return False
+    states = _state(original), _state(tool)
+    if _are_of_one_signature(original.args_schema, tool.args_schema):
+        for state in states:
+            state.pop("args_schema", None)
+    return _is_alike(*states)
+
+
+def is_same_schema(one: BaseTool, other: BaseTool) -> bool:
+    """Whether two tools take the same arguments, where each may have a class of its own."""
+    known, given = one.args_schema, other.args_schema
+    return bool(known == given) or _are_of_one_signature(known, given)
+
+
+def _are_of_one_signature(one: Any, other: Any) -> bool:
+    of_signatures = _is_of_signature(one) and _is_of_signature(other)
+    return of_signatures and bool(one.model_json_schema() == other.model_json_schema())
+
+
+def _is_of_signature(schema: object) -> bool:
+    """Whether LangChain made a class of a signature; one that somebody wrote may validate more."""
+    if not (isinstance(schema, type) and schema.__bases__ == (BaseModel,)):
+        return False
+    decorators = getattr(schema, "__pydantic_decorators__", None)
+    own = any(inspect.isfunction(value) for value in vars(schema).values())
+    if schema.__module__ != _MADE_IN or own or decorators is None:
+        return False
+    return not any(getattr(decorators, field.name) for field in dataclasses.fields(decorators))
 
 
 def shown_of(tool: BaseTool) -> dict[str, Any]:

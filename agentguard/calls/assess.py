@@ -13,7 +13,7 @@ from agentguard.calls.call import Call
 from agentguard.calls.duplicates import begun_before
 from agentguard.calls.facts import gather_facts
 from agentguard.calls.refusals import Refusals
-from agentguard.calls.refused import Refused
+from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.request import BuiltRequest, build_request, stage_of
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError
@@ -239,7 +239,8 @@ class Assessor:
         job = reads.first(elsewhere)
         if job is None:
             why = _UNGATED.format(tool)
-        elif job == call.job.id:
+            raise Refused.of(Ungated(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why))
+        if job == call.job.id:
             why = (
                 "this call was decided on in another thread of its job than it runs in; pass the"
                 " config of the run on to the tool, unchanged"

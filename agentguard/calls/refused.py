@@ -19,4 +19,10 @@ class Refused(Exception):
     @classmethod
     def of(cls, obstacle: Obstacle) -> Refused:
         """The refusal that an Obstacle is."""
-        return cls(obstacle.sentence, kind=obstacle.kind)
+        made = cls(obstacle.sentence, kind=obstacle.kind)
+        made.obstacle = obstacle
+        return made
+
+
+class Ungated(Obstacle):
+    """Nothing decided on the call, in no job and no thread: the graph lacks a gate."""

@@ -114,8 +114,9 @@ class Jobs:
         if job is None or self._held.get(job.id) is not job:
             raise JobError(
                 "the job of this run is not open in this process: it was left, or another Guard"
-                " holds it; enter it with `with guard.rejoin_job(...) as job:` and pass the new"
-                " job.config(...)"
+                " holds it (a process opens one Guard, and keeps it: in Streamlit with"
+                " @st.cache_resource); enter it with `with guard.rejoin_job(...) as job:` and pass"
+                " the new job.config(...)"
             )
         return job
 

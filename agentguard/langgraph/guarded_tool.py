@@ -25,7 +25,8 @@ from agentguard.calls.execution import finished
 from agentguard.calls.questions import PendingQuestion
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.agent_mapping import Agents
+from agentguard.langgraph.agent_mapping import Agents, require_stage
+from agentguard.langgraph.function_nodes import node_of, under_given_id
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.results import MESSAGES
@@ -84,6 +85,20 @@ def guarded(
     return copy
 
 
+def guarded_inline(point: EnforcementPoint, tool: BaseTool, *, agent: str) -> BaseTool:
+    """The guarded copy of a bound tool that holds its own gate.
+
+    Raises:
+        BindingError: as `guarded`; or the tool is of a stage that its agent does not take, which
+            no graph is built to say.
+    """
+    copy = guarded(point, tool, agents=agent, inline=True)
+    invoker = invoker_of(copy)
+    if invoker is not None:
+        require_stage(point, 'gate="inline"', invoker.bound, agent)
+    return copy
+
+
 def invoker_of(tool: object) -> ToolInvoker | None:
     """The invoker of a guarded tool, None for any other object."""
     points = getattr(type(tool), GUARDS, False)
@@ -103,10 +118,13 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
             return unreadable
+        node = node_of(invoker, invocation)
+        if node is not None:
+            invocation = node.take(invoker, invocation)
         token = current.set(invocation)
         try:
             with announced(self.name):
-                return base.run(self, tool_input, *args, **kwargs)
+                return under_given_id(base.run(self, tool_input, *args, **kwargs), invocation)
         finally:
             current.reset(token)
 
@@ -118,10 +136,14 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
             return unreadable
+        node = node_of(invoker, invocation)
+        if node is not None:
+            invocation = await asyncio.to_thread(node.take, invoker, invocation)
         token = current.set(invocation)
         try:
             with announced(self.name):
-                return await base.arun(self, tool_input, *args, **kwargs)
+                result = await base.arun(self, tool_input, *args, **kwargs)
+                return under_given_id(result, invocation)
         finally:
             current.reset(token)
 
@@ -135,7 +157,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         _authorize_inline(invoker, invocation)
         opened = invoker.open(invocation)
         if not isinstance(opened, ClaimedCall):
-            return invoker.answer(opened, invocation.call_id)
+            return invoker.answer(opened, invocation)
         with invoker.point.executor.run(opened, invoker) as execution, invoker.detached():
             positional, named = invoker.arguments(execution, invocation, kwargs)
             execution.result = invoker.tool._run(*positional, **named)
@@ -149,7 +171,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         await asyncio.to_thread(_authorize_inline, invoker, invocation)
         opened = await _claim_async(invoker, invocation)
         if not isinstance(opened, ClaimedCall):
-            return invoker.answer(opened, invocation.call_id)
+            return invoker.answer(opened, invocation)
         async with invoker.point.executor.arun(opened, invoker) as execution:
             with invoker.detached():
                 positional, named = invoker.arguments(execution, invocation, kwargs)
@@ -204,6 +226,9 @@ def _take_invocation(invoker: ToolInvoker) -> Invocation | None:
 
 
 def _authorize_inline(invoker: ToolInvoker, invocation: Invocation) -> None:
+    if invocation.node is not None and invocation.found is not None:
+        invocation.node.authorize(invocation.found)
+        return
     if not invoker.inline or invocation.call_id is None:
         return
     state = _upstream.state_of(invocation.config) or {}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
@@ -24,8 +26,8 @@ from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execution import Execution, Failure, TakenIn
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.refusals import ledger_obstacle
-from agentguard.calls.refused import Refused
+from agentguard.calls.refusals import in_a_line, ledger_obstacle
+from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.results import Collected, require_taken
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
@@ -38,11 +40,14 @@ from agentguard.langgraph.results import (
     are_messages,
     cleaned,
     cleaned_command,
+    not_written,
     own_part,
     said,
     storable,
+    with_note,
 )
 from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
 from agentguard.langgraph.waiting import ask_people, asking, is_asking, keep_question
 from agentguard.ledger.rows import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
@@ -50,13 +55,33 @@ from agentguard.model import GrantState, Obstacle, ObstacleKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """What `run` was given, for `_run` of the same call."""
+    """What `run` was given, for `_run` of the same call.
+
+    Args:
+        call_id: names the call.
+        given_id: the id that it was given, None for arguments without one.
+        node: the function node that makes the call by hand, if one does.
+        found: the call as that node made it.
+    """
 
     invoker: ToolInvoker
     arguments: CallArguments
     injected: Mapping[str, Any]
     call_id: str | None
     config: RunnableConfig
+    given_id: str | None = None
+    node: ByHand | None = None
+    found: Found | None = None
+
+
+class ByHand(Protocol):
+    """What decides on the calls that a function node makes by hand."""
+
+    def authorize(self, found: Found) -> None:
+        """Decide on a call; raises GraphInterrupt where people are asked."""
+
+    def ask(self, question: PendingQuestion) -> NoReturn:
+        """Ask about a call once more, which its claim found; raises GraphInterrupt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +97,17 @@ class _Answer:
     routed: bool
 
 
+_log = logging.getLogger(__name__)
+
 _PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
-_ROUTED = "it tried to route the graph, which its Binding does not declare"
+_PAUSED_ITSELF = (
+    "it paused itself with interrupt(), which a tool with an effect may not; take that out of the"
+    " tool: whether a person is asked is for the policy to say"
+)
+_ROUTED = (
+    "it tried to route the graph, which its Binding does not declare (known.hand_offs() for the"
+    " hand-offs of supervisor and swarm, unsafe_routes=True for a tool of yours)"
+)
 
 current: ContextVar[Invocation | None] = ContextVar("agentguard_invocation", default=None)
 
@@ -131,7 +165,8 @@ class ToolInvoker:
             arguments=self.arguments_of(tool_input),
             injected={name: tool_input[name] for name in names if name in tool_input},
             call_id=call_id,
-            config=config or {},
+            config=config or var_child_runnable_config.get() or {},
+            given_id=call_id,
         )
 
     def arguments_of(self, given: Mapping[str, Any]) -> CallArguments:
@@ -146,6 +181,9 @@ class ToolInvoker:
         """
         if not self.media:
             return None
+        injected = [n for n in self.bound.injected if n in invocation.arguments.written]
+        if injected:  # inline, and a ToolNode that is not ours filled it in, or a model did
+            return self.refusal(not_injected(self.tool.name, injected), invocation.call_id)
         try:
             invocation.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
@@ -175,30 +213,42 @@ class ToolInvoker:
     def open(self, invocation: Invocation) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
         """Claim the Grant of a call; see `Claims.claim`."""
         context = CallContext.from_config(self.point, invocation.config)
-        call = self.call(context, invocation.arguments, invocation.call_id)
+        call = invocation.found or self.call(context, invocation.arguments, invocation.call_id)
+        if invocation.call_id is None:
+            why = without_id(self.tool.name, invocation.config, inline=self.inline)
+            call = Obstacle(kind=ObstacleKind.NO_CALL_ID, sentence=why)
         refusals = self.point.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
         if isinstance(call, Obstacle):
             refusals.log_unmade(name, agent, job="", thread=thread, obstacle=call)
             return call
+        asks = self.inline or invocation.node is not None or is_asking()
         try:
-            opened = self.point.claims.claim(call, asks=self.inline or is_asking())
+            opened = self.point.claims.claim(call, asks=asks)
         except LedgerError as error:  # a tamper alarm was logged as an error where it was found
             told = ledger_obstacle(error)
             refusals.log_unmade(
                 name, agent, job=call.job.id, thread=thread, obstacle=told, why=str(error)
             )
             return told
+        if isinstance(opened, Ungated):
+            where = where_to_decide(invocation.config)
+            opened = dataclasses.replace(opened, sentence=f"{opened.sentence}. {where}")
         if isinstance(opened, Obstacle):
             refusals.record(call, opened)
         return opened
 
-    def answer(self, opened: OutcomeRow | PendingQuestion | Obstacle, call_id: str | None) -> Any:
+    def answer(
+        self, opened: OutcomeRow | PendingQuestion | Obstacle, invocation: Invocation
+    ) -> Any:
         """What a call returns that does not run: its recorded outcome, or why.
 
         Interrupts if people are asked once more, and nobody else does so in this task.
         """
+        call_id = invocation.call_id
         if isinstance(opened, PendingQuestion):
+            if invocation.node is not None:
+                invocation.node.ask(opened)
             if self.inline:
                 ask_people(self.point, [opened])
             keep_question(opened)
@@ -299,10 +349,15 @@ class ToolInvoker:
         call_id, scratch = execution.claimed.call.call_id, execution.claimed.scratch
         words = functools.partial(_kept, scratch) if self.media else None
         own = own_part(result, self.bound.binding, call_id, words=words)
-        items = list(own.items)
-        collected = Collected(text=clean(_text_of(own.content)), made=(), findings=())
+        items, content = list(own.items), list(own.content)
+        if own.dropped:
+            note = not_written(own.dropped, self.tool.name)
+            _log.warning("%s", in_a_line(note))
+            items = with_note(items, call_id, note)
+            content.append({"type": "text", "text": note})
+        collected = Collected(text=clean(_text_of(content)), made=(), findings=())
         if self.media:  # what it says is cleaned, and its media taken in, as of any other tool
-            collected = self.point.executor.collect(execution, own.content)
+            collected = self.point.executor.collect(execution, content)
             require_taken(own.beside, collected.made, scratch)
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
@@ -372,6 +427,8 @@ class ToolInvoker:
         if isinstance(error, ParentCommand) and not binding.unsafe_routes:
             return Failure(text=_ROUTED, unknown=True)  # I2: it ran, and nobody knows how far
         if isinstance(error, GraphInterrupt) and not binding.interrupts:
+            if self.bound.reaches_out:  # interrupts=True would be refused: it would run twice
+                return Failure(text=_PAUSED_ITSELF, unknown=True)
             # Calls of a message share a task, where answers match interrupts by order: a "no" to
             # one would be another's "yes".
             return Failure(text=_PAUSED, unknown=True)

@@ -4,14 +4,18 @@
 
     guard = Guard.from_config("agentguard.toml", tools=[*known.deep_agent(), *mine])
 
-Todo lists, sub-agents, retrievers, and file tools over the graph's own state or store. File tools
-over a disk or a sandbox, and `execute`, reach this machine or another: they have no Binding here.
+Todo lists, sub-agents, hand-offs, retrievers, file tools over the graph's own state or store, and
+file search in a folder that you name. Other file tools over a disk or a sandbox, and `execute`,
+reach this machine or another: they have no Binding here.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from langchain_core.tools import BaseTool, StructuredTool
 
@@ -113,6 +117,68 @@ def task() -> Binding:
     )
 
 
+def hand_offs(*agents: str, library: Literal["supervisor", "swarm"]) -> list[Binding]:
+    """The Bindings of `transfer_to_<agent>`, with which a team hands the conversation on.
+
+    Only the library's own code for exactly this agent is taken: its Command goes to the node of
+    that name, in the graph around the agent that calls it, and to no other.
+
+    Args:
+        agents: whom the conversation may be handed to, by the names of their nodes.
+        library: whose tools these are, langgraph-supervisor's or langgraph-swarm's.
+
+    Raises:
+        BindingError: the library is not installed.
+    """
+    try:
+        create = importlib.import_module(f"langgraph_{library}.handoff").create_handoff_tool
+    except ImportError as error:
+        raise BindingError(
+            f"known.hand_offs() needs langgraph-{library}: pip install langgraph-{library}"
+        ) from error
+    bindings = []
+    for agent in agents:
+        require = functools.partial(_require_target, agent)
+        bindings.append(_bind(create(agent_name=agent), require=require, unsafe_routes=True))
+    return bindings
+
+
+def file_search(root: Path | str) -> list[Binding]:
+    """The Bindings of `glob_search` and `grep_search`, of FilesystemFileSearchMiddleware.
+
+    The model reads the names and lines of files below the folder, whatever they hold: give it a
+    folder of notes, not the workspace.
+
+    Args:
+        root: the folder that the middleware searches; another one is refused.
+
+    Raises:
+        BindingError: langchain is not installed.
+    """
+    try:
+        from langchain.agents.middleware import FilesystemFileSearchMiddleware
+    except ImportError as error:
+        raise BindingError(
+            f'known.file_search() needs langchain ({error}): pip install "agentguard[langchain]"'
+        ) from error
+    searching = FilesystemFileSearchMiddleware(root_path=str(root))
+    require = functools.partial(_require_root, searching.root_path)
+    samples = {tool.name: tool for tool in searching.tools}
+    return [
+        _bind(samples["glob_search"], require=require, args={"pattern": Text(), "path": Text()}),
+        _bind(
+            samples["grep_search"],
+            require=require,
+            args={
+                "pattern": Text(),
+                "path": Text(),
+                "include": Text(),
+                "output_mode": Plain(),
+            },
+        ),
+    ]
+
+
 def retriever(tool: BaseTool) -> Binding:
     """The Binding of a tool that `create_retriever_tool` made: it searches, and returns words.
 
@@ -131,6 +197,34 @@ def _bind(sample: Any, require: Any = None, **meaning: Any) -> Binding:
         raise BindingError(f"{sample.name}: got {type(sample).__name__}, expected StructuredTool")
     known = KnownTool(sample=sample, require=require)
     return Binding(sample, stage=None, known=known, **meaning)
+
+
+def _held(tool: BaseTool) -> dict[str, Any]:
+    """What the function of a tool closes over."""
+    function = getattr(tool, "func", None)
+    return dict(inspect.getclosurevars(function).nonlocals) if function else {}
+
+
+def _require_target(agent: str, tool: BaseTool) -> None:
+    """A hand-off goes to the node that its Binding names."""
+    target = _held(tool).get("agent_name")
+    if target != agent:
+        raise BindingError(
+            f"{tool.name} hands over to {target!r}, and known.hand_offs() was given {agent!r}; name"
+            " each agent that the conversation may be handed to"
+        )
+
+
+def _require_root(root: Path, tool: BaseTool) -> None:
+    """A file search looks into the folder that its Binding names, and no other."""
+    from langchain.agents.middleware import FilesystemFileSearchMiddleware
+
+    held = _held(tool).get("self")
+    if type(held) is not FilesystemFileSearchMiddleware or held.root_path != root:
+        raise BindingError(
+            f"{tool.name} searches {getattr(held, 'root_path', 'another folder')}, and"
+            f" known.file_search() was given {root}"
+        )
 
 
 def _require_here(tool: BaseTool) -> None:

@@ -57,6 +57,7 @@ from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.results import MESSAGES, error_message
 from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.swallowed import answered_questions, ask_again
 from agentguard.langgraph.waiting import ask_people, asking, authorize_message
 from agentguard.model import Obstacle, ObstacleKind, Stage
 
@@ -90,6 +91,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         self._point = point = guard.enforcement
         self._agents = known_agents(point, "GuardMiddleware", agent, unsafe_shared_driver)
         self._repair = Repair(point)
+        self._run_again: set[tuple[str, str | None, str]] = set()
         self._copies: dict[int, tuple[BaseTool, dict[str, Any], BaseTool]] = {}
         # Of the tasks of a message one decides at a time: the first one for all, the rest read it.
         self._turns: weakref.WeakValueDictionary[tuple[str, str], Any]
@@ -132,14 +134,56 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         Raises:
             BindingError: an unbound tool, or one that the provider would run by itself.
         """
+        again = self._swallowed(request)
+        if again is not None:
+            return again
         response = handler(self._request(request))
         return self._response(response)
 
     async def awrap_model_call(self, request: Any, handler: Callable[..., Awaitable[Any]]) -> Any:
         """See `wrap_model_call`."""
+        again = await asyncio.to_thread(self._swallowed, request)
+        if again is not None:
+            return again
         shown = await asyncio.to_thread(self._request, request)
         response = await handler(shown)
         return await asyncio.to_thread(self._response, response)
+
+    def _swallowed(self, request: Any) -> ModelResponse[Any] | None:
+        """Ask what another middleware swallowed; the newest message again if a call may run now.
+
+        The model is not called then: the agent goes on with the calls of its message that have no
+        answer any more.
+        """
+        config = get_config()
+        state = _messages(request.state)
+        thread = str(config.get("configurable", {}).get("thread_id", ""))
+        known = answered_questions(self._point, state, thread=thread)
+        if known is None:
+            return None
+        message, lost = known
+        context = CallContext.from_config(self._point, config, source=message.id, messages=[*state])
+        tools = {tool.name: tool for tool in request.tools if isinstance(tool, BaseTool)}
+        calls = {call["id"]: call for call in message.tool_calls}
+        answers = []
+        for answer in lost:
+            call = calls[answer.tool_call_id]
+            tool = tools.get(call["name"])
+            invoker = None if tool is None else invoker_of(self._copy(tool))
+            answers.append((answer, _found(invoker, call, context)))
+        gone = [
+            answer
+            for answer in ask_again(self._point, answers)
+            if (thread, message.id, answer.tool_call_id) not in self._run_again
+        ]
+        if not gone:  # run again once: a middleware that answers by itself does so each time
+            return None
+        if len(self._run_again) >= _MOST_COPIES:
+            self._run_again.clear()
+        self._run_again |= {(thread, message.id, answer.tool_call_id) for answer in gone}
+        removed = [RemoveMessage(id=answer.id) for answer in gone if answer.id]
+        _upstream.write_channels(config, [(MESSAGES, removed)])
+        return ModelResponse(result=[message])
 
     def _request(self, request: Any) -> Any:
         messages = self._repaired(request)

@@ -1,5 +1,7 @@
 """`protect`: puts the authorization node in front of every ToolNode of a graph.
 
+A node that is a plain function, and calls tools by hand, runs under a gate: see function_nodes.py.
+
 The node keeps its name, so that every edge, `Command(goto=...)` and `Send` still lands in it; two
 nodes stand behind it:
 
@@ -34,10 +36,12 @@ from agentguard.langgraph.agent_mapping import (
     known_agents,
     require_stage,
 )
+from agentguard.langgraph.function_nodes import FunctionNode
 from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.nested_agents import require_guarded
 from agentguard.langgraph.nodes import BEHIND, GateNodes
 from agentguard.langgraph.repair_node import add_repair
+from agentguard.langgraph.results import MESSAGES
 from agentguard.model import Stage
 
 if TYPE_CHECKING:
@@ -66,7 +70,8 @@ def protect(
         guard: decides, grants and records.
         agents: for every ToolNode by its node name, the agent it acts as; or one agent per stage,
             `{"tools": {"generate": "painter", "edit": "editor"}}`, where one loop drives tools of
-            several stages. A name alone is the agent of every ToolNode.
+            several stages. A node that is a function, and calls guarded tools by hand, is named
+            likewise. A name alone is the agent of every ToolNode, and of no function.
         unsafe_shared_driver: say that one model drives several stages; each still has its own
             credential, but a hijacked model reaches all of them.
         unsafe_unsearched: nodes that are not searched for unguarded tools, and their conditional
@@ -87,28 +92,38 @@ def protect(
         if isinstance(spec.runnable, ToolNode)
     }
     agents = _by_node(nodes, agents)
-    _require_named(nodes, agents)
+    functions = _functions_among(builder, agents)
+    _require_named(nodes, agents.keys() - functions)
     _require_guarded(builder, point, nodes, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
+    by_hand: dict[str, FunctionNode] = {}
     for name, given in agents.items():
         known = known_agents(point, name, given, unsafe_shared_driver)
-        nodes[name] = _guarded_copy(point, nodes[name], name, known)
+        if name in functions:
+            runnable = builder.nodes[name].runnable
+            by_hand[name] = FunctionNode(point, runnable, name=name, agents=known)
+        else:
+            nodes[name] = _guarded_copy(point, nodes[name], name, known)
     sealed = copy.copy(builder)
     sealed.nodes = dict(builder.nodes)
     sealed.edges = set(builder.edges)
     sealed.branches = defaultdict(dict, {k: dict(v) for k, v in builder.branches.items()})
     sealed.waiting_edges = set(builder.waiting_edges)
     gates: dict[str, GateNodes] = {}
-    for name in agents:
+    for name in nodes:
         _rewrite(sealed, point, name, nodes[name], gates)
+    for name, node in by_hand.items():
+        # No cache either: a remembered "exported" would be told to another thread.
+        spec = replace(sealed.nodes[name], cache_policy=None)
+        sealed.nodes[name] = replace(spec, runnable=node.as_runnable())
     if agents:
         repair = f"{next(iter(agents))}.repair"
         if repair in sealed.nodes:
             raise BindingError(f"the graph already has a node {repair}; rename it")
-        own = {f"{name}{end}" for name in agents for end in ("", *BEHIND)}
-        keys = [_upstream.messages_key(nodes[name]) for name in agents]
-        add_repair(sealed, point, name=repair, keys=keys, gates=own)
+        own = {f"{name}{end}" for name in nodes for end in ("", *BEHIND)}
+        keys = [_upstream.messages_key(node) for node in nodes.values()] or [MESSAGES]
+        add_repair(sealed, point, name=repair, keys=keys, gates=own, acting=own | functions)
     object.__setattr__(sealed, "__class__", _sealed_class(type(builder)))
     return sealed
 
@@ -151,14 +166,35 @@ def _by_node(
     if not nodes:
         raise BindingError(
             f"agents={agents!r} names the agent of every ToolNode, and this graph has no ToolNode;"
-            " add one to the builder before protect()"
+            " add one to the builder before protect(), or name the node that is a function:"
+            f' agents={{"the node": {agents!r}}}'
         )
     return dict.fromkeys(nodes, agents)
 
 
-def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> None:
-    unnamed = sorted(set(nodes) - set(agents))
-    unknown = sorted(set(agents) - set(nodes))
+def _functions_among(
+    builder: StateGraph[Any, Any, Any, Any], agents: Mapping[str, Any]
+) -> set[str]:
+    """The named nodes that are plain functions, or callable objects."""
+    found: set[str] = set()
+    for name in agents:
+        spec = builder.nodes.get(name)
+        runnable = None if spec is None else spec.runnable
+        if runnable is None or isinstance(runnable, ToolNode):
+            continue
+        if type(runnable) is not _upstream.RunnableCallable:
+            raise BindingError(
+                f"{name} is a {type(runnable).__name__}; agents= names ToolNodes, and nodes that"
+                " are functions: protect() the builder of a graph by itself, give an agent"
+                " GuardMiddleware, and make a function of a chain"
+            )
+        found.add(name)
+    return found
+
+
+def _require_named(nodes: Mapping[str, ToolNode], agents: Set[str]) -> None:
+    unnamed = sorted(set(nodes) - agents)
+    unknown = sorted(agents - set(nodes))
     if unnamed:
         other = f"; no ToolNode is named {', '.join(unknown)}" if unknown else ""
         raise BindingError(
@@ -167,7 +203,7 @@ def _require_named(nodes: Mapping[str, ToolNode], agents: Mapping[str, Any]) -> 
         )
     if unknown:
         raise BindingError(
-            f"{', '.join(unknown)} is no ToolNode of this graph; its ToolNodes are"
+            f"{', '.join(unknown)} is no node of this graph; its ToolNodes are"
             f" {', '.join(sorted(nodes)) or 'none'}"
         )
 

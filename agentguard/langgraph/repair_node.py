@@ -37,6 +37,7 @@ def add_repair(
     name: str,
     keys: Sequence[str],
     gates: Set[str],
+    acting: Set[str],
 ) -> None:
     """Repair the conversations of a graph, in place.
 
@@ -45,6 +46,7 @@ def add_repair(
         name: of the new node.
         keys: the state keys that hold messages.
         gates: the guard's own nodes; they read calls, and answer them.
+        acting: these, and functions that answer calls.
     """
     channels = builder.channels
     known = [key if key in channels else _ROOT for key in dict.fromkeys(keys)]
@@ -55,15 +57,33 @@ def add_repair(
         [key for key in known if key in channels],
         channels,
         # A call that nobody answered is over where a run begins elsewhere than in a tool node.
-        moment="start" if unknown or first & gates else "model",
+        moment="start" if unknown or first & acting else "model",
     )
     for node, spec in builder.nodes.items():
         if node not in gates:
-            view = _upstream.RunnableCallable(repair.view, repair.aview, name=node, trace=False)
-            runnable: Any = spec.runnable  # a Runnable: add_node made one of a function
-            sequence = _upstream.RunnableSeq(view, runnable)
-            builder.nodes[node] = dataclasses.replace(spec, runnable=sequence)
+            builder.nodes[node] = dataclasses.replace(
+                spec, runnable=_viewing(repair, spec.runnable, node)
+            )
     _lead_through(builder, repair, name)
+
+
+def _viewing(repair: _GraphRepair, runnable: Any, name: str) -> Any:
+    """A node of the developer's, which reads repaired messages.
+
+    Only the first step of a sequence runs in the context of its config, which `interrupt`,
+    `get_config` and tools that are called by hand look for; so a function is not the second one.
+    """
+    if not isinstance(runnable, _upstream.RunnableCallable):
+        view = _upstream.RunnableCallable(repair.view, repair.aview, name=name, trace=False)
+        return _upstream.RunnableSeq(view, runnable)
+
+    def run(input: Any, config: RunnableConfig) -> Any:
+        return runnable.invoke(repair.view(input, config), config)
+
+    async def arun(input: Any, config: RunnableConfig) -> Any:
+        return await runnable.ainvoke(await repair.aview(input, config), config)
+
+    return _upstream.RunnableCallable(run, arun, name=name, trace=False)
 
 
 def _lead_through(builder: StateGraph[Any, Any, Any, Any], repair: _GraphRepair, name: str) -> None:

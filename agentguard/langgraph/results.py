@@ -48,6 +48,7 @@ class OwnPart:
         content: what its own ToolMessages say: texts and content blocks.
         updates: the declared state keys that it writes.
         routed: it tried to route the graph.
+        dropped: the state keys that it wrote and nobody declared.
         beside: artifacts, and what it writes into the state, as the tool wrote it.
     """
 
@@ -55,6 +56,7 @@ class OwnPart:
     content: list[Any]
     updates: Mapping[str, Any]
     routed: bool
+    dropped: tuple[str, ...]
     beside: list[Any]
 
 
@@ -87,6 +89,7 @@ def own_part(
     content: list[Any] = []
     updates: dict[str, Any] = {}
     beside: list[Any] = []
+    dropped: list[str] = []
     routed = False
     for item in result if isinstance(result, list) else [result]:
         messages, command = (([item], None) if isinstance(item, ToolMessage)
@@ -105,13 +108,19 @@ def own_part(
         else:
             routed = routed or bool(command.goto) or command.graph is not None
             stated = _stated(command, binding)
+            dropped += _without_messages(command).keys() - stated.keys()
             beside.append(stated)
             if words is not None:
                 stated = {key: cleaned(value, words) for key, value in stated.items()}
             updates.update(stated)
             items.append(_command(command, stated, own))
     return OwnPart(
-        items=tuple(items), content=content, updates=updates, routed=routed, beside=beside
+        items=tuple(items),
+        content=content,
+        updates=updates,
+        routed=routed,
+        dropped=tuple(sorted({str(key) for key in dropped})),
+        beside=beside,
     )
 
 
@@ -135,6 +144,38 @@ def said(items: Sequence[Any], text: str, artifact: Any, *, tool: str, call_id: 
         content=text, artifact=artifact, status=status, name=tool, tool_call_id=call_id
     )
     return [*commands, message]
+
+
+def not_written(keys: Sequence[str], tool: str) -> str:
+    """What is said of state keys that a tool wrote, and its Binding does not declare."""
+    names = ", ".join(keys)
+    return (
+        f"{names} was not written into the state: the Binding of {tool} does not declare it"
+        f" (state={list(keys)})"
+    )
+
+
+def with_note(items: Sequence[Any], call_id: str, note: str) -> list[Any]:
+    """A tool's messages and Commands, its own message with a note behind what it says."""
+
+    def noted(message: Any) -> Any:
+        if not _is_own(message, call_id):
+            return message
+        content = message.content
+        if isinstance(content, str):
+            content = f"{content}\n{note}".strip()
+        else:
+            content = [*content, {"type": "text", "text": note}]
+        return message.model_copy(update={"content": content})
+
+    made: list[Any] = []
+    for item in items:
+        if isinstance(item, Command) and isinstance(item.update, Mapping):
+            messages = [noted(message) for message in _messages(item)]
+            update = {**item.update, **({MESSAGES: messages} if messages else {})}
+            item = dataclasses.replace(item, update=update)
+        made.append(noted(item))
+    return made
 
 
 def cleaned(value: Any, words: Callable[[str], str]) -> Any:

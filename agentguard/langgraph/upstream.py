@@ -65,6 +65,7 @@ __all__ = [
     "sent_as",
     "set_wrappers",
     "starts_over",
+    "task_of",
     "to_arguments",
     "tool_call_writer",
     "unwrapped",
@@ -120,6 +121,12 @@ def state_of(config: RunnableConfig) -> dict[str, Any] | None:
         return None
     values: dict[str, Any] = read(list(read.args[1]), True)
     return values
+
+
+def task_of(config: RunnableConfig) -> str | None:
+    """The id of the running task, the same each time it runs; None outside a graph."""
+    task = config.get("configurable", {}).get(CONFIG_KEY_TASK_ID)
+    return task if isinstance(task, str) else None
 
 
 def is_nested(configurable: Mapping[str, Any]) -> bool:

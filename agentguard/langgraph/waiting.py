@@ -168,6 +168,7 @@ def authorize_message(
     *,
     changed: bool = False,
     turn: contextlib.AbstractContextManager[Any] | None = None,
+    one_task: bool = False,
 ) -> bool:
     """The whole gate for one call of a message whose calls have a task each.
 
@@ -181,6 +182,7 @@ def authorize_message(
         own: which of them this one is.
         changed: it is not what the message holds, so the one that asks can't ask for it.
         turn: held while it is decided, by one call of the message at a time.
+        one_task: the calls share a task, so whichever of them comes asks for all.
 
     Returns:
         Whether it alone is asked about by its task, so that it may be once more.
@@ -195,7 +197,7 @@ def authorize_message(
             return False  # the tool finds no grant, and says why
     if own not in asked:
         return False
-    if own == asked[0]:
+    if own == asked[0] or one_task:
         await_people(point, [calls[number] for number in asked])
         return len(asked) == 1
     if changed:

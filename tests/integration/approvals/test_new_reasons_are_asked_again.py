@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -24,7 +24,7 @@ from langgraph.types import Command
 
 from agentguard.errors import ApprovalError
 from agentguard.jobs.job import Job
-from agentguard.langgraph import GuardMiddleware
+from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.langgraph.waiting import is_asking
 from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
@@ -545,6 +545,52 @@ def test_inline_tools_ask_again(desk: Desk) -> None:
     assert "__interrupt__" in graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     desk.yes(desk.studio.pending().request)
+    state = graph.invoke(Command(resume=True), config)
+    assert [one.status for one in results(state)] == ["success"]
+    assert desk.published() == 1
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_function_nodes_ask_again_what_the_claim_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, swallows: bool
+) -> None:
+    ready(desk)
+    (publish,) = desk.studio.guard.tools([desk.studio.tools["publish"]])
+    export = says(call("publish", {"source": desk.picture, "to": "site"}, id="export"), id="m")
+
+    def act(state: Any) -> Any:
+        try:
+            return {"messages": [publish.invoke(state["messages"][-1].tool_calls[0])]}
+        except Exception:
+            if not swallows:
+                raise
+            return {"messages": [ToolMessage("failed", tool_call_id="export")]}
+
+    builder = StateGraph(State)
+    builder.add_node("model", lambda state: {"messages": [export]})
+    builder.add_node("tools", act)
+    builder.add_edge(START, "model")
+    builder.add_edge("model", "tools")
+    graph: Any = protect(builder, desk.studio.guard, agents={"tools": "publisher"})
+    graph = graph.compile(checkpointer=InMemorySaver())
+    config = desk.job.config(thread_id="t")
+    assert "__interrupt__" in graph.invoke(GO, config)
+    old = desk.studio.pending().request
+    desk.yes(old)
+    claims = desk.studio.guard.claims
+    claim = claims.claim
+
+    def late(call_: Any, **given: Any) -> Any:
+        monkeypatch.setattr(claims, "claim", claim)
+        desk.find()
+        return claim(call_, **given)
+
+    monkeypatch.setattr(claims, "claim", late)
+    state = graph.invoke(Command(resume=True), config)
+    assert desk.published() == 0
+    new = desk.studio.pending().request
+    assert state["__interrupt__"][0].value["agentguard"]["request"] == new != old
+    desk.yes(new)
     state = graph.invoke(Command(resume=True), config)
     assert [one.status for one in results(state)] == ["success"]
     assert desk.published() == 1

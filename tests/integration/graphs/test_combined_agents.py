@@ -19,6 +19,7 @@ from agentguard.config.workspace import load
 from agentguard.errors import ApprovalError, BindingError, ConfigError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph.guarded_tool import guarded
 from agentguard.model import Stage
 from tests.support import CONFIG, State, Studio, call, open_studio, results, says
 from tests.support.bindings import Binding
@@ -185,9 +186,11 @@ def test_S17_a_stage_that_a_combined_agent_does_not_list_is_refused(tmp_path: Pa
         wanted = r"belongs to the (review|queue) stage, which studio"
         with pytest.raises(BindingError, match=wanted):
             protect(builder, solo.guard, agents="studio")
+        with pytest.raises(BindingError, match="look belongs to the review stage, which studio"):
+            solo.guard.tools(["look"], agent="studio", gate="inline")
+        look = guarded(solo.guard.enforcement, solo.tools["look"], agents="studio", inline=True)
         with solo.guard.open_job("p", requested_by=KIM) as job:
             logo = job.import_asset(solo.picture(), ["brand"])
-            (look,) = solo.guard.tools(["look"], agent="studio", gate="inline")
             said = call("look", {"source": logo})
             refused = look.invoke(said, job.config(thread_id="t"))
             assert refused.status == "error"

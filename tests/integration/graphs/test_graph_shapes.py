@@ -13,7 +13,7 @@ from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
-from langgraph.types import Command, Send
+from langgraph.types import Command, Send, interrupt
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
@@ -292,3 +292,25 @@ def test_S7_a_model_that_saw_media_carries_its_class_into_texts(studio: Studio) 
     assert first.status == "error"  # above the chat model's ceiling
     assert second.status == "error"  # an e-mail address is above the vendor's
     assert studio.world.count("paint_far") == 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_node_of_a_protected_graph_runs_in_the_context_of_its_config(
+    studio: Studio, mode: str
+) -> None:
+    """`interrupt`, `get_config` and tools called by hand look for it there."""
+    builder = react(studio, [says(call("paint", PAINT))])
+    builder.add_node("ask", lambda state: {"messages": [("user", interrupt("which one?"))]})
+    builder.add_edge(START, "ask")
+    graph = protect(builder, studio.guard, agents={"tools": "painter"}).compile(InMemorySaver())
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        config = job.config(thread_id="t")
+        given: Any = {"messages": [("user", "go")]}
+        steps: list[Any] = [given, Command(resume="the blue one")]
+        for step in steps:
+            if mode == "async":
+                state = await graph.ainvoke(step, config)
+            else:
+                state = graph.invoke(step, config)
+    assert "__interrupt__" not in state
+    assert [m.content for m in state["messages"] if m.content == "the blue one"]

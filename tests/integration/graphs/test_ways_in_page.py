@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from deepagents import create_deep_agent
 from langchain.agents import create_agent
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.tools import load_mcp_tools
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph_sdk.runtime import ServerRuntime
 from mcp.shared.memory import create_connected_server_and_client_session as connected
 
@@ -51,6 +52,7 @@ GIVEN = {  # what the page's imports would give
     "ServerRuntime": ServerRuntime,
     "StateGraph": StateGraph,
     "ThreadPoolExecutor": ThreadPoolExecutor,
+    "ToolMessage": ToolMessage,
     "ToolNode": ToolNode,
     "create_agent": create_agent,
     "create_deep_agent": create_deep_agent,
@@ -59,6 +61,7 @@ GIVEN = {  # what the page's imports would give
     "protect": protect,
     "sys": sys,
     "task": task,
+    "tools_condition": tools_condition,
 }
 
 
@@ -91,6 +94,17 @@ def test_a_state_graph(studio: Studio) -> None:
     graph = run(studio, "A StateGraph", scripted([says(PAINT)]), route=route)["graph"]
     with studio.guard.open_job("page", requested_by=KIM) as job:
         state = graph.invoke(GO, job.config(thread_id="t"))
+    assert results(state)[-1].status == "success"
+
+
+def test_functions_that_call_tools_by_hand(studio: Studio) -> None:
+    with studio.guard.open_job("page", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        cut = says(call("crop", {"source": asset, "width": 4, "height": 4}))
+        heading = "Functions that call tools by hand"
+        graph = run(studio, heading, scripted([cut]))["own_loop"]
+        state = graph.invoke(GO, job.config(thread_id="t"))
+    assert studio.world.count("crop") == 1
     assert results(state)[-1].status == "success"
 
 

@@ -9,7 +9,7 @@ import pytest
 from deepagents import FilesystemMiddleware, SubAgentMiddleware, create_deep_agent
 from deepagents.backends import CompositeBackend, FilesystemBackend, StateBackend, StoreBackend
 from langchain.agents import create_agent
-from langchain.agents.middleware import TodoListMiddleware
+from langchain.agents.middleware import FilesystemFileSearchMiddleware, TodoListMiddleware
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from langchain_core.retrievers import BaseRetriever
@@ -17,6 +17,7 @@ from langchain_core.tools import create_retriever_tool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.pregel.remote import RemoteGraph
 from langgraph.store.memory import InMemoryStore
+from langgraph_swarm import create_handoff_tool
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, known
@@ -157,3 +158,52 @@ def test_retriever_tool(studio: Studio) -> None:
     )
     (found,) = run(studio, made)
     assert found.content == "about logos"
+
+
+# --- hand-offs and file search -------------------------------------------------------------------
+
+
+def routed(to: str, name: str) -> Any:
+    """The code of a library's hand-off, which goes to another agent than its name says."""
+    return create_handoff_tool(agent_name=to, name=name)
+
+
+def test_hand_off_to_another_agent_under_a_known_name_is_refused(studio: Studio) -> None:
+    studio.guard.bind(*known.hand_offs("pub", library="swarm"))
+    with pytest.raises(BindingError, match=r"hands over to 'boss', and known\.hand_offs"):
+        studio.guard.bound_for(routed("boss", "transfer_to_pub"))
+    assert studio.guard.bound_for(create_handoff_tool(agent_name="pub")).name == "transfer_to_pub"
+
+
+def test_hand_off_of_ones_own_under_a_known_name_is_refused(studio: Studio) -> None:
+    studio.guard.bind(*known.hand_offs("pub", library="swarm"))
+
+    @tool("transfer_to_pub")
+    def mine() -> str:
+        """Ask agent 'pub' for help."""
+        return "gone"
+
+    with pytest.raises(BindingError, match="is not the tool that its ready-made Binding is for"):
+        studio.guard.bound_for(mine)
+    other = create_handoff_tool(agent_name="pub")
+    assert isinstance(other.args_schema, type)
+    other.args_schema = type("transfer_to_pub", (other.args_schema,), {})
+    with pytest.raises(BindingError, match="is not the tool that its ready-made Binding is for"):
+        studio.guard.bound_for(other)
+
+
+def test_hand_off_of_the_other_library_is_refused(studio: Studio) -> None:
+    studio.guard.bind(*known.hand_offs("pub", library="supervisor"))
+    with pytest.raises(BindingError, match="is not the tool that its ready-made Binding is for"):
+        studio.guard.bound_for(create_handoff_tool(agent_name="pub"))
+
+
+def test_file_search_in_another_folder_is_refused(studio: Studio, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    studio.guard.bind(*known.file_search(notes))
+    for found in FilesystemFileSearchMiddleware(root_path=str(notes)).tools:
+        assert studio.guard.bound_for(found).name == found.name
+    for found in FilesystemFileSearchMiddleware(root_path=str(tmp_path)).tools:
+        with pytest.raises(BindingError, match=f"file_search\\(\\) was given {notes}"):
+            studio.guard.bound_for(found)

@@ -1,0 +1,401 @@
+"""Nodes that are plain functions, and call guarded tools by hand.
+
+The quickstart of LangGraph has one: a loop over `tool.invoke(call["args"])`. A node that `protect`
+was told the agent of runs under a gate: each guarded tool that its function calls is decided,
+asked and claimed as in a ToolNode, whether it is called with a tool call or with arguments only.
+
+A call that stands in the newest message of the node's input, unanswered, goes by that message's id
+and its own: exactly as a ToolNode would name it. All such calls are decided on with the first of
+them, so that the node asks once. Any other call goes by its task, so that a node that runs again
+after a question finds what it did; one that says something else then, while what it did is not
+called again, has changed its mind, and does nothing new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, final
+
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Command
+
+from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import Call, call_key, call_name
+from agentguard.calls.enforcement import EnforcementPoint
+from agentguard.calls.execution import current_execution
+from agentguard.calls.questions import PendingQuestion
+from agentguard.calls.refused import Refused
+from agentguard.canonical import digest
+from agentguard.errors import JobError, LedgerError
+from agentguard.langgraph import upstream as _upstream
+from agentguard.langgraph.agent_mapping import Agents, agent_for
+from agentguard.langgraph.invocation import Invocation, ToolInvoker
+from agentguard.langgraph.results import MESSAGES
+from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.waiting import ask_people, authorize_message
+from agentguard.ledger.queries.requests import requests_of_call
+from agentguard.ledger.rows import CallRow
+from agentguard.model import ApprovalState, GrantState, Obstacle, ObstacleKind
+
+_NODE_KEY = "__agentguard_node"
+
+_CHANGED_ITS_MIND = (
+    "refused: the node {0} changed its mind: before it was interrupted it did something that it"
+    " does not do again now, and this call is new. What it did stays done. Let the node make the"
+    " same calls each time it runs: ask a model in a node before it"
+)
+_OTHER_AGENT = "{0} is given to {1}, and the node {2} acts as {3}; name one agent in both places"
+
+
+class FunctionNode:
+    """A function node of a graph, under its gate.
+
+    Args:
+        runnable: the developer's own node.
+        agents: who it acts as.
+    """
+
+    def __init__(
+        self, point: EnforcementPoint, runnable: Any, *, name: str, agents: Agents
+    ) -> None:
+        self._point = point
+        self._runnable = runnable
+        self._name = name
+        self._agents = agents
+
+    def run(self, runnable: Any, input: Any, config: RunnableConfig) -> Any:
+        """Run the function; raise the question that a call of it asked, if it swallowed one."""
+        node = self._entered(input, config)
+        try:
+            with node.handed(config) as handed:
+                result = runnable.invoke(input, handed)
+        except Exception:
+            node.raise_question()
+            raise
+        node.raise_question()
+        node.withdraw_left()
+        return result
+
+    async def arun(self, runnable: Any, input: Any, config: RunnableConfig) -> Any:
+        """See `run`."""
+        node = self._entered(input, config)
+        try:
+            with node.handed(config) as handed:
+                result = await runnable.ainvoke(input, handed)
+        except Exception:
+            node.raise_question()
+            raise
+        node.raise_question()
+        await asyncio.to_thread(node.withdraw_left)
+        return result
+
+    def as_runnable(self) -> Any:
+        """The node in its own place; LangGraph finds the graphs that it holds in its closure."""
+        runnable = self._runnable
+
+        def run(input: Any, config: RunnableConfig) -> Any:
+            return self.run(runnable, input, config)
+
+        async def arun(input: Any, config: RunnableConfig) -> Any:
+            return await self.arun(runnable, input, config)
+
+        return _upstream.RunnableCallable(run, arun, name=self._name, trace=False)
+
+    def _entered(self, input: Any, config: RunnableConfig) -> NodeRun:
+        return NodeRun(
+            self._point,
+            name=self._name,
+            agents=self._agents,
+            config=config,
+            message=_newest_calls(input),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Message:
+    """The newest message with calls in a node's input, and those that nobody answered yet."""
+
+    id: str | None
+    calls: tuple[Mapping[str, Any], ...]
+
+
+@final
+class NodeRun:
+    """One run of a function node. It travels in the run's config, and can't be stored or sent.
+
+    Args:
+        config: of the run.
+        message: what the node was handed.
+    """
+
+    def __init__(
+        self,
+        point: EnforcementPoint,
+        *,
+        name: str,
+        agents: Agents,
+        config: RunnableConfig,
+        message: _Message | None,
+    ) -> None:
+        self.point = point
+        self.left = False
+        self.task = _upstream.task_of(config)
+        self._name = name
+        self._agents = agents
+        self._message = message
+        self._state = _upstream.state_of(config) or {}
+        self._config = config
+        self._call_id = f"by-hand-{self.task}"
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[str, Found]] | None = None
+        self._used: set[str] = set()
+        self._count: Counter[tuple[str, str | None]] = Counter()
+        self._made: set[str] = set()
+        self._question: GraphInterrupt | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NodeRun:
+        return self
+
+    def __repr__(self) -> str:
+        return "<node>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a run of a node stays in its process")
+
+    @contextlib.contextmanager
+    def handed(self, config: RunnableConfig) -> Iterator[RunnableConfig]:
+        """The config that the function runs with, which its calls take up by themselves."""
+        configurable = {**config.get("configurable", {}), _NODE_KEY: self}
+        handed: RunnableConfig = {**config, "configurable": configurable}
+        token = var_child_runnable_config.set(handed)
+        try:
+            yield handed
+        finally:
+            self.left = True
+            var_child_runnable_config.reset(token)
+
+    def raise_question(self) -> None:
+        """Raise what people were asked while the function ran, whatever it made of that.
+
+        Raises:
+            GraphInterrupt: a question is open.
+        """
+        if self._question is not None:
+            raise self._question
+
+    def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
+        """A call of the function, under its name."""
+        agent = agent_for(self._agents, invoker.bound.binding.stage)
+        if invoker.agents is not None and invoker.agent != agent:
+            why = _OTHER_AGENT.format(invoker.tool.name, invoker.agent, self._name, agent)
+            other = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why)
+            return dataclasses.replace(invocation, call_id=self._call_id, found=other, node=self)
+        content = _content(invocation.arguments)
+        with self._lock:
+            known = self._calls_of_message(invocation.config)
+            call_id = self._matching(known, content, invocation.given_id)
+            if call_id is not None:
+                self._used.add(call_id)
+                found = known[call_id][1]
+            else:
+                call_id = self._call_id
+                found = self._call_of_task(invoker, invocation, content, agent)
+        return dataclasses.replace(invocation, call_id=call_id, found=found, node=self)
+
+    def authorize(self, found: Found) -> None:
+        """Decide on a call, and ask about all calls of its message at once.
+
+        Raises:
+            GraphInterrupt: people are asked.
+        """
+        calls, own = [found], 0
+        known = [other for _, other in (self._known or {}).values()]
+        if any(found is other for other in known):
+            calls, own = known, [found is other for other in known].index(True)
+        try:
+            authorize_message(self.point, calls, own, one_task=True)
+        except GraphInterrupt as question:
+            self._question = self._question or question
+            raise
+
+    def ask(self, question: PendingQuestion) -> NoReturn:
+        """Ask about a call once more, which its claim found.
+
+        Raises:
+            GraphInterrupt: people are asked.
+        """
+        try:
+            ask_people(self.point, [question])
+        except GraphInterrupt as asked:
+            self._question = self._question or asked
+            raise
+
+    def withdraw_left(self) -> None:
+        """Withdraw what waits of calls that an earlier run of this task made, and this one not."""
+        try:
+            job = self.point.jobs.find(self._config.get("configurable", {}))
+            name = call_name(self._call_id)
+            rows = self.point.ledger.rows(requests_of_call(job.id, self._thread, name))
+            left = [row.digest for row in rows if _waits(row) and row.call_key not in self._made]
+            if left:
+                self.point.ledger.withdraw(left)
+        except (JobError, LedgerError):
+            return  # then it expires
+
+    @property
+    def _thread(self) -> str:
+        return str(self._config.get("configurable", {}).get("thread_id", ""))
+
+    def _context(self, config: RunnableConfig, source: str | None) -> CallContext:
+        messages = self._state.get(MESSAGES) or ()
+        return CallContext.from_config(self.point, config, source=source, messages=messages)
+
+    def _calls_of_message(self, config: RunnableConfig) -> dict[str, tuple[str, Found]]:
+        """The calls of the message by their ids, with the digest of what each says."""
+        if self._known is not None:
+            return self._known
+        self._known = {}
+        if self._message is None:
+            return self._known
+        context = self._context(config, self._message.id)
+        workspace = self.point.workspace
+        for call in self._message.calls:
+            bound = self.point.bound.get(call["name"])
+            if bound is None:
+                continue
+            stage = bound.binding.stage
+            agent = agent_for(self._agents, stage)
+            known = workspace.agents.get(agent or "")
+            if stage is not None and (known is None or stage not in known.stages):
+                continue  # another node's, or refused where it is called
+            given = {n: v for n, v in call["args"].items() if n not in bound.injected}
+            arguments = CallArguments(bound, given)
+            found = context.call(arguments, agent=agent, call_id=call["id"])
+            self._known.setdefault(call["id"], (_content(arguments), found))
+        return self._known
+
+    def _matching(
+        self, known: Mapping[str, tuple[str, Found]], content: str, given: str | None
+    ) -> str | None:
+        """The id of the call of the message that this one is; None: of none."""
+        if not content:
+            return None
+        if given is not None:
+            return given if given in known and known[given][0] == content else None
+        same = (call_id for call_id, (says, _) in known.items() if says == content)
+        return next((call_id for call_id in same if call_id not in self._used), None)
+
+    def _call_of_task(
+        self, invoker: ToolInvoker, invocation: Invocation, content: str, agent: str | None
+    ) -> Found:
+        """A call that no message holds, by the task that makes it."""
+        place = (content, invocation.given_id)
+        self._count[place] += 1
+        named = [self.task, invocation.given_id, content, self._count[place]]
+        source = digest("agentguard/call-by-hand/v1", named)
+        context = self._context(invocation.config, source)
+        found = context.call(invocation.arguments, agent=agent, call_id=self._call_id)
+        if not (isinstance(found, Call) and invoker.media):
+            return found
+        key = call_key(job=found.job.id, thread=found.thread, source=source, call_id=found.call_id)
+        try:
+            changed = self._changed_its_mind(found, key)
+        except LedgerError:
+            changed = False  # whoever decides says so
+        if changed:
+            why = _CHANGED_ITS_MIND.format(self._name)
+            return Obstacle(kind=ObstacleKind.CALL_CHANGED, sentence=why)
+        self._made.add(key)
+        return found
+
+    def _changed_its_mind(self, call: Call, key: str) -> bool:
+        """Whether a call is new, and one that this task began was not made again."""
+        rows = self.point.ledger.rows(requests_of_call(call.job.id, call.thread, call.name))
+        begun = {row.call_key for row in rows if _was_begun(row)}
+        if not begun - self._made - {key}:
+            return False
+        return key not in begun | {row.call_key for row in rows if _waits(row)}
+
+
+def _was_begun(row: CallRow) -> bool:
+    """Whether a call may have had its effect."""
+    states = (GrantState.CLAIMED, GrantState.EXECUTED, GrantState.UNKNOWN)
+    return row.grant is not None and row.grant.state in states
+
+
+def _waits(row: CallRow) -> bool:
+    """Whether a call waits for people, or for its claim."""
+    if row.grant is not None:
+        return row.grant.state == GrantState.ISSUED
+    open_states = (ApprovalState.PENDING, ApprovalState.APPROVED)
+    return row.approval is not None and row.approval.state in open_states
+
+
+def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
+    """The function node that makes a call by hand; None: it comes from elsewhere."""
+    node = invocation.config.get("configurable", {}).get(_NODE_KEY)
+    if type(node) is not NodeRun or node.left or node.point is not invoker.point:
+        return None
+    if node.task != _upstream.task_of(invocation.config) or current_execution.get() is not None:
+        return None  # a graph or a tool that the function runs has a gate of its own
+    return node
+
+
+def under_given_id(result: Any, invocation: Invocation) -> Any:
+    """What the function gets back: content for arguments, a ToolMessage for a tool call."""
+    made, given = invocation.call_id, invocation.given_id
+    if invocation.node is None or made == given:
+        return result
+    if isinstance(result, ToolMessage):
+        return result.content if given is None else _renamed(result, made, given)
+    if isinstance(result, list):
+        return [_renamed(item, made, given) for item in result]
+    if isinstance(result, Command) and isinstance(result.update, Mapping):
+        messages = [_renamed(one, made, given) for one in result.update.get(MESSAGES, ())]
+        update = {**result.update, **({MESSAGES: messages} if messages else {})}
+        return dataclasses.replace(result, update=update)
+    return result
+
+
+def _renamed(message: Any, made: str | None, given: str | None) -> Any:
+    if isinstance(message, ToolMessage) and message.tool_call_id == made and given is not None:
+        return message.model_copy(update={"tool_call_id": given})
+    return message
+
+
+def _content(arguments: CallArguments) -> str:
+    """The digest of what a call says; empty where its arguments can't be read."""
+    try:
+        return arguments.source
+    except Refused:
+        return ""
+
+
+def _newest_calls(input: Any) -> _Message | None:
+    """What a node's input, the state or a payload, holds of calls to answer."""
+    messages: Sequence[Any] = ()
+    if isinstance(input, Mapping):
+        messages = input.get(MESSAGES) or ()
+    elif isinstance(input, (list, tuple)):
+        messages = input
+    else:
+        messages = getattr(input, MESSAGES, None) or ()
+    if not isinstance(messages, (list, tuple)):
+        return None
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+        if isinstance(message, AIMessage):
+            calls = [one for one in message.tool_calls if one["id"] and one["id"] not in answered]
+            return _Message(id=message.id, calls=tuple(dict(one) for one in calls))
+    return None

@@ -1,0 +1,191 @@
+"""Attacks on function nodes: forged messages and ids, foreign calls, resumes, kept configs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command, Send
+
+from agentguard.langgraph import protect
+from agentguard.model import Verdict
+from tests.integration.shapes.bench import Bench, begin, loop, told
+from tests.integration.shapes.loops import by_args, by_call
+from tests.support import call
+from tests.support.bindings import Binding
+from tests.support.shared import tool_of
+
+PUBLISHER = {"tools": "publisher"}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Bench(tmp_path, "ask") as made:
+        yield made
+
+
+def message(id: str, call_id: str, args: dict[str, Any]) -> AIMessage:
+    return AIMessage("", id=id, tool_calls=[call("publish", args, call_id)])
+
+
+def sent_to(bench: Bench, node: Any, agents: dict[str, str], *payloads: Any) -> Any:
+    """A graph that hands payloads to a function node, one after the other."""
+    left = list(payloads)
+    builder = StateGraph(MessagesState)
+    builder.add_node("model", lambda state: {})
+    builder.add_node("tools", node)
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges(
+        "model", lambda state: Send("tools", left.pop(0)) if left else END, ["tools", END]
+    )
+    builder.add_edge("tools", "model")
+    return protect(builder, bench.guard, agents=agents).compile(bench.saver)
+
+
+def approve_all(bench: Bench) -> None:
+    for question in bench.open_questions():
+        bench.studio.answer(question.request, "omar@acme.example", Verdict.APPROVE)
+
+
+def test_forged_message_with_the_ids_of_a_done_call_does_nothing_new(bench: Bench) -> None:
+    done = {"source": bench.asset, "to": "team"}
+    other = {"source": bench.asset, "to": "web"}
+    heard: list[str] = []
+    (publish,) = bench.guard.tools([bench.publish])
+
+    def node(state: Any) -> Any:
+        heard.append(publish.invoke(state["messages"][-1].tool_calls[0]["args"]))
+        return {}
+
+    payloads = [{"messages": [message("m", "c", args)]} for args in (done, done, other)]
+    sent_to(bench, node, PUBLISHER, *payloads).invoke(begin(), bench.config)
+    assert bench.effects == ["team"]
+    assert heard[:2] == ["published to team"] * 2
+    assert "decided before with other arguments" in heard[2]
+    assert not bench.open_questions()
+
+
+def test_call_that_another_agent_was_approved_for_is_refused(bench: Bench) -> None:
+    """A payload brings a call that a ToolNode of the publisher asked about to the editor's node."""
+    builder = loop(bench.model(), ToolNode([bench.publish]))
+    first = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    written = first.invoke(begin(), bench.config)["messages"][-1]
+    approve_all(bench)
+    heard: list[str] = []
+    (publish,) = bench.guard.tools([bench.publish])
+
+    def node(state: Any) -> Any:
+        heard.append(publish.invoke(state["messages"][-1].tool_calls[0]))
+        return {}
+
+    thief = sent_to(bench, node, {"tools": "editor"}, {"messages": [written]})
+    thief.invoke(begin(), bench.config)
+    assert bench.effects == []
+    assert "publish belongs to the export stage" in str(heard)
+
+
+def test_resume_that_rewrites_the_asked_call_uses_no_approval(bench: Bench) -> None:
+    tools = bench.guard.tools([bench.publish])
+    builder = loop(bench.model(), by_args(tools))
+    graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    written = graph.invoke(begin(), bench.config)["messages"][-1]
+    approve_all(bench)
+    secret = bench.job.import_asset(bench.studio.picture("two.png", "red"), ["customer-data"])
+    forged = message(written.id, written.tool_calls[0]["id"], {"source": secret, "to": "web"})
+    graph.invoke(Command(resume="yes", update={"messages": [forged]}), bench.config)
+    rows = bench.guard.ledger.all("SELECT r.* FROM requests r JOIN grants g ON g.request=r.digest")
+    assert all(secret not in str(dict(row)) for row in rows)
+
+
+@pytest.mark.parametrize("forged", ["publisher", {"agent": "publisher"}, object()])
+def test_node_in_a_clients_config_counts_for_nothing(bench: Bench, forged: Any) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    graph = loop(bench.model(), by_call(publish.invoke)).compile(bench.saver)
+    config = bench.config
+    config["configurable"] = {**config["configurable"], "__agentguard_node": forged}
+    said = told(graph.invoke(begin(), config))
+    assert bench.effects == []
+    assert "did not pass the authorization node" in said[0]
+
+
+def test_config_that_is_kept_after_its_node_acts_no_more(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    kept: list[Any] = []
+    heard: list[Any] = []
+
+    def keeps(state: Any, config: Any) -> Any:
+        kept.append(config)
+        return {}
+
+    keeps.__annotations__.clear()
+
+    def late(state: Any) -> Any:
+        heard.append(publish.invoke(made, kept[0]))
+        return {}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", keeps)
+    builder.add_node("late", late)
+    builder.add_edge(START, "tools")
+    builder.add_edge("tools", "late")
+    made = call("publish", {"source": bench.asset, "to": "team"})
+    graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    graph.invoke(begin(), bench.config)
+    assert kept[0]["configurable"]["__agentguard_node"] is not None
+    assert bench.effects == []
+    assert "did not pass the authorization node" in heard[0].content
+
+
+def test_body_of_a_guarded_tool_does_not_act_as_the_node(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "team"}
+    heard: list[Any] = []
+
+    def remix(source: str) -> str:
+        """Publish in a roundabout way."""
+        heard.append(publish.invoke(call("publish", args)))
+        return "done"
+
+    made = tool_of(remix)
+    bench.guard.bind(Binding(made, stage="review", assets=["source"]))
+    (outer,) = bench.guard.tools([made])
+
+    def node(state: Any) -> Any:
+        return {"messages": [AIMessage(str(outer.invoke({"source": args["source"]})))]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", node)
+    builder.add_edge(START, "tools")
+    shared = {"tools": {"review": "reviewer", "export": "publisher"}}
+    graph: Any = protect(builder, bench.guard, agents=shared, unsafe_shared_driver=True)
+    graph.compile(bench.saver).invoke(begin(), bench.config)
+    assert bench.effects == []
+    assert len(heard) == 1
+
+
+def test_failed_guard_line_in_a_thread_without_context_does_nothing(bench: Bench) -> None:
+    """A thread that outlives its node, and never got its config."""
+
+    (publish,) = bench.guard.tools([bench.publish])
+    heard: list[Any] = []
+    made = call("publish", {"source": bench.asset, "to": "team"})
+
+    def node(state: Any) -> Any:
+        thread = threading.Thread(target=lambda: heard.append(publish.invoke(made)))
+        thread.start()
+        thread.join()
+        return {}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", node)
+    builder.add_edge(START, "tools")
+    graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    graph.invoke(begin(), bench.config)
+    assert bench.effects == []
+    assert "unless they get the config" in heard[0].content

@@ -1,0 +1,296 @@
+"""Nodes that are plain functions and call guarded tools by hand: `agents={"tool_node": ...}`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, ToolMessage
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import RetryPolicy
+
+from agentguard.errors import BindingError
+from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.model import Verdict
+from tests.integration.shapes.bench import Bench, Model, begin, loop, told
+from tests.integration.shapes.loops import by_args, by_call
+from tests.support import call, says
+
+PUBLISHER = {"tools": "publisher"}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Bench(tmp_path, "ask") as made:
+        yield made
+
+
+def alone(node: Any, **how: Any) -> StateGraph[Any, Any, Any, Any]:
+    """A graph of one node that acts."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("tools", node, **how)
+    builder.add_edge(START, "tools")
+    builder.add_edge("tools", END)
+    return builder
+
+
+def compiled(bench: Bench, builder: Any) -> Any:
+    return protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+
+
+def pictures(bench: Bench, count: int) -> list[str]:
+    made = []
+    for number in range(count):
+        file = bench.studio.picture(f"{number}.png", "red", 32 + number)
+        made.append(bench.job.import_asset(file, ["brand"]))
+    return made
+
+
+def to(bench: Bench, *places: str) -> Model:
+    """A model that publishes another picture to each place, in one message."""
+    made = pictures(bench, len(places))
+    calls = [
+        call("publish", {"source": one, "to": place})
+        for one, place in zip(made, places, strict=True)
+    ]
+    return Model(script=[says(*calls)])
+
+
+def answer_all(bench: Bench) -> None:
+    for question in bench.open_questions():
+        bench.studio.answer(question.request, "omar@acme.example", Verdict.APPROVE)
+
+
+def test_node_asks_once_about_all_calls_of_a_message(bench: Bench) -> None:
+    model = to(bench, "team", "web", "web", "site", "team")
+    graph = compiled(bench, loop(model, by_args(bench.guard.tools([bench.publish]))))
+    asked = graph.invoke(begin(), bench.config)
+    assert len(asked["__interrupt__"]) == 1
+    assert len(bench.open_questions()) == 2
+    assert bench.effects == ["team"]
+    answer_all(bench)
+    done = graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "web", "web", "team"]
+    said = told(done)
+    assert [one.startswith("published to") for one in said] == [True, True, True, False, True]
+
+
+def test_arguments_give_content_and_a_call_gives_its_tool_message(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    got: list[Any] = []
+    args = {"source": bench.asset, "to": "team"}
+
+    def node(state: Any) -> Any:
+        got.append(publish.invoke(args))
+        got.append(publish.invoke(call("publish", args, "mine")))
+        return {}
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert got[0] == "published to team"
+    assert isinstance(got[1], ToolMessage)
+    assert (got[1].tool_call_id, got[1].content) == ("mine", "published to team")
+
+
+def test_equal_calls_of_a_message_are_two_calls(bench: Bench) -> None:
+    args = {"source": bench.asset, "to": "team"}
+    model = Model(script=[says(call("publish", args), call("publish", args))])
+    graph = compiled(bench, loop(model, by_args(bench.guard.tools([bench.publish]))))
+    graph.invoke(begin(), bench.config)
+    assert bench.effects == ["team", "team"]
+
+
+def test_asynchronous_node_that_gathers(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+
+    async def node(state: Any) -> Any:
+        calls = state["messages"][-1].tool_calls
+        said = await asyncio.gather(*[publish.ainvoke(one["args"]) for one in calls])
+        pairs = zip(said, calls, strict=True)
+        return {"messages": [ToolMessage(one, tool_call_id=each["id"]) for one, each in pairs]}
+
+    graph = compiled(bench, loop(to(bench, "team", "web", "web"), node))
+    asked = asyncio.run(graph.ainvoke(begin(), bench.config))
+    assert len(asked["__interrupt__"]) == 1
+    answer_all(bench)
+    asyncio.run(graph.ainvoke(None, bench.config))
+    assert sorted(bench.effects) == ["team", "web", "web"]
+
+
+def test_node_that_its_retry_policy_runs_again_acts_once(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "team"}
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        said = publish.invoke(args)
+        runs.append(1)
+        if len(runs) == 1:
+            raise ConnectionError("later")
+        return {"messages": [AIMessage(said)]}
+
+    builder = alone(node, retry_policy=RetryPolicy(initial_interval=0.01))
+    result = compiled(bench, builder).invoke(begin(), bench.config)
+    assert (len(runs), bench.effects) == (2, ["team"])
+    assert result["messages"][-1].content == "published to team"
+
+
+def test_swallowed_question_is_raised_when_the_function_fails_as_well(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+
+    def node(state: Any) -> Any:
+        try:
+            said = publish.invoke(args)
+        except Exception as error:
+            raise ValueError("no luck") from error
+        return {"messages": [AIMessage(said)]}
+
+    graph = compiled(bench, alone(node))
+    assert "__interrupt__" in graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert bench.effects == ["web"]
+
+
+def test_tool_node_made_in_a_named_function(bench: Bench) -> None:
+    tools = bench.guard.tools([bench.publish])
+    node = lambda state: ToolNode(tools).invoke(state)  # noqa: E731
+    graph = compiled(bench, loop(to(bench, "team", "web"), node))
+    assert len(graph.invoke(begin(), bench.config)["__interrupt__"]) == 1
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert sorted(bench.effects) == ["team", "web"]
+
+
+def test_agent_inside_a_named_function_keeps_its_own_gate(bench: Bench) -> None:
+    tools = bench.guard.tools([bench.publish])
+    unguarded = create_agent(bench.model(), tools)
+    guarded = create_agent(
+        bench.model(), tools, middleware=[GuardMiddleware(bench.guard, agent="publisher")]
+    )
+    for agent, works in ((unguarded, False), (guarded, True)):
+        node = lambda state, agent=agent: {  # noqa: E731
+            "messages": agent.invoke(begin())["messages"]
+        }
+        result = compiled(bench, alone(node)).invoke(
+            begin(), bench.job.config(thread_id=str(works))
+        )
+        assert ("__interrupt__" in result) == works
+    assert bench.effects == []
+
+
+def test_thread_pool_that_gets_the_nodes_config(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+
+    def node(state: Any, config: Any) -> Any:
+        calls = state["messages"][-1].tool_calls
+        with ThreadPoolExecutor() as pool:
+            ran = [pool.submit(publish.invoke, each, config) for each in calls]
+            return {"messages": [each.result() for each in ran]}
+
+    node.__annotations__.clear()
+    graph = compiled(bench, loop(to(bench, "team", "web", "web"), node))
+    assert len(graph.invoke(begin(), bench.config)["__interrupt__"]) == 1
+    answer_all(bench)
+    done = graph.invoke(None, bench.config)
+    assert sorted(bench.effects) == ["team", "web", "web"]
+    assert len(told(done)) == 3
+
+
+def test_each_stage_of_a_named_node_has_its_agent(bench: Bench) -> None:
+    tools = {one.name: one for one in bench.guard.tools([bench.crop, bench.publish])}
+    cut = {"source": bench.asset, "width": 8, "height": 8}
+    sent = {"source": bench.asset, "to": "team"}
+
+    def node(state: Any) -> Any:
+        said = [tools["crop"].invoke(cut), tools["publish"].invoke(sent)]
+        return {"messages": [AIMessage(one) for one in said]}
+
+    stages = {"tools": {"edit": "editor", "export": "publisher"}}
+    with pytest.raises(BindingError, match="unsafe_shared_driver=True"):
+        protect(alone(node), bench.guard, agents=stages)
+    graph = protect(alone(node), bench.guard, agents=stages, unsafe_shared_driver=True)
+    graph.compile(bench.saver).invoke(begin(), bench.config)
+    assert bench.effects == ["crop", "team"]
+    agents = {row["agent"] for row in bench.guard.ledger.all("SELECT agent FROM requests")}
+    assert agents == {"editor", "publisher"}
+
+
+def test_single_agent_name_stands_for_tool_nodes_only(bench: Bench) -> None:
+    tool_node = loop(bench.model(), ToolNode([bench.publish]))
+    graph = protect(tool_node, bench.guard, agents="publisher").compile(bench.saver)
+    assert "__interrupt__" in graph.invoke(begin(), bench.config)
+    function = loop(bench.model(), by_args(bench.guard.tools([bench.publish])))
+    function.add_node("other", ToolNode([bench.publish]))
+    graph = protect(function, bench.guard, agents="publisher").compile(bench.saver)
+    result = graph.invoke(begin(), bench.job.config(thread_id="other"))
+    assert "__interrupt__" not in result
+    assert bench.effects == []
+
+
+def test_named_node_that_is_no_function_is_refused(bench: Bench) -> None:
+    inner = create_agent(bench.model(), bench.guard.tools([bench.publish]))
+    with pytest.raises(BindingError, match="agents= names ToolNodes, and nodes that are functions"):
+        protect(alone(inner), bench.guard, agents=PUBLISHER)
+
+
+def test_tools_of_another_agent_are_refused_in_a_named_node(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish], agent="publisher", gate="inline")
+    builder = loop(bench.model(), by_call(publish.invoke))
+    graph = protect(builder, bench.guard, agents={"tools": "editor"}).compile(bench.saver)
+    result = graph.invoke(begin(), bench.config)
+    assert "publish is given to publisher, and the node tools acts as editor" in told(result)[0]
+    assert bench.effects == []
+
+
+# --- a node that says something else when it runs again ------------------------------------------
+
+
+def changing(bench: Bench, first: list[Any], then: list[Any]) -> Any:
+    """A graph of a node that makes these calls, and those when it runs again."""
+    (publish,) = bench.guard.tools([bench.publish])
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        said = [publish.invoke(args) for args in (first if len(runs) == 1 else then)]
+        return {"messages": [AIMessage("; ".join(said))]}
+
+    return compiled(bench, alone(node))
+
+
+def test_node_that_changes_its_mind_does_nothing_new(bench: Bench) -> None:
+    a, b, c = pictures(bench, 3)
+    done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
+    other = {"source": c, "to": "team"}
+    graph = changing(bench, [done, asked], [other, asked])
+    assert "__interrupt__" in graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    result = graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "web"]
+    assert "changed its mind" in result["messages"][-1].content
+
+
+def test_node_may_say_more_after_what_it_did(bench: Bench) -> None:
+    a, b, c = pictures(bench, 3)
+    done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
+    graph = changing(bench, [done, asked], [done, asked, {"source": c, "to": "team"}])
+    graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "web", "team"]
+
+
+def test_question_that_a_node_does_not_ask_again_is_withdrawn(bench: Bench) -> None:
+    a, b = pictures(bench, 2)
+    graph = changing(bench, [{"source": a, "to": "web"}], [{"source": b, "to": "team"}])
+    assert "__interrupt__" in graph.invoke(begin(), bench.config)
+    graph.invoke(None, bench.config)
+    assert not bench.open_questions()
+    assert bench.effects == ["team"]
