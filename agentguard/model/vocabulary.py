@@ -78,6 +78,19 @@ class JobState(StrEnum):
     ENDED = "ended"
 
 
+class JobEnd(StrEnum):
+    """What ended a job; why, in words, is its reason."""
+
+    LEFT = "left"
+    """Its holder left it, or ended it."""
+    LAPSED = "lapsed"
+    """Its process died: nobody renewed the lease."""
+    IDLE = "idle"
+    """It was left, and nothing in it waits for an answer any more."""
+    STOPPED = "stopped"
+    """A person ended it, whoever held it."""
+
+
 class ApprovalState(StrEnum):
     """How an approval request stands. All but the first two are final."""
 

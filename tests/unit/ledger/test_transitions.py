@@ -129,7 +129,7 @@ JOB_EDGES = {("open", "waiting"), ("waiting", "open"), ("open", "ended"), ("wait
 
 
 def move_job(connection: Shell, old: str, new: str) -> None:
-    ended = ", ended_at = 1, reason = 'x'" if new == "ended" else ""
+    ended = ", ended_at = 1, reason = 'x', ended_by = 'left'" if new == "ended" else ""
     epoch = ", epoch = epoch + 1" if (old, new) == ("waiting", "open") else ""
     connection.execute(f"UPDATE jobs SET state = ?{ended}{epoch}", (new,))
 
@@ -195,7 +195,7 @@ FIXED = {
     "contributors": ("sha256", "person"),
     "lineage": ("child", "parent", "grant_id"),
 }  # fmt: skip
-MOVE = {"grants": "state = 'revoked'", "jobs": "state = 'ended', ended_at = 1",
+MOVE = {"grants": "state = 'revoked'", "jobs": "state = 'ended', ended_at = 1, ended_by = 'left'",
         "credentials": "state = 'revoked'",
         "approvals": "state = 'expired', ended_at = 1"}  # fmt: skip
 
@@ -238,8 +238,12 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: Shell, table: str) ->
          "born pending"),
         ("INSERT INTO approvals VALUES ('r', 'j', 0, '[]', 1, 2, 'pending', NULL, '')",
          "born pending"),
-        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'waiting', 1, 1, NULL, NULL)", "born open"),
-        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 7, 1, NULL, NULL)", "born open"),
+        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'waiting', 1, 1, NULL, NULL, NULL)",
+         "born open"),
+        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 7, 1, NULL, NULL, NULL)",
+         "born open"),
+        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 1, 1, NULL, NULL, 'left')",
+         "born open"),
         # claims are counted, in time, by somebody
         ("UPDATE grants SET state = 'claimed', claimed_at = issued_at, epoch = 1"
          " WHERE state = 'issued'", "counted"),
@@ -253,6 +257,8 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: Shell, table: str) ->
         ("UPDATE approvals SET state = 'approved', ended_at = NULL", "illegal"),
         ("UPDATE jobs SET state = 'waiting', epoch = epoch + 1", "illegal"),
         ("UPDATE jobs SET state = 'ended'", "illegal"),
+        ("UPDATE jobs SET state = 'ended', ended_at = 1, reason = 'x'", "illegal"),
+        ("UPDATE jobs SET state = 'waiting', ended_by = 'left'", "illegal"),
         # assets
         ("UPDATE assets SET labels = '[]'", "illegal transition of an asset"),
         ("UPDATE assets SET labels = '[]', version = version", "illegal transition of an asset"),
@@ -285,7 +291,7 @@ def test_I8_I10_raw_sql_can_not_bring_back_what_was_used(
         ("INSERT OR REPLACE INTO approvals SELECT request, job, count, '[]', asked_at,"
          " expires_at, 'pending', NULL, '{}' FROM approvals", "born pending, once"),
         ("INSERT OR REPLACE INTO jobs SELECT id, purpose, 'omar', 'open', 1, opened_at, NULL,"
-         " NULL FROM jobs", "born open, once"),
+         " NULL, NULL FROM jobs", "born open, once"),
         ("INSERT OR REPLACE INTO requests SELECT digest, content_digest, call_key, revision, job,"
          " thread, call_id, agent, stage, tool, destination, '{}', effect, policies,"
          " policy_version, reason, credential, decided_at, ordinal FROM requests", "decided once"),
