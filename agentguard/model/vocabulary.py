@@ -91,6 +91,19 @@ class JobEnd(StrEnum):
     """A person ended it, whoever held it."""
 
 
+class RevokedBy(StrEnum):
+    """What revoked an approval request."""
+
+    JOB = "job"
+    """Its job ended."""
+    WITHDRAWAL = "withdrawal"
+    """The conversation went on without its call."""
+    NEW_QUESTION = "new-question"
+    """Its call was asked about anew."""
+    DENIAL = "denial"
+    """A person said no to the same media for its destination."""
+
+
 class ApprovalState(StrEnum):
     """How an approval request stands. All but the first two are final."""
 

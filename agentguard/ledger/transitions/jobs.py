@@ -7,7 +7,7 @@ from agentguard.ledger.queries.approvals import UNUSED, waits_in
 from agentguard.ledger.queries.jobs import holder_of, idle, job_by_id, lapsed, over
 from agentguard.ledger.rows import HolderRow, JobRow
 from agentguard.ledger.storage.open import Tx
-from agentguard.model import JobEnd, JobState
+from agentguard.model import JobEnd, JobState, RevokedBy
 
 SWEPT = 500
 """How many jobs one transition of `sweep` takes: each is a lock, and others wait for them. It stops
@@ -164,8 +164,9 @@ def expire_questions(tx: Tx, job: str) -> int:
 def revoke_questions(tx: Tx, job: str) -> int:
     """Close what waits for answers in a job; returns how many rows moved."""
     return tx.update(
-        "approvals", "state = 'revoked', ended_at = ?", f"job = ? AND {UNUSED}", tx.now, job
-    )
+        "approvals", "state = 'revoked', ended_at = ?, revoked_by = ?", f"job = ? AND {UNUSED}",
+        tx.now, RevokedBy.JOB, job,
+    )  # fmt: skip
 
 
 def revoke_credentials(tx: Tx, job: str) -> int:

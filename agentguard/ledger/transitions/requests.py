@@ -30,6 +30,7 @@ from agentguard.model import (
     JobState,
     Reason,
     RecordedCall,
+    RevokedBy,
     Verdict,
     is_permitted,
 )
@@ -157,9 +158,11 @@ def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
     return True
 
 
-def close_question(tx: Tx, request: str, state: str) -> None:
-    """Move the approval request of a Request to a final state."""
-    tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, request)
+def close_question(tx: Tx, request: str, state: ApprovalState) -> None:
+    """Move the approval request of a Request, in whose place another one is asked, to its end."""
+    by = RevokedBy.NEW_QUESTION if state is ApprovalState.REVOKED else None
+    tx.move("approvals", "state = ?, ended_at = ?, revoked_by = ?", "request = ?",
+            state, tx.now, by, request)  # fmt: skip
 
 
 def _recorded(item: Assessment, earlier: frozenset[Reason] | None) -> RecordedCall:
@@ -306,10 +309,10 @@ def withdraw(tx: Tx, requests: Sequence[str]) -> None:
         changed += tx.update("approvals", "state = 'superseded', ended_at = ?",
                              "request = ? AND state = 'pending'", tx.now, request)  # fmt: skip
         changed += tx.update(
-            "approvals", "state = 'revoked', ended_at = ?",
+            "approvals", "state = 'revoked', ended_at = ?, revoked_by = ?",
             "request = ? AND state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
             " WHERE grants.request = approvals.request AND grants.state <> 'revoked')",
-            tx.now, request,
+            tx.now, RevokedBy.WITHDRAWAL, request,
         )  # fmt: skip
         if changed:
             why = Closed.WITHDRAWN.value

@@ -85,7 +85,7 @@ def test_what_an_operation_was_started_with_is_kept(tmp_path: Path, statement: s
             connection.execute(statement)
 
 
-ADDED_SINCE_1 = (("jobs", "ended_by"),)
+ADDED_SINCE_1 = (("jobs", "ended_by"), ("approvals", "revoked_by"))
 
 
 def test_a_ledger_of_version_1_is_brought_up_with_all_it_holds(tmp_path: Path) -> None:
