@@ -19,7 +19,20 @@ class PolicyError(ConfigError):
 
 
 class BindingError(ConfigError):
-    """A tool and its Binding do not fit each other; found when the graph is built."""
+    """A tool and its Binding do not fit each other; found when the graph is built.
+
+    Args:
+        sentence: what is wrong.
+        tool: the name of the tool, None where the sentence names it, or none is concerned.
+        path: the argument of that tool, None where the tool as such is meant.
+    """
+
+    def __init__(self, sentence: str, *, tool: str | None = None, path: str | None = None) -> None:
+        where = tool if path is None else f"{tool}.{path}"
+        super().__init__(sentence if tool is None else f"{where}: {sentence}")
+        self.sentence = sentence
+        self.tool = tool
+        self.path = path
 
 
 class CanonicalError(AgentGuardError, ValueError):

@@ -53,7 +53,7 @@ class Shape:
         self._root = schema
         root = self.resolve(schema, "")
         if root.get("type", "object") != "object" or _is_open(root):
-            raise BindingError(f"{tool}: its arguments are no closed object; name each of them")
+            raise BindingError("its arguments are no closed object; name each of them", tool=tool)
         self._object(root, "", 0)
 
     def require(self, value: Any) -> None:
@@ -170,11 +170,10 @@ class Shape:
         return value
 
     def _walk(self, node: Any, path: str, depth: int) -> None:
-        where = f"{self._tool}.{path}"
         if not isinstance(node, Mapping):
-            raise BindingError(f"{where}: an open shape (any) can't be bound; name its fields")
+            raise self._refused("an open shape (any) can't be bound; name its fields", path)
         if depth > _MAX_DEPTH:
-            raise BindingError(f"{where}: nested too deeply to be bound; flatten it")
+            raise self._refused("nested too deeply to be bound; flatten it", path)
         self._note_default(path, node.get("default"))
         node = self.resolve(node, path)
         self._note_default(path, node.get("default"))
@@ -188,7 +187,7 @@ class Shape:
             self._leaf(path, node)
         elif not kinds and node.get("type") == "array" and "items" in node:
             if "prefixItems" in node:
-                raise BindingError(f"{where}: a tuple can't be bound; make each part an argument")
+                raise self._refused("a tuple can't be bound; make each part an argument", path)
             self.kinds[path] = "list"
             if node.get("uniqueItems"):
                 self._sets.add(path)
@@ -196,10 +195,14 @@ class Shape:
         elif not kinds and "properties" in node and not _is_open(node):
             self._object(node, path, depth)
         else:
-            raise BindingError(
-                f"{where}: an open shape ({node.get('type', 'any')}) can't be bound; give it a"
-                " schema with named fields, or split the tool"
+            raise self._refused(
+                f"an open shape ({node.get('type', 'any')}) can't be bound; give it a schema with"
+                " named fields, or split the tool",
+                path,
             )
+
+    def _refused(self, sentence: str, path: str) -> BindingError:
+        return BindingError(sentence, tool=self._tool, path=path)
 
     def _note_default(self, path: str, value: Any) -> None:
         if isinstance(value, Mapping):
@@ -215,7 +218,7 @@ class Shape:
         self.kinds[path] = "object"
         for name, child in node.get("properties", {}).items():
             if _NAME.fullmatch(name) is None:
-                raise BindingError(f"{self._tool}: an argument can't be named {name!r:.80}")
+                raise BindingError(f"an argument can't be named {name!r:.80}", tool=self._tool)
             self._walk(child, _join(path, name), depth + 1)
 
     def _leaf(self, path: str, node: Mapping[str, Any]) -> None:
@@ -227,7 +230,7 @@ class Shape:
     ) -> list[Mapping[str, Any]]:
         """The alternatives of a node besides null; none where it has no alternatives."""
         if depth > _MAX_DEPTH:
-            raise BindingError(f"{self._tool}.{path}: nested too deeply to be bound; flatten it")
+            raise self._refused("nested too deeply to be bound; flatten it", path)
         choices = [*node.get("anyOf", ()), *node.get("oneOf", ())]
         types = node.get("type")
         if not choices and isinstance(types, list):
@@ -249,9 +252,7 @@ class Shape:
             else:
                 found = _REFERENCE.fullmatch(str(reference))
                 if found is None or found[1] not in self._definitions:
-                    raise BindingError(
-                        f"{self._tool}.{path}: its schema refers elsewhere; write it out"
-                    )
+                    raise self._refused("its schema refers elsewhere; write it out", path)
                 node = self._definitions[found[1]]
         return {}
 

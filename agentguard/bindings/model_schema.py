@@ -38,7 +38,7 @@ def call_schema(tool: BaseTool) -> dict[str, Any] | type[BaseModel]:
     if isinstance(schema, dict):
         return schema
     if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-        raise BindingError(f"{tool.name}: its schema is pydantic v1; write it for pydantic 2")
+        raise BindingError("its schema is pydantic v1; write it for pydantic 2", tool=tool.name)
     return schema
 
 
@@ -55,8 +55,9 @@ def json_schema(tool: BaseTool) -> dict[str, Any]:
         return schema.model_json_schema(by_alias=True)
     except Exception as error:  # pydantic has a class of errors for each way to have no schema
         raise BindingError(
-            f"{tool.name}: an argument's type has no JSON form ({type(error).__name__}); use"
-            " strings, numbers, lists and models"
+            f"an argument's type has no JSON form ({type(error).__name__}); use strings, numbers,"
+            " lists and models",
+            tool=tool.name,
         ) from error
 
 

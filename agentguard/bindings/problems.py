@@ -27,13 +27,12 @@ class Problems:
 
     def add_error(self, error: BindingError) -> None:
         """Note what another part of this package refused."""
-        where, _, rest = str(error).partition(": ")
-        if where == self.tool:
-            self.add(rest)
-        elif where.startswith(f"{self.tool}."):
-            self.add(rest, where[len(self.tool) + 1 :])
-        else:
+        if error.tool != self.tool:
             self.add(str(error))
+        elif error.path is None:
+            self.add(error.sentence)
+        else:
+            self.add(error.sentence, error.path)
 
     def require_none(self) -> None:
         """Raise what was found.

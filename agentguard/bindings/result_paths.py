@@ -34,10 +34,13 @@ def require_located(tool: str, where: Located) -> None:
     if isinstance(where, re.Pattern):
         if where.groups != 1:
             raise BindingError(
-                f"{tool}: got a pattern with {where.groups} groups, expected one, around the value"
+                f"got a pattern with {where.groups} groups, expected one, around the value",
+                tool=tool,
             )
     elif not isinstance(where, str) or _PATH.fullmatch(where) is None:
-        raise BindingError(f"{tool}: got {where!r:.80}, expected a path such as data.id or a regex")
+        raise BindingError(
+            f"got {where!r:.80}, expected a path such as data.id or a regex", tool=tool
+        )
 
 
 def located(where: Located, *, content: Any, artifact: Any, text: str) -> tuple[str, ...]:

@@ -15,9 +15,6 @@ from pydantic import BaseModel
 from agentguard.bindings.result_paths import MAX_FOUND, parsed_text
 from agentguard.errors import AssetError
 
-WHOLE = ""
-"""The path of a result as such; of a list, each of its items."""
-
 _MEDIA = "[media]"
 _BASE64_PER_BYTE = 4 / 3
 

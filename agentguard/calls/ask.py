@@ -226,17 +226,13 @@ def as_asked(
 
 def _may_be(call: Call, row: AskedCallRow) -> bool:
     """Whether a row may be of a call: of its tool, and of its agent and key, where known."""
-    if (row.call_id, row.tool) != (call.name, call.bound.name):
-        return False
-    return call.agent in (None, row.agent) and call.key in (None, row.call_key)
+    return (row.call_id, row.tool) == (call.name, call.bound.name) and call.may_be(row)
 
 
 def _is_granted(call: Call, reads: Reads) -> bool:
     """Whether a call is, word for word, one that was granted; then only its claim says more."""
     known = reads.first(granted_call(call.job.id, call.thread, call.name))
-    if known is None or known.tool != call.bound.name:
-        return False
-    if call.agent not in (None, known.agent) or call.key not in (None, known.call_key):
+    if known is None or known.tool != call.bound.name or not call.may_be(known):
         return False
     recorded = known.body.args
     return all(

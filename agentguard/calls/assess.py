@@ -187,7 +187,7 @@ class Assessor:
         if known is not None:
             raise Refused.of(known)
         others = sorted({row.agent for row in rows} - {call.agent})
-        if call.agent is not None and others and not any(_is_of(call, row) for row in rows):
+        if call.agent is not None and others and not any(call.may_be(row) for row in rows):
             raise Refused(
                 f"this call was decided on for {' or '.join(others)} and would run as"
                 f" {call.agent or 'no agent'}; name the same agent in both places",
@@ -206,7 +206,7 @@ class Assessor:
         built: BuiltRequest | None = None
         built_for: object = None
         for row in rows:
-            if not _is_of(call, row):
+            if not call.may_be(row):
                 continue
             known = replace(call, agent=row.agent, key=row.call_key)
             as_decided = (row.agent, row.body.numbers)
@@ -284,11 +284,6 @@ def is_as_decided(request: Request, row: RequestRow) -> bool:
 def deny(rule: str, sentence: str) -> Decision:
     """A DENY of a built-in rule."""
     return Decision(effect=Effect.DENY, policies=(f"agentguard.{rule}",), reason=sentence)
-
-
-def _is_of(call: Call, row: RequestRow) -> bool:
-    """Whether a row may be of a call: of the same agent and key, where these are known."""
-    return call.agent in (None, row.agent) and call.key in (None, row.call_key)
 
 
 def _pauses_beside(call: Call) -> bool:

@@ -8,6 +8,7 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.canonical import digest
 from agentguard.jobs.job import Job
+from agentguard.ledger.rows import AskedCallRow, RequestRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,10 @@ class Call:
     def bound(self) -> Bound:
         """The Binding of its tool."""
         return self.arguments.bound
+
+    def may_be(self, row: RequestRow | AskedCallRow) -> bool:
+        """Whether a row may be of this call: of the same agent and key, where these are known."""
+        return self.agent in (None, row.agent) and self.key in (None, row.call_key)
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:

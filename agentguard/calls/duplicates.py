@@ -13,7 +13,6 @@ from dataclasses import replace
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.grants import begun
 from agentguard.ledger.rows import BegunRow
-from agentguard.ledger.transitions.jobs import DIED
 from agentguard.model import GrantState, Request
 
 _WHY = {
@@ -36,7 +35,7 @@ def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
     unknown, nor while this thread is at it, nor if an earlier run of its thread did it and died
     before the thread could know.
     """
-    for before in reads.rows(begun(request, thread=thread, died=DIED)):
+    for before in reads.rows(begun(request, thread=thread)):
         if _is_same(request, before):
             return _WHY[before.came_to]
     return None

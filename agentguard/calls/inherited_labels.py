@@ -26,7 +26,8 @@ from agentguard.model import AssetUse, ObstacleKind, Terms
 REMEMBERED = "remembered"
 """The argument name of an asset that a remembering server was sent before."""
 
-_MAX_ASSETS = 256
+MAX_ASSETS = 256
+"""How many assets go into one call, those that it carries included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def inherit(
     job: str,
     call: tuple[str | None, str, str],
     destination: str | None,
+    given: int,
     workspace: Workspace,
     reads: Reads,
 ) -> InheritedLabels:
@@ -67,10 +69,12 @@ def inherit(
         call: its call key if that is known, its thread and the name of its call id: what it sent
             itself it does not carry, so that it stays the same call when it is asked again (I8).
         destination: id of the Destination that it names.
+        given: how many assets its own arguments name.
 
     Raises:
-        Refused: this job did not obtain an id it names, or it carries more assets than one call
-            may hold. One answer for unknown and foreign ids, so that no job can probe another's.
+        Refused: this job did not obtain an id it names, or the assets of its arguments and those
+            it carries are more than one call may hold. One answer for unknown and foreign ids, so
+            that no job can probe another's.
     """
     if not (bound.binding.operations or bound.binding.remembers):
         return NOTHING
@@ -89,12 +93,7 @@ def inherit(
         owner = workspace.agents.get(sent.agent)
         people |= {owner.owner} if owner is not None else set()
         named.update(dict.fromkeys((REMEMBERED, sha256) for sha256 in sent.assets))
-    if len(named) > _MAX_ASSETS:
-        raise Refused(
-            f"{bound.name} carries {len(named)} assets that were sent before, at most"
-            f" {_MAX_ASSETS} go into one call; go on in a new job",
-            kind=ObstacleKind.ARGUMENTS,
-        )
+    require_room(bound, given=given, carried=len(named))
     uses, rows = _assets(named, reads)
     return InheritedLabels(
         labels=frozenset(labels),
@@ -102,6 +101,26 @@ def inherit(
         rows=rows,
         terms=tuple(terms),
         contributors=frozenset(people),
+    )
+
+
+def require_room(bound: Bound, *, given: int, carried: int = 0) -> None:
+    """Require that so many assets go into one call.
+
+    Args:
+        given: how many its arguments name.
+        carried: how many were sent before and go along.
+
+    Raises:
+        Refused: together they are more than `MAX_ASSETS`.
+    """
+    if given + carried <= MAX_ASSETS:
+        return
+    before = f" and carries {carried} that were sent before" if carried else ""
+    way_out = "; go on in a new job" if carried else ""
+    raise Refused(
+        f"{bound.name} got {given} assets{before}, at most {MAX_ASSETS} go into one call{way_out}",
+        kind=ObstacleKind.ARGUMENTS,
     )
 
 

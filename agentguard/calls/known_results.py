@@ -17,10 +17,10 @@ from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import call_key, call_name
 from agentguard.calls.refused import Refused
 from agentguard.errors import CanonicalError
-from agentguard.ledger.ledger import TOO_LATE, Ledger
+from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.rows import ConversationCall
-from agentguard.ledger.transitions.requests import WITHDRAWN, closed_because
+from agentguard.ledger.transitions.requests import Closed, closed_because
 from agentguard.model import ApprovalState, Effect, GrantState, JobState, RecordedCall
 
 AGAIN = "call again to ask again"
@@ -32,7 +32,6 @@ NO_RECORD = (
 
 _ATTEMPTS = 3
 _STILL_OPEN = "nothing was done yet: this call waits"
-_WITHDRAWN = f"{WITHDRAWN}; {AGAIN}"
 _WORDLESS = "{}; the words of its outcome are not in the ledger any more"
 _STARTED = (
     "this call was started and its outcome is not known yet; do not repeat it (`agentguard"
@@ -218,15 +217,17 @@ def _not_done(row: ConversationCall, *, now: int) -> str:
         return _STARTED
     if _is_open(row, now=now):
         return _STILL_OPEN
-    closed = None
+    closed: Closed | None = None
     if row.approval_state is not None:
         late = row.asked_until is not None and now >= row.asked_until
         closed = closed_because(
             row.approval_state, job_state=row.job_state, replaced=False, said_no=row.said_no
         )
-        closed = closed or (TOO_LATE if late else None)
+        closed = closed or (Closed.LATE if late else None)
     if closed is None:
-        closed = "its job ended" if row.job_state is JobState.ENDED else WITHDRAWN
         if row.grant_state == GrantState.EXPIRED:
-            closed = "it was not carried out in time"
-    return _WITHDRAWN if closed == WITHDRAWN else f"refused: {closed}"
+            return "refused: it was not carried out in time"
+        closed = Closed.JOB_ENDED if row.job_state is JobState.ENDED else Closed.WITHDRAWN
+    if closed is Closed.WITHDRAWN:
+        return f"{closed.value}; {AGAIN}"
+    return f"refused: {closed.value}"

@@ -14,7 +14,7 @@ from agentguard.bindings.binding import Arg
 from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
 from agentguard.calls.arguments import ASSET_ID
 from agentguard.calls.call import Call
-from agentguard.calls.inherited_labels import InheritedLabels, asset_use, inherit
+from agentguard.calls.inherited_labels import InheritedLabels, asset_use, inherit, require_room
 from agentguard.calls.refused import Refused
 from agentguard.config.workspace import Workspace
 from agentguard.errors import CanonicalError
@@ -41,8 +41,6 @@ from agentguard.model import (
     Stage,
     asset_id,
 )
-
-_MAX_ASSETS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +95,7 @@ def build_request(
         job=call.job.id,
         call=(call.key, call.thread, call.name),
         destination=destination.id if destination else None,
+        given=len(uses),
         workspace=workspace,
         reads=reads,
     )
@@ -215,11 +214,7 @@ def _assets(
     named = [
         (path, value) for path in call.bound.binding.assets for value in values_at(frozen, path)
     ]
-    if len(named) > _MAX_ASSETS:
-        raise Refused(
-            f"{call.bound.name} got {len(named)} assets, at most {_MAX_ASSETS} go into one call",
-            kind=ObstacleKind.ARGUMENTS,
-        )
+    require_room(call.bound, given=len(named))  # before any is looked up
     rows: dict[str, AssetRow] = {}
     uses = []
     for path, value in named:

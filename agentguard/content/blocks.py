@@ -27,6 +27,10 @@ _BYTES = ("base64", "data", "blob", "file_data", "url", "image_url")
 _MAX_BLOCKS = 64
 
 
+class NotInMessage(AssetError):
+    """A media block names its media, by a URL or a file id, and does not hold it."""
+
+
 def block_data(block: Mapping[str, Any]) -> str | None:
     """The base64 text of a media block, None where it holds none (a URL, a file id)."""
     found = _held(block)
@@ -37,7 +41,8 @@ def media_in(content: Any, *, max_bytes: int) -> Iterator[bytes]:
     """The media of a tool's content, decoded.
 
     Raises:
-        AssetError: media that is not in the message, not base64, too large, or too much.
+        NotInMessage: media that a block only names.
+        AssetError: media that is not base64, too large, or too much.
     """
     if isinstance(content, (bytes, bytearray, memoryview)):
         yield bytes(content)
@@ -48,7 +53,9 @@ def media_in(content: Any, *, max_bytes: int) -> Iterator[bytes]:
     for block in blocks:
         held = _held(block)
         if held is None:
-            raise AssetError("the tool returned media that is not in the message; bind its output")
+            raise NotInMessage(
+                "the tool returned media that is not in the message; bind its output"
+            )
         if len(held) > max_bytes // 3 * 4 + 1024:
             raise AssetError(f"the tool returned media larger than {max_bytes} bytes, the limit")
         if isinstance(held, bytes):

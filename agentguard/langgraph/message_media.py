@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from agentguard.calls.enforcement import EnforcementPoint
-from agentguard.content.blocks import is_media, media_in
+from agentguard.content.blocks import NotInMessage, is_media, media_in
 from agentguard.content.formats.identify import Limits, MediaRefused, inspect
 from agentguard.errors import AssetError, LedgerError
 from agentguard.jobs.job import Job
@@ -202,10 +202,13 @@ class _Intake:
                 return self._taken(_decoded(result), kind)
             for raw in media_in([block], max_bytes=self._point.limits.max_bytes):
                 return self._taken(raw, kind)
+        except NotInMessage:
+            return (
+                "[media in this message was left out: it is not in the message, and a URL is never"
+                " opened]"
+            )
         except AssetError as error:
             why = str(error).removeprefix("the tool returned ")
-            if "not in the message" in why:
-                why = "it is not in the message, and a URL is never opened"
             return f"[media in this message was left out: {why}]"
         except ValueError:
             return "[media in this message was left out: it is not base64]"

@@ -55,6 +55,7 @@ from agentguard.model import (
     Answer,
     Assessment,
     Credential,
+    JobEnd,
     JobState,
     Obstacle,
     Request,
@@ -299,7 +300,7 @@ class Ledger(Reads):
                 raise JobError(f"no job {job} in this ledger")
             if known.state == JobState.ENDED:
                 return False
-            end_job(tx, job, reason=reason)
+            end_job(tx, job, by=JobEnd.STOPPED, reason=reason)
             return True
 
         return bool(self._run(transition, durable=True, ends=True))

@@ -22,6 +22,7 @@ from agentguard.model import (
     ApprovalState,
     Effect,
     GrantState,
+    JobEnd,
     JobState,
     OutsideEffect,
     Provenance,
@@ -183,7 +184,12 @@ def _column(name: str, hint: Any) -> _Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """A job."""
+    """A job.
+
+    Args:
+        reason: why it ended, in words that decide nothing.
+        ended_by: None while it goes on, and of jobs that ended before schema 9.
+    """
 
     id: str
     purpose: str
@@ -193,6 +199,7 @@ class JobRow:
     opened_at: int
     ended_at: int | None
     reason: str | None
+    ended_by: JobEnd | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

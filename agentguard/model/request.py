@@ -59,7 +59,7 @@ class Request:
         destination: id of the Destination, None where nothing leaves the workspace.
         destination_digest: digest of the Destination's configuration, None with it.
         call_key: names one call of one message of one thread of one job.
-        revision: 0; n+1 for the nth edit by a person.
+        revision: 0; one more each time that the call changed or is asked about anew.
     """
 
     workspace: str

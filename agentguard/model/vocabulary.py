@@ -78,6 +78,32 @@ class JobState(StrEnum):
     ENDED = "ended"
 
 
+class JobEnd(StrEnum):
+    """What ended a job; why, in words, is its reason."""
+
+    LEFT = "left"
+    """Its holder left it, or ended it."""
+    LAPSED = "lapsed"
+    """Its process died: nobody renewed the lease."""
+    IDLE = "idle"
+    """It was left, and nothing in it waits for an answer any more."""
+    STOPPED = "stopped"
+    """A person ended it, whoever held it."""
+
+
+class RevokedBy(StrEnum):
+    """What revoked an approval request."""
+
+    JOB = "job"
+    """Its job ended."""
+    WITHDRAWAL = "withdrawal"
+    """The conversation went on without its call."""
+    NEW_QUESTION = "new-question"
+    """Its call was asked about anew."""
+    DENIAL = "denial"
+    """A person said no to the same media for its destination."""
+
+
 class ApprovalState(StrEnum):
     """How an approval request stands. All but the first two are final."""
 

@@ -311,6 +311,12 @@ class Approvals:
         return self._read(row, self._ledger.answers(row.request, reads))
 
     def _read(self, row: QuestionRow, answers: Sequence[Answer]) -> Approval:
+        closed = closed_because(
+            row.state,
+            job_state=row.job_state,
+            replaced=row.replaced_by is not None,
+            said_no=row.said_no,
+        )
         return Approval(
             request=row.request,
             job=row.job,
@@ -327,12 +333,7 @@ class Approvals:
             answers=tuple(answers),
             reasons=row.body.question.reasons,
             replaced_by=row.replaced_by,
-            closed=closed_because(
-                row.state,
-                job_state=row.job_state,
-                replaced=row.replaced_by is not None,
-                said_no=row.said_no,
-            ),
+            closed=closed.value if closed is not None else None,
         )
 
     def arguments(self, row: QuestionRow | AskedCallRow) -> Mapping[str, Any]:

@@ -264,11 +264,11 @@ def _take_over(place: Place, outcome: Outcome) -> None:
     with place.guard() as (guard, tool):
         if place.scratch():
             broken.append("a scratch folder is left")
-        job = guard.ledger.one("SELECT id, state, reason FROM jobs")
+        job = guard.ledger.one("SELECT id, state, ended_by FROM jobs")
         assert job is not None
         first = job["id"]
-        if (job["state"], job["reason"]) != ("ended", "its process died: the lease lapsed"):
-            broken.append(f"its job is {job['state']}: {job['reason']}")
+        if (job["state"], job["ended_by"]) != ("ended", "lapsed"):
+            broken.append(f"its job is {job['state']}: {job['ended_by']}")
         broken.extend(live(guard, first))
         outcome.grant, request = grant_of(guard, first)
         if place.cell.patient:

@@ -18,7 +18,7 @@ from agentguard.ledger.rows import (
     row_as,
 )
 from agentguard.ledger.storage.query import Query, Reads
-from agentguard.model import Answer, Request
+from agentguard.model import Answer, Request, RevokedBy
 
 UNUSED = (
     "(approvals.state = 'pending' OR (approvals.state = 'approved' AND NOT EXISTS"
@@ -28,10 +28,14 @@ UNUSED = (
 """An approval request that still waits, or whose approvals no claim has used."""
 
 SAID_NO_WITH = (
-    "EXISTS (SELECT 1 FROM approvals denied WHERE denied.job = approvals.job"
-    " AND denied.state = 'denied' AND denied.ended_at = approvals.ended_at)"
+    f"CASE WHEN approvals.revoked_by IS NOT NULL THEN approvals.revoked_by = '{RevokedBy.DENIAL}'"
+    " ELSE EXISTS (SELECT 1 FROM approvals denied WHERE denied.job = approvals.job"
+    " AND denied.state = 'denied' AND denied.ended_at = approvals.ended_at) END"
 )
-"""Whether the no of a person closed an approval request, too: both end in one transaction."""
+"""Whether the no of a person closed an approval request, too.
+
+Schemas until 8 kept no cause: there, both ended in one transaction, at one time.
+"""
 
 _QUESTION = (
     "SELECT approvals.*, requests.reason, requests.policies, requests.body, jobs.purpose,"

@@ -18,7 +18,7 @@ from agentguard.ledger.rows import (
     text,
 )
 from agentguard.ledger.storage.query import Query
-from agentguard.model import OutsideEffect, Request
+from agentguard.model import JobEnd, OutsideEffect, Request
 
 
 def grant_of(request: str) -> Query[GrantRow]:
@@ -89,25 +89,26 @@ _BEGUN_HERE = (
 _BEGUN_ON_THE_THREAD = (
     "SELECT r.*, g.state AS came_to FROM requests r JOIN grants g ON g.request = r.digest"
     " JOIN jobs j ON j.id = r.job WHERE r.thread = nullif(?, '') AND r.tool = ? AND r.job <> ?"
-    " AND g.state IN ('claimed', 'executed') AND (j.state <> 'ended' OR j.reason = ?)"
+    " AND g.state IN ('claimed', 'executed') AND (j.state <> 'ended' OR j.ended_by = ?"
+    " OR (j.ended_by IS NULL AND j.reason = ?))"
 )
 
+_DIED_UNTIL_8 = "its process died: the lease lapsed"
+"""The reason of jobs that schemas until 8 ended so; these had no `ended_by`."""
 
-def begun(request: Request, *, thread: str, died: str) -> Query[BegunRow]:
+
+def begun(request: Request, *, thread: str) -> Query[BegunRow]:
     """The calls of a tool that were begun and whose end this conversation may not know (I8).
 
     Those whose outcome is unknown, anywhere; those that this thread is at, in this job; and those
-    that other jobs of the thread did, unless they ended in order.
-
-    Args:
-        died: the reason with which the job of a dead process ended.
+    that other jobs of the thread did, unless they ended in order: not by a lapsed lease.
     """
     return Query(
         f"{_BEGUN_HERE} UNION ALL {_BEGUN_ANYWHERE} UNION ALL {_BEGUN_ON_THE_THREAD}",
         (
             *(request.job, thread, request.tool, request.digest),
             *(request.tool, request.digest),
-            *(thread, request.tool, request.job, died),
+            *(thread, request.tool, request.job, JobEnd.LAPSED, _DIED_UNTIL_8),
         ),
         row_as(BegunRow),
     )

@@ -7,10 +7,7 @@ from agentguard.ledger.queries.approvals import UNUSED, waits_in
 from agentguard.ledger.queries.jobs import holder_of, idle, job_by_id, lapsed, over
 from agentguard.ledger.rows import HolderRow, JobRow
 from agentguard.ledger.storage.open import Tx
-from agentguard.model import JobState
-
-DIED = "its process died: the lease lapsed"
-"""Why a job ended that nobody left."""
+from agentguard.model import JobEnd, JobState, RevokedBy
 
 SWEPT = 500
 """How many jobs one transition of `sweep` takes: each is a lock, and others wait for them. It stops
@@ -71,7 +68,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
         return known.state if known is not None else JobState.ENDED
     waits = tx.first(waits_in(job, tx.now))
     if not clean or waits is None:
-        end_job(tx, job, reason=reason)
+        end_job(tx, job, by=JobEnd.LEFT, reason=reason)
         return JobState.ENDED
     _kill_live(tx, job, paused=False)
     tx.update("jobs", "state = 'waiting'", "id = ?", job)
@@ -79,14 +76,20 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
     return JobState.WAITING
 
 
-def end_job(tx: Tx, job: str, *, reason: str) -> int:
-    """End a job and all that lives with it (I9); recorded. Returns how many rows moved."""
+def end_job(tx: Tx, job: str, *, by: JobEnd, reason: str) -> int:
+    """End a job and all that lives with it (I9); recorded. Returns how many rows moved.
+
+    Args:
+        by: what ends it.
+        reason: why, in words for people.
+    """
     rows = _kill_live(tx, job, paused=True)
     rows += revoke_questions(tx, job)
     rows += tx.update(
-        "jobs", "state = 'ended', ended_at = ?, reason = ?", "id = ?", tx.now, reason, job
-    )
-    tx.record("job.ended", {"job": job, "reason": reason})
+        "jobs", "state = 'ended', ended_at = ?, reason = ?, ended_by = ?", "id = ?",
+        tx.now, reason, by, job,
+    )  # fmt: skip
+    tx.record("job.ended", {"job": job, "ended_by": by, "reason": reason})
     return rows
 
 
@@ -111,7 +114,7 @@ def _sweep_job(tx: Tx, job: str, done: dict[str, int]) -> int:
     """End what is over in a job, counted in `done`; returns how many rows moved."""
     if has_lapsed(tx, job):
         done["jobs"] += 1
-        return end_job(tx, job, reason=DIED)
+        return end_job(tx, job, by=JobEnd.LAPSED, reason="its process died: the lease lapsed")
     counts = {
         "approvals": expire_questions(tx, job),
         "grants": tx.update(
@@ -130,7 +133,9 @@ def _sweep_job(tx: Tx, job: str, done: dict[str, int]) -> int:
             done[name] += count
     if tx.first(idle(job, tx.now)):
         done["jobs"] += 1
-        rows += end_job(tx, job, reason="nothing in it waits for an answer any more")
+        rows += end_job(
+            tx, job, by=JobEnd.IDLE, reason="nothing in it waits for an answer any more"
+        )
     return rows
 
 
@@ -159,8 +164,9 @@ def expire_questions(tx: Tx, job: str) -> int:
 def revoke_questions(tx: Tx, job: str) -> int:
     """Close what waits for answers in a job; returns how many rows moved."""
     return tx.update(
-        "approvals", "state = 'revoked', ended_at = ?", f"job = ? AND {UNUSED}", tx.now, job
-    )
+        "approvals", "state = 'revoked', ended_at = ?, revoked_by = ?", f"job = ? AND {UNUSED}",
+        tx.now, RevokedBy.JOB, job,
+    )  # fmt: skip
 
 
 def revoke_credentials(tx: Tx, job: str) -> int:

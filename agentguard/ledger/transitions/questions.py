@@ -11,7 +11,7 @@ from agentguard.ledger.queries.requests import bits_said
 from agentguard.ledger.storage.open import Tx
 from agentguard.ledger.storage.query import Reads
 from agentguard.ledger.transitions.requests import SAID_NO
-from agentguard.model import Assessment, Effect
+from agentguard.model import Assessment, Effect, RevokedBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ def close_like(tx: Tx, denied: str) -> None:
         asked = other.question.media
         if not (asked and media.intersection(tx.rows(line_of(asked)))):
             continue
-        tx.move("approvals", "state = 'revoked', ended_at = ?", "request = ?", tx.now,
-                other.request)  # fmt: skip
+        tx.move("approvals", "state = 'revoked', ended_at = ?, revoked_by = ?", "request = ?",
+                tx.now, RevokedBy.DENIAL, other.request)  # fmt: skip
         tx.record(
             "approval.settled",
             {"request": other.request, "as": "revoked", "reason": SAID_NO, "denied": denied},

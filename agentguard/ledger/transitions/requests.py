@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from agentguard.errors import ApprovalError, JobError
@@ -29,6 +30,7 @@ from agentguard.model import (
     JobState,
     Reason,
     RecordedCall,
+    RevokedBy,
     Verdict,
     is_permitted,
 )
@@ -38,11 +40,21 @@ TOO_LATE = "the review window closed; no answer is a no"
 
 ASKED_ANEW = "a reason came up that it does not show, so it was asked anew; answer the new question"
 """I7: what is said to whoever answers a question that another one replaced."""
-WITHDRAWN = "withdrawn: the conversation went on"
-"""Why a call that waited is not done, though no person said no and its job goes on."""
 
 SAID_NO = "a person said no to the same media for this destination; a new job may ask again"
 """Why a question is closed that nobody answered."""
+
+
+class Closed(Enum):
+    """Why an approval request takes no answer any more; its value says so to people and models."""
+
+    DENIED = "a person said no"
+    DENIED_LIKE = SAID_NO
+    LATE = TOO_LATE
+    REPLACED = ASKED_ANEW
+    JOB_ENDED = "its job ended"
+    WITHDRAWN = "withdrawn: the conversation went on"
+
 
 ENDED_BY_A_NO = "('pending', 'approved')"
 """States of an approval request that a no ends: also of what was approved, and not begun yet."""
@@ -146,9 +158,11 @@ def ask_anew(tx: Tx, item: Assessment, *, instead_of: str) -> bool:
     return True
 
 
-def close_question(tx: Tx, request: str, state: str) -> None:
-    """Move the approval request of a Request to a final state."""
-    tx.move("approvals", "state = ?, ended_at = ?", "request = ?", state, tx.now, request)
+def close_question(tx: Tx, request: str, state: ApprovalState) -> None:
+    """Move the approval request of a Request, in whose place another one is asked, to its end."""
+    by = RevokedBy.NEW_QUESTION if state is ApprovalState.REVOKED else None
+    tx.move("approvals", "state = ?, ended_at = ?, revoked_by = ?", "request = ?",
+            state, tx.now, by, request)  # fmt: skip
 
 
 def _recorded(item: Assessment, earlier: frozenset[Reason] | None) -> RecordedCall:
@@ -295,24 +309,25 @@ def withdraw(tx: Tx, requests: Sequence[str]) -> None:
         changed += tx.update("approvals", "state = 'superseded', ended_at = ?",
                              "request = ? AND state = 'pending'", tx.now, request)  # fmt: skip
         changed += tx.update(
-            "approvals", "state = 'revoked', ended_at = ?",
+            "approvals", "state = 'revoked', ended_at = ?, revoked_by = ?",
             "request = ? AND state = 'approved' AND NOT EXISTS (SELECT 1 FROM grants"
             " WHERE grants.request = approvals.request AND grants.state <> 'revoked')",
-            tx.now, request,
+            tx.now, RevokedBy.WITHDRAWAL, request,
         )  # fmt: skip
         if changed:
-            tx.record("withdrawn", {"job": job, "request": request, "reason": WITHDRAWN})
+            why = Closed.WITHDRAWN.value
+            tx.record("withdrawn", {"job": job, "request": request, "reason": why})
 
 
 _CLOSED_BY_PEOPLE = {
-    ApprovalState.DENIED: "a person said no",
-    ApprovalState.EXPIRED: TOO_LATE,
+    ApprovalState.DENIED: Closed.DENIED,
+    ApprovalState.EXPIRED: Closed.LATE,
 }
 
 
 def closed_because(
     state: ApprovalState, *, job_state: JobState, replaced: bool, said_no: bool
-) -> str | None:
+) -> Closed | None:
     """Why an approval request takes no answer any more, and permits nothing; None if it may.
 
     Args:
@@ -324,28 +339,29 @@ def closed_because(
     if state not in (ApprovalState.SUPERSEDED, ApprovalState.REVOKED):
         return _CLOSED_BY_PEOPLE.get(state)
     if replaced:
-        return ASKED_ANEW
+        return Closed.REPLACED
     revoked = state is ApprovalState.REVOKED
     if revoked and job_state is JobState.ENDED:
-        return "its job ended"
-    return SAID_NO if revoked and said_no else WITHDRAWN
+        return Closed.JOB_ENDED
+    return Closed.DENIED_LIKE if revoked and said_no else Closed.WITHDRAWN
 
 
 def why_closed(reads: Reads, request: str) -> str | None:
-    """The same of the approval request of a Request; None without one."""
+    """The same of the approval request of a Request, in words; None without one."""
     asked = reads.first(approvals.why_closed(request))
     if asked is None:
         return None
-    return closed_because(
+    closed = closed_because(
         asked.state, job_state=asked.job_state, replaced=asked.replaced, said_no=asked.said_no
     )
+    return None if closed is None else closed.value
 
 
 def nothing_to_answer(state: ApprovalState, closed: str | None) -> str:
     """What is said to a person who answers an approval request that is closed.
 
     Args:
-        closed: see `closed_because`.
+        closed: the words of `closed_because`.
     """
     why = f" ({closed})" if closed else ""
     return f"this approval request is {state}{why}; nothing to answer"

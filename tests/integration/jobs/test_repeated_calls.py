@@ -13,6 +13,7 @@ from agentguard.calls.reconcile import settle
 from agentguard.errors import LedgerUnavailable
 from tests.support import KIM, Clock, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Arg
+from tests.support.ledgers import raw
 
 LEASE_S = 30
 
@@ -107,6 +108,43 @@ def test_a_job_that_was_left_does_not_stand_in_the_way_of_the_next(place: Studio
         with place.guard.open_job("poster", requested_by="kim@acme.example") as job:
             assert publish(place, job, "t").startswith("success")
         assert place.world.count("publish") == count
+
+
+LAPSED = "its process died: the lease lapsed"
+
+
+def test_reason_in_a_person_s_words_does_not_stand_for_a_lapsed_lease(place: Studio) -> None:
+    ledger = place.guard.ledger
+    stopped = place.guard.open_job("poster", requested_by=KIM)
+    assert publish(place, stopped, "t").startswith("success")
+    ledger.end_job(stopped.id, reason=LAPSED)
+    with place.guard.open_job("again", requested_by=KIM) as job:
+        assert publish(place, job, "t").startswith("success")
+    lapsed = place.guard.open_job("once more", requested_by=KIM)
+    assert publish(place, lapsed, "t").startswith("success")
+    place.clock.turn(seconds=LEASE_S)
+    ledger.sweep()
+    with place.guard.open_job("too much", requested_by=KIM) as job:
+        assert "it is done" in publish(place, job, "t")
+    ends = {(row["reason"], row["ended_by"]) for row in ledger.all("SELECT * FROM jobs")}
+    assert ends == {(LAPSED, "stopped"), (LAPSED, "lapsed"), ("left", "left")}
+    assert place.world.count("publish") == 3
+
+
+@pytest.mark.parametrize(("reason", "repeats"), [(LAPSED, False), ("left", True)])
+def test_I8_job_of_a_schema_before_9_died_if_its_reason_says_so(
+    place: Studio, reason: str, repeats: bool
+) -> None:
+    before = place.guard.open_job("poster", requested_by=KIM)
+    assert publish(place, before, "t").startswith("success")
+    place.guard.ledger.end_job(before.id, reason=reason)
+    with raw(place.folder / ".agentguard" / "ledger.db") as shell:
+        ((trigger,),) = shell.execute("SELECT sql FROM sqlite_master WHERE name='jobs_transition'")
+        shell.execute("DROP TRIGGER jobs_transition")
+        shell.execute("UPDATE jobs SET ended_by = NULL")
+        shell.execute(trigger)
+    with place.guard.open_job("again", requested_by=KIM) as job:
+        assert publish(place, job, "t").startswith("success") is repeats
 
 
 def test_jobs_without_a_thread_id_are_no_earlier_runs_of_each_other(place: Studio) -> None:

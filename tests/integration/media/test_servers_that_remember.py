@@ -105,6 +105,30 @@ def test_what_was_only_asked_for_and_not_run_was_not_sent(at: Desk, canvas: Canv
     assert canvas.put == []
 
 
+def test_given_and_remembered_assets_count_against_one_limit(
+    at: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @tool
+    def collage(images: list[str], file: str = "c.png") -> str:
+        """Save pictures beside what is on the canvas."""
+        Path(file).write_bytes(png(size=9))
+        return "saved"
+
+    monkeypatch.setattr("agentguard.calls.inherited_labels.MAX_ASSETS", 2)
+    at.bind(Binding(collage, stage="edit", assets=["images[]"], outputs=["file"],
+                    remembers=["place"]))  # fmt: skip
+    with at.studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset, other = (
+            job.import_asset(at.studio.picture(f"{color}.png", color), ["brand"])
+            for color in ("red", "blue")
+        )
+        at.act(job, "place", image=asset)
+        assert at.act(job, "collage", images=[asset]).status == "success"
+        answer = at.act(job, "collage", images=[asset, other])
+    assert answer.status == "error"
+    assert "got 2 assets and carries 1 that were sent before, at most 2" in str(answer.content)
+
+
 @pytest.mark.parametrize("column", ["recalled", "held"])
 def test_a_recalled_source_is_in_every_later_output(at: Desk, column: str) -> None:
     guard = at.studio.guard

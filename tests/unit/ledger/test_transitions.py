@@ -129,7 +129,7 @@ JOB_EDGES = {("open", "waiting"), ("waiting", "open"), ("open", "ended"), ("wait
 
 
 def move_job(connection: Shell, old: str, new: str) -> None:
-    ended = ", ended_at = 1, reason = 'x'" if new == "ended" else ""
+    ended = ", ended_at = 1, reason = 'x', ended_by = 'left'" if new == "ended" else ""
     epoch = ", epoch = epoch + 1" if (old, new) == ("waiting", "open") else ""
     connection.execute(f"UPDATE jobs SET state = ?{ended}{epoch}", (new,))
 
@@ -159,14 +159,18 @@ APPROVAL_EDGES = {("pending", new) for new in APPROVAL_STATES[1:]} | {
 def test_I9_an_approval_request_moves_only_along_the_edges_of_the_design(
     shell: Shell, old: str, new: str
 ) -> None:
-    change = "UPDATE approvals SET state = ?, ended_at = asked_at"
     if old != "pending":
-        shell.execute(change, (old,))
+        move_approval(shell, old)
     if (old, new) in APPROVAL_EDGES:
-        shell.execute(change, (new,))
+        move_approval(shell, new)
     else:
         with pytest.raises(IllegalTransition, match="transition of an approval"):
-            shell.execute(change, (new,))
+            move_approval(shell, new)
+
+
+def move_approval(shell: Shell, new: str) -> None:
+    by = ", revoked_by = 'job'" if new == "revoked" else ""
+    shell.execute(f"UPDATE approvals SET state = ?, ended_at = asked_at{by}", (new,))
 
 
 @pytest.mark.parametrize("old", ["live", "revoked", "expired"])
@@ -195,7 +199,7 @@ FIXED = {
     "contributors": ("sha256", "person"),
     "lineage": ("child", "parent", "grant_id"),
 }  # fmt: skip
-MOVE = {"grants": "state = 'revoked'", "jobs": "state = 'ended', ended_at = 1",
+MOVE = {"grants": "state = 'revoked'", "jobs": "state = 'ended', ended_at = 1, ended_by = 'left'",
         "credentials": "state = 'revoked'",
         "approvals": "state = 'expired', ended_at = 1"}  # fmt: skip
 
@@ -234,12 +238,18 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: Shell, table: str) ->
         ("INSERT INTO credentials VALUES ('c', 'j', 'a', 'edit', 1, 2, 2, 'live')", "born live"),
         ("INSERT INTO credentials VALUES ('c', 'j', 'a', 'edit', 1, 1, 2, 'revoked')",
          "born live"),
-        ("INSERT INTO approvals VALUES ('r', 'j', 1, '[]', 1, 2, 'approved', NULL, '')",
+        ("INSERT INTO approvals VALUES ('r', 'j', 1, '[]', 1, 2, 'approved', NULL, '', NULL)",
          "born pending"),
-        ("INSERT INTO approvals VALUES ('r', 'j', 0, '[]', 1, 2, 'pending', NULL, '')",
+        ("INSERT INTO approvals VALUES ('r', 'j', 0, '[]', 1, 2, 'pending', NULL, '', NULL)",
          "born pending"),
-        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'waiting', 1, 1, NULL, NULL)", "born open"),
-        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 7, 1, NULL, NULL)", "born open"),
+        ("INSERT INTO approvals VALUES ('r', 'j', 1, '[]', 1, 2, 'pending', NULL, '', 'job')",
+         "born pending"),
+        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'waiting', 1, 1, NULL, NULL, NULL)",
+         "born open"),
+        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 7, 1, NULL, NULL, NULL)",
+         "born open"),
+        ("INSERT INTO jobs VALUES ('j', 'p', 'kim', 'open', 1, 1, NULL, NULL, 'left')",
+         "born open"),
         # claims are counted, in time, by somebody
         ("UPDATE grants SET state = 'claimed', claimed_at = issued_at, epoch = 1"
          " WHERE state = 'issued'", "counted"),
@@ -251,8 +261,13 @@ def test_rows_that_rights_hang_on_are_never_deleted(shell: Shell, table: str) ->
         # time and epochs
         ("UPDATE approvals SET state = 'approved', ended_at = expires_at", "illegal"),
         ("UPDATE approvals SET state = 'approved', ended_at = NULL", "illegal"),
+        ("UPDATE approvals SET state = 'revoked', ended_at = asked_at", "illegal"),
+        ("UPDATE approvals SET state = 'denied', ended_at = asked_at, revoked_by = 'job'",
+         "illegal"),
         ("UPDATE jobs SET state = 'waiting', epoch = epoch + 1", "illegal"),
         ("UPDATE jobs SET state = 'ended'", "illegal"),
+        ("UPDATE jobs SET state = 'ended', ended_at = 1, reason = 'x'", "illegal"),
+        ("UPDATE jobs SET state = 'waiting', ended_by = 'left'", "illegal"),
         # assets
         ("UPDATE assets SET labels = '[]'", "illegal transition of an asset"),
         ("UPDATE assets SET labels = '[]', version = version", "illegal transition of an asset"),
@@ -283,9 +298,9 @@ def test_I8_I10_raw_sql_can_not_bring_back_what_was_used(
         ("INSERT OR REPLACE INTO credentials SELECT id, job, agent, 'export', epoch, issued_at,"
          " expires_at, 'live' FROM credentials", "born live, once"),
         ("INSERT OR REPLACE INTO approvals SELECT request, job, count, '[]', asked_at,"
-         " expires_at, 'pending', NULL, '{}' FROM approvals", "born pending, once"),
+         " expires_at, 'pending', NULL, '{}', NULL FROM approvals", "born pending, once"),
         ("INSERT OR REPLACE INTO jobs SELECT id, purpose, 'omar', 'open', 1, opened_at, NULL,"
-         " NULL FROM jobs", "born open, once"),
+         " NULL, NULL FROM jobs", "born open, once"),
         ("INSERT OR REPLACE INTO requests SELECT digest, content_digest, call_key, revision, job,"
          " thread, call_id, agent, stage, tool, destination, '{}', effect, policies,"
          " policy_version, reason, credential, decided_at, ordinal FROM requests", "decided once"),

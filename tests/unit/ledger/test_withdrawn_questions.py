@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agentguard.errors import ApprovalError
@@ -9,7 +11,7 @@ from agentguard.ledger.ledger import RefusedCall
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.verify import verify
 from agentguard.model import Effect, GrantState, OutsideEffect
-from tests.support.ledgers import Bench, Place, kinds, made, records
+from tests.support.ledgers import Bench, Place, kinds, ledger_at, made, raw, records
 
 
 def test_a_question_is_withdrawn_and_a_late_answer_is_told_why(bench: Bench) -> None:
@@ -126,3 +128,32 @@ def test_a_no_to_the_same_media_is_not_taken_for_a_withdrawal(bench: Bench) -> N
     bench.answer(first, "omar", Effect.DENY)
     with pytest.raises(ApprovalError, match="a person said no to the same media"):
         bench.answer(second, "ines", Effect.PERMIT)
+
+
+def test_withdrawal_at_the_time_of_a_no_to_other_media_is_told_as_a_withdrawal(
+    bench: Bench,
+) -> None:
+    withdrawn, denied = bench.ask(), bench.ask()
+    bench.answer(withdrawn, "omar", Effect.PERMIT)
+    bench.answer(denied, "omar", Effect.DENY)
+    bench.ledger.withdraw([withdrawn.digest])
+    with pytest.raises(ApprovalError, match="withdrawn: the conversation went on"):
+        bench.answer(withdrawn, "ines", Effect.PERMIT)
+
+
+def test_question_that_a_no_revoked_before_schema_9_is_known_by_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    picture = made("a")
+    with ledger_at(path) as ledger:
+        bench = Bench(ledger)
+        ledger.register(picture, job=bench.job, by="kim", how="imported")
+        first, second = (bench.ask(assets=(picture.sha256,), destination="team") for _ in range(2))
+        bench.answer(first, "omar", Effect.DENY)
+        with raw(path) as shell:  # as versions until 8 wrote it
+            find = "SELECT sql FROM sqlite_master WHERE name = 'approvals_transition'"
+            ((trigger,),) = shell.execute(find)
+            shell.execute("DROP TRIGGER approvals_transition")
+            shell.execute("UPDATE approvals SET revoked_by = NULL")
+            shell.execute(trigger)
+        with pytest.raises(ApprovalError, match="a person said no to the same media"):
+            bench.answer(second, "ines", Effect.PERMIT)
