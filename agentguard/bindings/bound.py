@@ -22,8 +22,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, ValidationError
 from referencing.jsonschema import DRAFT202012
 
-from agentguard.bindings.action_schema import action_of
-from agentguard.bindings.argument_paths import (
+from agentguard.bindings.argument_schema import (
     Shape,
     is_address,
     is_binary,
@@ -35,6 +34,7 @@ from agentguard.bindings.argument_paths import (
     with_defaults,
 )
 from agentguard.bindings.binding import SUFFIX, Arg, CompiledBinding
+from agentguard.bindings.cedar_types import action_of
 from agentguard.bindings.declaration import MARK
 from agentguard.bindings.free_choice import bits_of, require_few_numbers
 from agentguard.bindings.mcp import require_place, require_same_endpoint

@@ -14,7 +14,7 @@ from typing import Any, cast
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 
-from agentguard.bindings.argument_paths import Shape
+from agentguard.bindings.argument_schema import Shape
 from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.declaration import (

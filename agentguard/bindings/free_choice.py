@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agentguard.bindings.argument_paths import values_at
+from agentguard.bindings.argument_schema import values_at
 from agentguard.bindings.binding import CompiledBinding
 
 MOST_BITS_A_CALL = 64

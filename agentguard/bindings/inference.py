@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from agentguard.bindings.argument_paths import is_address, is_binary, is_encoded, is_path
+from agentguard.bindings.argument_schema import is_address, is_binary, is_encoded, is_path
 from agentguard.bindings.problems import Problems
 from agentguard.model import Stage
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ImportString, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from agentguard.bindings.argument_paths import Shape
+from agentguard.bindings.argument_schema import Shape
 from agentguard.errors import BindingError
 
 _MAX_DEPTH = 16

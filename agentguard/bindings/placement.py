@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from langchain_core.tools import BaseTool
 
-from agentguard.bindings.argument_paths import Shape
+from agentguard.bindings.argument_schema import Shape
 from agentguard.bindings.declaration import bodies_of, hints_of
 from agentguard.bindings.model_schema import RECURSION, marks_in, marks_of_schema
 from agentguard.bindings.problems import Problems

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from agentguard.bindings.argument_paths import replace_at
+from agentguard.bindings.argument_schema import replace_at
 from agentguard.bindings.bound import Bound
 from agentguard.calls.inherited_labels import concealed
 from agentguard.calls.refused import Refused

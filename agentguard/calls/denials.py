@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentguard.bindings.argument_paths import values_at
+from agentguard.bindings.argument_schema import values_at
 from agentguard.bindings.binding import CompiledBinding
 from agentguard.content.text.normalize import Reading
 from agentguard.ledger.ledger import Reads

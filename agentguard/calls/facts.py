@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentguard.bindings.argument_paths import values_at
+from agentguard.bindings.argument_schema import values_at
 from agentguard.calls.call import Call
 from agentguard.calls.denials import is_denied
 from agentguard.calls.request import BuiltRequest

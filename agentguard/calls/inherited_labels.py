@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from agentguard.bindings.argument_paths import replace_at, values_at
+from agentguard.bindings.argument_schema import replace_at, values_at
 from agentguard.bindings.bound import Bound
 from agentguard.calls.refused import Refused
 from agentguard.config.workspace import Workspace

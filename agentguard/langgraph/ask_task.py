@@ -20,8 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from langgraph.types import Command, Send
 
 from agentguard.calls.ask import CallState
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
+from agentguard.calls.services import EnforcementPoint
 from agentguard.langgraph.runtime import Found
 from agentguard.langgraph.waiting import (
     ask_people,

@@ -30,10 +30,10 @@ from langgraph.types import Command
 
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key, call_name
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execution import current_execution
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
+from agentguard.calls.services import EnforcementPoint
 from agentguard.canonical import digest
 from agentguard.errors import JobError, LedgerError
 from agentguard.langgraph import upstream as _upstream

@@ -20,9 +20,9 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execution import finished
 from agentguard.calls.questions import PendingQuestion
+from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, require_stage

@@ -19,16 +19,16 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
 from pydantic import ValidationError
 
-from agentguard.bindings.argument_paths import jsonable
+from agentguard.bindings.argument_schema import jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.execution import Execution, Failure, TakenIn
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line, ledger_obstacle
 from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.results import Collected, require_taken
+from agentguard.calls.services import EnforcementPoint
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
 from agentguard.errors import AssetError, DestinationError, LedgerError

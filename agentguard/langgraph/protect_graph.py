@@ -28,7 +28,7 @@ from langchain_core.tools import BaseTool
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agentguard.calls.enforcement import EnforcementPoint
+from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import BindingError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import (
@@ -37,9 +37,9 @@ from agentguard.langgraph.agent_mapping import (
     require_stage,
 )
 from agentguard.langgraph.function_nodes import FunctionNode
+from agentguard.langgraph.gate_nodes import BEHIND, GateNodes
 from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.nested_agents import require_guarded
-from agentguard.langgraph.nodes import BEHIND, GateNodes
 from agentguard.langgraph.repair_node import add_repair
 from agentguard.langgraph.results import MESSAGES
 from agentguard.model import Stage

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key
-from agentguard.calls.enforcement import EnforcementPoint
+from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import JobError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream

@@ -15,9 +15,9 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from agentguard.calls.ask import CallState
 from agentguard.calls.call import call_name
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
+from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph.refusal_marks import is_marked
 from agentguard.langgraph.runtime import Found

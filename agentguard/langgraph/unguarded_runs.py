@@ -29,7 +29,7 @@ from agentguard.jobs.entry import ENTRY_KEY
 from agentguard.jobs.job import Job, current_job
 
 if TYPE_CHECKING:
-    from agentguard.calls.enforcement import EnforcementPoint
+    from agentguard.calls.services import EnforcementPoint
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from langgraph.types import interrupt
 
 from agentguard.calls.ask import CallState, as_asked
 from agentguard.calls.call import Call, call_name
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
+from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob

@@ -39,7 +39,7 @@ from agentguard.model import (
 from agentguard.people.answers import verify_answer
 from agentguard.people.signers import Signers
 from agentguard.policy import explanation
-from agentguard.policy.quorum import Bar, Involved, bar, eligible, still_needed, why_not_counted
+from agentguard.policy.approvers import Bar, Involved, bar, eligible, still_needed, why_not_counted
 
 _log = logging.getLogger(__name__)
 _SKEW = 60_000

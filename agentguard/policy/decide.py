@@ -1,6 +1,6 @@
 """The decision: a pure, total function of its arguments.
 
-Answers come in verified and unexpired; which of them count is judged here (I1), by `quorum`.
+Answers come in verified and unexpired; which of them count is judged here (I1), by `approvers`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from agentguard.model import (
     Person,
     Request,
 )
-from agentguard.policy import explanation, quorum
+from agentguard.policy import approvers, explanation
+from agentguard.policy.approvers import MOST_APPROVALS
 from agentguard.policy.evaluate import Evaluation
 from agentguard.policy.policy_set import Policy, time_is_sayable
-from agentguard.policy.quorum import MOST_APPROVALS
 from agentguard.policy.reasons import NO_PERMIT, covers, reasons_of
 
 
@@ -54,12 +54,12 @@ def decide(
     fault = _fault(request, facts, now)
     if fault is not None:
         return _deny(*fault)
-    eligible = quorum.eligible(facts.people, quorum.involved_in(facts))
+    eligible = approvers.eligible(facts.people, approvers.involved_in(facts))
     try:
-        counted = quorum.counted(request, eligible, answers)
+        counted = approvers.counted(request, eligible, answers)
     except CanonicalError:
         return _deny("agentguard.request", "the call holds values that have no canonical form")
-    no = quorum.rejection(counted)
+    no = approvers.rejection(counted)
     if no is not None:
         person = explanation.name(no.person)
         return _deny("agentguard.rejected", f"{person} rejected this call")
@@ -72,7 +72,7 @@ def decide(
         reasons = reasons_of(policy, request, facts, first)
     except CanonicalError:
         return _deny("agentguard.request", "the facts hold values that have no canonical form")
-    approved = quorum.by_person(counted if covers(question, reasons) else ())
+    approved = approvers.by_person(counted if covers(question, reasons) else ())
     groups = frozenset(group for group in approved.values() if group is not None)
 
     def ask(more: int, among: frozenset[str]) -> Evaluation:
@@ -87,7 +87,7 @@ def decide(
         return Decision(effect=Effect.PERMIT, policies=permits, reason=reason)
 
     waiting = [person for person in eligible.values() if person.id not in approved]
-    needs = quorum.smallest(lambda more, among: ask(more, among).allowed, policy.groups, waiting)
+    needs = approvers.smallest(lambda more, among: ask(more, among).allowed, policy.groups, waiting)
     if needs is None:
         return _unanswerable(policy, request, facts, ask, first, waiting)
     why = explanation.why(policy, request, facts, first, reasons, question)
@@ -141,7 +141,7 @@ def _unanswerable(
         return _erred(policy, lifted)
     if not lifted.allowed:
         return _refused(policy, request, facts, lifted)
-    wanted = quorum.smallest(lambda more, among: ask(more, among).allowed, policy.groups, None)
+    wanted = approvers.smallest(lambda more, among: ask(more, among).allowed, policy.groups, None)
     wanted = wanted or Needs(approvals=MOST_APPROVALS)
     why = explanation.sentence(policy, request, facts, first)
     lacking = explanation.nobody(facts, wanted, waiting)

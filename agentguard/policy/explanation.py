@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from agentguard.model import Answer, AskedQuestion, Facts, Needs, Person, Reason, Request
+from agentguard.policy.approvers import Bar, Uncounted
 from agentguard.policy.evaluate import Evaluation
 from agentguard.policy.policy_set import Policy
-from agentguard.policy.quorum import Bar, Uncounted
 from agentguard.policy.reasons import NO_PERMIT
 
 _SHOWN = 3  # assets that a sentence names before it counts the rest

@@ -31,9 +31,9 @@ from agentguard.model import (
     Verdict,
     any_tool_of,
 )
+from agentguard.policy.approvers import MOST_APPROVALS, assign, eligible, involved_in
 from agentguard.policy.decide import decide
 from agentguard.policy.policy_set import Policy
-from agentguard.policy.quorum import MOST_APPROVALS, assign, eligible, involved_in
 from agentguard.policy.reasons import reasons_of
 
 

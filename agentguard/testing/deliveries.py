@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentguard.bindings.argument_paths import values_at
+from agentguard.bindings.argument_schema import values_at
 from agentguard.calls.assess import Assessor
 from agentguard.calls.execute import Executor
 from agentguard.calls.execution import Execution

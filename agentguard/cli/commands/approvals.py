@@ -292,14 +292,14 @@ def _group(
     *,
     ask: bool,
 ) -> str | None:
-    from agentguard.policy import quorum
+    from agentguard.policy import approvers
 
     held = workspace.people[person].groups
     if group is not None and group not in held:
         known = ", ".join(sorted(held)) or "no group"
         raise ApprovalError(f"{person} is not in {group:.80}, but in {known}")
     # A person counts in one group. If only one that is missing fits, it is meant; it is shown.
-    fitting = quorum.fitting(missing, workspace.people[person])
+    fitting = approvers.fitting(missing, workspace.people[person])
     if group is not None or not fitting:
         return group
     if len(fitting) == 1:

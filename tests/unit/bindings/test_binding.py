@@ -29,7 +29,7 @@ from typing_extensions import TypedDict
 
 from agentguard import Binding as Public
 from agentguard.bindings import roles
-from agentguard.bindings.argument_paths import replace_at, values_at
+from agentguard.bindings.argument_schema import replace_at, values_at
 from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import compiled
 from agentguard.bindings.draft import draft

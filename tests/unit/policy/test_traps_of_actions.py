@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from agentguard.bindings.action_schema import action_of
+from agentguard.bindings.cedar_types import action_of
 from agentguard.bindings.model_schema import json_schema
 from agentguard.errors import BindingError, PolicyError
 from agentguard.model import GROUPS, ArgumentKind, ArgumentType, Facts, Request, Stage, ToolAction

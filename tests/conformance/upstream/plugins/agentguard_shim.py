@@ -24,7 +24,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
 from agentguard import Guard
-from agentguard.bindings.argument_paths import Shape, jsonable
+from agentguard.bindings.argument_schema import Shape, jsonable
 from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.model_schema import injected, json_schema

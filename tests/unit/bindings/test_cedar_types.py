@@ -148,7 +148,7 @@ def bound(of: Callable[..., Any] | StructuredTool) -> Bound:
 
 
 def _leaves(made: Any) -> list[str]:
-    from agentguard.bindings.argument_paths import Shape
+    from agentguard.bindings.argument_schema import Shape
     from agentguard.bindings.model_schema import json_schema
 
     return list(Shape(json_schema(made), made.name).leaves)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from agentguard.bindings.argument_paths import Shape
+from agentguard.bindings.argument_schema import Shape
 from agentguard.errors import BindingError
 from agentguard.model import ArgumentKind, ArgumentType, Stage, ToolAction
 

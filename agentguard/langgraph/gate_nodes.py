@@ -15,8 +15,8 @@ from langgraph.types import Command, Send
 
 from agentguard.calls.arguments import sayable
 from agentguard.calls.call import Call
-from agentguard.calls.enforcement import EnforcementPoint
 from agentguard.calls.refusals import ledger_obstacle
+from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask

@@ -27,8 +27,8 @@ from agentguard.model import (
     Verdict,
 )
 from agentguard.policy import explanation
+from agentguard.policy.approvers import Bar, assign, smallest, still_needed, why_not_counted
 from agentguard.policy.decide import decide
-from agentguard.policy.quorum import Bar, assign, smallest, still_needed, why_not_counted
 from agentguard.policy.simulate import Trial, judge
 from tests.support import CONFIG, Clock, open_studio
 from tests.support.command_line import Shell, ask_for_export
