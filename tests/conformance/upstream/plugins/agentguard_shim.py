@@ -34,6 +34,7 @@ from agentguard.errors import BindingError
 from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.runtime import CallContext
 from agentguard.ledger.storage.open import wall_clock
+from agentguard.model import ToolAction
 from agentguard.transparency.log_key import create_log_key
 
 _PERSON = "kim@acme.example"
@@ -76,6 +77,7 @@ class OpenBound(Bound):
         self.injected = injected(tool, names) | ({by_name} if by_name else set())
         self.args_schema = tool.args_schema
         self.digest = digest("agentguard/binding/v1", {"tool": self.name, "open": True})
+        self.action = ToolAction(name=self.name, stage=None, arguments={})
 
     def freeze(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         frozen: dict[str, Any] = jsonable(dict(raw))
