@@ -101,14 +101,17 @@ def _entities(rule: Rule) -> Iterator[tuple[str, str]]:
 
 
 def _arguments(rule: Rule, known: Known) -> Iterator[str]:
-    tools = [tool for tool in known.tools if rule.is_about(tool)]
+    excluded = _excluded(rule.body["conditions"])
+    tools = [tool for tool in known.tools if rule.is_about(tool) and tool.name not in excluded]
+    yield from _without_type(rule, tools)
     if not tools or _is_about_others(rule, known):
         return  # nothing is known of the arguments of what it is about
     said: dict[str, None] = {}
     for node in nodes(rule.body["conditions"]):
         for key, item in node.items():
             path = path_of_argument(key, item)
-            if path and not any(_type_at(tool, path) for tool in tools):
+            untyped = any(_is_left_out(tool, path) for tool in tools) if path else True
+            if path and not untyped and not any(_type_at(tool, path) for tool in tools):
                 said[_unknown_argument(path, tools)] = None
         for path, values in _compared(node):
             types = [found for tool in tools if (found := _type_at(tool, path)) is not None]
@@ -122,6 +125,42 @@ def _arguments(rule: Rule, known: Known) -> Iterator[str]:
     yield from said
 
 
+def _without_type(rule: Rule, tools: Sequence[ToolAction]) -> Iterator[str]:
+    """Arguments that some tools have without a type, so that `has` is never true of a call."""
+    said: dict[str, None] = {}
+    for node in nodes(rule.body["conditions"]):
+        for key, item in node.items():
+            path = path_of_argument(key, item)
+            hidden = sorted(tool.name for tool in tools if path and _is_left_out(tool, path))
+            if path and hidden:
+                said[
+                    f"got context.args.{'.'.join(path)}, which has no type in Cedar for"
+                    f" {', '.join(hidden)}, so that this is never true there; exclude the tool"
+                    f' (action != Action::"{hidden[0]}"), or retype its argument'
+                ] = None
+    yield from said
+
+
+def _is_left_out(tool: ToolAction, path: tuple[str, ...]) -> bool:
+    """Whether an argument, or what it is a part of, is one that policies can't read."""
+    return any(".".join(path[: end + 1]) in tool.left_out for end in range(len(path)))
+
+
+def _excluded(conditions: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The tools that `action != Action::"name"` excludes, as a whole condition or by `&&`."""
+    found: set[str] = set()
+    pending = [each["body"] for each in conditions if each["kind"] == "when"]
+    while pending:
+        node = pending.pop()
+        if "&&" in node:
+            pending += [node["&&"]["left"], node["&&"]["right"]]
+        item = node.get("!=", {})
+        entity = entity_of(item.get("right"))
+        if item.get("left") == {"Var": "action"} and entity is not None:
+            found.add(entity[1])
+    return found
+
+
 def _is_about_others(rule: Rule, known: Known) -> bool:
     """Whether a policy may be about tools that are bound elsewhere."""
     if known.other_tools is None:
@@ -133,9 +172,6 @@ def _is_about_others(rule: Rule, known: Known) -> bool:
 
 def _unknown_argument(path: tuple[str, ...], tools: Sequence[ToolAction]) -> str:
     name = ".".join(path)
-    hidden = sorted(tool.name for tool in tools if name in tool.left_out)
-    if hidden:
-        return f"got context.args.{name}, which has no type in Cedar for {', '.join(hidden)}"
     has = sorted({each for tool in tools for each in tool.arguments})
     about = ", ".join(sorted(tool.name for tool in tools)[:6])
     return f"got context.args.{name}, expected an argument of {about}: {_listed(has)}"

@@ -244,6 +244,44 @@ def test_argument_of_another_stage_is_unknown_in_this_one() -> None:
     assert "expected an argument of crop" in refusal(policy, RENDER, still)
 
 
+SECONDS = "context.args has seconds && context.args.seconds > 60"
+
+
+def test_argument_without_a_type_for_one_of_several_tools_is_refused() -> None:
+    def render_loose(seconds: int | str) -> str:
+        """Render."""
+        return str(seconds)
+
+    loose = action(render_loose)
+    nested = replace(RENDER, name="render_nested", arguments={}, left_out=("size",))
+    assert loose.left_out == ("seconds",)
+    both = 'action in [Action::"render_video", Action::"render_loose"]'
+    says = "context.args.seconds, which has no type in Cedar for render_loose"
+    assert says in refusal(forbid(SECONDS), RENDER, loose)
+    assert says in refusal(forbid(SECONDS, both), RENDER, loose)
+    assert says in refusal(forbid(SECONDS), RENDER, loose, others=("elsewhere",))
+    part = forbid("context.args has size && context.args.size has height")
+    assert "no type in Cedar for render_nested" in refusal(part, RENDER, nested)
+
+
+def test_tool_whose_argument_has_no_type_can_be_excluded() -> None:
+    def render_loose(seconds: int | str) -> str:
+        """Render."""
+        return str(seconds)
+
+    loose = action(render_loose)
+    for scope, condition in (
+        ('action == Action::"render_video"', SECONDS),
+        ('action in Action::"stage:render"', f'action != Action::"render_loose" && {SECONDS}'),
+    ):
+        Policy({"a.cedar": PERMIT + forbid(condition, scope)}).require_fits(known(RENDER, loose))
+    alone = forbid(f'action != Action::"render_loose" && {SECONDS}')
+    crop = replace(RENDER, name="crop", arguments={}, left_out=())
+    assert "expected an argument of crop" in refusal(alone, crop, loose)
+    either = forbid(f'action != Action::"render_loose" || ({SECONDS})')
+    assert "no type in Cedar" in refusal(either, RENDER, loose)
+
+
 def test_tool_of_another_process_is_named_in_the_configuration() -> None:
     policy = forbid("context.args.frames.contains(3)", 'action == Action::"elsewhere"')
     assert "add it to other_tools" in refusal(policy, RENDER)
