@@ -21,19 +21,22 @@ from agentguard.model import (
 )
 from agentguard.model.tool_action import USE
 from agentguard.policy.analysis import Rule
-from agentguard.policy.expressions import entity_of, nodes, path_of_argument
+from agentguard.policy.expressions import accessed, entity_of, nodes, path_of_argument
 
 _LISTS = ("contains", "containsAll", "containsAny")
 _WORDS: Mapping[str, Collection[str]] = {
     "context.destination.audience": list(Audience),
     "context.destination.environment": list(Environment),
+    "context.destination.proven": ["hold", "retain", "revoke"],
     "context.stage": [*Stage, USE],
     "context.toolStage": list(Stage),
+    "principal.stages": list(Stage),
     "resource.kind": ["asset", "none", "text"],
     "resource.provenance": [*Provenance, "none"],
 }
 """What a string can be that a policy reads; see the comments in `schema.cedarschema`."""
 
+_VARIABLES = {"principal": "Agent", "resource": "Media", "context": "Call"}
 _ELSEWHERE = (
     "If another process binds it, or a later guard.bind, add it to other_tools in agentguard.toml"
 )
@@ -58,8 +61,14 @@ class Known:
     labels: Collection[str]
 
 
-def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
-    """What a policy names and nothing is called, one sentence each."""
+def unknown_names(
+    rule: Rule, known: Known, attributes: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """What a policy names and nothing is called, one sentence each.
+
+    Args:
+        attributes: of each type of the schema, with their types.
+    """
     names = {tool.name for tool in known.tools}
     for name in sorted(rule.named - names - (known.other_tools or frozenset())):
         if known.other_tools is not None and not name.startswith("stage:"):
@@ -74,8 +83,11 @@ def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
             yield f'got Media::"{name:.80}", expected a condition: resource.id == "{name:.80}"'
     words = {
         **_WORDS,
+        "context.chatCeiling": known.labels,
+        "context.destination.ceiling": known.labels,
         "context.destination.id": known.destinations,
         "resource.labels": known.labels,
+        "resource.terms.channels": known.destinations,
     }
     if known.other_tools is not None:
         words["context.tool"] = names | known.other_tools
@@ -85,7 +97,41 @@ def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
             yield f'got "{name:.80}" for {path}, expected one of {_listed(expected)}{hint}'
     for name in sorted(rule.groups - {*known.groups}):
         yield f'got the group "{name:.80}", expected one of [people]: {_listed(known.groups)}'
+    yield from _attributes(rule, attributes)
     yield from _arguments(rule, known)
+
+
+def _attributes(rule: Rule, known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Attributes that a policy asks for with `has` and no call has."""
+    said: dict[str, None] = {}
+    for node in nodes(rule.body["conditions"]):
+        item = node.get("has")
+        if not isinstance(item, Mapping) or "left" not in item:
+            continue
+        kind = _type_of(item["left"], known)
+        for name in accessed(item):
+            fields = known.get(kind or "")
+            if fields is None or (kind, name) == ("Call", "args"):
+                break  # it has no attributes, or they are the tool's
+            if name not in fields:
+                said[f"got has {name:.80}, expected an attribute of {kind}: {_listed(fields)}"] = (
+                    None
+                )
+            kind = fields.get(name)
+    yield from said
+
+
+def _type_of(node: object, known: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The schema's type of a variable, an entity or an attribute of one."""
+    entity = entity_of(node)
+    if entity is not None:
+        return entity[0]
+    if not isinstance(node, Mapping):
+        return None
+    access = node.get(".")
+    if access is None:
+        return _VARIABLES.get(str(node.get("Var")))
+    return known.get(_type_of(access["left"], known) or "", {}).get(access["attr"])
 
 
 def _entities(rule: Rule) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from agentguard.policy.analysis import Rule, rules_of
 from agentguard.policy.cedar_input import FIRST_TIME, LAST_TIME, question
 from agentguard.policy.evaluate import Evaluation, ToolPolicies, erred
 from agentguard.policy.lint import Known, unknown_names
+from agentguard.policy.tool_types import attributes_of
 
 _SHIPPED = "agentguard/policy/default/"
 
@@ -103,7 +104,8 @@ class Policy:
 
         Raises:
             PolicyError: every policy that breaks the schema for a tool, or names an action,
-                argument, choice, agent, destination or group that there is not: one line each.
+                attribute, argument, choice, agent, destination or group that there is not: one line
+                each.
         """
         wrong = []
         for tool in known.tools:
@@ -111,13 +113,14 @@ class Policy:
                 self.of_tool(tool)
             except PolicyError as error:
                 wrong.append(str(error))
+        attributes = attributes_of(self._base)
         for rule in self.rules.values():
             names = known
             if rule.place.startswith(_SHIPPED):  # they are for workspaces without such a group, too
                 names = dataclasses.replace(known, groups=rule.groups)
             wrong += [
                 f"{rule.place}: policy {rule.id}: {sentence}"
-                for sentence in unknown_names(rule, names)
+                for sentence in unknown_names(rule, names, attributes)
             ]
         if wrong:
             raise PolicyError("\n".join(wrong))

@@ -210,6 +210,17 @@ GOES = "context has destination"
         ('resource.provenance != "ok"', "expected one of broken"),
         ('context.tool == "render_vdieo"', 'got "render_vdieo" for context.tool'),
         ('context.stage == "stage:render"', "for context.stage"),
+        (f'{GOES} && context.destination.ceiling.contains("custmer")', "destination.ceiling, exp"),
+        (f'{GOES} && context.destination.proven.contains("revok")', "expected one of hold, "),
+        ('context has chatCeiling && context.chatCeiling.contains("likenes")', '"likenes"'),
+        ('resource.terms has channels && resource.terms.channels.contains("sitee")', '"sitee"'),
+        ('principal.stages.containsAny(["rendr"])', 'got "rendr" for principal.stages'),
+        ("context has toolSage", "got has toolSage, expected an attribute of Call: approvals, "),
+        ("context has destination.idd", "got has idd, expected an attribute of Destination: aud"),
+        (f"{GOES} && context.destination has idd", "got has idd"),
+        ("resource has terms.chanels", "got has chanels, expected an attribute of Terms: "),
+        ("principal has stage", "attribute of Agent: owner, stages"),
+        ('Destination::"site" has idd', "got has idd"),
         ('principal == Agent::"publishr"', 'got Agent::"publishr"'),
         ('resource == Media::"asset-1"', 'expected a condition: resource.id == "asset-1"'),
         ('action == Action::"render_vdieo"', "expected a bound tool: render_video"),
@@ -220,6 +231,16 @@ def test_name_that_means_nothing_is_refused(condition: str, says: str) -> None:
     message = refusal(forbid(condition), RENDER)
     assert "a.cedar, line 2: policy no: " in message
     assert says in message
+
+
+def test_names_of_the_schema_are_accepted() -> None:
+    condition = """
+        context has toolStage && context has destination.ceiling && resource has terms.channels
+        && context.destination has id && principal has stages && resource.terms has until
+        && context.destination.ceiling.contains("likeness") && context has args.seconds
+        && resource.terms.channels.contains("site") && principal.stages.contains("render")
+    """
+    Policy({"a.cedar": PERMIT + forbid(condition)}).require_fits(known(RENDER))
 
 
 @pytest.mark.parametrize(
