@@ -6,6 +6,7 @@ with any string. A forbid with such a name would be silent for good.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,29 @@ def _arguments(rule: Rule, known: Known) -> Iterator[str]:
                         f"got {value!r:.80} for context.args.{'.'.join(path)}, expected one of"
                         f" {', '.join(expected)}"
                     ] = None
+        for path, pattern in _patterns(node):
+            types = [found for tool in tools if (found := _type_at(tool, path)) is not None]
+            choices = {str(each) for found in types for each in found.choices or ()}
+            free = any(found.choices is None for found in types)
+            if choices and not free and not any(map(pattern.fullmatch, choices)):
+                said[
+                    f"got a pattern for context.args.{'.'.join(path)} that matches none of"
+                    f" {', '.join(sorted(choices))}"
+                ] = None
     yield from said
+
+
+def _patterns(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], re.Pattern[str]]]:
+    """Arguments that a node compares with a pattern, by `like`."""
+    item = node.get("like")
+    if not isinstance(item, Mapping) or not isinstance(item.get("left"), Mapping):
+        return
+    parts = (".*" if part == "Wildcard" else re.escape(part["Literal"]) for part in item["pattern"])
+    pattern = re.compile("".join(parts), re.DOTALL)
+    for key, access in item["left"].items():
+        path = path_of_argument(key, access) if key == "." else None
+        if path:
+            yield path, pattern
 
 
 def _without_type(rule: Rule, tools: Sequence[ToolAction]) -> Iterator[str]:

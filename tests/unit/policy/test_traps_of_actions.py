@@ -197,6 +197,7 @@ GOES = "context has destination"
         ("context.args has loose", "context.args.loose, which has no type in Cedar"),
         (f'{HAS} && context.args.codec == "h265"', "'h265' for context.args.codec, expected one"),
         (f'{HAS} && "h265" != context.args.codec', "got 'h265'"),
+        (f'{HAS} && context.args.codec like "vp*"', "pattern for context.args.codec that matches"),
         (f'{HAS} && ["av1", "h265"].contains(context.args.codec)', "got 'h265'"),
         ('context has destination && context.destination == Destination::"sit"',
          'got Destination::"sit", expected a configured one: site'),
@@ -236,6 +237,7 @@ def test_name_that_means_nothing_is_refused(condition: str, says: str) -> None:
 def test_names_of_the_schema_are_accepted() -> None:
     condition = """
         context has toolStage && context has destination.ceiling && resource has terms.channels
+        && context.args has codec && context.args.codec like "*26*"
         && context.destination has id && principal has stages && resource.terms has until
         && context.destination.ceiling.contains("likeness") && context has args.seconds
         && resource.terms.channels.contains("site") && principal.stages.contains("render")
