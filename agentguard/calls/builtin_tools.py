@@ -114,10 +114,15 @@ OWN_NAMES = frozenset({"list_assets", "queue_for_release", EXPORT_ASSET})
 """Tool names that belong to the guard: recovery asks the broker about what `export_asset` sent."""
 
 
-def own_actions(workspace: Workspace) -> list[ToolAction]:
-    """The guard's own tools as policies see them; they are made, and can't run."""
+def own_tools(workspace: Workspace) -> list[Bound]:
+    """The guard's own tools; they are made, and can't run."""
     host = _Unopened(workspace)
-    return [Bound(make(host)).action for make in OWN_TOOLS]
+    return [Bound(make(host)) for make in OWN_TOOLS]
+
+
+def own_actions(workspace: Workspace) -> list[ToolAction]:
+    """The guard's own tools as policies see them."""
+    return [bound.action for bound in own_tools(workspace)]
 
 
 class _Unopened:

@@ -190,7 +190,7 @@ def bound_in(named: str) -> dict[str, Bound]:
     return known
 
 
-def tools_of(workspace: Workspace, bindings: str | None) -> dict[str, ToolAction]:
+def bound_of(workspace: Workspace, bindings: str | None) -> dict[str, Bound]:
     """The tools that policies can be about, by name: the guard's own, and those that are named.
 
     Args:
@@ -199,12 +199,15 @@ def tools_of(workspace: Workspace, bindings: str | None) -> dict[str, ToolAction
     Raises:
         BindingError: see `bound_in`.
     """
-    from agentguard.calls.builtin_tools import own_actions
+    from agentguard.calls.builtin_tools import own_tools
 
-    tools = {action.name: action for action in own_actions(workspace)}
-    if bindings is not None:
-        tools |= {name: bound.action for name, bound in bound_in(bindings).items()}
-    return tools
+    tools = {bound.name: bound for bound in own_tools(workspace)}
+    return tools | (bound_in(bindings) if bindings is not None else {})
+
+
+def tools_of(workspace: Workspace, bindings: str | None) -> dict[str, ToolAction]:
+    """The tools of `bound_of` as policies see them."""
+    return {name: bound.action for name, bound in bound_of(workspace, bindings).items()}
 
 
 def _where(error: BaseException) -> str:

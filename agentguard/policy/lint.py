@@ -6,6 +6,7 @@ with any string. A forbid with such a name would be silent for good.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,19 +22,22 @@ from agentguard.model import (
 )
 from agentguard.model.tool_action import USE
 from agentguard.policy.analysis import Rule
-from agentguard.policy.expressions import entity_of, nodes, path_of_argument
+from agentguard.policy.expressions import accessed, entity_of, nodes, path_of_argument
 
 _LISTS = ("contains", "containsAll", "containsAny")
 _WORDS: Mapping[str, Collection[str]] = {
     "context.destination.audience": list(Audience),
     "context.destination.environment": list(Environment),
+    "context.destination.proven": ["hold", "retain", "revoke"],
     "context.stage": [*Stage, USE],
     "context.toolStage": list(Stage),
+    "principal.stages": list(Stage),
     "resource.kind": ["asset", "none", "text"],
     "resource.provenance": [*Provenance, "none"],
 }
 """What a string can be that a policy reads; see the comments in `schema.cedarschema`."""
 
+_VARIABLES = {"principal": "Agent", "resource": "Media", "context": "Call"}
 _ELSEWHERE = (
     "If another process binds it, or a later guard.bind, add it to other_tools in agentguard.toml"
 )
@@ -58,8 +62,14 @@ class Known:
     labels: Collection[str]
 
 
-def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
-    """What a policy names and nothing is called, one sentence each."""
+def unknown_names(
+    rule: Rule, known: Known, attributes: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """What a policy names and nothing is called, one sentence each.
+
+    Args:
+        attributes: of each type of the schema, with their types.
+    """
     names = {tool.name for tool in known.tools}
     for name in sorted(rule.named - names - (known.other_tools or frozenset())):
         if known.other_tools is not None and not name.startswith("stage:"):
@@ -74,8 +84,11 @@ def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
             yield f'got Media::"{name:.80}", expected a condition: resource.id == "{name:.80}"'
     words = {
         **_WORDS,
+        "context.chatCeiling": known.labels,
+        "context.destination.ceiling": known.labels,
         "context.destination.id": known.destinations,
         "resource.labels": known.labels,
+        "resource.terms.channels": known.destinations,
     }
     if known.other_tools is not None:
         words["context.tool"] = names | known.other_tools
@@ -85,7 +98,41 @@ def unknown_names(rule: Rule, known: Known) -> Iterator[str]:
             yield f'got "{name:.80}" for {path}, expected one of {_listed(expected)}{hint}'
     for name in sorted(rule.groups - {*known.groups}):
         yield f'got the group "{name:.80}", expected one of [people]: {_listed(known.groups)}'
+    yield from _attributes(rule, attributes)
     yield from _arguments(rule, known)
+
+
+def _attributes(rule: Rule, known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Attributes that a policy asks for with `has` and no call has."""
+    said: dict[str, None] = {}
+    for node in nodes(rule.body["conditions"]):
+        item = node.get("has")
+        if not isinstance(item, Mapping) or "left" not in item:
+            continue
+        kind = _type_of(item["left"], known)
+        for name in accessed(item):
+            fields = known.get(kind or "")
+            if fields is None or (kind, name) == ("Call", "args"):
+                break  # it has no attributes, or they are the tool's
+            if name not in fields:
+                said[f"got has {name:.80}, expected an attribute of {kind}: {_listed(fields)}"] = (
+                    None
+                )
+            kind = fields.get(name)
+    yield from said
+
+
+def _type_of(node: object, known: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The schema's type of a variable, an entity or an attribute of one."""
+    entity = entity_of(node)
+    if entity is not None:
+        return entity[0]
+    if not isinstance(node, Mapping):
+        return None
+    access = node.get(".")
+    if access is None:
+        return _VARIABLES.get(str(node.get("Var")))
+    return known.get(_type_of(access["left"], known) or "", {}).get(access["attr"])
 
 
 def _entities(rule: Rule) -> Iterator[tuple[str, str]]:
@@ -101,14 +148,17 @@ def _entities(rule: Rule) -> Iterator[tuple[str, str]]:
 
 
 def _arguments(rule: Rule, known: Known) -> Iterator[str]:
-    tools = [tool for tool in known.tools if rule.is_about(tool)]
+    excluded = _excluded(rule.body["conditions"])
+    tools = [tool for tool in known.tools if rule.is_about(tool) and tool.name not in excluded]
+    yield from _without_type(rule, tools)
     if not tools or _is_about_others(rule, known):
         return  # nothing is known of the arguments of what it is about
     said: dict[str, None] = {}
     for node in nodes(rule.body["conditions"]):
         for key, item in node.items():
             path = path_of_argument(key, item)
-            if path and not any(_type_at(tool, path) for tool in tools):
+            untyped = any(_is_left_out(tool, path) for tool in tools) if path else True
+            if path and not untyped and not any(_type_at(tool, path) for tool in tools):
                 said[_unknown_argument(path, tools)] = None
         for path, values in _compared(node):
             types = [found for tool in tools if (found := _type_at(tool, path)) is not None]
@@ -119,7 +169,65 @@ def _arguments(rule: Rule, known: Known) -> Iterator[str]:
                         f"got {value!r:.80} for context.args.{'.'.join(path)}, expected one of"
                         f" {', '.join(expected)}"
                     ] = None
+        for path, pattern in _patterns(node):
+            types = [found for tool in tools if (found := _type_at(tool, path)) is not None]
+            choices = {str(each) for found in types for each in found.choices or ()}
+            free = any(found.choices is None for found in types)
+            if choices and not free and not any(map(pattern.fullmatch, choices)):
+                said[
+                    f"got a pattern for context.args.{'.'.join(path)} that matches none of"
+                    f" {', '.join(sorted(choices))}"
+                ] = None
     yield from said
+
+
+def _patterns(node: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], re.Pattern[str]]]:
+    """Arguments that a node compares with a pattern, by `like`."""
+    item = node.get("like")
+    if not isinstance(item, Mapping) or not isinstance(item.get("left"), Mapping):
+        return
+    parts = (".*" if part == "Wildcard" else re.escape(part["Literal"]) for part in item["pattern"])
+    pattern = re.compile("".join(parts), re.DOTALL)
+    for key, access in item["left"].items():
+        path = path_of_argument(key, access) if key == "." else None
+        if path:
+            yield path, pattern
+
+
+def _without_type(rule: Rule, tools: Sequence[ToolAction]) -> Iterator[str]:
+    """Arguments that some tools have without a type, so that `has` is never true of a call."""
+    said: dict[str, None] = {}
+    for node in nodes(rule.body["conditions"]):
+        for key, item in node.items():
+            path = path_of_argument(key, item)
+            hidden = sorted(tool.name for tool in tools if path and _is_left_out(tool, path))
+            if path and hidden:
+                said[
+                    f"got context.args.{'.'.join(path)}, which has no type in Cedar for"
+                    f" {', '.join(hidden)}, so that this is never true there; exclude the tool"
+                    f' (action != Action::"{hidden[0]}"), or retype its argument'
+                ] = None
+    yield from said
+
+
+def _is_left_out(tool: ToolAction, path: tuple[str, ...]) -> bool:
+    """Whether an argument, or what it is a part of, is one that policies can't read."""
+    return any(".".join(path[: end + 1]) in tool.left_out for end in range(len(path)))
+
+
+def _excluded(conditions: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The tools that `action != Action::"name"` excludes, as a whole condition or by `&&`."""
+    found: set[str] = set()
+    pending = [each["body"] for each in conditions if each["kind"] == "when"]
+    while pending:
+        node = pending.pop()
+        if "&&" in node:
+            pending += [node["&&"]["left"], node["&&"]["right"]]
+        item = node.get("!=", {})
+        entity = entity_of(item.get("right"))
+        if item.get("left") == {"Var": "action"} and entity is not None:
+            found.add(entity[1])
+    return found
 
 
 def _is_about_others(rule: Rule, known: Known) -> bool:
@@ -133,9 +241,6 @@ def _is_about_others(rule: Rule, known: Known) -> bool:
 
 def _unknown_argument(path: tuple[str, ...], tools: Sequence[ToolAction]) -> str:
     name = ".".join(path)
-    hidden = sorted(tool.name for tool in tools if name in tool.left_out)
-    if hidden:
-        return f"got context.args.{name}, which has no type in Cedar for {', '.join(hidden)}"
     has = sorted({each for tool in tools for each in tool.arguments})
     about = ", ".join(sorted(tool.name for tool in tools)[:6])
     return f"got context.args.{name}, expected an argument of {about}: {_listed(has)}"

@@ -20,6 +20,7 @@ from agentguard.policy.analysis import Rule, rules_of
 from agentguard.policy.cedar_input import FIRST_TIME, LAST_TIME, question
 from agentguard.policy.evaluate import Evaluation, ToolPolicies, erred
 from agentguard.policy.lint import Known, unknown_names
+from agentguard.policy.tool_types import attributes_of
 
 _SHIPPED = "agentguard/policy/default/"
 
@@ -61,12 +62,13 @@ class Policy:
         """The default policy and what the workspace adds to it.
 
         Args:
-            extra: `.cedar` files of the workspace, and folders of them.
+            extra: `.cedar` files of the workspace, and folders of them, without subfolders.
             replace: each takes the place of the default file of its name (`export.cedar`);
                 otherwise it is added, and a policy id that occurs twice is refused.
 
         Raises:
-            PolicyError: a file can't be read or parsed, a policy breaks the schema, has no `@id`
+            PolicyError: a file can't be read or parsed, or would be passed over in its folder (a
+                subfolder, a name such as `a.CEDAR`), a policy breaks the schema, has no `@id`
                 or another one's; the message names file, line and reason.
         """
         texts = {_SHIPPED + entry.name: entry.read_text("utf-8") for entry in _defaults()}
@@ -102,7 +104,8 @@ class Policy:
 
         Raises:
             PolicyError: every policy that breaks the schema for a tool, or names an action,
-                argument, choice, agent, destination or group that there is not: one line each.
+                attribute, argument, choice, agent, destination or group that there is not: one line
+                each.
         """
         wrong = []
         for tool in known.tools:
@@ -110,13 +113,14 @@ class Policy:
                 self.of_tool(tool)
             except PolicyError as error:
                 wrong.append(str(error))
+        attributes = attributes_of(self._base)
         for rule in self.rules.values():
             names = known
             if rule.place.startswith(_SHIPPED):  # they are for workspaces without such a group, too
                 names = dataclasses.replace(known, groups=rule.groups)
             wrong += [
                 f"{rule.place}: policy {rule.id}: {sentence}"
-                for sentence in unknown_names(rule, names)
+                for sentence in unknown_names(rule, names, attributes)
             ]
         if wrong:
             raise PolicyError("\n".join(wrong))
@@ -202,7 +206,27 @@ def time_is_sayable(now: int) -> bool:
 
 
 def _files(named: Path) -> list[Path]:
-    return sorted(named.glob("*.cedar")) if named.is_dir() else [named]
+    if not named.is_dir():
+        return [named]
+    try:
+        entries = sorted(named.iterdir())
+    except OSError as error:
+        raise PolicyError(f"{named}: can't be read ({error})") from error
+    files = [entry for entry in entries if entry.name.endswith(".cedar")]
+    others = [entry for entry in entries if entry not in files]
+    below = [file for entry in others if entry.is_dir() for file in sorted(entry.rglob("*"))]
+    missed = [str(file.relative_to(named)) for file in (*others, *below) if _is_meant(file)]
+    if missed:
+        raise PolicyError(
+            f"{named}: got {', '.join(map(repr, missed))}, expected each policy file in the folder"
+            " itself, with a name that ends in .cedar; move or rename it"
+        )
+    return files
+
+
+def _is_meant(file: Path) -> bool:
+    """Whether somebody would take a file for one of policies."""
+    return file.name.strip().casefold().endswith(".cedar")
 
 
 def _defaults() -> list[Any]:

@@ -46,6 +46,9 @@ class Trial:
         requester: who asked for the job; they and the agent's owner don't approve.
         action: the tool that is called; None: any tool of the stage.
         args: its arguments, as a Request holds them.
+        text: it carries a text; None: it does if it has no asset.
+        text_labels: that its texts raise.
+        reveals: its tool shows its media to the chat model.
     """
 
     agent: Agent
@@ -58,6 +61,9 @@ class Trial:
     requester: str
     action: ToolAction | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
+    text: bool | None = None
+    text_labels: frozenset[str] = frozenset()
+    reveals: bool = False
 
 
 def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
@@ -90,7 +96,7 @@ def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
         tool=action.name,
         binding="supposed",
         args=trial.args,
-        text_labels=frozenset(),
+        text_labels=trial.text_labels,
         assets=uses,
         destination=trial.destination.id if trial.destination else None,
         destination_digest=trial.destination.digest if trial.destination else None,
@@ -106,13 +112,13 @@ def posed(trial: Trial, workspace: Workspace) -> tuple[Request, Facts]:
         people=tuple(workspace.people.values()),
         destination=trial.destination,
         assets=assets,
-        text_sensitivity=workspace.sensitivity(()),
+        text_sensitivity=workspace.sensitivity(trial.text_labels),
         chat_ceiling=workspace.chat_ceiling,
-        reveals=False,
+        reveals=trial.reveals,
         rejected=False,
         can_ask=True,
         open_labels=workspace.open_labels,
-        text=trial.labels is None,
+        text=trial.labels is None if trial.text is None else trial.text,
     )
     return request, facts
 

@@ -16,6 +16,8 @@ from agentguard.model import ArgumentKind, ArgumentType, ToolAction
 _PARTS = re.compile(
     r"(?P<types>.*)^type Call = \{(?P<call>.*?)^\};(?P<groups>.*)", re.DOTALL | re.M
 )
+_TYPES = re.compile(r"^(?:entity|type) (\w+) = \{(.*?)^\};", re.DOTALL | re.M)
+_ATTRIBUTE = re.compile(r"^\s+(\w+)\??: ([\w:<>]+)", re.M)
 _CEDAR = {
     ArgumentKind.STRING: "String",
     ArgumentKind.INTEGER: "Long",
@@ -43,6 +45,11 @@ def schema_text(base: str, actions: Iterable[ToolAction], named: Iterable[str] =
     others = sorted(set(named) - {action.name for action in known})
     texts += [f"action {quoted(name)};\n" for name in others]
     return "".join(texts)
+
+
+def attributes_of(base: str) -> dict[str, dict[str, str]]:
+    """The attributes of each entity and record of the default schema, with their types."""
+    return {name: dict(_ATTRIBUTE.findall(body)) for name, body in _TYPES.findall(base)}
 
 
 def _action(action: ToolAction, call: str) -> str:

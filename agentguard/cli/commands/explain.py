@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agentguard.cli.context import (
+    bound_of,
     place_of,
     policy_of,
     require_person,
-    tools_of,
     workspace_of,
 )
 from agentguard.cli.output import EFFECT_STYLES, Json, Line, fields, print_json, visible
 from agentguard.cli.views.call import CODES, policy_rows, tell, who
 from agentguard.errors import ConfigError
-from agentguard.model import Decision, Provenance, Stage, ToolAction
+from agentguard.model import Decision, Provenance, Stage
 
 if TYPE_CHECKING:
+    from agentguard.bindings.bound import Bound
+    from agentguard.cli.supposed_call import SupposedCall
     from agentguard.config.workspace import Workspace
     from agentguard.policy.simulate import Trial
 
@@ -67,8 +69,9 @@ def explain(
     """Say what is decided about one call, and why.
 
     With options it is a dry run: your policy judges a supposed call, nothing is recorded. With
-    --tool NAME --args JSON it is a call of that tool, for policies that read arguments. With
-    a request's digest it tells what happened to that call. Exits 0 permit, 3 deny, 4 ask.
+    --tool NAME --args JSON it is a call of that tool, filled in by its Binding: defaults, fixed
+    values and where it goes. Assets that are not named are supposed. With a request's digest it
+    tells what happened to that call. Exits 0 permit, 3 deny, 4 ask.
 
     \b
     Examples:
@@ -89,18 +92,19 @@ def explain(
     from agentguard.policy.simulate import judge
 
     policy = policy_of(workspace)
-    action = None
+    call = None
     if tool is not None:
-        action = _action(tool, tools_of(workspace, bindings), tool_stage)
+        from agentguard.cli.supposed_call import suppose
+
+        call = suppose(_bound(tool, bound_of(workspace, bindings), tool_stage), args, to, workspace)
     elif args is not None or bindings is not None:
         raise typer.BadParameter("name the tool that is called: --tool NAME")
     trial = _trial(
         workspace,
         agent=agent,
-        stage=action.stage if action is not None else tool_stage or Stage.EXPORT,
-        action=action,
-        args=_arguments(action, args) if action is not None else {},
-        to=to,
+        stage=call.bound.action.stage if call is not None else tool_stage or Stage.EXPORT,
+        call=call,
+        to=call.destination if call is not None else to,
         labels=class_,
         queued=queued,
         reviewed=reviewed,
@@ -110,9 +114,9 @@ def explain(
     decision = judge(trial, workspace, policy, approvals=approvals, groups=group or ())
     places = {name: rule.place for name, rule in policy.rules.items()}
     if json_:
-        print_json(decision_data(decision, places))
+        print_json({**decision_data(decision, places), **_call_data(call)})
     else:
-        _show_supposed(workspace, trial, decision, places, max(approvals, len(group or ())))
+        _show_supposed(workspace, trial, call, decision, places, max(approvals, len(group or ())))
     raise typer.Exit(CODES[decision.effect.value])
 
 
@@ -121,8 +125,7 @@ def _trial(
     *,
     agent: str | None,
     stage: Stage | None,
-    action: ToolAction | None,
-    args: Mapping[str, Any],
+    call: SupposedCall | None,
     to: str | None,
     labels: list[str] | None,
     queued: bool,
@@ -140,9 +143,9 @@ def _trial(
         known = ", ".join(sorted(workspace.destinations)) or "none"
         raise ConfigError(f"no destination {to:.80} is configured; there are {known}")
     named = _labels(workspace, labels)
-    if named is None and stage is not Stage.GENERATE:
+    if named is None and (stage is not Stage.GENERATE if call is None else call.has_assets):
         named = frozenset({"unclassified"})  # as an import without --class
-    return Trial(
+    trial = Trial(
         agent=chosen,
         stage=stage,
         destination=workspace.destinations[to] if to is not None else None,
@@ -151,45 +154,30 @@ def _trial(
         reviewed=reviewed,
         provenance=provenance,
         requester=require_person(workspace, requested_by) if requested_by else chosen.owner,
-        action=action,
-        args=args,
+    )
+    if call is None:
+        return trial
+    return replace(
+        trial,
+        action=call.bound.action,
+        args=call.args,
+        text=call.has_texts,
+        text_labels=call.text_labels,
+        reveals=call.bound.binding.reveals,
     )
 
 
-def _action(name: str, tools: Mapping[str, ToolAction], stage: Stage | None) -> ToolAction:
-    action = tools.get(name)
-    if action is None:
+def _bound(name: str, tools: Mapping[str, Bound], stage: Stage | None) -> Bound:
+    bound = tools.get(name)
+    if bound is None:
         raise ConfigError(
             f"no tool {name:.80} is known; there are {', '.join(sorted(tools))}. Name your list of"
             " declared tools: --bindings MODULE:NAME"
         )
-    if stage not in (None, action.stage):
-        raise ConfigError(f"{name:.80} belongs to the {action.stage or 'use'} stage, not {stage}")
-    return action
-
-
-def _arguments(action: ToolAction, given: str | None) -> dict[str, Any]:
-    """The arguments that are supposed: those given, and anything where the tool needs more."""
-    from agentguard.policy.tool_types import arguments_of, sample_arguments
-
-    try:
-        args = json.loads(given or "{}")
-    except ValueError as error:
-        raise ConfigError(f"--args: got no JSON ({error}), expected an object") from None
-    if not isinstance(args, dict):
-        raise ConfigError(f"--args: got {given!r:.80}, expected an object such as '{{}}'")
-    known = {*action.arguments, *action.left_out}
-    for name in args:
-        if name not in known:
-            raise ConfigError(
-                f"{action.name} has no argument {name:.80}; it has {', '.join(sorted(known))}"
-            )
-    supposed = {**sample_arguments(action.arguments), **args}
-    try:
-        arguments_of(action, supposed)
-    except ValueError as error:
-        raise ConfigError(f"{action.name}: {error}") from None
-    return supposed
+    own = bound.action.stage
+    if stage not in (None, own):
+        raise ConfigError(f"{name:.80} belongs to the {own or 'use'} stage, not {stage}")
+    return bound
 
 
 def _labels(workspace: Workspace, given: list[str] | None) -> frozenset[str] | None:
@@ -218,16 +206,27 @@ def decision_data(decision: Decision, places: Mapping[str, str]) -> dict[str, An
     }
 
 
-def _called(trial: Trial) -> str:
-    if trial.action is None:
+def _call_data(call: SupposedCall | None) -> dict[str, Any]:
+    if call is None:
+        return {}
+    said = {"tool": call.bound.name, "args": call.args, "not_given": call.origins}
+    return {"call": {**said, "destination": call.destination}}
+
+
+def _called(trial: Trial, call: SupposedCall | None) -> str:
+    if call is None:
         return f"a tool of the {trial.stage} stage"
-    said = ", ".join(f"{name}={value!r}" for name, value in trial.args.items())
-    return f"{trial.action.name}({said}), of the {trial.stage or 'use'} stage"
+    said = ", ".join(
+        f"{name}={value!r}" + (f" [{call.origins[name]}]" if name in call.origins else "")
+        for name, value in call.args.items()
+    )
+    return f"{call.bound.name}({said}), of the {trial.stage or 'use'} stage"
 
 
 def _show_supposed(
     workspace: Workspace,
     trial: Trial,
+    call: SupposedCall | None,
     decision: Decision,
     places: Mapping[str, str],
     approvals: int,
@@ -235,7 +234,7 @@ def _show_supposed(
     word = decision.effect.value
     place = trial.destination
     if trial.labels is None:
-        media = "a text and no asset"
+        media = "a text and no asset" if call is None or call.has_texts else "no text and no asset"
     else:
         queued, reviewed = ("" if one else "not " for one in (trial.queued, trial.reviewed))
         media = (
@@ -244,7 +243,7 @@ def _show_supposed(
         )
     rows: list[Line] = [
         (word.upper(), (visible(decision.reason, 2000), EFFECT_STYLES[word])),
-        ("supposed", f"{trial.agent.id} calls {_called(trial)}"),
+        ("supposed", f"{trial.agent.id} calls {_called(trial, call)}"),
         ("", media),
         ("", f"asked for by {trial.requester}, approved by {approvals or 'nobody'}"),
     ]

@@ -94,20 +94,114 @@ def test_explain_tries_a_call_of_a_tool(
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "says", "code"),
     [
-        (["--tool", "render_vdieo"], "no tool render_vdieo is known"),
-        (["--tool", "render_video", "--args", "[1]"], "expected an object"),
-        (["--tool", "render_video", "--args", "{"], "got no JSON"),
-        (["--tool", "render_video", "--args", '{"secnods": 1}'], "has no argument secnods"),
-        (["--tool", "render_video", "--args", '{"seconds": "x"}'], "expected integer"),
-        (["--tool", "render_video", "--tool-stage", "export"], "belongs to the edit stage"),
+        (["--tool", "render_vdieo"], "no tool render_vdieo is known", 1),
+        (["--tool", "render_video", "--args", "[1]"], "expected an object", 2),
+        (["--tool", "render_video", "--args", "{"], "got no JSON", 2),
+        (["--tool", "render_video", "--args", '{"secnods": 1}'], "has no argument 'secnods'", 2),
+        (["--tool", "render_video", "--args", '{"seconds": "x"}'], "seconds: Input should be a", 2),
+        (["--tool", "render_video"], "seconds: Field required", 2),
+        (["--tool", "render_video", "--args", '{"seconds": 1, "file": "a.mp4"}'],
+         "render_video has no argument 'file'", 2),
+        (["--tool", "render_video", "--args", '{"seconds": 1, "codec": "h265"}'], "codec: ", 2),
+        (["--tool", "render_video", "--args", '{"seconds": NaN}'], "--args: ", 2),
+        (["--tool", "render_video", "--args", '{"seconds": 1}', "--to", "site"],
+         "this call of render_video sends nothing anywhere", 2),
+        (["--tool", "render_video", "--tool-stage", "export"], "belongs to the edit stage", 1),
+    ],
+)  # fmt: skip
+def test_explain_refuses_what_is_no_call(
+    workspace: Shell, more: list[str], says: str, code: int
+) -> None:
+    named = declared(workspace, "policy_tools_refused")
+    _, said = workspace.both("explain", *more, *named, code=code)
+    assert says in said
+
+
+FILLED = """
+from langchain_core.tools import tool
+
+from agentguard import Asset, Binding, Fixed, Opaque, Plain, Text, To
+
+@tool
+def post(source: str, room: str, folder: str, note: str = "", fps: int = 24) -> str:
+    '''Post.'''
+    return folder
+
+@tool
+def send(source: str) -> str:
+    '''Send.'''
+    return source
+
+@tool
+def count(fps: int = 24) -> str:
+    '''Count.'''
+    return str(fps)
+
+TOOLS = [
+    Binding(post, stage="export", effect=Opaque(), args={"source": Asset(), "room": To(),
+            "folder": Fixed("public"), "note": Text(), "fps": Plain()}),
+    Binding(send, stage="export", effect=Opaque(), to="site", args={"source": Asset()}),
+    Binding(count, stage=None, args={"fps": Plain()}),
+]
+"""
+POST = ("--tool", "post", "--args", '{"room": "team"}')
+SEND = ("--tool", "send")
+COUNT = ("--tool", "count")
+
+
+@pytest.mark.parametrize(
+    ("condition", "words", "fires"),
+    [
+        ("context has args.fps && context.args.fps > 20", POST, True),
+        ("context has args.fps && context.args.fps > 20", COUNT, True),
+        ("context has args.fps && context.args.fps == 0", POST, False),
+        ('context has args.folder && context.args.folder == "public"', POST, True),
+        ('context has destination && context.destination.id == "team"', POST, True),
+        ('context has destination && context.destination.id == "site"', SEND, True),
+        ('resource.kind == "asset"', POST, True),
+        ('resource.kind == "none"', COUNT, True),
+        ("context.hasText", POST, True),
+        ("context.hasText", SEND, False),
     ],
 )
-def test_explain_refuses_what_is_no_call(workspace: Shell, more: list[str], says: str) -> None:
-    named = declared(workspace, "policy_tools_refused")
-    _, said = workspace.both("explain", *more, *named, code=1)
-    assert says in said
+def test_explain_fills_a_call_in_as_the_guard_does(
+    workspace: Shell, condition: str, words: tuple[str, ...], fires: bool
+) -> None:
+    (workspace.folder / "policy_tools_filled.py").write_text(FILLED, "utf-8")
+    forbid = f'@id("acme.no") forbid (principal, action, resource) when {{ {condition} }};'
+    (workspace.folder / "policies" / "own.cedar").write_text(forbid, "utf-8")
+    media = () if words is COUNT else ("--class", "brand", "--queued")
+    named = ("--bindings", "policy_tools_filled:TOOLS", "--json", *media)
+    code = 3 if fires else 4 if words is SEND else 0
+    found = json.loads(workspace("explain", *words, *named, code=code))
+    assert ("acme.no" in [policy["id"] for policy in found["policies"]]) is fires
+
+
+def test_explain_marks_what_nobody_gave(workspace: Shell) -> None:
+    (workspace.folder / "policy_tools_marked.py").write_text(FILLED, "utf-8")
+    named = ("--bindings", "policy_tools_marked:TOOLS", "--class", "brand")
+    text = " ".join(workspace("explain", *POST, *named).split())
+    for said in ("room='team',", "source='this asset' [supposed]", "fps=24 [filled in]",
+                 "folder='public' [filled in]", "to team: internal"):  # fmt: skip
+        assert said in text
+    call = json.loads(workspace("explain", *POST, *named, "--json"))["call"]
+    assert call["destination"] == "team"
+    filled = dict.fromkeys(("folder", "note", "fps"), "filled in")
+    assert call["not_given"] == {"source": "supposed", **filled}
+    words = ("explain", "--tool", "post", "--to", "team", *named, "--json")
+    assert call == json.loads(workspace(*words))["call"]
+
+
+@pytest.mark.parametrize(("words", "to"), [(POST, "site"), (SEND, "team")])
+def test_explain_refuses_another_destination_than_the_call_has(
+    workspace: Shell, words: tuple[str, ...], to: str
+) -> None:
+    (workspace.folder / "policy_tools_elsewhere.py").write_text(FILLED, "utf-8")
+    named = ("--bindings", "policy_tools_elsewhere:TOOLS")
+    _, said = workspace.both("explain", *words, "--to", to, *named, code=2)
+    assert "sends it to" in said
 
 
 def test_doctor_compares_policies_with_all_tools(workspace: Shell) -> None:

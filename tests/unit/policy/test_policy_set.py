@@ -253,6 +253,20 @@ def test_an_unreadable_user_file_is_refused(tmp_path: Path) -> None:
         Policy.load([good, good])
 
 
+@pytest.mark.parametrize("name", ["sub/b.cedar", "sub/deep/b.Cedar", "c.CEDAR", "d.cedar "])
+def test_policy_file_that_would_be_passed_over_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.cedar").write_text('@id("a") forbid (principal, action, resource);')
+    (tmp_path / "README.md").write_text("Our policies.")
+    (tmp_path / "notes").mkdir()
+    assert "a" in Policy.load([tmp_path]).rules
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('@id("b") forbid (principal, action, resource);')
+    with pytest.raises(PolicyError) as caught:
+        Policy.load([tmp_path])
+    assert f"got {name!r}, expected each policy file in the folder itself" in str(caught.value)
+
+
 def test_s19_the_digest_names_the_text_and_not_its_place() -> None:
     first = Policy({"a.cedar": PERMIT})
     assert first.digest == Policy({"elsewhere/b.cedar": PERMIT}).digest

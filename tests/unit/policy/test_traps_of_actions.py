@@ -197,6 +197,7 @@ GOES = "context has destination"
         ("context.args has loose", "context.args.loose, which has no type in Cedar"),
         (f'{HAS} && context.args.codec == "h265"', "'h265' for context.args.codec, expected one"),
         (f'{HAS} && "h265" != context.args.codec', "got 'h265'"),
+        (f'{HAS} && context.args.codec like "vp*"', "pattern for context.args.codec that matches"),
         (f'{HAS} && ["av1", "h265"].contains(context.args.codec)', "got 'h265'"),
         ('context has destination && context.destination == Destination::"sit"',
          'got Destination::"sit", expected a configured one: site'),
@@ -210,6 +211,17 @@ GOES = "context has destination"
         ('resource.provenance != "ok"', "expected one of broken"),
         ('context.tool == "render_vdieo"', 'got "render_vdieo" for context.tool'),
         ('context.stage == "stage:render"', "for context.stage"),
+        (f'{GOES} && context.destination.ceiling.contains("custmer")', "destination.ceiling, exp"),
+        (f'{GOES} && context.destination.proven.contains("revok")', "expected one of hold, "),
+        ('context has chatCeiling && context.chatCeiling.contains("likenes")', '"likenes"'),
+        ('resource.terms has channels && resource.terms.channels.contains("sitee")', '"sitee"'),
+        ('principal.stages.containsAny(["rendr"])', 'got "rendr" for principal.stages'),
+        ("context has toolSage", "got has toolSage, expected an attribute of Call: approvals, "),
+        ("context has destination.idd", "got has idd, expected an attribute of Destination: aud"),
+        (f"{GOES} && context.destination has idd", "got has idd"),
+        ("resource has terms.chanels", "got has chanels, expected an attribute of Terms: "),
+        ("principal has stage", "attribute of Agent: owner, stages"),
+        ('Destination::"site" has idd', "got has idd"),
         ('principal == Agent::"publishr"', 'got Agent::"publishr"'),
         ('resource == Media::"asset-1"', 'expected a condition: resource.id == "asset-1"'),
         ('action == Action::"render_vdieo"', "expected a bound tool: render_video"),
@@ -220,6 +232,17 @@ def test_name_that_means_nothing_is_refused(condition: str, says: str) -> None:
     message = refusal(forbid(condition), RENDER)
     assert "a.cedar, line 2: policy no: " in message
     assert says in message
+
+
+def test_names_of_the_schema_are_accepted() -> None:
+    condition = """
+        context has toolStage && context has destination.ceiling && resource has terms.channels
+        && context.args has codec && context.args.codec like "*26*"
+        && context.destination has id && principal has stages && resource.terms has until
+        && context.destination.ceiling.contains("likeness") && context has args.seconds
+        && resource.terms.channels.contains("site") && principal.stages.contains("render")
+    """
+    Policy({"a.cedar": PERMIT + forbid(condition)}).require_fits(known(RENDER))
 
 
 @pytest.mark.parametrize(
@@ -242,6 +265,44 @@ def test_argument_of_another_stage_is_unknown_in_this_one() -> None:
     still = replace(RENDER, name="crop", stage=Stage.EDIT, arguments={})
     policy = forbid("context.args has seconds", 'action in Action::"stage:edit"')
     assert "expected an argument of crop" in refusal(policy, RENDER, still)
+
+
+SECONDS = "context.args has seconds && context.args.seconds > 60"
+
+
+def test_argument_without_a_type_for_one_of_several_tools_is_refused() -> None:
+    def render_loose(seconds: int | str) -> str:
+        """Render."""
+        return str(seconds)
+
+    loose = action(render_loose)
+    nested = replace(RENDER, name="render_nested", arguments={}, left_out=("size",))
+    assert loose.left_out == ("seconds",)
+    both = 'action in [Action::"render_video", Action::"render_loose"]'
+    says = "context.args.seconds, which has no type in Cedar for render_loose"
+    assert says in refusal(forbid(SECONDS), RENDER, loose)
+    assert says in refusal(forbid(SECONDS, both), RENDER, loose)
+    assert says in refusal(forbid(SECONDS), RENDER, loose, others=("elsewhere",))
+    part = forbid("context.args has size && context.args.size has height")
+    assert "no type in Cedar for render_nested" in refusal(part, RENDER, nested)
+
+
+def test_tool_whose_argument_has_no_type_can_be_excluded() -> None:
+    def render_loose(seconds: int | str) -> str:
+        """Render."""
+        return str(seconds)
+
+    loose = action(render_loose)
+    for scope, condition in (
+        ('action == Action::"render_video"', SECONDS),
+        ('action in Action::"stage:render"', f'action != Action::"render_loose" && {SECONDS}'),
+    ):
+        Policy({"a.cedar": PERMIT + forbid(condition, scope)}).require_fits(known(RENDER, loose))
+    alone = forbid(f'action != Action::"render_loose" && {SECONDS}')
+    crop = replace(RENDER, name="crop", arguments={}, left_out=())
+    assert "expected an argument of crop" in refusal(alone, crop, loose)
+    either = forbid(f'action != Action::"render_loose" || ({SECONDS})')
+    assert "no type in Cedar" in refusal(either, RENDER, loose)
 
 
 def test_tool_of_another_process_is_named_in_the_configuration() -> None:
