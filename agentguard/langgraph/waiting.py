@@ -64,9 +64,9 @@ def is_asking() -> bool:
 
 
 def keep_question(question: PendingQuestion) -> None:
-    """Keep a question for whoever runs the calls of this task."""
+    """Keep a question for whoever runs the calls of this task, once however often it came up."""
     questions = _asking.get()
-    if questions is not None:
+    if questions is not None and all(one.request != question.request for one in questions):
         questions.append(question)
 
 
