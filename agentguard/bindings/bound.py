@@ -224,7 +224,7 @@ class Bound:
             require_few_numbers(self.name, given, numbers)
             plain(frozen)
         frozen.update(copy.deepcopy(dict(self.binding.fixed)))
-        self._shape.require(frozen)
+        self._shape.require(frozen, hidden=self.binding.hidden)
         copied: dict[str, Any] = json.loads(json.dumps(frozen))  # a default is the schema's own
         return copied
 
@@ -426,7 +426,7 @@ class Bound:
         for name in self.binding.hidden:
             if name in arguments:
                 raise ValueError(f"{self.name} has no argument {name!r}")
-        self._shape.require(arguments)
+        self._shape.require(arguments, hidden=self.binding.hidden)
         for path in self.binding.plain:
             for value in values_at(arguments, path):
                 self._require_plain(path, value)

@@ -311,6 +311,8 @@ def test_fixed_values_are_part_of_the_request_and_of_the_digest() -> None:
     assert bound.digest != other.digest
     with pytest.raises(ValueError, match="upload has no argument 'action'"):
         bound.freeze({"file": asset, "key": "k", "action": "delete"})
+    with pytest.raises(ValueError, match=r"no argument 'size'; it has file, key$"):
+        bound.freeze({"file": asset, "key": "k", "size": 3})
     filled = bound.fill(frozen, lambda path, value: f"/private/{path}", {})
     assert filled == {**frozen, "file": "/private/file"}
 
