@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from langchain_core.tools import BaseTool
 
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import Tool, compiled
 from agentguard.bindings.problems import require_no_errors
@@ -15,6 +15,8 @@ from agentguard.config.workspace import Workspace
 from agentguard.errors import BindingError
 from agentguard.model import Audience, OutsideEffect, Stage
 from agentguard.policy.policy_set import Policy, known_names
+
+UNIQUE = "tool names are unique: give one of them another, Binding(..., name=...)"
 
 
 class BoundTools:
@@ -52,14 +54,14 @@ class BoundTools:
                         f"{bound.name} is a tool of the guard itself; give yours another name"
                     )
                 if bound.name in self.by_name or added.setdefault(bound.name, bound) is not bound:
-                    raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+                    raise BindingError(f"{bound.name} is bound twice; {UNIQUE}")
             except BindingError as error:
                 errors.append(error)
         require_no_errors(errors)
         self._require_policy_fits(added.values())
         for name, bound in added.items():
             if self.by_name.setdefault(name, bound) is not bound:  # another thread came first
-                raise BindingError(f"{name} is bound twice; tool names are unique")
+                raise BindingError(f"{name} is bound twice; {UNIQUE}")
 
     def _require_policy_fits(self, added: Iterable[Bound]) -> None:
         actions = {action.name: action for action in own_actions(self._workspace)}
@@ -141,7 +143,7 @@ class BoundTools:
         named = self._workspace.destinations.get(str(bound.binding.destination))
         if bound.binding.urls and (named is None or not named.hosts):
             raise BindingError(
-                f"{bound.name} returns URLs of media from {bound.binding.destination!r}, which"
+                f"{bound.name} returns URLs of media from {_place(bound)}, which"
                 " lists no hosts; add the vendor's download hosts, such as"
                 " hosts = ['cdn.vendor.example'], to that destination"
             )
@@ -158,3 +160,9 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
+
+
+def _place(bound: Bound) -> str:
+    """Where a tool sends, as a sentence names it."""
+    named = bound.binding.destination
+    return f"what its argument {named.path} names" if isinstance(named, Arg) else repr(named)
