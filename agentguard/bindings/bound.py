@@ -145,6 +145,12 @@ class Bound:
         hidden = self.binding.hidden
         return [name for name in self._json_schema.get("properties", {}) if name not in hidden]
 
+    def constants(self) -> list[tuple[str, Any]]:
+        """What nobody gives and every call holds: fixed values and defaults, by their paths."""
+        defaults = self._shape.defaults.items()
+        return [*self.binding.fixed.items(), *((path, each) for path, all_ in defaults
+                                               for each in all_)]  # fmt: skip
+
     def bits(self, frozen: Mapping[str, Any]) -> int:
         """How many bits the model is free to choose in the plain values and lists of a call (I4).
 

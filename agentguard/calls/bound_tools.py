@@ -10,6 +10,7 @@ from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import Tool, compiled
 from agentguard.bindings.problems import require_no_errors
+from agentguard.calls.arguments import secret_in
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
 from agentguard.config.workspace import Workspace
 from agentguard.errors import BindingError
@@ -107,6 +108,7 @@ class BoundTools:
                     f"{bound.name} goes to {place!r}, which is not configured; there are"
                     f" {', '.join(sorted(self._workspace.destinations)) or 'none'}"
                 )
+        _require_no_secret(bound)
         self._require_no_way_out(bound)
         self._require_hosts(bound)
         unknown = sorted(binding.labels - set(self._workspace.classes))
@@ -160,6 +162,20 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
+
+
+def _require_no_secret(bound: Bound) -> None:
+    """S7: what a developer fixed, or gave as a default, is recorded and shown with each call."""
+    for path, value in bound.constants():
+        try:
+            found = secret_in(value)
+        except ValueError as error:
+            raise BindingError(f"{bound.name}.{path}: {error}") from error
+        if found is not None:
+            raise BindingError(
+                f"{bound.name}.{path}: its fixed value or default holds a secret ({found}), which"
+                " each call would repeat in its record; read it from the environment in the tool"
+            )
 
 
 def _place(bound: Bound) -> str:
