@@ -109,15 +109,17 @@ class Approver:
         rows = [("what", f"{short(asset['asset'])}, class {' + '.join(sorted(asset['labels']))}")
                 for asset in shown["assets"]]  # fmt: skip
         texts = {k: v for k, v in shown["args"].items() if k not in ("asset", "to")}
-        rows += [(escape(str(name)), escape(str(text))) for name, text in texts.items()]
+        rows += [(escape(str(name)), escape(str(text)) or "none") for name, text in texts.items()]
         if place is not None:
             rows.append(("where", f"{place.id}: {place.audience}, {place.environment}"))
         rows.append(("why", escape(short(approval.reason))))
         rows.append(("policy", ", ".join(approval.policies)))
         may = ", ".join(self._guard.approvals.eligible(approval))
         rows.append(("who", f"{approval.needs} of {may}"))
-        rows += [("look at", link(path)) for path in pictures]
         show.facts(rows)
+        for path in pictures:
+            show.line("[dim]look at[/dim]", 5)
+            show.whole(link(path))
         return pictures
 
     def _copy(self, asset: Mapping[str, Any]) -> Path:

@@ -161,7 +161,7 @@ def refused(result: ToolMessage) -> bool:
 
 def refusal(result: ToolMessage) -> str:
     """A refusal for a report, with the guard's or the tool's own reason."""
-    return f"refused: {result.text}"
+    return f"refused: {result.text.removeprefix('refused: ')}"
 
 
 def numbered(report: str) -> list[tuple[int, str]]:

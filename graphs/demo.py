@@ -96,7 +96,7 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
                 show.line(f"[dim]imported[/dim] {link(path, path.name)} [dim]as[/dim]"
                           f" {short(ids[path.name])}, {' + '.join(labels)}")  # fmt: skip
             show.line(
-                "[dim]kim asks, so she approves nothing; sam owns the agents, so he neither."
+                "[dim]kim asks, so she approves nothing; sam owns the agents, so neither does he."
                 " Provenance is not read yet: it counts as unknown, and so every"
                 " public export asks a person.[/dim]"
             )
@@ -139,7 +139,9 @@ def _attack(show: Show, scene: Scene) -> None:
     achieved = scene.effects() - before
     colour = "red" if achieved else "green"
     show.line(f"[{colour}]{achieved} effects[/{colour}], {before} deliveries as before the attack")
-    show.line("[dim]the same against other guards: python -m evals run --only byte-swap[/dim]")
+    show.line(
+        "[dim]the same against other guards: .venv/bin/python -m evals run --only byte-swap[/dim]"
+    )
 
 
 def _newest(guard: Guard, job: str, label: str) -> str:

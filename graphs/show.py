@@ -68,6 +68,10 @@ class Show:
         """One line of rich markup; what is too long goes on under itself."""
         self.console.print(Padding(text, (0, 0, 0, indent), expand=False), highlight=False)
 
+    def whole(self, text: str) -> None:
+        """A path on a line of its own, which is never broken."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
     def permit(self, text: str) -> None:
         """A call that was permitted and ran."""
         self.line(f"[green]✓[/green] {text}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from pydantic import BaseModel, RootModel
@@ -56,8 +56,11 @@ class Shape:
             raise BindingError("its arguments are no closed object; name each of them", tool=tool)
         self._object(root, "", 0)
 
-    def require(self, value: Any) -> None:
+    def require(self, value: Any, *, hidden: Container[str] = ()) -> None:
         """Refuse JSON data of another shape: what stands at no path of the schema reaches no tool.
+
+        Args:
+            hidden: top-level arguments that are not the model's to give, nor to hear of.
 
         Raises:
             ValueError: an unknown name at any level, a list where a value belongs, or too much.
@@ -73,9 +76,10 @@ class Shape:
                     known = isinstance(name, str) and _NAME.fullmatch(name) is not None
                     below = _join(path, name) if known else ""
                     if not known or below not in self.kinds:
+                        may = [leaf for leaf in self.leaves if _top(leaf) not in hidden]
                         raise ValueError(
                             f"{self._tool} has no argument {_join(path, str(name))!r:.80}; it has"
-                            f" {', '.join(self.leaves) or 'none'}"
+                            f" {', '.join(may) or 'none'}"
                         )
                     pending.append((below, inner))
             elif isinstance(item, (list, tuple, set, frozenset)) and kind == "list":
@@ -185,7 +189,7 @@ class Shape:
             self._leaf(path, _union(kinds))
         elif not kinds and _is_scalar(node):
             self._leaf(path, node)
-        elif not kinds and node.get("type") == "array" and "items" in node:
+        elif not kinds and node.get("type") == "array" and {"items", "prefixItems"} & {*node}:
             if "prefixItems" in node:
                 raise self._refused("a tuple can't be bound; make each part an argument", path)
             self.kinds[path] = "list"
@@ -381,6 +385,10 @@ def _is_listed(node: Mapping[str, Any]) -> bool:
 
 def _is_open(node: Mapping[str, Any]) -> bool:
     return node.get("additionalProperties", False) is not False or "patternProperties" in node
+
+
+def _top(path: str) -> str:
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def _join(path: str, name: str) -> str:

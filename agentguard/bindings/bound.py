@@ -145,6 +145,12 @@ class Bound:
         hidden = self.binding.hidden
         return [name for name in self._json_schema.get("properties", {}) if name not in hidden]
 
+    def constants(self) -> list[tuple[str, Any]]:
+        """What nobody gives and every call holds: fixed values and defaults, by their paths."""
+        defaults = self._shape.defaults.items()
+        return [*self.binding.fixed.items(), *((path, each) for path, all_ in defaults
+                                               for each in all_)]  # fmt: skip
+
     def bits(self, frozen: Mapping[str, Any]) -> int:
         """How many bits the model is free to choose in the plain values and lists of a call (I4).
 
@@ -224,7 +230,7 @@ class Bound:
             require_few_numbers(self.name, given, numbers)
             plain(frozen)
         frozen.update(copy.deepcopy(dict(self.binding.fixed)))
-        self._shape.require(frozen)
+        self._shape.require(frozen, hidden=self.binding.hidden)
         copied: dict[str, Any] = json.loads(json.dumps(frozen))  # a default is the schema's own
         return copied
 
@@ -426,7 +432,7 @@ class Bound:
         for name in self.binding.hidden:
             if name in arguments:
                 raise ValueError(f"{self.name} has no argument {name!r}")
-        self._shape.require(arguments)
+        self._shape.require(arguments, hidden=self.binding.hidden)
         for path in self.binding.plain:
             for value in values_at(arguments, path):
                 self._require_plain(path, value)

@@ -51,10 +51,11 @@ def plain_arguments(
         else:
             strings.append(path)
     if strings:
+        releases = stage in (Stage.QUEUE, Stage.EXPORT)  # where choices need a role, too
         many = "strings that need a role" if len(strings) > 1 else "a string that needs a role"
         problems.add(
             f"{many}: Asset() if it names media, Text() if words, To() if a place, Output() if the"
-            " tool writes there; else Literal[...] or Plain()",
+            f" tool writes there; else {'Plain()' if releases else 'Literal[...] or Plain()'}",
             *strings,
         )
     return plain

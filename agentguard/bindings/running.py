@@ -7,10 +7,10 @@ a job it runs under its own claim only. A thread that a tool starts by itself is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -56,6 +56,19 @@ def running(*declared: object, exempt: bool = False) -> Iterator[None]:
         _running.reset(token)
 
 
+_witnesses: list[Callable[[str, str | None], None]] = []
+
+
+def tell_of_direct_calls(witness: Callable[[str, str | None], None]) -> None:
+    """Have somebody record the declared functions that are called past their claim.
+
+    Args:
+        witness: is given the function's name and why it is stopped, None where it was let past the
+            guard. What it raises stops the function.
+    """
+    _witnesses.append(witness)
+
+
 def require_claim(declared: object, name: str) -> None:
     """Refuse the body of a declared function inside a job, but under its own claim.
 
@@ -68,18 +81,33 @@ def require_claim(declared: object, name: str) -> None:
     """
     body = _running.get()
     if body is not None and not body.left:
-        if body.exempt or any(each is declared for each in body.declared):
+        if any(each is declared for each in body.declared):
             return
-        raise UnguardedTool(
+        if body.exempt:
+            _tell(name, None)
+            return
+        _stop(
+            name,
             f"{name} is a declared tool, and was called inside another one, which has no claim for"
-            " it; put the shared code into a plain function"
+            " it; put the shared code into a plain function",
         )
     job = JOB.get()
     if (job is not None and not job.is_left) or _is_entered():
-        raise UnguardedTool(
+        _stop(
+            name,
             f"{name} was called unguarded inside a job; run it through guard.tools() in a graph or"
-            ' agent that is protected, or say `with guard.unguarded("why"):`'
+            ' agent that is protected, or say `with guard.unguarded("why"):`',
         )
+
+
+def _stop(name: str, why: str) -> NoReturn:
+    _tell(name, why)
+    raise UnguardedTool(why)
+
+
+def _tell(name: str, why: str | None) -> None:
+    for witness in _witnesses:
+        witness(name, why)
 
 
 def _is_entered() -> bool:

@@ -153,6 +153,18 @@ class CallArguments:
                 )
 
 
+def secret_in(value: Any) -> str | None:
+    """The kind of secret that the texts of a value hold; None without one.
+
+    Raises:
+        ValueError: a text is too long to be scanned.
+    """
+    for text in (*_strings(value), *_spelled(value)):
+        if len(text) >= _SHORTEST_SECRET and (secrets := scan(text).secrets):
+            return secrets[0]
+    return None
+
+
 def sayable(name: object) -> str:
     """A tool name that a model wrote, as it may be recorded: never a secret or a novel."""
     if isinstance(name, str) and _TOOL_NAME.fullmatch(name) and not scan(name).secrets:

@@ -247,7 +247,7 @@ class Assessor:
             )
         else:
             why = (
-                "this call was decided on in an earlier job, which is over; it may have been done."
+                "this call was decided on in an earlier job; it may have been done."
                 " Make the call again, to be told or to have it done"
             )
         raise Refused(why, kind=ObstacleKind.NOT_AUTHORIZED)

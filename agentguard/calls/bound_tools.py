@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable
 
 from langchain_core.tools import BaseTool
 
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import Tool, compiled
 from agentguard.bindings.problems import require_no_errors
+from agentguard.calls.arguments import secret_in
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
 from agentguard.config.workspace import Workspace
 from agentguard.errors import BindingError
 from agentguard.model import Audience, OutsideEffect, Stage
 from agentguard.policy.policy_set import Policy, known_names
+
+UNIQUE = "tool names are unique: give one of them another, Binding(..., name=...)"
 
 
 class BoundTools:
@@ -52,14 +55,14 @@ class BoundTools:
                         f"{bound.name} is a tool of the guard itself; give yours another name"
                     )
                 if bound.name in self.by_name or added.setdefault(bound.name, bound) is not bound:
-                    raise BindingError(f"{bound.name} is bound twice; tool names are unique")
+                    raise BindingError(f"{bound.name} is bound twice; {UNIQUE}")
             except BindingError as error:
                 errors.append(error)
         require_no_errors(errors)
         self._require_policy_fits(added.values())
         for name, bound in added.items():
             if self.by_name.setdefault(name, bound) is not bound:  # another thread came first
-                raise BindingError(f"{name} is bound twice; tool names are unique")
+                raise BindingError(f"{name} is bound twice; {UNIQUE}")
 
     def _require_policy_fits(self, added: Iterable[Bound]) -> None:
         actions = {action.name: action for action in own_actions(self._workspace)}
@@ -105,6 +108,7 @@ class BoundTools:
                     f"{bound.name} goes to {place!r}, which is not configured; there are"
                     f" {', '.join(sorted(self._workspace.destinations)) or 'none'}"
                 )
+        _require_no_secret(bound)
         self._require_no_way_out(bound)
         self._require_hosts(bound)
         unknown = sorted(binding.labels - set(self._workspace.classes))
@@ -141,7 +145,7 @@ class BoundTools:
         named = self._workspace.destinations.get(str(bound.binding.destination))
         if bound.binding.urls and (named is None or not named.hosts):
             raise BindingError(
-                f"{bound.name} returns URLs of media from {bound.binding.destination!r}, which"
+                f"{bound.name} returns URLs of media from {_place(bound)}, which"
                 " lists no hosts; add the vendor's download hosts, such as"
                 " hosts = ['cdn.vendor.example'], to that destination"
             )
@@ -158,3 +162,23 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
+
+
+def _require_no_secret(bound: Bound) -> None:
+    """S7: what a developer fixed, or gave as a default, is recorded and shown with each call."""
+    for path, value in bound.constants():
+        try:
+            found = secret_in(value)
+        except ValueError as error:
+            raise BindingError(f"{bound.name}.{path}: {error}") from error
+        if found is not None:
+            raise BindingError(
+                f"{bound.name}.{path}: its fixed value or default holds a secret ({found}), which"
+                " each call would repeat in its record; read it from the environment in the tool"
+            )
+
+
+def _place(bound: Bound) -> str:
+    """Where a tool sends, as a sentence names it."""
+    named = bound.binding.destination
+    return f"what its argument {named.path} names" if isinstance(named, Arg) else repr(named)

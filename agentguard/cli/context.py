@@ -173,6 +173,7 @@ def bound_in(named: str) -> dict[str, Bound]:
     """
     from agentguard.bindings.compilation import compiled
     from agentguard.bindings.problems import require_no_errors
+    from agentguard.calls.bound_tools import UNIQUE
 
     _, found = import_object(named)
     known: dict[str, Bound] = {}
@@ -184,7 +185,7 @@ def bound_in(named: str) -> dict[str, Bound]:
             errors.append(error)
             continue
         if bound.name in known:
-            raise BindingError(f"{named}: {bound.name} is bound twice; tool names are unique")
+            raise BindingError(f"{named}: {bound.name} is bound twice; {UNIQUE}")
         known[bound.name] = bound
     require_no_errors(errors)
     return known

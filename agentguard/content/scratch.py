@@ -207,7 +207,10 @@ class Scratch:
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise AssetError("an output must be a regular file of its own, not a link")
             if (status.st_dev, status.st_ino) in held:
-                raise AssetError("a returned file must be new, and this one was there before")
+                raise AssetError(
+                    "a returned file must be new, and this one was there before; let the tool write"
+                    " under a new name each time, or to an argument with the role Output()"
+                )
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 return take_in(self._store, file, limits=self.limits)
         finally:
@@ -230,7 +233,10 @@ class Scratch:
         folder, inside = self._folder()
         name = os.path.basename(path)
         if os.path.abspath(path) != str(folder / name) or name in ("", ".", ".."):
-            raise AssetError("an output must be a file directly in the call's scratch folder")
+            raise AssetError(
+                "an output must be a file directly in the call's scratch folder: let the guard name"
+                ' it, Output() on an argument; or Asset("path", folder=...) for a folder of its own'
+            )
         if name in self._names:
             raise AssetError("an output must be a new file, not the call's own input")
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

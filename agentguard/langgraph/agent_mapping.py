@@ -77,6 +77,7 @@ def require_stage(point: EnforcementPoint, where: str, bound: Bound, agents: Age
     if known is None or stage not in known.stages:
         raise BindingError(
             f"{where}: {bound.name} belongs to the {stage} stage, which"
-            f" {agent or 'no named agent'} does not take; take {bound.name} out of this loop, or"
+            f" {f'{agent} does not take' if agent else 'no agent here takes'};"
+            f" take {bound.name} out of this loop, or"
             f' name an agent of that stage: {{"{stage}": ...}}'
         )

@@ -2,9 +2,10 @@
 
 One callback handler for the whole process, put in by LangChain's configure hook: a handler in
 `config["callbacks"]` would miss threads, executors, `tool.run` and bodies whose callbacks are
-detached. It sees what starts through `invoke`, `run`, `arun` and their like. A direct call of a
-tool's `func` or `_run` tells nobody, so the belt can't see it, and a program that wants to get
-round it can: it is a belt, the guarded tool is the wall.
+detached. It sees what starts through `invoke`, `run`, `arun` and their like. A declared function
+that is called directly tells it, too. A direct call of another tool's `func` or `_run` tells
+nobody, so the belt can't see it, and a program that wants to get round it can: it is a belt, the
+guarded tool is the wall.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
-from agentguard.bindings.running import running
+from agentguard.bindings.running import running, tell_of_direct_calls
 from agentguard.calls.arguments import sayable
 from agentguard.errors import JobError, LedgerError, UnguardedTool
 from agentguard.jobs.entry import ENTRY_KEY
@@ -48,9 +49,24 @@ class _Expected:
 
 
 _expected: ContextVar[_Expected | None] = ContextVar("agentguard_expected", default=None)
-_allowed: ContextVar[tuple[EnforcementPoint, str] | None] = ContextVar(
-    "agentguard_allowed", default=None
-)
+
+
+@dataclass(slots=True, frozen=True)
+class _Allowed:
+    """Code that was let past the guard.
+
+    Args:
+        point: whose guard let it past.
+        why: the reason.
+        begun: tools of its own that started and are recorded: run id → name.
+    """
+
+    point: EnforcementPoint
+    why: str
+    begun: dict[UUID | None, str]
+
+
+_allowed: ContextVar[_Allowed | None] = ContextVar("agentguard_allowed", default=None)
 
 
 @contextlib.contextmanager
@@ -66,7 +82,7 @@ def announced(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def allowed(point: EnforcementPoint, why: str) -> Iterator[None]:
     """Let tools run unguarded in this context; each run is recorded with the reason."""
-    token = _allowed.set((point, why))
+    token = _allowed.set(_Allowed(point, why, {}))
     try:
         with running(exempt=True):
             yield
@@ -123,12 +139,31 @@ class UnguardedRuns(BaseCallbackHandler):
         if point is None or _is_harmless(point, name, (serialized or {}).get("description")):
             return
         exemption = _allowed.get()
-        if exemption is not None and exemption[0] is point:
-            point.ledger.allow_unguarded(
-                job.id if job is not None else None, tool=sayable(name), why=exemption[1]
-            )
+        if exemption is not None and exemption.point is point:
+            _let_past(exemption, job, name)
+            exemption.begun[run_id] = name
             return
         _stop(point, job, sayable(name))
+
+    def on_direct_call(self, name: str, why: str | None) -> None:
+        """Record a declared function that is called directly: see `tell_of_direct_calls`.
+
+        Raises:
+            UnguardedTool: another guard than the job's let it past.
+            LedgerUnavailable: it can't be recorded, so it must not run.
+        """
+        point, job = self._job_of_run()
+        if point is None:
+            point = self._guard_of_thread(name)
+        if point is None:
+            return
+        exemption = _allowed.get()
+        if why is not None:
+            _note_stop(point, job, sayable(name), why)
+        elif exemption is None or exemption.point is not point:
+            _stop(point, job, sayable(name))
+        elif exemption.begun.pop(_run_around(), None) != name:  # else its start is recorded
+            _let_past(exemption, job, name)
 
     def _job_of_run(self) -> tuple[EnforcementPoint, Job] | tuple[None, None]:
         """The job that the running code is inside of: by its `with`, or by the run's entry."""
@@ -169,16 +204,34 @@ def _stop(point: EnforcementPoint, job: Job | None, name: str) -> None:
         " protect(...) or GuardMiddleware, give its node guard.tools([...]), bind it with"
         ' stage=None if it touches no media, or say `with guard.unguarded("why"):`'
     )
+    _note_stop(point, job, name, sentence)
+    raise UnguardedTool(sentence)
+
+
+def _let_past(exemption: _Allowed, job: Job | None, name: str) -> None:
+    exemption.point.ledger.allow_unguarded(
+        job.id if job is not None else None, tool=sayable(name), why=exemption.why
+    )
+
+
+def _run_around() -> UUID | None:
+    """The run of the tool whose body is running, if LangChain started it."""
+    callbacks = (var_child_runnable_config.get() or {}).get("callbacks")
+    return getattr(callbacks, "parent_run_id", None)
+
+
+def _note_stop(point: EnforcementPoint, job: Job | None, name: str, sentence: str) -> None:
     _log.error("%s", sentence)
     try:
         point.ledger.stop_unguarded(job.id if job is not None else None, tool=name)
     except LedgerError as error:
         _log.error("that %s was stopped could not be recorded: %s", name, error)
-    raise UnguardedTool(sentence)
 
 
 BELT = UnguardedRuns()
 """The one handler of this process."""
+
+tell_of_direct_calls(BELT.on_direct_call)
 
 _belt: ContextVar[UnguardedRuns | None] = ContextVar("agentguard_belt", default=BELT)
 register_configure_hook(_belt, inheritable=True)

@@ -64,9 +64,9 @@ def is_asking() -> bool:
 
 
 def keep_question(question: PendingQuestion) -> None:
-    """Keep a question for whoever runs the calls of this task."""
+    """Keep a question for whoever runs the calls of this task, once however often it came up."""
     questions = _asking.get()
-    if questions is not None:
+    if questions is not None and all(one.request != question.request for one in questions):
         questions.append(question)
 
 
@@ -80,7 +80,26 @@ def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQue
         states = iter(point.asker.states(made))
     except LedgerError:
         states = iter([CallState.SETTLED] * len(made))  # the tools find no grant, and say why
-    return [next(states) if isinstance(call, Call) else _unmade(point, call) for call in calls]
+    return [
+        _here_or_left(point, call, next(states)) if isinstance(call, Call) else _unmade(point, call)
+        for call in calls
+    ]
+
+
+def _here_or_left(
+    point: EnforcementPoint, call: Call, stand: PendingQuestion | CallState
+) -> PendingQuestion | CallState:
+    """How a call stands, which may wait in another job of its thread that its run is not in."""
+    if stand is not CallState.SETTLED:
+        return stand
+    question = _question_of(point, call)
+    if question is None:
+        return stand
+    try:
+        known = point.authorizer.decided([call])
+    except LedgerError:
+        return stand
+    return question if known == [None] else stand
 
 
 def _unmade(point: EnforcementPoint, call: Obstacle) -> PendingQuestion | CallState:
@@ -94,7 +113,7 @@ def looked_at(point: EnforcementPoint, call: Found) -> PendingQuestion | CallSta
     if not isinstance(call, Call):
         return _unmade(point, call)
     try:
-        return point.asker.look(call)
+        return _here_or_left(point, call, point.asker.look(call))
     except LedgerError:
         return CallState.SETTLED
 
@@ -229,7 +248,7 @@ def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[in
     return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
-def _question_of(point: EnforcementPoint, call: NoJob) -> PendingQuestion | None:
+def _question_of(point: EnforcementPoint, call: NoJob | Call) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
         found = point.approvals.unused(call.thread, call_name(call.call_id))

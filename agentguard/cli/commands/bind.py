@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
 _NAMES = ("Asset", "McpTool", "Opaque", "OperationId", "Output", "Plain", "Text", "To")
+_NO_SCHEMA = (AttributeError, NameError, RuntimeError, TypeError, ValueError)
+"""What LangChain and Pydantic raise about type hints; `PydanticUserError` is a RuntimeError."""
+
 _HEADER = """\
 # Drafted from signatures: a guess. Before you use it, look at each line, and replace each "?":
 # - stage: where this tool belongs; an agent may only call tools of its own stages
@@ -55,16 +58,21 @@ def bind(
 
     module, found = import_object(named)
     drafts: list[dict[str, Any]] = []
-    for index, tool in enumerate(_tools(named, found)):
-        expression = _expression(module, named, tool, index, found)
-        known: dict[str, Any] = {"tool": tool.name, "expression": expression}
+    for index, item in enumerate(_items(named, found)):
+        expression = _expression(module, named, item, index, found)
+        name = str(getattr(item, "name", None) or getattr(item, "__name__", expression))
+        known: dict[str, Any] = {"tool": name, "expression": expression}
         try:
-            source = draft(tool, expression)
+            tool = _tool(item)
+            known["tool"] = tool.name
+            source, says = draft(tool, expression), told(tool)
         except BindingError as error:
             drafts.append({**known, "error": str(error)})
-            continue
-        says = told(tool)
-        drafts.append({**known, "source": source, **({"says": says} if says else {})})
+        except _NO_SCHEMA as error:
+            why = (str(error) or type(error).__name__).partition("\n")[0]
+            drafts.append({**known, "error": f"{name} can't be drafted: {why}"})
+        else:
+            drafts.append({**known, "source": source, **({"says": says} if says else {})})
     if json_:
         print_json(drafts)
     else:
@@ -79,34 +87,37 @@ def bind(
         say("  agentguard doctor --bindings bindings:bindings", err=True)
 
 
-def _tools(named: str, found: Any) -> list[BaseTool]:
+def _items(named: str, found: Any) -> list[Any]:
+    """The tools and functions that a name holds.
+
+    Raises:
+        BindingError: there are none, or something else is among them.
+    """
     from langchain_core.tools import BaseTool
-    from langchain_core.tools import tool as make_tool
 
     items = list(found.values()) if isinstance(found, dict) else found
     items = list(items) if isinstance(items, (list, tuple)) else [items]
-    made = []
     for item in items:
-        if isinstance(item, BaseTool):
-            made.append(item)
-        elif callable(item) and not isinstance(item, type):
-            try:
-                made.append(make_tool(item))
-            except ValueError as error:
-                raise BindingError(f"{named}: {error}") from error
-        else:
+        if not isinstance(item, BaseTool) and (not callable(item) or isinstance(item, type)):
             raise BindingError(
                 f"{named}: got a {type(item).__name__}, expected LangChain tools or functions"
             )
-    if not made:
+    if not items:
         raise BindingError(f"{named} holds no tools")
-    return made
+    return items
 
 
-def _expression(module: Any, named: str, tool: BaseTool, index: int, found: Any) -> str:
-    function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+def _tool(item: Any) -> BaseTool:
+    from langchain_core.tools import BaseTool
+    from langchain_core.tools import tool as make_tool
+
+    return item if isinstance(item, BaseTool) else make_tool(item)
+
+
+def _expression(module: Any, named: str, item: Any, index: int, found: Any) -> str:
+    function = getattr(item, "func", None) or getattr(item, "coroutine", None)
     for name, value in vars(module).items():
-        if value is tool or (function is not None and value is function):
+        if value is item or (function is not None and value is function):
             return str(name)
     path = named.partition(":")[2]
     if isinstance(found, dict):

@@ -42,7 +42,7 @@ def doctor(
     """Look at the whole workspace and say what to mend.
 
     Configuration, policies, keys, people, ledger, store, destinations and, if named, Bindings.
-    Green lines are well, yellow ones worth reading, red ones stop the guard: exit code 1.
+    Green is fine, yellow deserves a look, red stops the guard: exit code 1.
 
     \b
     Example:

@@ -20,6 +20,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command
 
 from agentguard.errors import ApprovalError
@@ -41,6 +42,7 @@ from tests.support import (
     open_studio,
     results,
     says,
+    scripted,
 )
 from tests.support.bindings import Arg, Binding
 from tests.support.chat_models import Scripted, dangling
@@ -522,6 +524,41 @@ def test_middleware_asks_again(desk: Desk) -> None:
     assert [one.status for one in results(state)] == ["success"]
     assert desk.published() == 1
     assert dangling(state["messages"]) == []
+
+
+def test_wrapper_that_retries_asks_again_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def retry(request: Any, execute: Any) -> Any:
+        answer = execute(request)
+        return execute(request) if answer.status == "error" else answer
+
+    ready(desk)
+    once = [says(call("publish", {"source": desk.picture, "to": "site"}, id="export"), id="m")]
+    builder = StateGraph(State)
+    builder.add_node("model", scripted([*once, AIMessage("done", id="end")]))
+    builder.add_node("tools", ToolNode([desk.studio.tools["publish"]], wrap_tool_call=retry))
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges("model", tools_condition)
+    builder.add_edge("tools", "model")
+    agents = {"tools": "publisher"}
+    graph = protect(builder, desk.studio.guard, agents=agents).compile(InMemorySaver())
+    config = desk.job.config(thread_id="t")
+    graph.invoke(GO, config)
+    desk.yes(desk.studio.pending().request)
+    claims = desk.studio.guard.claims
+    claim = claims.claim
+
+    def late(call_: Any, **given: Any) -> Any:
+        monkeypatch.setattr(claims, "claim", claim)
+        desk.find()
+        return claim(call_, **given)
+
+    monkeypatch.setattr(claims, "claim", late)
+    asked = graph.invoke(Command(resume=True), config)["__interrupt__"][0].value
+    assert len(asked["action_requests"]) == 1
+    assert asked["agentguard"]["request"] == desk.studio.pending().request
+    desk.yes(desk.studio.pending().request)
+    graph.invoke(Command(resume=True), config)
+    assert desk.published() == 1
 
 
 def test_inline_tools_ask_again(desk: Desk) -> None:

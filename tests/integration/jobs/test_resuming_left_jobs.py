@@ -160,6 +160,21 @@ def test_I6_another_call_under_the_same_ids_is_not_shown_the_question(
     assert studio.pending().state == "pending"
 
 
+def test_a_waiting_thread_in_a_new_job_asks_again_and_names_the_job_that_waits(
+    studio: Studio,
+) -> None:
+    left = leave(studio, "protect")
+    studio.answer(studio.pending().request, OMAR)
+    with studio.guard.open_job("poster, again", requested_by=KIM) as job:
+        gives: tuple[Any, ...] = (None, Command(resume=True))
+        for given in gives:
+            (asked,) = left.graph.invoke(given, job.config(thread_id="t"))["__interrupt__"]
+            assert f'guard.rejoin_job("{left.job.id}"' in asked.value["description"]
+        assert studio.world.count("publish") == 0
+    assert results(finish(studio, left))[-1].status == "success"
+    assert studio.world.count("publish") == 1
+
+
 def test_a_thread_that_goes_on_in_another_job_is_told_that_its_call_was_decided_before(
     studio: Studio,
 ) -> None:

@@ -252,6 +252,16 @@ def test_a_schema_that_takes_or_writes_more_than_it_names_is_refused(schema: Any
         bound(made(schema), plain=[paths[schema]])
 
 
+def test_a_tuple_is_named_for_what_it_is() -> None:
+    @tool
+    def fit(size: tuple[int, int]) -> str:
+        """Fit."""
+        return ""
+
+    with pytest.raises(BindingError, match=r"^fit.size: a tuple can't be bound; make each part"):
+        bound(fit)
+
+
 def test_a_pydantic_1_schema_is_refused() -> None:
     class Old(OldModel):
         name: str

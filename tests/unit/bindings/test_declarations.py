@@ -24,6 +24,7 @@ from agentguard import (
     BindingError,
     Findings,
     Fixed,
+    Guard,
     IdempotencyKey,
     Idempotent,
     Opaque,
@@ -38,6 +39,7 @@ from agentguard import (
 )
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import compiled
+from tests.support import write_workspace
 
 Picture = Annotated[str, Asset()]
 Png = Annotated[str, Output(".png")]
@@ -311,8 +313,31 @@ def test_fixed_values_are_part_of_the_request_and_of_the_digest() -> None:
     assert bound.digest != other.digest
     with pytest.raises(ValueError, match="upload has no argument 'action'"):
         bound.freeze({"file": asset, "key": "k", "action": "delete"})
+    with pytest.raises(ValueError, match=r"no argument 'size'; it has file, key$"):
+        bound.freeze({"file": asset, "key": "k", "size": 3})
     filled = bound.fill(frozen, lambda path, value: f"/private/{path}", {})
     assert filled == {**frozen, "file": "/private/file"}
+
+
+def test_secret_that_is_fixed_or_a_default_is_refused_when_the_guard_opens(
+    tmp_path: Path,
+) -> None:
+    key = "sk-ant-" + "api03-Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8"
+    write_workspace(tmp_path)
+
+    def mark(source: Picture, token: str, way: str = "plain") -> Annotated[bytes, Asset()]:
+        """Mark a picture."""
+        return b""
+
+    def sign(source: Picture, way: Annotated[str, Plain()] = key) -> Annotated[bytes, Asset()]:
+        """Sign a picture."""
+        return b""
+
+    fixed = Binding(mark, stage="edit", args={"token": Fixed(key), "way": Plain()})
+    for tools, name in (([fixed], "mark.token"), ([media_tool(stage="edit")(sign)], "sign.way")):
+        with pytest.raises(BindingError, match=f"{name}: .* holds a secret") as caught:
+            Guard.from_config(tmp_path / "agentguard.toml", tools=tools)
+        assert key not in str(caught.value)
 
 
 def test_fixed_value_that_the_tool_does_not_take_is_an_error() -> None:

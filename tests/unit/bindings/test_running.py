@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -90,6 +92,60 @@ def test_declared_function_refuses_inside_a_job(guard: Guard, logo: Path) -> Non
             crop(str(logo), 8, str(logo.with_name("out.png")))
     copied.run(crop, str(logo), 8, str(logo.with_name("later.png")))  # the job is left
     assert RAN == ["crop", "crop"]
+
+
+def records(guard: Guard) -> list[tuple[str, str, str]]:
+    """Kind, tool and reason of what the log says of unguarded runs."""
+    rows = guard.ledger.all("SELECT body FROM records ORDER BY rowid")
+    found = [json.loads(row["body"]) for row in rows]
+    return [
+        (one["kind"], one["tool"], one.get("why", ""))
+        for one in (each | each.get("body", {}) for each in found)
+        if one["kind"].startswith("unguarded.")
+    ]
+
+
+def test_direct_call_that_is_stopped_is_recorded_and_marks_its_job(
+    guard: Guard, logo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with guard.open_job("crop", requested_by="kim@acme.example") as job:
+        with pytest.raises(UnguardedTool):
+            crop(str(logo), 8, "out.png")
+        assert records(guard) == [("unguarded.stopped", "crop", "")]
+        marked = guard.ledger.all("SELECT job, tool FROM unguarded_runs")
+        assert [tuple(row.values()) for row in map(dict, marked)] == [(job.id, "crop")]
+    assert "crop was called unguarded inside a job" in caplog.text
+    guard.verify()
+
+
+def test_direct_call_that_is_let_past_is_recorded_with_its_reason(guard: Guard, logo: Path) -> None:
+    file = str(logo.with_name("out.png"))
+    with guard.open_job("crop", requested_by="kim@acme.example"):
+        with guard.unguarded("the test looks at it"):
+            crop(str(logo), 8, file)
+            asyncio.run(soften(str(logo), file))
+            tool(crop).invoke({"source": str(logo), "width": 8, "file": file})
+            asyncio.run(tool(soften).ainvoke({"source": str(logo), "file": file}))
+        why = "the test looks at it"
+        names = ["crop", "soften", "crop", "soften"]
+        assert records(guard) == [("unguarded.allowed", name, why) for name in names]
+    guard.verify()
+
+
+def test_direct_call_in_another_guards_job_is_stopped(
+    guard: Guard, logo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    write_workspace(tmp_path / "other")
+    with (
+        Guard.from_config(tmp_path / "other" / "agentguard.toml") as other,
+        guard.open_job("crop", requested_by="kim@acme.example"),
+        other.unguarded("not this guard's to say"),
+        pytest.raises(UnguardedTool),
+    ):
+        crop(str(logo), 8, "out.png")
+    assert RAN == []
+    assert records(guard) == [("unguarded.stopped", "crop", "")]
 
 
 def lookalike() -> Any:

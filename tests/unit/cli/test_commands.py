@@ -329,6 +329,36 @@ def test_bind_drafts_one_tool_and_names_what_it_can_not(workspace: Shell) -> Non
     ]
 
 
+def test_bind_drafts_the_others_beside_a_function_without_schema(workspace: Shell) -> None:
+    (workspace.folder / "clitools_hints.py").write_text(
+        "from typing import Annotated\n"
+        "def fit(photo: str, options: Annotated[int, 'no docstring']) -> bytes: ...\n"
+        "def odd(photo: str, of: 'Missing') -> bytes:\n    'Odd.'\n"
+        "def turn(photo: str) -> bytes:\n    'Turn a picture.'\n"
+        "TOOLS = [fit, odd, turn]\n"
+    )
+    out, err = workspace.both("bind", "clitools_hints:TOOLS", code=1)
+    assert re.search(r"Binding\(\s*turn,", out)
+    assert "    # fit can't be drafted: " in out
+    assert [line.split(" can't")[0] for line in err.splitlines()] == ["error: fit", "error: odd"]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Pydantic takes typing.TypedDict there")
+def test_bind_drafts_the_others_beside_a_typed_dict(workspace: Shell) -> None:
+    (workspace.folder / "clitools_typed.py").write_text(
+        "from typing import TypedDict\n"
+        "class Options(TypedDict):\n    width: int\n"
+        "def crop(photo: str, options: Options) -> bytes:\n    'Crop.'\n"
+        "def turn(photo: str) -> bytes:\n    'Turn.'\n"
+        "TOOLS = [crop, turn]\n"
+    )
+    out, err = workspace.both("bind", "clitools_typed:TOOLS", code=1)
+    assert re.search(r"Binding\(\s*turn,", out)
+    assert "# crop can't be drafted: Please use `typing_extensions.TypedDict`" in out
+    assert err.startswith("error: crop can't be drafted: ")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("named", "said"),
     [

@@ -368,7 +368,7 @@ def test_the_same_policy_about_another_asset_is_another_reason() -> None:
     request, facts = question({"assets": [one, other]})
     decision = decide(policy, request, facts, [answer(request, "lena approve")], NOW, before)
     assert decision.effect is Effect.ASK
-    assert decision.reason.startswith("new since people were asked: the history of asset-2 is not")
+    assert decision.reason.startswith("new since people were asked: asset-2 has no verified")
     assert {(reason.policy, reason.asset) for reason in decision.reasons} == {
         ("export.provenance", "asset-1"),
         ("export.provenance", "asset-2"),
