@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from agentguard.bindings.argument_paths import values_at
+from agentguard.bindings.argument_schema import values_at
 from agentguard.bindings.binding import Arg
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
