@@ -86,10 +86,16 @@ def result_roles(
 
 
 def unresolved_hints(tool: BaseTool | Callable[..., Any]) -> Iterator[str]:
-    """What is wrong with type hints that can't be resolved, for each function of a tool."""
+    """What is wrong with type hints that can't be read, for each function of a tool."""
     for body in bodies_of(tool) if isinstance(tool, BaseTool) else (tool,):
         try:
-            hints_of(body)
+            for name, hint in hints_of(body).items():
+                if isinstance(hint, type) and issubclass(hint, Role):
+                    given = "its result" if name == "return" else name
+                    yield (
+                        f"{given}: {hint.__name__} is a role, not a type; say"
+                        f" Annotated[str, {hint.__name__}()]"
+                    )
         except NameError as error:
             name = getattr(error, "name", None) or str(error)
             yield (

@@ -33,7 +33,7 @@ def agent_of(
 
 MISSING = (
     r"GuardMiddleware\(agent=\.\.\.\): publish belongs to the export stage, which"
-    r" (editor|no named agent) does not take; take publish out"
+    r" (editor does not take|no agent here takes); take publish out"
 )
 
 

@@ -319,6 +319,16 @@ def test_fixed_values_are_part_of_the_request_and_of_the_digest() -> None:
     assert filled == {**frozen, "file": "/private/file"}
 
 
+def test_role_in_the_place_of_a_type_names_the_way_out() -> None:
+    def crop(source: Asset) -> Asset:  # type: ignore[empty-body]
+        """Crop."""
+
+    with pytest.raises(BindingError) as caught:
+        compiled(media_tool(stage="edit")(crop))
+    assert "source: Asset is a role, not a type; say Annotated[str, Asset()]" in str(caught.value)
+    assert "its result: Asset is a role, not a type" in str(caught.value)
+
+
 def test_secret_that_is_fixed_or_a_default_is_refused_when_the_guard_opens(
     tmp_path: Path,
 ) -> None:
