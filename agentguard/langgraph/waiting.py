@@ -77,11 +77,14 @@ def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQue
     """
     made = [call for call in calls if isinstance(call, Call)]
     try:
-        states = iter(point.asker.states(made))
-    except LedgerError:
-        states = iter([CallState.SETTLED] * len(made))  # the tools find no grant, and say why
+        states = point.asker.states(made)
+    except LedgerError:  # the tools find no grant, and say why
+        return [
+            CallState.SETTLED if isinstance(call, Call) else _unmade(point, call) for call in calls
+        ]
+    known = iter(states)
     return [
-        _here_or_left(point, call, next(states)) if isinstance(call, Call) else _unmade(point, call)
+        _here_or_left(point, call, next(known)) if isinstance(call, Call) else _unmade(point, call)
         for call in calls
     ]
 
