@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from agentguard.bindings.argument_schema import values_at
 from agentguard.bindings.binding import Arg
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
 from agentguard.calls.arguments import ASSET_ID
 from agentguard.calls.call import Call
@@ -88,7 +89,7 @@ def build_request(
     frozen = call.arguments.frozen
     rows, uses = _assets(call, frozen, reads)
     labels = call.arguments.labels
-    destination = _destination(call, frozen, workspace)
+    destination = destination_of(call.bound, frozen, workspace)
     inherited = inherit(
         call.bound,
         frozen,
@@ -236,15 +237,25 @@ def _assets(
     return rows, tuple(uses)
 
 
-def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) -> Destination | None:
-    named = call.bound.binding.destination
+def destination_of(
+    bound: Bound, frozen: Mapping[str, Any], workspace: Workspace
+) -> Destination | None:
+    """Where a call sends its media and texts; None: nowhere.
+
+    Args:
+        frozen: its arguments, as its Request holds them.
+
+    Raises:
+        Refused: it names no destination, several, or one that nothing can be sent to.
+    """
+    named = bound.binding.destination
     if named is None:
         return None
     if isinstance(named, Arg):
         values = list(values_at(frozen, named.path))
         if len(values) != 1 or not isinstance(values[0], str):
             raise Refused(
-                f"{call.bound.name}.{named.path} must name one destination;"
+                f"{bound.name}.{named.path} must name one destination;"
                 f" configured are {', '.join(sorted(workspace.destinations))}",
                 kind=ObstacleKind.UNKNOWN_DESTINATION,
             )
@@ -256,7 +267,7 @@ def _destination(call: Call, frozen: Mapping[str, Any], workspace: Workspace) ->
             f" {', '.join(sorted(workspace.destinations))}",
             kind=ObstacleKind.UNKNOWN_DESTINATION,
         )
-    if call.bound.name == EXPORT_ASSET and not destination.url:  # before a person is asked
+    if bound.name == EXPORT_ASSET and not destination.url:  # before a person is asked
         raise Refused(no_url(destination), kind=ObstacleKind.DESTINATION)
     return destination
 

@@ -14,7 +14,9 @@ from agentguard.bindings.binding import Arg
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.refused import Refused
+from agentguard.calls.request import destination_of
 from agentguard.config.workspace import Workspace
+from agentguard.errors import ConfigError
 
 ASSET = "this asset"
 """What stands for the id of an asset that is only supposed."""
@@ -50,6 +52,7 @@ def suppose(bound: Bound, given: str | None, to: str | None, workspace: Workspac
 
     Raises:
         BadParameter: the guard would refuse these arguments, or the call does not go there.
+        ConfigError: the guard would refuse the place that it goes to.
     """
     binding = bound.binding
     written = _object(given)
@@ -64,7 +67,11 @@ def suppose(bound: Bound, given: str | None, to: str | None, workspace: Workspac
         frozen, labels = arguments.frozen, arguments.labels
     except (Refused, ValueError) as error:
         raise typer.BadParameter(f"--args: {error}") from None
-    destination = _destination(bound, frozen)
+    try:
+        place = destination_of(bound, frozen, workspace)
+    except Refused as error:
+        raise ConfigError(str(error)) from None
+    destination = place.id if place is not None else None
     if to is not None and to != destination:
         goes = f"sends it to {destination:.80}" if destination else "sends nothing anywhere"
         raise typer.BadParameter(f"--to {to:.80}: this call of {bound.name} {goes}")
@@ -106,13 +113,3 @@ def _assets(bound: Bound) -> dict[str, Any]:
         if known is not None and not known.optional:
             found[name] = [ASSET] if path.endswith("[]") else ASSET
     return found
-
-
-def _destination(bound: Bound, frozen: Mapping[str, Any]) -> str | None:
-    named = bound.binding.destination
-    if not isinstance(named, Arg):
-        return named
-    values = list(values_at(frozen, named.path))
-    if len(values) != 1 or not isinstance(values[0], str):
-        raise typer.BadParameter(f"--args: {bound.name}.{named.path} must name one destination")
-    return values[0]

@@ -212,3 +212,16 @@ def test_doctor_compares_policies_with_all_tools(workspace: Shell) -> None:
     found = json.loads(workspace("doctor", *named, "--json", code=1))["findings"]
     bad = [one["text"] for one in found if one["state"] == "bad"]
     assert any("secnods" in text and "own.cedar, line 2" in text for text in bad)
+
+
+def test_explain_refuses_an_export_to_a_place_without_a_folder(workspace: Shell) -> None:
+    """As the guard does, before any policy is asked."""
+    config = workspace.folder / "agentguard.toml"
+    config.write_text(
+        config.read_text("utf-8")
+        + '\n[destinations.wall]\naudience = "internal"\nenvironment = "draft"\n'
+    )
+    args = ("--tool", "export_asset", "--class", "brand", "--queued", "--reviewed")
+    _, said = workspace.both("explain", *args, "--to", "wall", code=1)
+    assert "wall" in said
+    assert "url" in said
