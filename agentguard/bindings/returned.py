@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from agentguard.bindings.result_paths import MAX_FOUND, parsed_text
+from agentguard.content.blocks import decoded
 from agentguard.errors import AssetError
 
 _MEDIA = "[media]"
-_BASE64_PER_BYTE = 4 / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +170,19 @@ def _data(content: Any) -> Any:
     return _plain(content) if parsed is None else parsed
 
 
+def path_text(value: Any) -> str | None:
+    """A path as text; None for what is no path."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
+    path = os.fspath(value)
+    return path if isinstance(path, str) else os.fsdecode(path)
+
+
 def _path(value: Any, place: ReturnedMedia) -> str:
-    if isinstance(value, (str, os.PathLike)):
-        path = os.fspath(value)
-        return path if isinstance(path, str) else os.fsdecode(path)
-    raise AssetError(f"{place} holds {type(value).__name__}, expected the path of a file")
+    path = path_text(value)
+    if path is None:
+        raise AssetError(f"{place} holds {type(value).__name__}, expected the path of a file")
+    return path
 
 
 def _decoded(value: Any, place: ReturnedMedia, max_bytes: int) -> bytes:
@@ -190,9 +196,4 @@ def _decoded(value: Any, place: ReturnedMedia, max_bytes: int) -> bytes:
         head, found, value = value.partition(";base64,")
         if not found or not head.startswith("data:"):
             raise AssetError(f"{place} is no data URL in base64")
-    if len(value) > max_bytes * _BASE64_PER_BYTE + 1024:
-        raise AssetError(f"the tool returned media larger than {max_bytes} bytes, the limit")
-    try:
-        return base64.b64decode("".join(value.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise AssetError(f"{place} is not base64") from None
+    return decoded(value, max_bytes=max_bytes, what=str(place))

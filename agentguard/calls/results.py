@@ -18,7 +18,7 @@ from langchain_core.messages import ToolMessage
 
 from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
-from agentguard.bindings.returned import named_media, value_at
+from agentguard.bindings.returned import named_media, path_text, value_at
 from agentguard.content.blocks import media_in, text_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.content.scratch import Scratch
@@ -181,7 +181,7 @@ def collect(
     shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
              if name in by_name}  # fmt: skip
     said = scratch.conceal(report.text, lambda name: shown.get(name, "[file]"))
-    text = clean(_unlinked(said, binding) if not report.urls else without_urls(said))
+    text = clean(_unlinked(said, binding))
     lines = [withheld or text] if withheld or text else []
     lines += [f"{asset.name}: {describe(asset)}" for asset in made]
     lines += [f"{argument}: not there yet" for argument in pending]
@@ -314,10 +314,10 @@ def _fetched(urls: Sequence[str], scratch: Scratch, hosts: frozenset[str]) -> li
 
 
 def _path(file: Any) -> str:
-    if not isinstance(file, (str, os.PathLike)):
+    path = path_text(file)
+    if path is None:
         raise AssetError("the tool returned a file that is no path")
-    path = os.fspath(file)
-    return path if isinstance(path, str) else os.fsdecode(path)
+    return path
 
 
 def _label(said: Any) -> str:

@@ -56,15 +56,26 @@ def media_in(content: Any, *, max_bytes: int) -> Iterator[bytes]:
             raise NotInMessage(
                 "the tool returned media that is not in the message; bind its output"
             )
-        if len(held) > max_bytes // 3 * 4 + 1024:
-            raise AssetError(f"the tool returned media larger than {max_bytes} bytes, the limit")
-        if isinstance(held, bytes):
-            yield held
-            continue
-        try:
-            yield base64.b64decode("".join(held.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise AssetError("the tool returned a media block that is not base64") from None
+        yield decoded(held, max_bytes=max_bytes, what="the tool returned a media block that")
+
+
+def decoded(held: str | bytes, *, max_bytes: int, what: str) -> bytes:
+    """The bytes of media that a tool returned, as base64 or as they are.
+
+    Args:
+        what: what holds it, for the error.
+
+    Raises:
+        AssetError: they are too large, or no base64.
+    """
+    if len(held) > max_bytes // 3 * 4 + 1024:
+        raise AssetError(f"the tool returned media larger than {max_bytes} bytes, the limit")
+    if isinstance(held, bytes):
+        return held
+    try:
+        return base64.b64decode("".join(held.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise AssetError(f"{what} is not base64") from None
 
 
 def without_media(content: Any) -> Any:
