@@ -40,7 +40,7 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import Invocation, ToolInvoker
 from agentguard.langgraph.results import MESSAGES
-from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.waiting import ask_people, authorize_message
 from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.ledger.rows import CallRow
@@ -217,15 +217,13 @@ class NodeRun:
         Raises:
             GraphInterrupt: people are asked.
         """
-        calls, own = [found], 0
-        known = [other for _, other in (self._known or {}).values()]
-        if any(found is other for other in known):
-            calls, own = known, [found is other for other in known].index(True)
-        try:
-            authorize_message(self.point, calls, own, one_task=True)
-        except GraphInterrupt as question:
-            self._question = self._question or question
-            raise
+        calls = [other for _, other in (self._known or {}).values()]
+        own = next((number for number, other in enumerate(calls) if other is found), None)
+        with self._keeping_question():
+            if own is None:
+                authorize_message(self.point, [found], 0, one_task=True)
+            else:
+                authorize_message(self.point, calls, own, one_task=True)
 
     def ask(self, question: PendingQuestion) -> NoReturn:
         """Ask about a call once more, which its claim found.
@@ -233,10 +231,16 @@ class NodeRun:
         Raises:
             GraphInterrupt: people are asked.
         """
-        try:
+        with self._keeping_question():
             ask_people(self.point, [question])
-        except GraphInterrupt as asked:
-            self._question = self._question or asked
+
+    @contextlib.contextmanager
+    def _keeping_question(self) -> Iterator[None]:
+        """Keep what people are asked, for the function may catch it; the first one counts."""
+        try:
+            yield
+        except GraphInterrupt as question:
+            self._question = self._question or question
             raise
 
     def withdraw_left(self) -> None:
@@ -244,16 +248,12 @@ class NodeRun:
         try:
             job = self.point.jobs.find(self._config.get("configurable", {}))
             name = call_name(self._call_id)
-            rows = self.point.ledger.rows(requests_of_call(job.id, self._thread, name))
+            rows = self.point.ledger.rows(requests_of_call(job.id, thread_of(self._config), name))
             left = [row.digest for row in rows if _waits(row) and row.call_key not in self._made]
             if left:
                 self.point.ledger.withdraw(left)
         except (JobError, LedgerError):
             return  # then it expires
-
-    @property
-    def _thread(self) -> str:
-        return str(self._config.get("configurable", {}).get("thread_id", ""))
 
     def _context(self, config: RunnableConfig, source: str | None) -> CallContext:
         messages = self._state.get(MESSAGES) or ()

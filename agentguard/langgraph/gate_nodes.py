@@ -24,7 +24,7 @@ from agentguard.langgraph.guarded_tool import invoker_of
 from agentguard.langgraph.invocation import ToolInvoker
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.results import error_message
-from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.waiting import asking
 from agentguard.model import Effect, Obstacle, ObstacleKind
 
@@ -184,8 +184,7 @@ class GateNodes:
     ) -> Any:
         """All answers as one output, with the guard's mark on each refusal."""
         output = _together(outputs, calls, key=_upstream.messages_key(self._node))
-        thread = str(config.get("configurable", {}).get("thread_id", ""))
-        return marked(output, key=self._point.message_key, thread=thread)
+        return marked(output, key=self._point.message_key, thread=thread_of(config))
 
     def _sorted(self, input: Any, config: RunnableConfig, permitted: bool | None) -> _Sorted:
         """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).

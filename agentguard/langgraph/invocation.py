@@ -183,19 +183,12 @@ class ToolInvoker:
             return None
         injected = [n for n in self.bound.injected if n in invocation.arguments.written]
         if injected:  # inline, and a ToolNode that is not ours filled it in, or a model did
-            return self.refusal(not_injected(self.tool.name, injected), invocation.call_id)
+            return self._error(not_injected(self.tool.name, injected), invocation.call_id)
         try:
             invocation.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
             reason = refusal.obstacle.sentence
-            if invocation.call_id is None:
-                return reason
-            return ToolMessage(
-                content=reason,
-                tool_call_id=invocation.call_id,
-                name=self.tool.name,
-                status="error",
-            )
+            return self._error(reason, invocation.call_id)
         return None
 
     def call(self, context: CallContext, arguments: CallArguments, call_id: str | None) -> Found:
@@ -387,12 +380,12 @@ class ToolInvoker:
 
     def refusal(self, text: str, call_id: str | None) -> Any:
         """A refusal or failure, as the tool's result: an error ToolMessage, never an exception."""
-        message: Any = text
-        if call_id is not None:
-            message = ToolMessage(
-                content=text, tool_call_id=call_id, name=self.tool.name, status="error"
-            )
-        return self._pair(message)
+        return self._pair(self._error(text, call_id))
+
+    def _error(self, text: str, call_id: str | None) -> ToolMessage | str:
+        if call_id is None:
+            return text
+        return ToolMessage(content=text, tool_call_id=call_id, name=self.tool.name, status="error")
 
     @contextlib.contextmanager
     def detached(self) -> Iterator[None]:

@@ -56,7 +56,7 @@ from agentguard.langgraph.provider_tools import (
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.results import MESSAGES, error_message
-from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.swallowed import answered_questions, ask_again
 from agentguard.langgraph.waiting import ask_people, asking, authorize_message
 from agentguard.model import Obstacle, ObstacleKind, Stage
@@ -125,7 +125,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return self._marked(result, request)
 
     def _marked(self, result: Any, request: ToolCallRequest) -> Any:
-        thread = str(request.runtime.config.get("configurable", {}).get("thread_id", ""))
+        thread = thread_of(request.runtime.config)
         return marked(result, key=self._point.message_key, thread=thread)
 
     def wrap_model_call(self, request: Any, handler: Callable[..., Any]) -> Any:
@@ -157,7 +157,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         """
         config = get_config()
         state = _messages(request.state)
-        thread = str(config.get("configurable", {}).get("thread_id", ""))
+        thread = thread_of(config)
         known = answered_questions(self._point, state, thread=thread)
         if known is None:
             return None
@@ -240,13 +240,13 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _taken_in(self, messages: Sequence[Any]) -> list[Any]:
         job: Job | None = None
-        configurable = get_config().get("configurable", {})
+        config = get_config()
         with contextlib.suppress(JobError):
-            job = self._point.jobs.find(configurable)
+            job = self._point.jobs.find(config.get("configurable", {}))
         agents = self._point.workspace.agents
         names = {self._agents} if isinstance(self._agents, str) else set(self._agents.values())
         owners = {agents[name].owner for name in names}
-        thread = str(configurable.get("thread_id", ""))
+        thread = thread_of(config)
         return take_in_media(self._point, job, messages, owners=owners, thread=thread)
 
     def _shown(self, tools: Sequence[Any]) -> list[Any]:

@@ -41,6 +41,7 @@ from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.message_media import take_in_client_media
 from agentguard.langgraph.refusal_marks import is_marked
+from agentguard.langgraph.runtime import thread_of
 
 _REMEMBERED = 10_000
 _NO_ANSWER = "the conversation went on before this call was answered"
@@ -143,8 +144,7 @@ class Repair:
         job: Job | None = None
         with contextlib.suppress(JobError):
             job = self._point.jobs.find(configurable)
-        thread = str(configurable.get("thread_id", ""))
-        return _Place(configurable=configurable, job=job, thread=thread)
+        return _Place(configurable=configurable, job=job, thread=thread_of(config))
 
     def _known(self, calls: _Calls, place: _Place) -> list[KnownResult | None]:
         """What the ledger knows of each call.

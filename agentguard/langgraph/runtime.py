@@ -42,6 +42,11 @@ Found = Call | Obstacle
 """A call of a run, or why it is none."""
 
 
+def thread_of(config: Mapping[str, Any]) -> str:
+    """The LangGraph thread id of a run, empty where it has none."""
+    return str(config.get("configurable", {}).get("thread_id", ""))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
     """What is the same for every call of a run.
@@ -89,7 +94,7 @@ class CallContext:
         return cls(
             point=point,
             job=job,
-            thread=str(configurable.get("thread_id", "")),
+            thread=thread_of(config),
             source=source,
             messages=messages,
             can_ask=_upstream.has_checkpointer(configurable),

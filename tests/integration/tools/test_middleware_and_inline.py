@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import pytest
 from langchain.agents import AgentState, create_agent
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
+from langgraph.prebuilt import ToolRuntime
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 
@@ -140,3 +142,22 @@ async def test_an_inline_tool_does_what_a_plain_one_does(
         found = await outcome(flow_of(guarded), "go", job.config(thread_id="t"), mode)
     assert found == expected
     assert runs == expected_runs
+
+
+def test_inline_tool_with_an_artifact_refuses_by_a_message(studio: Studio) -> None:
+    """`run` returns what the caller reads: a message, and no pair of content and artifact."""
+
+    @tool(response_format="content_and_artifact")
+    def see(source: str, runtime: ToolRuntime) -> tuple[str, None]:
+        """Look."""
+        return "seen", None
+
+    studio.bind(see, stage="review", assets=["source"])
+    (inline,) = studio.guard.tools([see], agent="reviewer", gate="inline")
+    asset = "asset-" + "0" * 20
+    given = {"name": "see", "args": {"source": asset, "runtime": "forged"}, "id": "c1",
+             "type": "tool_call"}  # fmt: skip
+    answer = inline.invoke(given)
+    assert isinstance(answer, ToolMessage)
+    assert answer.status == "error"
+    assert "no runtime, state or store" in answer.text
