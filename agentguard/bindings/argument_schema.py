@@ -281,6 +281,11 @@ def is_encoded(leaf: Mapping[str, Any]) -> bool:
     return leaf.get("format") in ("base64", "base64url") or "contentEncoding" in leaf
 
 
+def has_value(args: Mapping[str, Any], paths: Iterable[str]) -> bool:
+    """Whether arguments hold anything at one of these paths."""
+    return any(True for path in paths for _ in values_at(args, path))
+
+
 def values_at(arguments: Mapping[str, Any], path: str) -> Iterator[Any]:
     """Every value an argument path names; none where an optional argument is absent or null."""
     found: list[Any] = [arguments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 from langchain_core.tools import BaseTool
 
@@ -14,7 +15,7 @@ from agentguard.calls.arguments import secret_in
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
 from agentguard.config.workspace import Workspace
 from agentguard.errors import BindingError
-from agentguard.model import Audience, OutsideEffect, Stage
+from agentguard.model import Audience, OutsideEffect, Stage, ToolAction
 from agentguard.policy.policy_set import Policy, known_names
 
 UNIQUE = "tool names are unique: give one of them another, Binding(..., name=...)"
@@ -64,8 +65,13 @@ class BoundTools:
             if self.by_name.setdefault(name, bound) is not bound:  # another thread came first
                 raise BindingError(f"{name} is bound twice; {UNIQUE}")
 
+    @cached_property
+    def _own_actions(self) -> dict[str, ToolAction]:
+        """The guard's own tools as policies see them: making them takes some milliseconds."""
+        return {action.name: action for action in own_actions(self._workspace)}
+
     def _require_policy_fits(self, added: Iterable[Bound]) -> None:
-        actions = {action.name: action for action in own_actions(self._workspace)}
+        actions = dict(self._own_actions)
         actions |= {bound.name: bound.action for bound in (*list(self.by_name.values()), *added)}
         self._policy.require_fits(known_names(self._workspace, actions.values()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentguard.bindings.argument_schema import values_at
+from agentguard.bindings.argument_schema import has_value
 from agentguard.calls.call import Call
 from agentguard.calls.denials import is_denied
 from agentguard.calls.request import BuiltRequest
@@ -60,7 +60,7 @@ def gather_facts(
         unguarded=job is None or job.unguarded,
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
-        text=any(True for path in binding.texts for _ in values_at(request.args, path)),
+        text=has_value(request.args, binding.texts),
         contributors=built.inherited.contributors,
         inherited_terms=built.inherited.terms,
     )

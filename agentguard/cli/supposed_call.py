@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from agentguard.bindings.argument_schema import values_at
+from agentguard.bindings.argument_schema import has_value
 from agentguard.bindings.binding import Arg
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
@@ -89,8 +89,8 @@ def suppose(bound: Bound, given: str | None, to: str | None, workspace: Workspac
         origins=origins,
         destination=destination,
         text_labels=labels,
-        has_assets=any(True for path in binding.assets for _ in values_at(frozen, path)),
-        has_texts=any(True for path in binding.texts for _ in values_at(frozen, path)),
+        has_assets=has_value(frozen, binding.assets),
+        has_texts=has_value(frozen, binding.texts),
     )
 
 
