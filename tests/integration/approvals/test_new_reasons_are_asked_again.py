@@ -84,6 +84,20 @@ class Desk:
         return self.studio.answer(request, person)
 
 
+def find_at_the_claim(desk: Desk, monkeypatch: pytest.MonkeyPatch, of: str | None = None) -> None:
+    """Have a review find an error right before the next claim, or the one of the call `of`."""
+    claims = desk.studio.guard.claims
+    claim = claims.claim
+
+    def late(call_: Any, **given: Any) -> Any:
+        if of in (None, call_.call_id):
+            monkeypatch.setattr(claims, "claim", claim)
+            desk.find()
+        return claim(call_, **given)
+
+    monkeypatch.setattr(claims, "claim", late)
+
+
 @contextlib.contextmanager
 def open_desk(tmp_path: Path) -> Iterator[Desk]:
     studio = open_studio(tmp_path, config=CONFIG + '\n[lifetimes]\nlease = "10m"\n')
@@ -339,15 +353,7 @@ def test_a_finding_between_the_wake_and_the_claim_is_asked_again(
     graph, config, _ = asked_graph(desk)
     old = desk.studio.pending().request
     desk.yes(old)
-    claims = desk.studio.guard.claims
-    claim = claims.claim
-
-    def late(call_: Any, **given: Any) -> Any:
-        monkeypatch.setattr(claims, "claim", claim)
-        desk.find()
-        return claim(call_, **given)
-
-    monkeypatch.setattr(claims, "claim", late)
+    find_at_the_claim(desk, monkeypatch)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     new = desk.studio.pending()
@@ -439,16 +445,7 @@ def test_late_finding_where_the_task_of_a_call_cannot_ask_refuses(
     assert len(agent.invoke(GO, config)["__interrupt__"]) == 1
     for one in desk.studio.guard.approvals.list():
         desk.yes(one.request)
-    claims = desk.studio.guard.claims
-    claim = claims.claim
-
-    def late(call_: Any, **given: Any) -> Any:
-        if call_.call_id == "export":
-            monkeypatch.setattr(claims, "claim", claim)
-            desk.find()
-        return claim(call_, **given)
-
-    monkeypatch.setattr(claims, "claim", late)
+    find_at_the_claim(desk, monkeypatch, of="export")
     state = agent.invoke(Command(resume=True), config)
     assert desk.published() == 1
     assert "make the call again" in results(state)[-1].content
@@ -544,15 +541,7 @@ def test_wrapper_that_retries_asks_again_once(desk: Desk, monkeypatch: pytest.Mo
     config = desk.job.config(thread_id="t")
     graph.invoke(GO, config)
     desk.yes(desk.studio.pending().request)
-    claims = desk.studio.guard.claims
-    claim = claims.claim
-
-    def late(call_: Any, **given: Any) -> Any:
-        monkeypatch.setattr(claims, "claim", claim)
-        desk.find()
-        return claim(call_, **given)
-
-    monkeypatch.setattr(claims, "claim", late)
+    find_at_the_claim(desk, monkeypatch)
     asked = graph.invoke(Command(resume=True), config)["__interrupt__"][0].value
     assert len(asked["action_requests"]) == 1
     assert asked["agentguard"]["request"] == desk.studio.pending().request
@@ -614,15 +603,7 @@ def test_function_nodes_ask_again_what_the_claim_found(
     assert "__interrupt__" in graph.invoke(GO, config)
     old = desk.studio.pending().request
     desk.yes(old)
-    claims = desk.studio.guard.claims
-    claim = claims.claim
-
-    def late(call_: Any, **given: Any) -> Any:
-        monkeypatch.setattr(claims, "claim", claim)
-        desk.find()
-        return claim(call_, **given)
-
-    monkeypatch.setattr(claims, "claim", late)
+    find_at_the_claim(desk, monkeypatch)
     state = graph.invoke(Command(resume=True), config)
     assert desk.published() == 0
     new = desk.studio.pending().request

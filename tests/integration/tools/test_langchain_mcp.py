@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +14,6 @@ from tests.support import GO, KIM, guarded_loop
 
 pytest.importorskip("fastmcp", reason="langchain.mcp needs mcp 2; `make mcp` runs these")
 
-import uvicorn
 from fastmcp import Client
 from fastmcp.client.group import ClientGroup
 from fastmcp.client.transports import PythonStdioTransport, StreamableHttpTransport
@@ -38,6 +34,7 @@ from tests.support import Studio, call, results, says
 from tests.support.bindings import Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import fastmcp_images
+from tests.support.mcp_servers.served import ServedApp
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -51,30 +48,12 @@ MEANING: dict[str, dict[str, Any]] = {
 }
 
 
-class Served:
-    """The server over streamable HTTP on loopback, on a thread of its own."""
+class Served(ServedApp):
+    """The images server of FastMCP."""
 
     def __init__(self, version: str = "first") -> None:
         self.got: list[Any] = []
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        host, port = self._socket.getsockname()
-        self.url = f"http://{host}:{port}/mcp"
-        app = fastmcp_images.make(version, self.got).http_app()
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
-
-    def __enter__(self) -> Served:
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        super().__init__(fastmcp_images.make(version, self.got).http_app())
 
 
 @pytest.fixture

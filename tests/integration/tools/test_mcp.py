@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, StructuredTool
@@ -39,6 +35,7 @@ from tests.support import GO, KIM, OMAR, Studio, call, guarded_loop, results, sa
 from tests.support.bindings import Arg, Binding, McpTool
 from tests.support.chat_models import Scripted
 from tests.support.mcp_servers import mcp_images
+from tests.support.mcp_servers.served import ServedApp
 
 STDIO: Any = {
     "transport": "stdio",
@@ -47,30 +44,12 @@ STDIO: Any = {
 }
 
 
-class Served:
-    """The images server over streamable HTTP on loopback, on a thread of its own."""
+class Served(ServedApp):
+    """The images server."""
 
     def __init__(self, version: str) -> None:
         app = mcp_images.make(version, stateless_http=True, json_response=True)
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        host, port = self._socket.getsockname()
-        self.url = f"http://{host}:{port}/mcp"
-        settings = uvicorn.Config(app.streamable_http_app(), log_level="critical")
-        self._server = uvicorn.Server(settings)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
-
-    def __enter__(self) -> Served:
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        super().__init__(app.streamable_http_app())
 
     def client(self, server: str = "images", **options: Any) -> MultiServerMCPClient:
         connection = {"transport": "streamable_http", "url": self.url}
