@@ -21,6 +21,7 @@ class Call:
         thread: the LangGraph thread id, empty without a checkpointer.
         key: names this call for good, see `call_key`; None without a message that holds it, and
             where the recorded Request says it.
+        source: see `call_key`; None without a message that holds it.
         can_ask: an interrupt of this run can be resumed.
         unanswered: ids of earlier calls whose answers the conversation does not hold: a user's
             message in between drops what a finished sibling said.
@@ -37,6 +38,7 @@ class Call:
     thread: str
     key: str | None
     can_ask: bool
+    source: str | None = None
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
     instead_of: Call | None = None
@@ -54,6 +56,14 @@ class Call:
     def may_be(self, row: RequestRow | AskedCallRow) -> bool:
         """Whether a row may be of this call: of the same agent and key, where these are known."""
         return self.agent in (None, row.agent) and self.key in (None, row.call_key)
+
+    def is_of_thread(self, row: AskedCallRow) -> bool:
+        """Whether a question is about this call, whichever job of its thread asked it."""
+        if self.source is None:
+            return True
+        return row.call_key == call_key(
+            job=row.job, thread=self.thread, source=self.source, call_id=self.call_id
+        )
 
 
 def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:

@@ -7,6 +7,7 @@ which selects, and the Entry, which proves.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from agentguard.config.workspace import Lifetimes
 
 _log = logging.getLogger(__name__)
+
+_CLOSED = (GeneratorExit, asyncio.CancelledError)
 
 CONFIG_KEY = "agentguard_job"
 """The key in `configurable` under which a job's id travels; it selects, and proves nothing."""
@@ -76,7 +79,8 @@ class Job:
         self._lock = threading.Lock()
         self._credentials: dict[tuple[str, Stage], Credential] = {}
         self._owed: list[tuple[Request, Outcome, str]] = []
-        self._outer: Job | None = None
+        self.outer: Job | None = None
+        """The job whose `with` this one was entered within."""
         self.is_left = False
         self.is_leaving = False
 
@@ -212,7 +216,7 @@ class Job:
     def __enter__(self) -> Self:
         outer = current_job()
         if outer is not self:
-            self._outer = outer
+            self.outer = outer
         CURRENT.set(self)
         return self
 
@@ -224,19 +228,24 @@ class Job:
     ) -> None:
         """Leave the job: from any task, thread or context, and as often as you like.
 
+        An exception ends it, with its questions. A stream that its client closed, or a task that
+        was cancelled, is no failure: the job ends, or waits for answers, as if it had been left.
+
         Raises:
             LedgerUnavailable: it could not be written; the job ends with its lease.
         """
-        reason = "left" if kind is None else f"failed: {kind.__name__}"
+        closed = kind is not None and issubclass(kind, _CLOSED)
+        how = "closed" if closed else "failed"
+        reason = "left" if kind is None else f"{how}: {kind.__name__}"
         try:
             if kind is GeneratorExit:
                 self._leave_apart(reason)
             else:
-                self._leave(clean=kind is None, reason=reason)
+                self._leave(clean=kind is None or closed, reason=reason)
         finally:
             # A context that entered this job and does not leave it keeps it, as a left one.
             if CURRENT.get() is self:
-                CURRENT.set(self._outer)
+                CURRENT.set(self.outer)
 
     def leave(self) -> None:
         """Leave the job as the end of its `with` does: it ends, or waits for answers.
@@ -264,7 +273,7 @@ class Job:
             self._leave(clean=False, reason=f"ended: {reason}")
         finally:
             if CURRENT.get() is self:
-                CURRENT.set(self._outer)
+                CURRENT.set(self.outer)
 
     def _leave(self, *, clean: bool, reason: str) -> None:
         self.is_leaving = True
@@ -288,7 +297,7 @@ class Job:
 
         def leave() -> None:
             try:
-                self._leave(clean=False, reason=reason)
+                self._leave(clean=True, reason=reason)
             except AgentGuardError as failure:
                 _log.error("%s could not be left, and ends with its lease: %s", self.id, failure)
 

@@ -77,8 +77,8 @@ class Jobs:
             current = None  # it was left, its lease is lost, or it is another guard's
         if ENTRY_KEY in configurable:
             job = self._of_entry(configurable[ENTRY_KEY])
-        elif current is not None:
-            job = current  # a child graph that lost its parent's configurable
+        elif current is not None:  # a child graph that lost its parent's configurable
+            job = self._only(current)
         else:
             raise JobError(self._not_entered(named))
         if current not in (None, job) or named not in (None, job.id):
@@ -119,6 +119,16 @@ class Jobs:
                 " the new job.config(...)"
             )
         return job
+
+    def _only(self, current: Job) -> Job:
+        """The job of a run without a config: the one around it, where there is one only."""
+        outer = current.outer
+        if outer is not None and self._held.get(outer.id) is outer:
+            raise JobError(
+                f"this run has no config of a job, and stands inside two: {outer.id}, and within it"
+                f" {current.id}; say which one it belongs to: pass that job's job.config(...)"
+            )
+        return current
 
     def _not_entered(self, named: object) -> str:
         """Why nothing proves that a run belongs to a job, and what to do."""

@@ -144,6 +144,7 @@ class CallContext:
             job=self.job,
             thread=self.thread,
             key=key,
+            source=self.source,
             can_ask=self.can_ask,
             unanswered=self._unanswered(call_id) if bound.reaches_out else frozenset(),
             pauses_apart=pauses_apart,

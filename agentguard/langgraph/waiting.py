@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -13,12 +14,15 @@ from langgraph.types import interrupt
 from agentguard.calls.ask import CallState, as_asked
 from agentguard.calls.call import Call, call_name
 from agentguard.calls.questions import PendingQuestion
+from agentguard.calls.refusals import in_a_line
 from agentguard.calls.refused import Refused
 from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob
 from agentguard.model import Effect, Obstacle
+
+_log = logging.getLogger(__name__)
 
 _AGAIN = (
     "Still waiting: a resume value is no approval. A person answers with `agentguard approvals"
@@ -233,7 +237,8 @@ def authorize_message(
 def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[int]:
     """Decide on what was not decided of a message; returns which calls people are asked about.
 
-    A call that can't be made says so itself, when it comes.
+    A call that can't be made says so itself, when it comes. One that waits in another job of its
+    thread is not decided on here: the question there stays as it is.
 
     Raises:
         LedgerError: nothing was decided.
@@ -241,6 +246,10 @@ def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[in
     made = {number: call for number, call in enumerate(calls) if isinstance(call, Call)}
     if own not in made:
         return []
+    elsewhere = {number for number, call in made.items() if _waits_elsewhere(point, call)}
+    if own in elsewhere:
+        return sorted(elsewhere)
+    made = {number: call for number, call in made.items() if number not in elsewhere}
     others = [number for number in made if number != own]
     known = point.authorizer.decided([made[number] for number in others]) if others else []
     effects = dict(zip(others, known, strict=True))
@@ -251,6 +260,15 @@ def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[in
     return [number for number in sorted(effects) if effects[number] is Effect.ASK]
 
 
+def _waits_elsewhere(point: EnforcementPoint, call: Call) -> bool:
+    """Whether people were asked about a call in another job than the one that its run is in."""
+    question = _question_of(point, call)
+    if question is None or question.note is None:
+        return False
+    _log.warning("%s: %s", in_a_line(call.call_id), question.note)
+    return True
+
+
 def _question_of(point: EnforcementPoint, call: NoJob | Call) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
@@ -259,6 +277,8 @@ def _question_of(point: EnforcementPoint, call: NoJob | Call) -> PendingQuestion
             return None
         arguments = point.approvals.arguments(found)
         if call.arguments.frozen != arguments:
+            return None
+        if isinstance(call, Call) and (found.job == call.job.id or not call.is_of_thread(found)):
             return None
     except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
         return None

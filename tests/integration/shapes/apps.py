@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from agentguard import Guard
 from tests.integration.shapes.agents import agent_of
 from tests.integration.shapes.bench import KIM, Bench, Go, begin, loop, told
-from tests.integration.shapes.shape import Open, Refused, shape
+from tests.integration.shapes.shape import Refused, shape
 from tests.support import call, says
 from tests.support.bindings import Binding
 
@@ -147,10 +147,10 @@ def factory(bench: Bench) -> Go:
     return go
 
 
-USED_UP = Open("the question is used up by another request's job", kinds=["ask"])
+REJOIN = Refused("guard.rejoin_job(", kinds=["ask"])
 
 
-@shape(54, "FastAPI, Chainlit: a job for each request", USED_UP)
+@shape(54, "FastAPI, Chainlit: a job for each request", REJOIN)
 def job_for_each_request(bench: Bench) -> Go:
     graph = agent_of(bench)
 
@@ -163,18 +163,45 @@ def job_for_each_request(bench: Bench) -> Go:
     return go
 
 
-@shape(55, "a stream that its client closes", Open("the question is revoked", kinds=["ask"]))
-def closed_stream(bench: Bench) -> Go:
+@shape(54, "... that re-enters the job of the question", form=True)
+def job_of_the_question(bench: Bench) -> Go:
     graph = agent_of(bench)
+    waits: list[str] = []
 
-    def chunks(given: Any) -> Any:
-        with bench.guard.open_job("stream", requested_by=KIM) as job:
+    def go(resume: bool) -> Any:
+        bench.job.leave()
+        guard = bench.guard
+        with (
+            guard.rejoin_job(waits[0], by=KIM)
+            if resume
+            else guard.open_job("request", requested_by=KIM)
+        ) as job:
+            bench.asset = job.import_asset(bench.folder / "in.png", ["brand"])
+            waits[:] = [job.id]
+            return graph.invoke(None if resume else begin(), job.config(thread_id="1"))
+
+    return go
+
+
+def streamed(bench: Bench, *, rejoins: bool) -> Go:
+    graph = agent_of(bench)
+    waits: list[str] = []
+
+    def chunks(resume: bool) -> Any:
+        guard = bench.guard
+        with (
+            guard.rejoin_job(waits[0], by=KIM)
+            if resume and rejoins
+            else guard.open_job("stream", requested_by=KIM)
+        ) as job:
             job.import_asset(bench.folder / "in.png", ["brand"])
+            waits[:] = [job.id]
+            given = None if resume else begin()
             yield from graph.stream(given, job.config(thread_id="1"), stream_mode="values")
 
     def go(resume: bool) -> Any:
         last: Any = {}
-        stream = chunks(None if resume else begin())
+        stream = chunks(resume)
         for chunk in stream:
             last = chunk
             if "__interrupt__" in chunk:
@@ -183,6 +210,16 @@ def closed_stream(bench: Bench) -> Go:
         return last
 
     return go
+
+
+@shape(55, "a stream that its client closes, and a second one that re-enters the job")
+def closed_stream(bench: Bench) -> Go:
+    return streamed(bench, rejoins=True)
+
+
+@shape(55, "... and a second one in a job of its own", REJOIN, form=True)
+def closed_stream_and_another_job(bench: Bench) -> Go:
+    return streamed(bench, rejoins=False)
 
 
 @shape(56, "Streamlit: a new Guard for each rerun", Refused("a process opens one Guard"))
@@ -247,7 +284,7 @@ def double_texting(bench: Bench) -> Go:
     return go
 
 
-@shape(60, "two jobs in one process, and a run without a config", Open("acts in the innermost"))
+@shape(60, "two jobs in one process, and a run without a config", Refused("stands inside two"))
 def two_jobs(bench: Bench) -> Go:
     graph = agent_of(bench)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def require_dead(bench: Bench, asked: dict[str, Any]) -> None:
 # --- every way a job ends ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["left", "failed", "ended", "cancelled", "crashed"])
+@pytest.mark.parametrize("how", ["left", "failed", "ended", "crashed"])
 async def test_I9_S21_nothing_lives_on_however_a_job_ends(
     bench: Bench, clock: Clock, how: str, place: Place
 ) -> None:
@@ -127,17 +127,6 @@ async def test_I9_S21_nothing_lives_on_however_a_job_ends(
     elif how == "ended":
         assert ledger.end_job(bench.job, reason="by a person")
         assert not ledger.end_job(bench.job, reason="twice")
-    elif how == "cancelled":
-
-        async def run() -> None:
-            async with job:
-                await asyncio.sleep(60)
-
-        task = asyncio.create_task(run())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
     else:
         clock.now += LEASE
         assert ledger.sweep()["jobs"] == 1
@@ -257,6 +246,50 @@ def test_S21_a_job_that_waits_keeps_its_questions_and_nothing_else(bench: Bench)
     bench.rejoin()
     bench.grant(asked["pending"])
     assert bench.claim(asked["pending"], asked=True) is None
+
+
+async def test_S21_cancelled_task_leaves_its_job_waiting(bench: Bench) -> None:
+    busy(bench)
+    job = hold(bench.ledger, bench=bench)
+
+    async def run() -> None:
+        async with job:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert job.state is JobState.WAITING
+    assert live(bench.ledger, bench.job) == {"approvals": 3}
+
+
+def test_S21_closed_generator_leaves_its_job_waiting(bench: Bench) -> None:
+    busy(bench)
+    job = hold(bench.ledger, bench=bench)
+
+    def stream() -> Generator[str, None, None]:
+        with job:
+            yield "a token"
+
+    tokens = stream()
+    next(tokens)
+    tokens.close()
+    assert job.state is JobState.WAITING
+    assert live(bench.ledger, bench.job) == {"approvals": 3}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, TimeoutError])
+def test_S21_other_exceptions_end_a_job_with_its_questions(
+    bench: Bench, error: type[BaseException]
+) -> None:
+    busy(bench)
+    job = hold(bench.ledger, bench=bench)
+    with pytest.raises(error), job:
+        raise error
+    assert job.state is JobState.ENDED
+    assert live(bench.ledger, bench.job) == {}
 
 
 def test_S22_a_waiting_job_ends_when_its_review_windows_close(bench: Bench, clock: Clock) -> None:
