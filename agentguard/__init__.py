@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ApprovalError,
         AssetError,
         BindingError,
+        CallRefused,
         ClaimError,
         ConfigError,
         DestinationError,
@@ -71,8 +72,8 @@ _HOMES = {
     "ledger.verify": "Report",
     "model": "Audience Decision Effect Environment GrantState JobState OutsideEffect Sensitivity"
     " Stage Verdict",
-    "errors": "AgentGuardError ApprovalError AssetError BindingError ClaimError ConfigError"
-    " DestinationError JobError LedgerError LedgerUnavailable PolicyError UnguardedTool"
+    "errors": "AgentGuardError ApprovalError AssetError BindingError CallRefused ClaimError"
+    " ConfigError DestinationError JobError LedgerError LedgerUnavailable PolicyError UnguardedTool"
     " VerificationFailed",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -87,6 +88,7 @@ __all__ = [
     "Audience",
     "Binding",
     "BindingError",
+    "CallRefused",
     "ClaimError",
     "ConfigError",
     "Decision",

@@ -69,6 +69,13 @@ class UnguardedTool(AgentGuardError):
     """A tool was started past the guard inside a job; it was stopped before its body (I5)."""
 
 
+class CallRefused(AgentGuardError):
+    """A declared function that a node called by hand did not run, or failed; the message says why.
+
+    It is raised in the function's place, so that the node can't take a refusal for a result.
+    """
+
+
 class ClaimError(AgentGuardError):
     """The code that runs now holds no claim of a call, so nothing may be sent in its name (I8)."""
 

@@ -21,7 +21,7 @@ from agentguard.bindings.known_tool import KnownTool
 from agentguard.bindings.mcp import McpTool
 from agentguard.bindings.result_paths import Located
 from agentguard.bindings.roles import Role, StageName
-from agentguard.bindings.running import require_claim
+from agentguard.bindings.running import gate_here, require_claim
 from agentguard.errors import BindingError
 
 F = TypeVar("F", bound=Callable[..., Any] | BaseTool)
@@ -246,10 +246,16 @@ def _wrapped(function: Any, declaration: Declaration) -> Any:
     name = name_of(function)
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        gate = gate_here()
+        if gate is not None:
+            return gate.call(declaration, function, *args, **kwargs)
         require_claim(declaration, name)
         return function(*args, **kwargs)
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
+        gate = gate_here()
+        if gate is not None:
+            return await gate.acall(declaration, function, *args, **kwargs)
         require_claim(declaration, name)
         return await function(*args, **kwargs)
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -24,6 +24,27 @@ LangGraph keeps keys that begin with two underscores out of the metadata of chec
 
 JOB: ContextVar[Any] = ContextVar("agentguard_job", default=None)
 """The job whose `with` encloses the running code; `jobs/job.py` sets it."""
+
+
+class Gate(Protocol):
+    """What decides on the declared functions that code calls by hand."""
+
+    def is_here(self) -> bool:
+        """Whether the running code stands under this gate, and in no tool or graph that it runs."""
+
+    def call(
+        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Decide on a call, and run it under its claim."""
+
+    async def acall(
+        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `call`."""
+
+
+GATE: ContextVar[Gate | None] = ContextVar("agentguard_gate", default=None)
+"""The gate of the function node whose function runs; `langgraph/function_nodes.py` sets it."""
 
 
 @dataclass(slots=True)
@@ -54,6 +75,17 @@ def running(*declared: object, exempt: bool = False) -> Iterator[None]:
     finally:
         body.left = True
         _running.reset(token)
+
+
+def gate_here() -> Gate | None:
+    """The gate that a declared function is called under; None: `require_claim` says whether it may.
+
+    Under a claim, or past the guard by the developer's own word, no gate is asked.
+    """
+    body, gate = _running.get(), GATE.get()
+    if gate is None or (body is not None and not body.left):
+        return None
+    return gate if gate.is_here() else None
 
 
 _witnesses: list[Callable[[str, str | None], None]] = []
@@ -95,8 +127,8 @@ def require_claim(declared: object, name: str) -> None:
     if (job is not None and not job.is_left) or _is_entered():
         _stop(
             name,
-            f"{name} was called unguarded inside a job; run it through guard.tools() in a graph or"
-            ' agent that is protected, or say `with guard.unguarded("why"):`',
+            f"{name} was called unguarded inside a job; {_where()}, or say"
+            ' `with guard.unguarded("why"):`',
         )
 
 
@@ -108,6 +140,17 @@ def _stop(name: str, why: str) -> NoReturn:
 def _tell(name: str, why: str | None) -> None:
     for witness in _witnesses:
         witness(name, why)
+
+
+def _where() -> str:
+    node = ((var_child_runnable_config.get() or {}).get("metadata") or {}).get("langgraph_node")
+    if not isinstance(node, str):
+        return "run it through guard.tools() in a graph or agent that is protected"
+    return (
+        f"it was called by hand in the node {node!r}, so name it:"
+        f" protect(builder, guard, agents={{{node!r}: AGENT}}), and compile what it returns; in a"
+        " ToolNode or agent take guard.tools([...])"
+    )
 
 
 def _is_entered() -> bool:

@@ -4,6 +4,9 @@ The quickstart of LangGraph has one: a loop over `tool.invoke(call["args"])`. A 
 was told the agent of runs under a gate: each guarded tool that its function calls is decided,
 asked and claimed as in a ToolNode, whether it is called with a tool call or with arguments only.
 
+A function that was declared with `media_tool`, and is called as Python calls functions, is a
+guarded tool that is called with its arguments.
+
 A call that stands in the newest message of the node's input, unanswered, goes by that message's id
 and its own: exactly as a ToolNode would name it. All such calls are decided on with the first of
 them, so that the node asks once. Any other call goes by its task, so that a node that runs again
@@ -16,18 +19,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import inspect
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, final
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Command
 
+from agentguard.bindings.declaration import declarations_of, name_of
+from agentguard.bindings.running import GATE
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key, call_name
 from agentguard.calls.execution import current_execution
@@ -35,10 +42,10 @@ from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
 from agentguard.calls.services import EnforcementPoint
 from agentguard.canonical import digest
-from agentguard.errors import JobError, LedgerError
+from agentguard.errors import CallRefused, JobError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
-from agentguard.langgraph.invocation import Invocation, ToolInvoker
+from agentguard.langgraph.invocation import Invocation, ToolInvoker, raising
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.waiting import ask_people, authorize_message
@@ -53,6 +60,14 @@ _CHANGED_ITS_MIND = (
     " does not do again now, and this call is new. What it did stays done. Let the node make the"
     " same calls each time it runs: ask a model in a node before it"
 )
+_NOT_BOUND = (
+    "{0} was called by hand in the node {1}, and no tool of the guard runs it; hand it in:"
+    " Guard.from_config(..., tools=[{0}])"
+)
+_SEVERAL = (
+    "{0} was called by hand in the node {1}, and is several tools ({2}); call one of them, from"
+    " guard.tools()"
+)
 _OTHER_AGENT = "{0} is given to {1}, and the node {2} acts as {3}; name one agent in both places"
 
 
@@ -62,12 +77,20 @@ class FunctionNode:
     Args:
         runnable: the developer's own node.
         agents: who it acts as.
+        guarded: gives the guarded copy of a bound tool.
     """
 
     def __init__(
-        self, point: EnforcementPoint, runnable: Any, *, name: str, agents: Agents
+        self,
+        point: EnforcementPoint,
+        runnable: Any,
+        *,
+        name: str,
+        agents: Agents,
+        guarded: Callable[[BaseTool], BaseTool],
     ) -> None:
         self._point = point
+        self._guarded = guarded
         self._runnable = runnable
         self._name = name
         self._agents = agents
@@ -115,6 +138,7 @@ class FunctionNode:
             self._point,
             name=self._name,
             agents=self._agents,
+            guarded=self._guarded,
             config=config,
             message=_newest_calls(input),
         )
@@ -133,6 +157,7 @@ class NodeRun:
     """One run of a function node. It travels in the run's config, and can't be stored or sent.
 
     Args:
+        guarded: gives the guarded copy of a bound tool.
         config: of the run.
         message: what the node was handed.
     """
@@ -143,6 +168,7 @@ class NodeRun:
         *,
         name: str,
         agents: Agents,
+        guarded: Callable[[BaseTool], BaseTool],
         config: RunnableConfig,
         message: _Message | None,
     ) -> None:
@@ -151,6 +177,7 @@ class NodeRun:
         self.task = _upstream.task_of(config)
         self._name = name
         self._agents = agents
+        self._guarded = guarded
         self._message = message
         self._state = _upstream.state_of(config) or {}
         self._config = config
@@ -176,11 +203,12 @@ class NodeRun:
         """The config that the function runs with, which its calls take up by themselves."""
         configurable = {**config.get("configurable", {}), _NODE_KEY: self}
         handed: RunnableConfig = {**config, "configurable": configurable}
-        token = var_child_runnable_config.set(handed)
+        token, gate = var_child_runnable_config.set(handed), GATE.set(self)
         try:
             yield handed
         finally:
             self.left = True
+            GATE.reset(gate)
             var_child_runnable_config.reset(token)
 
     def raise_question(self) -> None:
@@ -191,6 +219,60 @@ class NodeRun:
         """
         if self._question is not None:
             raise self._question
+
+    def is_here(self) -> bool:
+        """Whether the code that runs now is the function's own, and in no graph or tool it runs."""
+        return _is_at(self, var_child_runnable_config.get() or {})
+
+    def call(
+        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Call a declared function of the node as the tool that it is.
+
+        Args:
+            declared: what it was declared with.
+            args, kwargs: as the tool's schema names them: asset ids, and nothing that the guard
+                fills in.
+
+        Returns:
+            What the tool gives a model: its text; of a tool without media or place, its result.
+
+        Raises:
+            CallRefused: it did not run, or failed.
+            GraphInterrupt: people are asked.
+        """
+        tool, given = self._as_tool(declared, function, args, kwargs)
+        with _raising():
+            return tool.invoke(given)
+
+    async def acall(
+        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `call`."""
+        tool, given = self._as_tool(declared, function, args, kwargs)
+        with _raising():
+            return await tool.ainvoke(given)
+
+    def _as_tool(
+        self,
+        declared: object,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[BaseTool, dict[str, Any]]:
+        name = name_of(function)
+        bound = [
+            bound.binding.tool
+            for bound in self.point.bound.values()
+            if any(each is declared for each in declarations_of(bound.binding.tool))
+        ]
+        if not bound:
+            raise CallRefused(_NOT_BOUND.format(name, self._name))
+        if len(bound) > 1:
+            several = ", ".join(sorted(tool.name for tool in bound))
+            raise CallRefused(_SEVERAL.format(name, self._name, several))
+        given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
+        return self._guarded(bound[0]), dict(given)
 
     def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
         """A call of the function, under its name."""
@@ -343,15 +425,35 @@ def _waits(row: CallRow) -> bool:
 def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
     """The function node that makes a call by hand; None: it comes from elsewhere."""
     node = invocation.config.get("configurable", {}).get(_NODE_KEY)
-    if type(node) is not NodeRun or node.left or node.point is not invoker.point:
+    if type(node) is not NodeRun or node.point is not invoker.point:
         return None
-    if node.task != _upstream.task_of(invocation.config) or current_execution.get() is not None:
-        return None  # a graph or a tool that the function runs has a gate of its own
-    return node
+    return node if _is_at(node, invocation.config) else None
+
+
+def _is_at(node: NodeRun, config: RunnableConfig) -> bool:
+    """Whether a node's function runs; a graph or a tool that it runs has a gate of its own."""
+    if node.left or current_execution.get() is not None:
+        return False
+    return node.task == _upstream.task_of(config)
+
+
+@contextlib.contextmanager
+def _raising() -> Iterator[None]:
+    token = raising.set(True)
+    try:
+        yield
+    finally:
+        raising.reset(token)
 
 
 def under_given_id(result: Any, invocation: Invocation) -> Any:
-    """What the function gets back: content for arguments, a ToolMessage for a tool call."""
+    """What the function gets back: content for arguments, a ToolMessage for a tool call.
+
+    Raises:
+        CallRefused: a function was called in the tool's place, and it was refused or failed.
+    """
+    if invocation.raises and isinstance(result, ToolMessage) and result.status == "error":
+        raise CallRefused(str(result.content))
     made, given = invocation.call_id, invocation.given_id
     if invocation.node is None or made == given:
         return result

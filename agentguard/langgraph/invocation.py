@@ -31,7 +31,7 @@ from agentguard.calls.results import Collected, require_taken
 from agentguard.calls.services import EnforcementPoint
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
-from agentguard.errors import AssetError, DestinationError, LedgerError
+from agentguard.errors import AssetError, CallRefused, DestinationError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.detached import detached, quiet_arguments
@@ -62,6 +62,7 @@ class Invocation:
         given_id: the id that it was given, None for arguments without one.
         node: the function node that makes the call by hand, if one does.
         found: the call as that node made it.
+        raises: a refusal is raised, since the node called a function.
     """
 
     invoker: ToolInvoker
@@ -72,6 +73,7 @@ class Invocation:
     given_id: str | None = None
     node: ByHand | None = None
     found: Found | None = None
+    raises: bool = False
 
 
 class ByHand(Protocol):
@@ -108,6 +110,9 @@ _ROUTED = (
     "it tried to route the graph, which its Binding does not declare (known.hand_offs() for the"
     " hand-offs of supervisor and swarm, unsafe_routes=True for a tool of yours)"
 )
+
+raising: ContextVar[bool] = ContextVar("agentguard_raising", default=False)
+"""Whether the call that begins is one of a function, which raises where a tool would answer."""
 
 current: ContextVar[Invocation | None] = ContextVar("agentguard_invocation", default=None)
 
@@ -167,6 +172,7 @@ class ToolInvoker:
             call_id=call_id,
             config=config or var_child_runnable_config.get() or {},
             given_id=call_id,
+            raises=raising.get(),
         )
 
     def arguments_of(self, given: Mapping[str, Any]) -> CallArguments:
@@ -178,18 +184,25 @@ class ToolInvoker:
         """The refusal of arguments that no Request can be made of, None for sound ones.
 
         Upstream's own message on them repeats their values, and one may be a secret (S7).
+
+        Raises:
+            CallRefused: in place of the refusal, where a function was called.
         """
         if not self.media:
             return None
         injected = [n for n in self.bound.injected if n in invocation.arguments.written]
         if injected:  # inline, and a ToolNode that is not ours filled it in, or a model did
-            return self._error(not_injected(self.tool.name, injected), invocation.call_id)
+            return self._not_made(not_injected(self.tool.name, injected), invocation)
         try:
             invocation.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
-            reason = refusal.obstacle.sentence
-            return self._error(reason, invocation.call_id)
+            return self._not_made(refusal.obstacle.sentence, invocation)
         return None
+
+    def _not_made(self, reason: str, invocation: Invocation) -> ToolMessage | str:
+        if invocation.raises:
+            raise CallRefused(reason)
+        return self._error(reason, invocation.call_id)
 
     def call(self, context: CallContext, arguments: CallArguments, call_id: str | None) -> Found:
         """A call of this tool, or why it is none; see `CallContext.call`."""

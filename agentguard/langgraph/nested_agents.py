@@ -31,6 +31,7 @@ from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
+from agentguard.bindings.declaration import MARK, bodies_of
 from agentguard.errors import BindingError
 from agentguard.langgraph import upstream
 
@@ -81,11 +82,13 @@ class Unguarded:
         path: how they are reached, as `global tool_node → ToolNode`.
         names: their names, sorted.
         agent: whether it is an agent or graph that runs them.
+        declared: whether it is a function that was declared with `media_tool`.
     """
 
     path: str
     names: tuple[str, ...]
     agent: bool
+    declared: bool = False
 
 
 class _Item(NamedTuple):
@@ -104,17 +107,21 @@ class _Item(NamedTuple):
     excused: frozenset[int]
 
 
-def require_guarded(point: EnforcementPoint, root: Any, name: str) -> None:
+def require_guarded(
+    point: EnforcementPoint, root: Any, name: str, *, by_hand: bool = False
+) -> None:
     """Refuse a node of a graph that reaches unguarded tools.
 
     Args:
         root: the node's runnable, the path of a branch, or whatever else runs there.
         name: what it is called in the message, as `node tools`.
+        by_hand: it is a function under a gate of its own, which declared functions find.
 
     Raises:
         BindingError: saying the path, and what to change.
     """
-    found = unguarded_from(point, root, name)
+    excused = _declared(point) if by_hand else frozenset()
+    found = list(_Walk(point, name).run(root, excused))
     if not found:
         return
     first = found[0]
@@ -123,6 +130,12 @@ def require_guarded(point: EnforcementPoint, root: Any, name: str) -> None:
         remedy = (
             "protect() the builder of that graph first, give that agent GuardMiddleware, or use"
             " guarded tools: guard.tools([...])"
+        )
+    elif first.declared and name.startswith("node "):
+        node = name.removeprefix("node ")
+        remedy = (
+            f"name the node, so that its calls are decided on: agents={{{node!r}: AGENT}}; or call"
+            " it in a ToolNode"
         )
     else:
         remedy = (
@@ -226,7 +239,8 @@ class _Walk:
                 if is_guarded_node(node):
                     excused |= _excuses(node.tools_by_name.values())
         elif self._is_bound_function(item):
-            yield self._unguarded(item, [self.functions[id(thing)]], agent=False)
+            names = [self.functions[id(thing)]]
+            yield self._unguarded(item, names, agent=False, declared=hasattr(thing, MARK))
             return
         self._follow(item, excused)
 
@@ -256,8 +270,12 @@ class _Walk:
         known = id(item.thing) in self.functions and id(item.thing) not in item.excused
         return known and bool(item.label) and self._is_reported(item)
 
-    def _unguarded(self, item: _Item, names: Iterable[str], *, agent: bool) -> Unguarded:
-        return Unguarded(path=_path(item), names=tuple(sorted(names)), agent=agent)
+    def _unguarded(
+        self, item: _Item, names: Iterable[str], *, agent: bool, declared: bool = False
+    ) -> Unguarded:
+        return Unguarded(
+            path=_path(item), names=tuple(sorted(names)), agent=agent, declared=declared
+        )
 
     def _is_reported(self, item: _Item) -> bool:
         if self.in_attributes or _in_graph(item):
@@ -440,6 +458,13 @@ def _is_harmless(bound: Bound) -> bool:
 def _functions_of(tool: BaseTool) -> frozenset[int]:
     functions = (getattr(tool, "func", None), getattr(tool, "coroutine", None))
     return frozenset(id(each) for each in functions if each is not None)
+
+
+def _declared(point: EnforcementPoint) -> frozenset[int]:
+    """The functions of bound tools that were declared with `media_tool`."""
+    tools = [bound.binding.tool for bound in list(point.bound.values())]
+    bodies = [body for tool in tools for body in bodies_of(tool)]
+    return frozenset(id(body) for body in bodies if hasattr(body, MARK))
 
 
 def _excuses(tools: Iterable[BaseTool]) -> frozenset[int]:

@@ -22,6 +22,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Set
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from langchain_core.tools import BaseTool
@@ -94,7 +95,7 @@ def protect(
     agents = _by_node(nodes, agents)
     functions = _functions_among(builder, agents)
     _require_named(nodes, agents.keys() - functions)
-    _require_guarded(builder, point, nodes, set(unsafe_unsearched))
+    _require_guarded(builder, point, nodes, functions, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
     by_hand: dict[str, FunctionNode] = {}
@@ -102,7 +103,9 @@ def protect(
         known = known_agents(point, name, given, unsafe_shared_driver)
         if name in functions:
             runnable = builder.nodes[name].runnable
-            by_hand[name] = FunctionNode(point, runnable, name=name, agents=known)
+            by_hand[name] = FunctionNode(
+                point, runnable, name=name, agents=known, guarded=partial(guarded, point)
+            )
         else:
             nodes[name] = _guarded_copy(point, nodes[name], name, known)
     sealed = copy.copy(builder)
@@ -212,6 +215,7 @@ def _require_guarded(
     builder: StateGraph[Any, Any, Any, Any],
     point: EnforcementPoint,
     named: Mapping[str, ToolNode],
+    functions: Set[str],
     unsearched: Set[str],
 ) -> None:
     """I5: nothing in the graph but the ToolNodes that are guarded reaches an unguarded tool."""
@@ -226,7 +230,7 @@ def _require_guarded(
         held: Any = spec
         if name in named:  # what its wrappers hand to the tool's run is judged there
             held = [getattr(spec, each.name) for each in fields(spec) if each.name != "runnable"]
-        require_guarded(point, held, f"node {name}")
+        require_guarded(point, held, f"node {name}", by_hand=name in functions)
         for branch in builder.branches.get(name, {}).values():
             require_guarded(point, branch, f"the conditional edge behind {name}")
     for branch in builder.branches.get(START, {}).values():

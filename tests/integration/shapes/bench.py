@@ -89,9 +89,12 @@ class Bench:
         folder: an empty one.
         kind: what policy says of the call that the model makes.
         forgot: which of the guard's lines this run leaves out.
+        tools: what the guard is opened with besides the two.
     """
 
-    def __init__(self, folder: Path, kind: Kind, *, forgot: Line | None = None) -> None:
+    def __init__(
+        self, folder: Path, kind: Kind, *, forgot: Line | None = None, tools: Iterable[Any] = ()
+    ) -> None:
         self.folder, self.kind, self.forgot = folder, kind, forgot
         self.effects: list[str] = []
         self.used: set[Line] = set()
@@ -129,6 +132,7 @@ class Bench:
                     destination=Arg("to"),
                     effect="opaque",
                 ),
+                *tools,
             ],
             clock=clock,
         )

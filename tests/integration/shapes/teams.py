@@ -16,7 +16,7 @@ from langgraph_supervisor import create_handoff_tool as supervisor_hand_off
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import create_handoff_tool, create_swarm
 
-from agentguard import Asset, Opaque, To, media_tool
+from agentguard import Asset, CallRefused, Opaque, To, media_tool
 from agentguard.langgraph import known
 from tests.integration.shapes.bench import Bench, Go, begin, loop
 from tests.integration.shapes.shape import Refused, shape
@@ -149,27 +149,29 @@ def no_tools(bench: Bench) -> Go:
     return bench.graph(builder.compile(bench.saver))
 
 
-@shape(
-    36,
-    "an effect in a node itself, declared with media_tool",
-    Refused("called unguarded"),
-    silent=["tools"],
-)
+@shape(36, "an effect in a node itself, declared with media_tool", silent=["tools"])
 def effect_in_node(bench: Bench) -> Go:
+    effects = bench.effects
+
     def post(source: Annotated[str, Asset()], to: Annotated[str, To()]) -> str:
         """Upload a picture."""
-        bench.effects.append(to)
+        effects.append(to)
         return "posted"
 
     post.__annotations__.update(source=Annotated[str, Asset()], to=Annotated[str, To()])
     declared = media_tool(stage="export", effect=Opaque())(post)
+    bench.bind(declared)
     (declared,) = [post] if bench.forgot == "tools" else [declared]
     bench.used.add("tools")
-    return bench.graph(
-        alone(lambda s: {"messages": [AIMessage(declared(bench.asset, bench.to))]}).compile(
-            bench.saver
-        )
-    )
+    asset, to = bench.asset, bench.to
+
+    def reply(state: Any) -> Any:
+        try:
+            return {"messages": [AIMessage(declared(asset, to))]}
+        except CallRefused as refusal:
+            return {"messages": [ToolMessage(str(refusal), tool_call_id="none")]}
+
+    return bench.graph(bench.protect(alone(reply), {"work": "publisher"}).compile(bench.saver))
 
 
 @shape(37, "a subgraph as a node")

@@ -1,0 +1,438 @@
+"""Functions declared with `media_tool`, called as Python calls functions in a named node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from langgraph.errors import GraphInterrupt
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import RetryPolicy
+from PIL import Image
+
+from agentguard import Asset, CallRefused, Opaque, Output, Text, To, UnguardedTool, media_tool
+from agentguard.errors import BindingError
+from agentguard.langgraph import protect
+from agentguard.model import Verdict
+from tests.integration.shapes.bench import TO, Bench, Model, begin, loop
+from tests.support import call, says
+
+Picture = Annotated[str, Asset()]
+Png = Annotated[str, Output(".png")]
+Place = Annotated[str, To()]
+Words = Annotated[str, Text()]
+
+MAIL = {"mail": "publisher"}
+
+
+@dataclass
+class Mails:
+    """What left, and the declared functions by which it did."""
+
+    sent: list[str] = field(default_factory=list)
+    fails: int = 0
+
+    def __post_init__(self) -> None:
+        sent = self.sent
+
+        @media_tool(stage="export", effect=Opaque())
+        def send(picture: Picture, to: Place, words: Words = "hello") -> str:
+            """Send a picture by mail."""
+            if self.fails:
+                self.fails -= 1
+                raise ConnectionError("no line")
+            sent.append(f"{to}: {words}")
+            return f"sent to {to}"
+
+        @media_tool(stage="export", effect=Opaque())
+        async def asend(picture: Picture, to: Place, words: Words = "hello") -> str:
+            """Send a picture by mail, and wait for it."""
+            await asyncio.sleep(0)
+            sent.append(f"{to}: {words}")
+            return f"sent to {to}"
+
+        @media_tool(stage="edit")
+        def shrink(picture: Picture, width: int, file: Png = "") -> str:
+            """Shrink a picture, in pixels."""
+            image = Image.open(picture)
+            image.resize((width, width)).save(file)
+            return "shrunk"
+
+        @media_tool(stage=None)
+        def count(words: Annotated[str, Text()]) -> dict[str, int]:
+            """Count words."""
+            return {"words": len(words.split())}
+
+        self.send, self.asend, self.shrink, self.count = send, asend, shrink, count
+
+    @property
+    def tools(self) -> list[Any]:
+        return [self.send, self.asend, self.shrink, self.count]
+
+
+@pytest.fixture
+def mails() -> Mails:
+    return Mails()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, mails: Mails) -> Iterator[Bench]:
+    with Bench(tmp_path, "ask", tools=mails.tools) as made:
+        yield made
+
+
+@pytest.fixture
+def asset(bench: Bench) -> str:
+    return bench.asset
+
+
+def alone(node: Any, **how: Any) -> StateGraph[Any, Any, Any, Any]:
+    """A graph of one node that acts."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("mail", node, **how)
+    builder.add_edge(START, "mail")
+    builder.add_edge("mail", END)
+    return builder
+
+
+def compiled(bench: Bench, builder: Any, agents: Any = None) -> Any:
+    return protect(builder, bench.guard, agents=agents or MAIL).compile(bench.saver)
+
+
+def approve(bench: Bench) -> None:
+    for question in bench.open_questions():
+        bench.studio.answer(question.request, "omar@acme.example", Verdict.APPROVE)
+
+
+def test_permitted_call_runs_and_returns_its_content(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    got: list[Any] = []
+
+    def node(state: Any) -> Any:
+        got.append(mails.send(asset, "team", words="a picture"))
+        return {}
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert got == ["sent to team"]
+    assert mails.sent == ["team: a picture"]
+
+
+def test_asked_call_runs_once_after_a_yes(bench: Bench, mails: Mails, asset: str) -> None:
+    def node(state: Any) -> Any:
+        return {"messages": [("ai", mails.send(asset, to="web"))]}
+
+    graph = compiled(bench, alone(node))
+    asked = graph.invoke(begin(), bench.config)
+    assert len(asked["__interrupt__"]) == 1
+    assert mails.sent == []
+    approve(bench)
+    done = graph.invoke(None, bench.config)
+    assert done["messages"][-1].content == "sent to web"
+    assert mails.sent == ["web: hello"]
+
+
+def test_denied_call_raises_in_the_functions_place(bench: Bench, mails: Mails, asset: str) -> None:
+    after: list[str] = []
+
+    def node(state: Any) -> Any:
+        mails.send(asset, TO["deny"])
+        after.append("the node took it for sent")
+
+    with pytest.raises(CallRefused, match="is not queued for site"):
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert (mails.sent, after) == ([], [])
+
+
+def test_swallowed_question_is_raised_all_the_same(bench: Bench, mails: Mails, asset: str) -> None:
+    def node(state: Any) -> Any:
+        try:
+            said = mails.send(asset, "web")
+        except Exception as error:
+            said = f"failed: {type(error).__name__}"
+        return {"messages": [("ai", said)]}
+
+    graph = compiled(bench, alone(node))
+    assert len(graph.invoke(begin(), bench.config)["__interrupt__"]) == 1
+    approve(bench)
+    assert graph.invoke(None, bench.config)["messages"][-1].content == "sent to web"
+    assert mails.sent == ["web: hello"]
+
+
+def test_calls_that_are_gathered(bench: Bench, mails: Mails, asset: str) -> None:
+    async def node(state: Any) -> Any:
+        places = ("team", "web", "web")
+        sends = [mails.asend(asset, to, words=f"{n}") for n, to in enumerate(places)]
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        return {"messages": [("ai", str(one)) for one in results]}
+
+    graph = compiled(bench, alone(node))
+    for _ in range(3):
+        asyncio.run(graph.ainvoke(begin() if not mails.sent else None, bench.config))
+        approve(bench)
+    asyncio.run(graph.ainvoke(None, bench.config))
+    assert sorted(mails.sent) == ["team: 0", "web: 1", "web: 2"]
+
+
+def test_function_in_a_loop_with_equal_arguments_acts_each_time(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    def node(state: Any) -> Any:
+        for _ in range(3):
+            mails.send(asset, "team")
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == ["team: hello"] * 3
+
+
+def test_node_that_its_retry_policy_runs_again_sends_once(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        mails.send(asset, "team")
+        runs.append(1)
+        if len(runs) == 1:
+            raise ConnectionError("after the effect")
+
+    policy = RetryPolicy(initial_interval=0, jitter=False)
+    compiled(bench, alone(node, retry_policy=policy)).invoke(begin(), bench.config)
+    assert (len(runs), mails.sent) == (2, ["team: hello"])
+
+
+def test_failure_in_the_function_is_raised_and_not_tried_again(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    mails.fails = 1
+
+    def node(state: Any) -> Any:
+        mails.send(asset, "team")
+
+    policy = RetryPolicy(initial_interval=0, jitter=False)
+    with pytest.raises(CallRefused, match="not known"):
+        compiled(bench, alone(node, retry_policy=policy)).invoke(begin(), bench.config)
+    assert mails.sent == []
+
+
+def test_output_is_filled_in_and_its_asset_named(bench: Bench, mails: Mails, asset: str) -> None:
+    got: list[str] = []
+
+    def node(state: Any) -> Any:
+        got.append(mails.shrink(asset, 8))
+
+    compiled(bench, alone(node), {"mail": "editor"}).invoke(begin(), bench.config)
+    assert "shrunk" in got[0]
+    assert "file: asset-" in got[0]
+
+
+def test_tool_without_stage_returns_its_own_result(bench: Bench, mails: Mails, asset: str) -> None:
+    got: list[Any] = []
+
+    def node(state: Any) -> Any:
+        got.append(mails.count("three small words"))
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert got == [{"words": 3}]
+
+
+def test_tool_of_another_stage_is_refused(bench: Bench, mails: Mails, asset: str) -> None:
+    def node(state: Any) -> Any:
+        mails.shrink(asset, 8)
+
+    with pytest.raises(CallRefused, match="stage"):
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+
+
+@pytest.mark.parametrize(
+    "given", [{"file": "/tmp/own.png"}, {"width": "wide"}, {"other": 1}], ids=str
+)
+def test_argument_that_the_schema_does_not_have_is_refused(
+    bench: Bench, mails: Mails, asset: str, given: dict[str, Any]
+) -> None:
+    def node(state: Any) -> Any:
+        mails.shrink(**{"picture": asset, "width": 8, **given})
+
+    with pytest.raises((CallRefused, TypeError, ValueError)):
+        compiled(bench, alone(node), {"mail": "editor"}).invoke(begin(), bench.config)
+    assert not Path("/tmp/own.png").exists()
+
+
+def test_call_of_the_message_goes_by_the_message(bench: Bench, mails: Mails, asset: str) -> None:
+    model = Model(script=[says(call("send", {"picture": asset, "to": "web"}))])
+
+    def node(state: Any) -> Any:
+        made = state["messages"][-1].tool_calls[0]
+        said = mails.send(**made["args"])
+        return {"messages": [ToolMessage(said, tool_call_id=made["id"])]}
+
+    graph = protect(loop(model, node), bench.guard, agents={"tools": "publisher"})
+    graph = graph.compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    assert len(asked["__interrupt__"]) == 1
+    approve(bench)
+    graph.invoke(None, bench.config)
+    assert mails.sent == ["web: hello"]
+
+
+def test_nobody_named_the_node(bench: Bench, mails: Mails, asset: str) -> None:
+    def node(state: Any) -> Any:
+        mails.send(asset, "team")
+
+    with pytest.raises(UnguardedTool, match=r"name it.*agents=\{'mail': AGENT\}"):
+        alone(node).compile(bench.saver).invoke(begin(), bench.config)
+    assert mails.sent == []
+
+
+def test_function_that_no_guard_knows_is_refused(bench: Bench, mails: Mails, asset: str) -> None:
+    stranger = Mails()
+
+    def node(state: Any) -> Any:
+        stranger.send(asset, "team")
+
+    with pytest.raises(CallRefused, match=r"tools=\[send\]"):
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert stranger.sent == []
+
+
+def test_outside_a_job_it_is_a_plain_function() -> None:
+    mails = Mails()
+    assert mails.send("a.png", "anywhere") == "sent to anywhere"
+    assert mails.sent == ["anywhere: hello"]
+
+
+def test_function_that_outlives_its_node_does_nothing(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    left: list[Any] = []
+
+    def node(state: Any) -> Any:
+        left.append(lambda: mails.send(asset, "team"))
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    with pytest.raises(UnguardedTool):
+        left[0]()
+    assert mails.sent == []
+
+
+def test_graph_inside_the_node_does_not_inherit_its_gate(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    def inner(state: Any) -> Any:
+        mails.send(asset, "team")
+
+    nested = alone(inner).compile()
+
+    def node(state: Any) -> Any:
+        nested.invoke({"messages": []})
+
+    with pytest.raises(UnguardedTool):
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == []
+
+
+def test_runnable_inside_the_node_does(bench: Bench, mails: Mails, asset: str) -> None:
+    def node(state: Any) -> Any:
+        RunnableLambda[str, str](lambda to: mails.send(asset, to)).invoke("team")
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == ["team: hello"]
+
+
+def test_declared_function_inside_another_is_refused(tmp_path: Path) -> None:
+    mails = Mails()
+
+    @media_tool(stage="export", effect=Opaque())
+    def announce(picture: Picture, to: Place) -> str:
+        """Send a picture twice."""
+        with contextlib.suppress(Exception):
+            mails.send(picture, to)
+        return "announced"
+
+    with Bench(tmp_path, "permit", tools=[*mails.tools, announce]) as bench:
+        asset = bench.asset
+
+        def node(state: Any) -> Any:
+            announce(asset, "team")
+
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == []
+
+
+def test_threads_of_the_node(bench: Bench, mails: Mails, asset: str) -> None:
+    """A thread without the node's context is outside of the job, and README says so."""
+
+    def node(state: Any) -> Any:
+        with ThreadPoolExecutor(2) as pool:
+            for one in [
+                pool.submit(contextvars.copy_context().run, mails.send, asset, "web")
+                for _ in range(2)
+            ]:
+                with contextlib.suppress(GraphInterrupt):
+                    one.result()
+
+    graph = compiled(bench, alone(node))
+    graph.invoke(begin(), bench.config)
+    assert mails.sent == []
+    for _ in range(2):
+        approve(bench)
+        graph.invoke(None, bench.config)
+    assert mails.sent == ["web: hello"] * 2
+
+
+def test_unguarded_says_so_and_runs_past_the_gate(bench: Bench, mails: Mails, asset: str) -> None:
+    guard = bench.guard
+
+    def node(state: Any) -> Any:
+        with guard.unguarded("a repair by hand"):
+            mails.send("a.png", "anywhere")
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == ["anywhere: hello"]
+
+
+def test_name_of_a_function_in_the_closure_of_a_named_node(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    send = mails.send
+
+    def node(state: Any) -> Any:
+        send(asset, "team")
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == ["team: hello"]
+
+
+def test_node_of_a_protected_graph_that_nobody_named(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    send = mails.send
+
+    def node(state: Any) -> Any:
+        send(asset, "team")
+
+    with pytest.raises(BindingError, match=r"name the node.*agents=\{'mail': AGENT\}"):
+        protect(alone(node), bench.guard, agents={})
+
+
+def test_tool_node_of_a_declared_function_inside_a_named_node_is_refused(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    inner = ToolNode([tool(mails.send)])
+
+    def node(state: Any) -> Any:
+        return inner.invoke(state)
+
+    with pytest.raises(BindingError, match="unguarded tools"):
+        compiled(bench, alone(node))
