@@ -35,6 +35,7 @@ from agentguard.bindings.inference import (
 from agentguard.bindings.mcp import origin
 from agentguard.bindings.model_schema import json_schema
 from agentguard.bindings.placement import (
+    ResultRole,
     argument_roles,
     result_roles,
     unresolved_hints,
@@ -121,9 +122,9 @@ class _Compilation:
                 self._argument(path, role, shape)
             self._add("plain", *inferred)
         results = result_roles(self.tool, said.result, problems)
-        for where, (role, kind) in results.items():
-            self._result(where, role, kind, stage)
-        makes = any(isinstance(role, (Asset, OperationId)) for role, _ in results.values())
+        for where, placed in results.items():
+            self._result(where, placed, stage)
+        makes = any(isinstance(each.role, (Asset, OperationId)) for each in results.values())
         if stage in _MAKES and not (makes or self.found.get("outputs") or shape is None):
             problems.add(
                 f"the {stage} stage makes media, and nothing says where it is: annotate the result,"
@@ -200,8 +201,9 @@ class _Compilation:
             case _:
                 problems.add(f"{role} is for results", path)
 
-    def _result(self, where: Located, role: Role, kind: Any, stage: Stage | None) -> None:
+    def _result(self, where: Located, placed: ResultRole, stage: Stage | None) -> None:
         problems = self.problems
+        role, kind, optional = placed
         known = where if isinstance(where, str) else f"/{where.pattern}/"
         if isinstance(where, str) and "[0]" in where:
             problems.add(f"result[{where!r}]: write [] for each item of a list, not [0]")
@@ -229,7 +231,13 @@ class _Compilation:
                     problems.add("Asset(folder=...) is for paths", known)
                 else:
                     kept = None if folder is None else str(folder)
-                    media = ReturnedMedia(where=where, form=cast(ArgumentForm, form), folder=kept)
+                    media = ReturnedMedia(
+                        where=where,
+                        form=cast(ArgumentForm, form),
+                        folder=kept,
+                        optional=optional,
+                        listed=kind is not None and "[]" in where,
+                    )
                     self.found["results"] = (*self.found.get("results", ()), media)
             case OperationId():
                 if "starts" in self.found:

@@ -7,7 +7,7 @@ import os
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin
 
 from agentguard.bindings.argument_schema import is_address, is_binary, is_encoded, is_path
 from agentguard.bindings.problems import Problems
@@ -80,7 +80,7 @@ def result_form(hint: Any) -> Literal["path", "bytes"] | None:
     """What a tool returns media as, by the hint of its result; None where that says nothing."""
     hint = getattr(hint, "__value__", hint)
     origin, inner = get_origin(hint), get_args(hint)
-    if origin is Annotated:
+    if origin in (Annotated, NotRequired):
         return result_form(inner[0])
     if origin in (Union, types.UnionType):
         return _only(map(result_form, (each for each in inner if each is not type(None))))

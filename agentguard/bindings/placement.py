@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
+import typing_extensions
 from langchain_core.tools import BaseTool
 
 from agentguard.bindings.argument_schema import Shape
@@ -55,10 +57,21 @@ def argument_roles(
     return placed
 
 
-def result_roles(
-    tool: BaseTool, result: Any, problems: Problems
-) -> dict[Located, tuple[Role, Any]]:
-    """The role of each place of a result, and the type that its hint has there, if any.
+class ResultRole(NamedTuple):
+    """What stands at a place of a result.
+
+    Args:
+        kind: the type that the hint has there, if any.
+        optional: the hint allows that nothing stands there.
+    """
+
+    role: Role
+    kind: Any
+    optional: bool
+
+
+def result_roles(tool: BaseTool, result: Any, problems: Problems) -> dict[Located, ResultRole]:
+    """The role of each place of a result.
 
     Args:
         result: as the declaration has it.
@@ -82,7 +95,11 @@ def result_roles(
             problems.add(f"result={known}, and its type hint says {found[where]}; keep one")
         else:
             found[where] = known
-    return {where: (role, kinds.get(where)) for where, role in found.items()}
+    optional = frozenset(_optional_places(parts))
+    return {
+        where: ResultRole(role, kinds.get(where), _is_below(where, optional))
+        for where, role in found.items()
+    }
 
 
 def unresolved_hints(tool: BaseTool | Callable[..., Any]) -> Iterator[str]:
@@ -131,6 +148,24 @@ def _of_result(tool: BaseTool) -> Iterator[Found]:
             yield from marks_in(part, name)
     elif hint is not None:
         yield from marks_in(hint, "")
+
+
+def _optional_places(parts: Iterable[Found]) -> Iterator[str]:
+    """The places of a result where nothing may stand: `X | None`, and keys that may be missing."""
+    for path, part in parts:
+        origin: Any = get_origin(part)
+        union = origin in (Union, types.UnionType) and type(None) in get_args(part)
+        if union or origin is typing_extensions.NotRequired:
+            yield path
+        elif typing_extensions.is_typeddict(part):
+            yield from (f"{path}.{key}" if path else key for key in part.__optional_keys__)
+
+
+def _is_below(where: Located, places: Set[str]) -> bool:
+    """Whether a place is one of these, or a part of one."""
+    if not isinstance(where, str):
+        return False
+    return any(not each or f"{where}.".startswith((f"{each}.", f"{each}[")) for each in places)
 
 
 def _whole(tool: BaseTool) -> str:

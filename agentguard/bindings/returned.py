@@ -26,11 +26,15 @@ class ReturnedMedia:
             are the first steps of the path where the tool returns a pair.
         form: what stands there.
         folder: where files lie, as the declaration names it; None: in the call's scratch folder.
+        optional: nothing may stand there.
+        listed: it is each item of a list by the tool's type hint, and a list may be empty.
     """
 
     where: str
     form: Literal["path", "bytes", "base64", "data-url"]
     folder: str | None = None
+    optional: bool = False
+    listed: bool = False
 
     def __str__(self) -> str:
         return self.where or "its result"
@@ -83,7 +87,8 @@ def named_media(
             return _MEDIA
 
         _take_at(places, each.where, take)
-        if not found and not optional:
+        may_be_empty = optional or each.optional or (each.listed and _is_empty(places, each.where))
+        if not found and not may_be_empty:
             raise AssetError(f"its result holds no media at {each}, where its declaration says so")
         if len(found) > MAX_FOUND:
             raise AssetError(f"the tool returned {len(found)} media, at most {MAX_FOUND}")
@@ -126,6 +131,12 @@ def _take_at(places: dict[str, Any], where: str, take: Callable[[Any], Any]) -> 
         if _has(value, rest):
             places[name] = _replaced(value, rest, take)
             return
+
+
+def _is_empty(places: Mapping[str, Any], where: str) -> bool:
+    """Whether a place is each item of a list that has none: then nothing was overlooked."""
+    head = where.partition("[]")[0]
+    return value_at(head, content=places["content"], artifact=places["artifact"]) in ([], ())
 
 
 def _steps(where: str) -> Iterator[str]:
