@@ -139,12 +139,14 @@ class Guard:
     def bind(self, *tools: Tool) -> None:
         """Add tools that exist later than the guard: an agent as a tool, a session's MCP tools.
 
+        That is until the first job is opened: each job of a guard has the same tools.
+
         It reads which packages are installed: in a coroutine, `await asyncio.to_thread(guard.bind,
         ...)`.
 
         Raises:
-            BindingError: all that is wrong with their declarations; a second tool of one name, a
-                name of the guard's own tools, or an unknown destination or label.
+            BindingError: a job was opened; all that is wrong with their declarations; a second tool
+                of one name, a name of the guard's own tools, or an unknown destination or label.
             PolicyError: the policies do not fit the tools: one breaks the schema for a tool, or
                 names what there is not. None of the tools is bound then.
         """
@@ -458,6 +460,7 @@ class Guard:
             import_asset=self.import_asset,
             left=self.jobs.drop,
         )
+        self.enforcement.bound_tools.sealed = True
         self.jobs.hold(held)
         return held
 

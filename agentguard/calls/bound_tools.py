@@ -10,6 +10,7 @@ from langchain_core.tools import BaseTool
 from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound, same_tool
 from agentguard.bindings.compilation import Tool, compiled
+from agentguard.bindings.declaration import Binding, name_of
 from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.arguments import secret_in
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
@@ -30,22 +31,31 @@ class BoundTools:
 
     Attributes:
         by_name: tool name → its Binding.
+        sealed: a job was opened: each job of a guard has the same tools.
     """
 
     def __init__(self, workspace: Workspace, policy: Policy) -> None:
         self._workspace = workspace
         self._policy = policy
         self.by_name: dict[str, Bound] = {}
+        self.sealed = False
 
     def bind(self, *tools: Tool) -> None:
         """Add tools.
 
         Raises:
-            BindingError: all that is wrong with their declarations; a second tool of one name, a
-                name of the guard's own tools, or an unknown destination or label.
+            BindingError: a job was opened; all that is wrong with their declarations; a second tool
+                of one name, a name of the guard's own tools, or an unknown destination or label.
             PolicyError: the policies do not fit the tools: one breaks the schema for a tool, or
                 names what there is not. None of the tools is bound then.
         """
+        if self.sealed and tools:
+            names = ", ".join(_named(tool) for tool in tools)
+            raise BindingError(
+                f"{names}: guard.bind() came after a job was opened, and each job of a guard has"
+                " the same tools; bind before the first open_job() or rejoin_job(), where an MCP"
+                " session or an agent as a tool can exist already"
+            )
         errors: list[BindingError] = []
         added: dict[str, Bound] = {}
         for tool in tools:
@@ -168,6 +178,12 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
+
+
+def _named(tool: Tool) -> str:
+    if isinstance(tool, Binding):
+        return tool.declaration.name or name_of(tool.tool)
+    return name_of(tool.tool if isinstance(tool, CompiledBinding) else tool)
 
 
 def _require_no_secret(bound: Bound) -> None:

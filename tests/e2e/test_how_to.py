@@ -13,17 +13,20 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from deepagents import create_deep_agent
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.prebuilt import InjectedState, ToolNode
+from langgraph.prebuilt import InjectedState, ToolNode, create_react_agent
 from langgraph.types import Command
+from langgraph_supervisor import create_supervisor
 from PIL import Image, ImageFilter
 
 from agentguard import Asset, Findings, Guard, Output, Text, media_tool
-from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph import GuardMiddleware, known, protect
 from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
 from tests.support import call, says, write_workspace
@@ -40,13 +43,14 @@ Png = Annotated[str, Output(".png")]
 GIVEN: dict[str, Any] = {
     each.__name__: each
     for each in (
-        Asset, Command, Findings, GuardMiddleware, InjectedState, InjectedToolCallId, MessagesState,
-        Output, Path, StateGraph, Text, ToolMessage, ToolNode, create_agent, media_tool, protect,
-        uuid4,
+        AgentMiddleware, Asset, Command, Findings, Guard, GuardMiddleware, InjectedState,
+        InjectedToolCallId, MessagesState, Output, Path, StateGraph, Text, ToolMessage, ToolNode,
+        create_agent, create_deep_agent, create_react_agent, create_supervisor, hook_config,
+        media_tool, protect, tool, uuid4,
     )
 }  # fmt: skip
 """What the imports of a page would give."""
-GIVEN |= {"Annotated": Annotated, "END": END, "START": START}
+GIVEN |= {"Annotated": Annotated, "END": END, "START": START, "known": known}
 GIVEN |= {"Image": Image, "ImageFilter": ImageFilter, "io": io}
 
 
@@ -99,9 +103,17 @@ def guard(keys: Keys, tmp_path: Path) -> Iterator[Guard]:
         yield guard
 
 
-def run(page: str, guard: Guard, **given: Any) -> dict[str, Any]:
-    """What the Python block of a page defines, given what the page says is given."""
-    (block,) = blocks(f"{PAGES}/{page}", "python")
+def shown(page: str, title: str = "with the guard") -> str:
+    """The Python block of a page: its only one, or that of a title."""
+    found = blocks(f"{PAGES}/{page}", "python")
+    (text,) = [block.text for block in found if len(found) == 1 or block.title == title]
+    return text
+
+
+def run(
+    page: str, guard: Guard | None, title: str = "with the guard", **given: Any
+) -> dict[str, Any]:
+    """What a Python block of a page defines, given what the page says is given."""
     scope: dict[str, Any] = {
         **GIVEN,
         "paint": paint,
@@ -110,7 +122,7 @@ def run(page: str, guard: Guard, **given: Any) -> dict[str, Any]:
         "guard": guard,
     }
     scope |= given
-    exec(compile(block.text, page, "exec"), scope)
+    exec(compile(shown(page, title), page, "exec"), scope)
     return scope
 
 
@@ -136,15 +148,97 @@ def sign(guard: Guard, keys: Keys) -> None:
     guard.approvals.answer(answer)
 
 
-def test_one_agent_drives_all_stages(guard: Guard, tmp_path: Path) -> None:
-    script = [
-        says(call("paint", {"prompt": "the sea"})),
-        says(call("crop", {"source": "ASSET", "width": 8, "height": 8})),
-        says(call("export_asset", {"asset": "ASSET", "to": "team"})),
-    ]
-    run("one-agent.md", guard, model=model(*script))
+BEFORE_AND_AFTER = [
+    ("front-end-tools.md", 1), ("one-agent.md", 1), ("prebuilt-agents.md", 3),
+    ("quickstart-loop.md", 1), ("sub-agents.md", 1), ("supervisor.md", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "pairs"), BEFORE_AND_AFTER)
+def test_page_marks_each_line_that_changes(page: str, pairs: int) -> None:
+    found = blocks(f"{PAGES}/{page}", "python")
+    before = [block.text for block in found if block.title == "as it was"]
+    after = [block.text for block in found if block.title == "with the guard"]
+    assert len(before) == len(after) == pairs
+    for old, new in zip(before, after, strict=True):
+        compile(old, page, "exec")
+        known = old.splitlines()
+        for line in new.splitlines():
+            marked = "  # new" in line or "  # changed" in line
+            assert marked == (line not in known), line
+
+
+def test_quickstart_loop(keys: Keys, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save("logo.png")
+    cut = says(call("crop", {"source": "ASSET", "width": 8, "height": 8}))
+    scope = run("quickstart-loop.md", None, model=model(cut))
+    with scope["guard"] as guard:
+        assert executed(guard) == ["crop"]
+
+
+STUDIO = """
+[agents.studio]
+owner = "kim@acme.example"
+stages = ["generate", "edit", "queue", "export"]
+unsafe_combined_stages = true
+"""
+
+SCRIPT = [
+    says(call("paint", {"prompt": "the sea"})),
+    says(call("crop", {"source": "ASSET", "width": 8, "height": 8})),
+    says(call("export_asset", {"asset": "ASSET", "to": "team"})),
+]
+
+
+def test_one_agent_holds_all_stages(keys: Keys, tmp_path: Path) -> None:
+    (table,) = blocks(f"{PAGES}/one-agent.md", "toml")
+    assert table.text.strip() == STUDIO.strip()
+    config = tmp_path / "agentguard.toml"
+    config.write_text(config.read_text("utf-8") + STUDIO, "utf-8")
+    with Guard.from_config(config, tools=[paint, crop]) as guard:
+        run("one-agent.md", guard, model=model(*SCRIPT))
+        assert executed(guard) == ["crop", "export_asset", "paint"]
+    assert len(list((tmp_path / "out" / "team").glob("*.png"))) == 1
+
+
+def test_one_agent_for_each_stage(guard: Guard, tmp_path: Path) -> None:
+    run("one-agent.md", guard, "an agent for each stage", model=model(*SCRIPT))
     assert executed(guard) == ["crop", "export_asset", "paint"]
     assert len(list((tmp_path / "out" / "team").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("part", [0, 2])
+def test_prebuilt_agent_crops(guard: Guard, part: int) -> None:
+    """create_react_agent with inline tools, and a deep agent."""
+    Image.new("RGB", (64, 64)).save("logo.png")
+    found = [b.text for b in blocks(f"{PAGES}/prebuilt-agents.md", "python")]
+    made, _, _ = found[2 * part + 1].partition("with guard.open_job")
+    cut = says(call("crop", {"source": "ASSET", "width": 8, "height": 8}))
+    scope = {**GIVEN, "crop": crop, "saver": InMemorySaver(), "guard": guard, "model": model(cut)}
+    exec(compile(made, "prebuilt-agents.md", "exec"), scope)
+    with guard.open_job("page", requested_by=KIM) as job:
+        logo = job.import_asset("logo.png", ["brand"])
+        scope["agent"].invoke({"messages": [("user", f"Crop {logo}.")]}, job.config())
+    assert executed(guard) == ["crop"]
+
+
+def test_library_makes_the_hand_offs_of_a_supervisor(guard: Guard) -> None:
+    text = blocks(f"{PAGES}/prebuilt-agents.md", "python")[3].text
+    scope: dict[str, Any] = {**GIVEN, "paint": paint, "saver": InMemorySaver(), "guard": guard}
+    scope["model"] = model(says(call("transfer_to_painter", {})))
+    scope["painter_model"] = model(says(call("paint", {"prompt": "the sea"})))
+    exec(compile(text, "prebuilt-agents.md", "exec"), scope)
+    with guard.open_job("page", requested_by=KIM) as job:
+        scope["team"].invoke({"messages": [("user", "Paint.")]}, job.config())
+    assert "paint" in executed(guard)
+
+
+def test_front_end_tool_ends_the_run(guard: Guard) -> None:
+    toast = says(call("toast", {"text": "hi"}, id="front"))
+    agent = run("front-end-tools.md", guard, model=model(toast))["agent"]
+    with guard.open_job("page", requested_by=KIM) as job:
+        state = agent.invoke({"messages": [("user", "Say hi.")]}, job.config())
+    assert state["messages"][-1].tool_calls[0]["id"] == "front"
 
 
 def test_agents_hand_over(guard: Guard) -> None:
@@ -177,17 +271,17 @@ def test_a_question_of_a_sub_agent_reaches_the_top(
 ) -> None:
     """The page says so of `interrupts=True`."""
     Image.new("RGB", (8, 8)).save("in.png")
-    code = "\n".join(blocks(f"{PAGES}/sub-agents.md", "python")[0].text.splitlines()[:-3])
+    code = shown("sub-agents.md").partition("with guard.open_job")[0]
     code = code.replace("guard.tools([paint])", "[guard.export_tool()]").replace(
         'agent="painter"', 'agent="publisher"'
     )
     scope: dict[str, Any] = {**GIVEN, "crop": crop, "saver": InMemorySaver(), "guard": guard}
     scope["painter_model"] = model(says(call("export_asset", {"asset": "ASSET", "to": "team"})))
+    scope["model"] = model(says(call("ask_painter", {"task": "send ASSET"})))
+    exec(compile(code, "sub-agents.md", "exec"), scope)
     with guard.open_job("page", requested_by=KIM) as job:
         asset = job.import_asset("in.png", ["likeness"])
-        scope["model"] = model(says(call("ask_painter", {"task": f"send {asset}"})))
-        exec(compile(code, "sub-agents.md", "exec"), scope)
-        state = scope["agent"].invoke({"messages": [("user", "go")]}, job.config())
+        state = scope["agent"].invoke({"messages": [("user", f"send {asset}")]}, job.config())
         assert state["__interrupt__"]
         sign(guard, keys)
         scope["agent"].invoke(None, job.config())

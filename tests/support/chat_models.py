@@ -31,6 +31,11 @@ def saying(*messages: AIMessage) -> Scripted:
     return Scripted(messages=iter([*messages, AIMessage("done"), AIMessage("done")]))
 
 
+def say(model: Scripted, *messages: AIMessage) -> None:
+    """Have a model that exists already say these messages, then that it is done."""
+    model.messages = iter([*messages, AIMessage("done"), AIMessage("done")])
+
+
 def dangling(messages: Sequence[AnyMessage]) -> list[str]:
     """The ids of calls without exactly one answer: a strict provider refuses such a history."""
     asked = [c["id"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]

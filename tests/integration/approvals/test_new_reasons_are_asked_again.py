@@ -99,7 +99,7 @@ def find_at_the_claim(desk: Desk, monkeypatch: pytest.MonkeyPatch, of: str | Non
 
 
 @contextlib.contextmanager
-def open_desk(tmp_path: Path) -> Iterator[Desk]:
+def open_desk(tmp_path: Path, *bindings: Binding) -> Iterator[Desk]:
     studio = open_studio(tmp_path, config=CONFIG + '\n[lifetimes]\nlease = "10m"\n')
 
     @tool(response_format="content_and_artifact")
@@ -109,6 +109,8 @@ def open_desk(tmp_path: Path) -> Iterator[Desk]:
         return "bad", {"findings": [found]}
 
     studio.bind(strict, stage="review", assets=["source"])
+    studio.guard.bind(*bindings)
+    studio.tools |= {one.tool.name: one.tool for one in bindings}
     with studio.guard, studio.guard.open_job("campaign", requested_by=LEE) as job:
         yield Desk(studio, job, job.import_asset(studio.picture(), ["brand"]))
 
@@ -400,7 +402,7 @@ def test_call_beside_one_that_is_asked_again_runs_once(desk: Desk, mode: str) ->
     assert desk.published() == 2
 
 
-def test_body_of_an_approved_call_asks_nobody_in_its_task(desk: Desk) -> None:
+def test_body_of_an_approved_call_asks_nobody_in_its_task(tmp_path: Path) -> None:
     """What a body calls has questions of its own; they are not its caller's."""
     asking: list[bool] = []
 
@@ -410,17 +412,17 @@ def test_body_of_an_approved_call_asks_nobody_in_its_task(desk: Desk) -> None:
         asking.append(is_asking())
         return "shared"
 
-    desk.studio.tools["share"] = share
-    desk.studio.guard.bind(
-        Binding(share, stage="export", assets=["source"], destination=Arg("to"), effect="opaque")
+    binding = Binding(
+        share, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"
     )
-    face = desk.job.import_asset(desk.studio.picture("f.png", "olive"), ["likeness"])
-    script = [says(call("share", {"source": face, "to": "team"}, id="share"), id="m")]
-    graph = build(desk.studio, script, {"e": ("publisher", ["share"])})
-    config = desk.job.config(thread_id="t")
-    assert "__interrupt__" in graph.invoke(GO, config)
-    desk.yes(desk.studio.pending().request)
-    state = graph.invoke(Command(resume=True), config)
+    with open_desk(tmp_path, binding) as desk:
+        face = desk.job.import_asset(desk.studio.picture("f.png", "olive"), ["likeness"])
+        script = [says(call("share", {"source": face, "to": "team"}, id="share"), id="m")]
+        graph = build(desk.studio, script, {"e": ("publisher", ["share"])})
+        config = desk.job.config(thread_id="t")
+        assert "__interrupt__" in graph.invoke(GO, config)
+        desk.yes(desk.studio.pending().request)
+        state = graph.invoke(Command(resume=True), config)
     assert [one.status for one in results(state)] == ["success"]
     assert asking == [False]
 

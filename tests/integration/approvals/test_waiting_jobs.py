@@ -249,18 +249,17 @@ def test_S22_a_no_keeps_a_job_waiting_until_its_window_closes_and_no_longer(stud
 def test_I7_what_a_client_writes_into_a_question_reaches_no_call(studio: Studio) -> None:
     """A payload is for showing: what a screen does to it, in this process, is not what runs."""
     saver = InMemorySaver()
+    sent: list[tuple[list[str], str]] = []
+
+    @tool
+    def send(sources: list[str], to: str) -> str:
+        """Send pictures."""
+        sent.append((sources, to))
+        return "sent"
+
+    studio.bind(send, stage="export", assets=["sources[]"], destination=Arg("to"), effect="opaque")
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["likeness"])
-        sent: list[tuple[list[str], str]] = []
-
-        @tool
-        def send(sources: list[str], to: str) -> str:
-            """Send pictures."""
-            sent.append((sources, to))
-            return "sent"
-
-        studio.bind(send, stage="export", assets=["sources[]"], destination=Arg("to"),
-                    effect="opaque")  # fmt: skip
         script = [says(call("send", {"sources": [asset], "to": "team"}, id="c1"), id="m1")]
         graph = build(studio, script, {"tools": ("publisher", ["send"])}, checkpointer=saver)
         config = job.config(thread_id="t")

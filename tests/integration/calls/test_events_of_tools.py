@@ -111,8 +111,8 @@ WAYS: dict[str, Callable[..., None]] = {
 }
 
 
-def agent(studio: Studio, way: Callable[..., None], job: Any, *, asynchronous: bool) -> Any:
-    """An agent over one tool whose body speaks in one way; and what its body saw."""
+def agent(studio: Studio, way: Callable[..., None], *, asynchronous: bool) -> Any:
+    """An agent over one tool whose body speaks in one way; what its body saw; and its job."""
     seen: list[str] = []
     if asynchronous:
 
@@ -138,14 +138,16 @@ def agent(studio: Studio, way: Callable[..., None], job: Any, *, asynchronous: b
             return "looked"
 
     studio.guard.bind(Binding(look_at, stage="edit", assets=["source"]))
+    job = studio.guard.open_job("launch", requested_by=KIM)
     asset = job.import_asset(studio.picture(), ["brand"])
     asked = says(call("look_at", {"source": asset}))
-    return create_agent(
+    made = create_agent(
         Scripted(messages=iter([asked, AIMessage("done")]), disable_streaming=True),
         [look_at],
         middleware=[GuardMiddleware(studio.guard, agent="editor")],
         checkpointer=InMemorySaver(),
-    ), seen
+    )
+    return made, seen, job
 
 
 def require_silent(said: list[str], seen: list[str], studio: Studio) -> None:
@@ -160,8 +162,8 @@ def require_silent(said: list[str], seen: list[str], studio: Studio) -> None:
 def test_streams_and_handlers_hear_nothing_of_a_body(
     studio: Studio, way: Callable[..., None]
 ) -> None:
-    with studio.guard.open_job("launch", requested_by=KIM) as job:
-        graph, seen = agent(studio, way, job, asynchronous=False)
+    graph, seen, job = agent(studio, way, asynchronous=False)
+    with job:
         ear = Ear()
         config = {**job.config(thread_id="t"), "callbacks": [ear]}
         said = [repr(s) for s in graph.stream(GO, config, stream_mode=MODES, subgraphs=True)]
@@ -174,8 +176,8 @@ def test_streams_and_handlers_hear_nothing_of_a_body(
 async def test_asynchronous_streams_and_events_hear_nothing_of_a_body(
     studio: Studio, way: Callable[..., None], asynchronous: bool
 ) -> None:
-    with studio.guard.open_job("launch", requested_by=KIM) as job:
-        graph, seen = agent(studio, way, job, asynchronous=asynchronous)
+    graph, seen, job = agent(studio, way, asynchronous=asynchronous)
+    with job:
         ear = Ear()
         config = {**job.config(thread_id="t"), "callbacks": [ear]}
         said = [repr(e) async for e in graph.astream_events(GO, config, version="v2")]
@@ -184,10 +186,9 @@ async def test_asynchronous_streams_and_events_hear_nothing_of_a_body(
 
 
 def test_a_handler_that_a_configure_hook_adds_hears_nothing_of_a_body(studio: Studio) -> None:
-    with studio.guard.open_job("launch", requested_by=KIM) as job:
-        graph, seen = agent(studio, by_model, job, asynchronous=False)
-        with collect_runs() as collected:
-            graph.invoke(GO, job.config(thread_id="t"))
+    graph, seen, job = agent(studio, by_model, asynchronous=False)
+    with job, collect_runs() as collected:
+        graph.invoke(GO, job.config(thread_id="t"))
     require_silent([run.model_dump_json() for run in collected.traced_runs], seen, studio)
 
 
@@ -195,8 +196,8 @@ def test_a_body_without_a_declared_question_takes_no_answer(studio: Studio) -> N
     def by_question(source: str, **_: Any) -> None:
         interrupt(source)
 
-    with studio.guard.open_job("launch", requested_by=KIM) as job:
-        graph, seen = agent(studio, by_question, job, asynchronous=False)
+    graph, seen, job = agent(studio, by_question, asynchronous=False)
+    with job:
         state = graph.invoke(GO, job.config(thread_id="t"))
     (answer,) = results(state)
     assert "interrupts=True" in str(answer.content)
@@ -207,8 +208,8 @@ def test_the_belt_stops_an_unguarded_tool_in_a_detached_body(studio: Studio) -> 
     def by_tool(source: str, **_: Any) -> None:
         studio.tools["publish"].invoke({"source": source, "to": "site"})
 
-    with studio.guard.open_job("launch", requested_by=KIM) as job, ThreadPoolExecutor(1) as pool:
-        graph, seen = agent(studio, by_tool, job, asynchronous=False)
+    graph, seen, job = agent(studio, by_tool, asynchronous=False)
+    with job, ThreadPoolExecutor(1) as pool:
         # A thread of a pool inherits no context: the entry alone says which job it is.
         state = pool.submit(graph.invoke, GO, job.config(thread_id="t")).result()
     (answer,) = results(state)

@@ -20,7 +20,7 @@ from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.support import GO, KIM, OMAR, State, Studio, call, results, says
 from tests.support.bindings import Binding
-from tests.support.chat_models import Scripted, saying
+from tests.support.chat_models import Scripted, say, saying
 
 PAINT = {"prompt": "the sea", "colour": "navy"}
 
@@ -98,15 +98,15 @@ def run(request: pytest.FixtureRequest) -> Any:
 
 
 async def test_a_guarded_tool_and_the_agents_own_files(studio: Studio, run: Any) -> None:
+    director = saying()
+    deep = Deep(studio, director)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
-        deep = Deep(
-            studio,
-            saying(
-                says(call("write_file", {"file_path": "/plan.md", "content": "1. crop\n2. rest"})),
-                says(call("crop", {"source": asset, "width": 4, "height": 4})),
-                says(call("read_file", {"file_path": "/plan.md"})),
-            ),
+        say(
+            director,
+            says(call("write_file", {"file_path": "/plan.md", "content": "1. crop\n2. rest"})),
+            says(call("crop", {"source": asset, "width": 4, "height": 4})),
+            says(call("read_file", {"file_path": "/plan.md"})),
         )
         state = await run(deep.agent, GO, job.config(thread_id="t"))
     wrote, cropped, read = results(state)
@@ -141,14 +141,13 @@ async def test_a_sub_agent_acts_as_an_agent_of_its_own(studio: Studio, run: Any)
 async def test_a_question_inside_a_sub_agent_reaches_the_top_and_its_answer_goes_down(
     studio: Studio, run: Any
 ) -> None:
+    director, worker = saying(), saying()
+    deep = Deep(studio, director, worker)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["likeness"])
         task = call("task", {"description": f"Publish {asset}", "subagent_type": "publisher"})
-        deep = Deep(
-            studio,
-            saying(says(task)),
-            saying(says(call("publish", {"source": asset, "to": "team"}))),
-        )
+        say(director, says(task))
+        say(worker, says(call("publish", {"source": asset, "to": "team"})))
         config = job.config(thread_id="t")
         state = await run(deep.agent, GO, config)
         assert state["__interrupt__"]
@@ -166,14 +165,12 @@ async def test_a_question_inside_a_sub_agent_reaches_the_top_and_its_answer_goes
 
 async def test_S17_a_sub_agent_does_not_reach_another_stage(studio: Studio) -> None:
     """The publisher's tool, called by the painter's model: it is not in its hands."""
+    director, worker = saying(), saying()
+    deep = Deep(studio, director, worker)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
-        task = call("task", {"description": "Paint.", "subagent_type": "painter"})
-        deep = Deep(
-            studio,
-            saying(says(task)),
-            saying(says(call("publish", {"source": asset, "to": "team"}))),
-        )
+        say(director, says(call("task", {"description": "Paint.", "subagent_type": "painter"})))
+        say(worker, says(call("publish", {"source": asset, "to": "team"})))
         await deep.agent.ainvoke(GO, job.config(thread_id="t"))
     assert studio.world.count("publish") == 0
 

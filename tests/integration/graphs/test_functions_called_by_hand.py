@@ -170,18 +170,24 @@ def test_swallowed_question_is_raised_all_the_same(bench: Bench, mails: Mails, a
     assert mails.sent == ["web: hello"]
 
 
-def test_calls_that_are_gathered(bench: Bench, mails: Mails, asset: str) -> None:
+def test_calls_that_are_gathered(bench: Bench, mails: Mails) -> None:
+    """Of different pictures: the same one to the same place twice at once may be a retry."""
+    files = [bench.studio.picture(f"{n}.png", "red", 40 + n) for n in range(3)]
+    sources = [bench.job.import_asset(file, ["brand"]) for file in files]
+
     async def node(state: Any) -> Any:
         places = ("team", "web", "web")
-        sends = [mails.asend(asset, to, words=f"{n}") for n, to in enumerate(places)]
+        sends = [mails.asend(sources[n], to, words=f"{n}") for n, to in enumerate(places)]
         results = await asyncio.gather(*sends, return_exceptions=True)
         return {"messages": [("ai", str(one)) for one in results]}
 
     graph = compiled(bench, alone(node))
-    for _ in range(3):
-        asyncio.run(graph.ainvoke(begin() if not mails.sent else None, bench.config))
-        approve(bench)
-    asyncio.run(graph.ainvoke(None, bench.config))
+    asked = asyncio.run(graph.ainvoke(begin(), bench.config))
+    assert "__interrupt__" in asked
+    approve(bench)
+    done = asyncio.run(graph.ainvoke(None, bench.config))
+    said = [message.content for message in done["messages"][1:]]
+    assert said == ["sent to team", "sent to web", "sent to web"]
     assert sorted(mails.sent) == ["team: 0", "web: 1", "web: 2"]
 
 
@@ -356,7 +362,7 @@ def test_declared_function_inside_another_is_refused(tmp_path: Path) -> None:
     @media_tool(stage="export", effect=Opaque())
     def announce(picture: Picture, to: Place) -> str:
         """Send a picture twice."""
-        with contextlib.suppress(Exception):
+        with pytest.raises(UnguardedTool, match="put the shared code into a plain function"):
             mails.send(picture, to)
         return "announced"
 

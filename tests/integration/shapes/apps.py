@@ -224,6 +224,8 @@ def closed_stream_and_another_job(bench: Bench) -> Go:
 
 @shape(56, "Streamlit: a new Guard for each rerun", Refused("a process opens one Guard"))
 def new_guard_each_rerun(bench: Bench) -> Go:
+    config_of_first = bench.config
+
     def go(resume: bool) -> Any:
         tools = [one.binding.tool for one in bench.guard.bound.values()]
         config = bench.folder / "agentguard.toml"
@@ -233,7 +235,7 @@ def new_guard_each_rerun(bench: Bench) -> Go:
             before, bench.guard = bench.guard, rerun
             try:
                 graph = agent_of(bench, tools=rerun.tools([tools[1]]))
-                return graph.invoke(None if resume else begin(), bench.config)
+                return graph.invoke(None if resume else begin(), config_of_first)
             finally:
                 bench.guard = before
 

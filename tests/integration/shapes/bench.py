@@ -8,6 +8,7 @@ forget one of them.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import sys
@@ -24,7 +25,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import tools_condition
 from PIL import Image
 
-from agentguard import Guard
+from agentguard import Guard, Job
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from agentguard.people.approvals import Approval
@@ -138,23 +139,38 @@ class Bench:
         )
         self.studio = Studio(folder, self.guard, clock, World(), keys, {})
         self.saver = InMemorySaver()
+        self._later: list[Model] = []
 
     def __enter__(self) -> Bench:
         self._log = _Heard(self.heard)
         logging.getLogger("agentguard").addHandler(self._log)
         self._cwd = Path.cwd()
         os.chdir(self.folder)
-        self.job = self.guard.open_job("shape", requested_by=KIM)
-        self.job.__enter__()
-        self.asset = self.job.import_asset(self.studio.picture(), ["brand"])
-        self.config = self.job.config(thread_id="t1")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.job.__exit__(None, None, None)
+        if "job" in vars(self):
+            self.job.__exit__(None, None, None)
         os.chdir(self._cwd)
         logging.getLogger("agentguard").removeHandler(self._log)
         self.guard.close()
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """The shape's job, opened when it is first asked for: tools are bound before."""
+        return self.guard.open_job("shape", requested_by=KIM).__enter__()
+
+    @functools.cached_property
+    def asset(self) -> str:
+        """A brand picture of the job."""
+        return self.job.import_asset(self.studio.picture(), ["brand"])
+
+    @functools.cached_property
+    def config(self) -> Any:
+        """The config of a run in the job; from here on, models know its asset."""
+        for model in self._later:
+            model.script = self.model().script
+        return self.job.config(thread_id="t1")
 
     # --- the guard's lines -----------------------------------------------------------------------
 
@@ -209,6 +225,11 @@ class Bench:
     def args(self) -> dict[str, Any]:
         """The arguments of the call."""
         return {"source": self.asset, "to": self.to}
+
+    def later_model(self) -> Model:
+        """A model that publishes, and is made before the job is opened."""
+        self._later.append(Model(script=[]))
+        return self._later[-1]
 
     def model(self, *before: AIMessage, calls: int = 1) -> Model:
         """A model that publishes after it said what comes before."""

@@ -28,7 +28,7 @@ from tests.support.shared import tool_of
 def publishing(bench: Bench, *, name: str = "pub", middleware: Any = None, **kwargs: Any) -> Any:
     """An agent that publishes."""
     guards = bench.middleware() if middleware is None else middleware
-    model = bench.model()
+    model = bench.later_model()
     model.once = "publish"
     tools = bench.tools(bench.publish)
     return create_agent(model, tools, middleware=guards, name=name, **kwargs)
@@ -233,7 +233,7 @@ def agent_as_tool(bench: Bench) -> Go:
 
 @shape(40, "... whose inner agent is not guarded", Refused("not guarded"))
 def unguarded_agent_as_tool(bench: Bench) -> Go:
-    inner = create_agent(bench.model(), [bench.publish])
+    inner = create_agent(bench.later_model(), [bench.publish])
     asked = as_tool(bench, inner, interrupts=True)
     model = bench.model()
     model.script = [says(call("ask_publisher", {"request": "go"}))]

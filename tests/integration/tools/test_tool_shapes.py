@@ -18,10 +18,15 @@ from tests.support import KIM, State, Studio, call, results, says, scripted
 from tests.support.bindings import Binding
 
 
+def bind(studio: Studio, worker: BaseTool, **meaning: Any) -> None:
+    """Declare a tool, of the edit stage if nothing else is said."""
+    studio.guard.bind(Binding(worker, **{"stage": "edit", **meaning}))
+
+
 def graph_of(studio: Studio, worker: BaseTool, script: list[Any], **meaning: Any) -> Any:
     """A graph of one editor with one tool, bound and protected, with a store."""
-    meaning.setdefault("stage", "edit")
-    studio.guard.bind(Binding(worker, **meaning))
+    if worker.name not in studio.guard.bound:
+        bind(studio, worker, **meaning)
     builder = StateGraph(State)
     builder.add_node("model", scripted(script))
     builder.add_node("tools", ToolNode([worker]))
@@ -41,11 +46,12 @@ def run(
     studio: Studio, worker: BaseTool, *args: dict[str, Any], **meaning: Any
 ) -> list[ToolMessage]:
     """The answers to calls of one tool; `ASSET` in arguments is an asset of the job."""
+    bind(studio, worker, **meaning)
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         given = json.loads(json.dumps(args).replace("ASSET", asset))
         script = [says(call(worker.name, each, id=f"c{n}")) for n, each in enumerate(given)]
-        graph = graph_of(studio, worker, script, **meaning)
+        graph = graph_of(studio, worker, script)
         return results(graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t")))
 
 
@@ -163,9 +169,10 @@ async def test_an_async_only_tool_runs_once(studio: Studio) -> None:
         got.append(source)
         return "done"
 
+    bind(studio, later, assets=["source"])
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
-        graph = graph_of(studio, later, [says(call("later", {"source": asset}))], assets=["source"])
+        graph = graph_of(studio, later, [says(call("later", {"source": asset}))])
         config = job.config(thread_id="t")
         (answer,) = results(await graph.ainvoke({"messages": [("user", "go")]}, config))
     assert (answer.content, len(got)) == ("done", 1)

@@ -77,6 +77,13 @@ def open_desk(
     return studio
 
 
+def rebind(studio: Studio, binding: Binding) -> None:
+    """Declare `post` as a later process does, which opens this workspace with other code."""
+    studio.guard.bound.pop("post", None)
+    studio.guard.enforcement.bound_tools.sealed = False
+    studio.guard.bind(binding)
+
+
 @pytest.fixture
 def vendor() -> Vendor:
     return Vendor()
@@ -334,12 +341,10 @@ def test_one_probe_that_fails_does_not_hold_up_the_others(local: Studio, vendor:
 def test_an_opaque_effect_is_asked_nobody_about(local: Studio, vendor: Vendor) -> None:
     """Not even when the Binding of today has a probe: what was begun then had none."""
     (binding,) = bindings_of(vendor, effect="opaque")
-    del local.guard.bound["post"]
-    local.guard.bind(binding)
+    rebind(local, binding)
     local.tools["post"] = binding.tool
     crash(local, vendor, sent=True)
-    del local.guard.bound["post"]
-    local.guard.bind(bindings_of(vendor, probe=vendor.probe)[0])
+    rebind(local, bindings_of(vendor, probe=vendor.probe)[0])
     assert "this tool's effect can't be found out" in local.guard.reconcile()[0][1]
     assert vendor.asked == []
 
@@ -353,11 +358,10 @@ def test_I8_only_the_binding_that_it_was_begun_under_can_be_asked(
     assert said.startswith(
         "stays unknown: post is not bound here; `agentguard reconcile --bindings"
     )
-    local.guard.bind(bindings_of(vendor)[0])
+    rebind(local, bindings_of(vendor)[0])
     assert "the declaration of post has no probe" in local.guard.reconcile()[0][1]
-    del local.guard.bound["post"]
     (other,) = bindings_of(vendor, effect="probeable", probe=vendor.probe)
-    local.guard.bind(other)
+    rebind(local, other)
     assert "another version of its Binding" in local.guard.reconcile()[0][1]
     assert grants(local) == ["unknown"]
     assert vendor.asked == []
