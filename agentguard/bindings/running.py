@@ -43,10 +43,6 @@ class Gate(Protocol):
         """See `call`."""
 
 
-GATE: ContextVar[Gate | None] = ContextVar("agentguard_gate", default=None)
-"""The gate of the function node whose function runs; `langgraph/function_nodes.py` sets it."""
-
-
 @dataclass(slots=True)
 class Running:
     """The body of a claimed tool, or code that was let past the guard.
@@ -77,15 +73,36 @@ def running(*declared: object, exempt: bool = False) -> Iterator[None]:
         _running.reset(token)
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A gate, and the tool's body that its node runs in, if that is one of an agent as a tool."""
+
+    gate: Gate
+    body: Running | None
+
+
+_standing: ContextVar[_Standing | None] = ContextVar("agentguard_gate", default=None)
+
+
+@contextlib.contextmanager
+def under(gate: Gate) -> Iterator[None]:
+    """Let declared functions that are called while this lasts find a gate."""
+    token = _standing.set(_Standing(gate, _running.get()))
+    try:
+        yield
+    finally:
+        _standing.reset(token)
+
+
 def gate_here() -> Gate | None:
     """The gate that a declared function is called under; None: `require_claim` says whether it may.
 
     Under a claim, or past the guard by the developer's own word, no gate is asked.
     """
-    body, gate = _running.get(), GATE.get()
-    if gate is None or (body is not None and not body.left):
+    standing = _standing.get()
+    if standing is None or standing.body is not _running.get():
         return None
-    return gate if gate.is_here() else None
+    return standing.gate if standing.gate.is_here() else None
 
 
 _witnesses: list[Callable[[str, str | None], None]] = []

@@ -34,7 +34,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.types import Command
 
 from agentguard.bindings.declaration import declarations_of, name_of
-from agentguard.bindings.running import GATE
+from agentguard.bindings.running import under
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key, call_name
 from agentguard.calls.execution import current_execution
@@ -46,6 +46,7 @@ from agentguard.errors import CallRefused, JobError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, raising
+from agentguard.langgraph.nested_agents import BY_HAND
 from agentguard.langgraph.results import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.waiting import ask_people, authorize_message
@@ -131,6 +132,8 @@ class FunctionNode:
         async def arun(input: Any, config: RunnableConfig) -> Any:
             return await self.arun(runnable, input, config)
 
+        for function in (run, arun):
+            setattr(function, BY_HAND, True)
         return _upstream.RunnableCallable(run, arun, name=self._name, trace=False)
 
     def _entered(self, input: Any, config: RunnableConfig) -> NodeRun:
@@ -175,6 +178,7 @@ class NodeRun:
         self.point = point
         self.left = False
         self.task = _upstream.task_of(config)
+        self.execution = current_execution.get()  # of the tool whose body runs the graph, if any
         self._name = name
         self._agents = agents
         self._guarded = guarded
@@ -203,12 +207,12 @@ class NodeRun:
         """The config that the function runs with, which its calls take up by themselves."""
         configurable = {**config.get("configurable", {}), _NODE_KEY: self}
         handed: RunnableConfig = {**config, "configurable": configurable}
-        token, gate = var_child_runnable_config.set(handed), GATE.set(self)
+        token = var_child_runnable_config.set(handed)
         try:
-            yield handed
+            with under(self):
+                yield handed
         finally:
             self.left = True
-            GATE.reset(gate)
             var_child_runnable_config.reset(token)
 
     def raise_question(self) -> None:
@@ -432,7 +436,7 @@ def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
 
 def _is_at(node: NodeRun, config: RunnableConfig) -> bool:
     """Whether a node's function runs; a graph or a tool that it runs has a gate of its own."""
-    if node.left or current_execution.get() is not None:
+    if node.left or current_execution.get() is not node.execution:
         return False
     return node.task == _upstream.task_of(config)
 

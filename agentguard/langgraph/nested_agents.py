@@ -238,6 +238,8 @@ class _Walk:
             for node in _tool_nodes(thing):
                 if is_guarded_node(node):
                     excused |= _excuses(node.tools_by_name.values())
+        elif isinstance(thing, types.FunctionType) and BY_HAND in vars(thing):
+            excused |= _declared(self.point)
         elif self._is_bound_function(item):
             names = [self.functions[id(thing)]]
             yield self._unguarded(item, names, agent=False, declared=hasattr(thing, MARK))
@@ -399,6 +401,9 @@ class _Walk:
 
 GUARDS = "_agentguard_guards"
 """The class attribute that marks the class of a guarded copy."""
+
+BY_HAND = "agentguard_by_hand"
+"""The attribute that marks a function node under its gate, which declared functions find."""
 
 
 def is_guarded_node(node: ToolNode) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.errors import GraphInterrupt
@@ -25,7 +25,7 @@ from agentguard import Asset, CallRefused, Opaque, Output, Text, To, UnguardedTo
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
-from tests.integration.shapes.bench import TO, Bench, Model, begin, loop
+from tests.integration.shapes.bench import TO, Bench, Model, begin, loop, told
 from tests.support import call, says
 
 Picture = Annotated[str, Asset()]
@@ -442,3 +442,51 @@ def test_tool_node_of_a_declared_function_inside_a_named_node_is_refused(
 
     with pytest.raises(BindingError, match="unguarded tools"):
         compiled(bench, alone(node))
+
+
+@pytest.mark.parametrize("by", ["function", "guarded tool"])
+def test_named_node_of_a_graph_that_a_tool_runs(bench: Bench, mails: Mails, by: str) -> None:
+    """The tool around it has no stage; the node inside acts as its own agent."""
+    send: Any = mails.send
+    (copy,) = bench.guard.tools([mails.send])
+
+    def node(state: Any) -> Any:
+        picture = state["messages"][-1].content
+        given = {"picture": picture, "to": "team"}
+        return {"messages": [AIMessage(send(**given) if by == "function" else copy.invoke(given))]}
+
+    inner = protect(alone(node), bench.guard, agents=MAIL).compile()
+
+    @media_tool(stage=None, interrupts=True)
+    def ask_publisher(task: Words) -> str:
+        """Ask the publisher to send a picture."""
+        return str(inner.invoke({"messages": [("user", task)]})["messages"][-1].content)
+
+    bench.guard.bind(ask_publisher)
+    model = Model(script=[says(call("ask_publisher", {"task": bench.asset}))])
+    outer = loop(model, ToolNode(bench.guard.tools([ask_publisher])))
+    graph = protect(outer, bench.guard, agents={"tools": "publisher"}).compile(bench.saver)
+    assert told(graph.invoke(begin(), bench.config)) == ["sent to team"]
+    assert mails.sent == ["team: hello"]
+
+
+def test_tool_that_a_named_node_runs_does_not_inherit_its_gate(tmp_path: Path) -> None:
+    """A body without a stage is a tool's, too: what it calls is no call of the node."""
+    mails = Mails()
+
+    @media_tool(stage=None)
+    def helper(picture: Words) -> str:
+        """Do what it should not."""
+        with pytest.raises(UnguardedTool):
+            mails.send(picture, "team")
+        return "tried"
+
+    with Bench(tmp_path, "permit", tools=[*mails.tools, helper]) as bench:
+        asset, got = bench.asset, []
+
+        def node(state: Any) -> Any:
+            got.append(helper(asset))
+
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert got == ["tried"]
+    assert mails.sent == []
