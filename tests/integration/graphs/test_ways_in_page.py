@@ -171,8 +171,9 @@ async def test_a_langgraph_server(studio: Studio) -> None:
         return job if person == KIM else None
 
     page = PAGE.with_name("langgraph-server.md").read_text("utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    served = run(studio, "", None, graph=graph, job_of=job_of, block=block)["served"]
+    (_, block) = re.findall(r"```python.*?\n(.*?)```", page, flags=re.DOTALL)
+    made = block.partition("# changed\n")[2]  # the graph is the studio's
+    served = run(studio, "", None, graph=graph, job_of=job_of, block=made)["served"]
     config: Any = {"configurable": {"thread_id": "t"}}
     runtime = SimpleNamespace(execution_runtime=None, user=SimpleNamespace(identity=OMAR))
     assert await served(config, runtime) is graph
