@@ -9,6 +9,7 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)(?:#[^)\s]*)?\)")
+CHANGED = re.compile(r'^```python title="with the guard"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 ELSEWHERE = re.compile(
     r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^>]*>"""
 )
@@ -26,7 +27,14 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         path = target.relative_to(root.parent)
         return found[1] if found[1].strip("`") == str(path) else f"{found[1]} (`{path}`)"
 
-    return LINK.sub(named, markdown)
+    return CHANGED.sub(_highlighted, LINK.sub(named, markdown))
+
+
+def _highlighted(found: re.Match[str]) -> str:
+    """A block with its marked lines in colour: a mark at the end of a long line is out of sight."""
+    lines = enumerate(found[1].splitlines(), start=1)
+    marked = [str(number) for number, line in lines if re.search(r"  # (new|changed)\b", line)]
+    return found[0].replace('guard"\n', f'guard" hl_lines="{" ".join(marked)}"\n', 1)
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:
