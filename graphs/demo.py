@@ -82,7 +82,8 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
         material[0][0].parent.mkdir()
         draw_logo(material[0][0])
         draw_customer(material[1][0])
-        guard = open_guard(folder / "agentguard.toml")
+        library = attacks.StockLibrary()
+        guard = open_guard(folder / "agentguard.toml", library.binding)
     ask = ask and show.console.is_terminal
     with guard, running.threads(folder / "threads.db") as saver:
         chat = load_model(model)
@@ -110,6 +111,7 @@ def run(show: Show, *, out: Path, model: str | None, ask: bool) -> Path:
                 show.line(escape(line))
             scene = attacks.Scene(
                 guard=guard, job=job, graph=graph, saver=saver, approver=approver, thread="brief",
+                library=library,
                 public=_newest(guard, job.id, "brand"),
                 private=_newest(guard, job.id, "customer-data"),
             )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agentguard import Guard
+from agentguard import Binding, Guard
 from agentguard.config import workspace as configuration
 from agentguard.people.keys import create_person_key, load_person_key, person_key_path
 from agentguard.people.signers import append_signer
@@ -92,18 +92,19 @@ def make_workspace(folder: Path) -> Keys:
     return Keys(held=held)
 
 
-def open_guard(config: Path | None) -> Guard:
+def open_guard(config: Path | None, *more: Binding) -> Guard:
     """Open a workspace with the Bindings of the reference tools.
 
     Args:
         config: its agentguard.toml; None searches the working directory and above.
+        more: further tools.
 
     Raises:
         ConfigError, BindingError, LedgerUnavailable, LedgerCorrupt: see `Guard.from_config`.
     """
     # With a key the tool sends its prompts to OpenAI; then the Binding has to say so.
     vendor = IMAGE_VENDOR if os.environ.get("OPENAI_API_KEY") else None
-    return Guard.from_config(config, tools=bindings(image_vendor=vendor))
+    return Guard.from_config(config, tools=[*bindings(image_vendor=vendor), *more])
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -19,6 +19,7 @@ from tests.integration.shapes.bench import Bench, begin, loop, told
 from tests.integration.shapes.loops import by_args, by_call
 from tests.support import call
 from tests.support.bindings import Binding
+from tests.support.late_tools import bind_in_a_job
 from tests.support.shared import tool_of
 
 PUBLISHER = {"tools": "publisher"}
@@ -153,7 +154,7 @@ def test_body_of_a_guarded_tool_does_not_act_as_the_node(bench: Bench) -> None:
         return "done"
 
     made = tool_of(remix)
-    bench.guard.bind(Binding(made, stage="review", assets=["source"]))
+    bind_in_a_job(bench.guard, Binding(made, stage="review", assets=["source"]))
     (outer,) = bench.guard.tools([made])
 
     def node(state: Any) -> Any:

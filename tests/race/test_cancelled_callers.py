@@ -21,6 +21,7 @@ from agentguard.ledger.storage.open import Tx
 from tests.race.ways_in import WAYS, graph_of, make_send
 from tests.support import GO, KIM, Studio, call, results, says
 from tests.support.bindings import Arg, Binding
+from tests.support.late_tools import bind_in_a_job
 
 PATIENCE_S = 20
 
@@ -54,7 +55,8 @@ class Body:
 
         self.tool: BaseTool = StructuredTool.from_function(hold, ahold if kind == "async" else None)
         self.agent = "publisher" if outside else "editor"
-        studio.guard.bind(
+        bind_in_a_job(
+            studio.guard,
             Binding(self.tool, stage="export", assets=["source"], destination=Arg("to"),
                     effect="opaque")
             if outside

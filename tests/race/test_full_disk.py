@@ -22,6 +22,7 @@ from tests.race.resources import STEPS, Rig, Space, connections_of
 from tests.race.ways_in import graph_of
 from tests.support import KIM, Studio, call, says
 from tests.support.bindings import Binding
+from tests.support.late_tools import bind_in_a_job
 
 SMALL = 2_000
 
@@ -183,7 +184,10 @@ def test_I8_no_room_for_what_a_tool_makes(
         return "drawn"
 
     vendor: dict[str, Any] = {"destination": "images", "effect": "opaque"} if outside else {}
-    studio.guard.bind(Binding(draw, stage="generate", texts=["prompt"], outputs=["file"], **vendor))
+    bind_in_a_job(
+        studio.guard,
+        Binding(draw, stage="generate", texts=["prompt"], outputs=["file"], **vendor),
+    )
     script = [says(call("draw", {"prompt": "noise"}, id="c1"), id="m1")]
     rig.graph = graph_of(studio, "protect", draw, script, agent="painter")
     before = stored(studio)

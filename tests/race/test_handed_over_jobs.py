@@ -19,6 +19,7 @@ from agentguard.model import Destination, JobState
 from tests.race.ways_in import graph_of
 from tests.support import GO, KIM, Studio, call, open_studio, results, says
 from tests.support.bindings import Binding
+from tests.support.late_tools import bind_in_a_job
 
 PATIENCE_S = 20
 
@@ -35,7 +36,7 @@ def trim(studio: Studio, hold: Any) -> Any:
             new.write(old.read())
         return "trimmed"
 
-    studio.guard.bind(Binding(trim, stage="edit", assets=["source"], outputs=["file"]))
+    bind_in_a_job(studio.guard, Binding(trim, stage="edit", assets=["source"], outputs=["file"]))
     return trim
 
 

@@ -19,6 +19,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from agentguard.langgraph import GuardMiddleware, protect
 from tests.support import State, Studio, scripted
 from tests.support.bindings import Arg, Binding
+from tests.support.late_tools import bind_in_a_job
 
 WAYS = ("protect", "middleware", "inline")
 MODES = ("sync", "async")
@@ -55,8 +56,9 @@ def make_send(studio: Studio) -> BaseTool:
         return f"sent to {to}"
 
     made = StructuredTool.from_function(send, asend)
-    studio.guard.bind(
-        Binding(made, stage="export", assets=["source"], destination=Arg("to"), effect="opaque")
+    bind_in_a_job(
+        studio.guard,
+        Binding(made, stage="export", assets=["source"], destination=Arg("to"), effect="opaque"),
     )
     return made
 

@@ -22,6 +22,7 @@ from tests.e2e.test_readme import blocks
 from tests.support import KIM, Clock, Studio, build, call, open_studio, results, says
 from tests.support.bindings import Arg, Attempt, Binding, idempotency_key
 from tests.support.command_line import Shell
+from tests.support.late_tools import bind_in_a_job
 
 LEASE_S = 30
 SECRET = "sk-live-0123456789abcdef"
@@ -80,8 +81,7 @@ def open_desk(
 def rebind(studio: Studio, binding: Binding) -> None:
     """Declare `post` as a later process does, which opens this workspace with other code."""
     studio.guard.bound.pop("post", None)
-    studio.guard.enforcement.bound_tools.sealed = False
-    studio.guard.bind(binding)
+    bind_in_a_job(studio.guard, binding)
 
 
 @pytest.fixture
