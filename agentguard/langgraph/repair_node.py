@@ -57,7 +57,7 @@ def add_repair(
         [key for key in known if key in channels],
         channels,
         # A call that nobody answered is over where a run begins elsewhere than in a tool node.
-        moment="start" if unknown or first & acting else "model",
+        moment="start" if unknown or _followed_from(first, builder) & acting else "model",
     )
     for node, spec in builder.nodes.items():
         if node not in gates:
@@ -65,6 +65,15 @@ def add_repair(
                 spec, runnable=_viewing(repair, spec.runnable, node)
             )
     _lead_through(builder, repair, name)
+
+
+def _followed_from(first: Set[str], builder: StateGraph[Any, Any, Any, Any]) -> set[str]:
+    """The nodes that a run comes to whatever it does: by edges without a condition."""
+    found, new = set[str](), set(first)
+    while new:
+        found |= new
+        new = {end for start, end in builder.edges if start in new} - found
+    return found
 
 
 def _viewing(repair: _GraphRepair, runnable: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -10,13 +11,14 @@ from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, Send, interrupt
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
+from tests.integration.shapes.bench import Bench, Kind, told
 from tests.support import KIM, OMAR, State, Studio, build, call, results, says, scripted, tool_loop
 from tests.support.bindings import Binding
 
@@ -314,3 +316,23 @@ async def test_node_of_a_protected_graph_runs_in_the_context_of_its_config(
                 state = graph.invoke(step, config)
     assert "__interrupt__" not in state
     assert [m.content for m in state["messages"] if m.content == "the blue one"]
+
+
+@pytest.mark.parametrize("kind", ["permit", "ask", "deny"])
+def test_plain_node_before_the_tools_that_a_run_begins_with(kind: Kind, tmp_path: Path) -> None:
+    """The call in a run's input is answered once, though another node stands before its tools."""
+    with Bench(tmp_path, kind) as bench:
+        builder = StateGraph(MessagesState)
+        builder.add_node("plain", lambda state: {})
+        builder.add_node("tools", ToolNode([bench.publish]))
+        builder.add_edge(START, "plain")
+        builder.add_edge("plain", "tools")
+        sealed = protect(builder, bench.guard, agents={"tools": "publisher"})
+        graph: Any = sealed.compile(bench.saver)
+        asked = AIMessage("", tool_calls=[call("publish", bench.args)], id="m1")
+        state = graph.invoke({"messages": [("user", "go"), asked]}, bench.config)
+        while bench.open_questions():
+            bench.approve()
+            state = graph.invoke(None, bench.config)
+        assert len(told(state)) == 1
+        assert bench.effects == ([] if kind == "deny" else [bench.to])
