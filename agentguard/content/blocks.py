@@ -31,12 +31,6 @@ class NotInMessage(AssetError):
     """A media block names its media, by a URL or a file id, and does not hold it."""
 
 
-def block_data(block: Mapping[str, Any]) -> str | None:
-    """The base64 text of a media block, None where it holds none (a URL, a file id)."""
-    found = _held(block)
-    return found if isinstance(found, str) else None
-
-
 def media_in(content: Any, *, max_bytes: int) -> Iterator[bytes]:
     """The media of a tool's content, decoded.
 

@@ -112,13 +112,16 @@ def require_guarded(
 ) -> None:
     """Refuse a node of a graph that reaches unguarded tools.
 
+    A tool that is bound with `stage=None` and no destination is none; any other one that is no
+    guarded copy is, bound or not. So is the plain function of a bound tool.
+
     Args:
         root: the node's runnable, the path of a branch, or whatever else runs there.
         name: what it is called in the message, as `node tools`.
         by_hand: it is a function under a gate of its own, which declared functions find.
 
     Raises:
-        BindingError: saying the path, and what to change.
+        BindingError: saying the path, and what to change; or more than `MOST_OBJECTS` are reached.
     """
     excused = _declared(point) if by_hand else frozenset()
     found = list(_Walk(point, name).run(root, excused))
@@ -161,18 +164,6 @@ def unguarded_inside(point: EnforcementPoint, tool: BaseTool) -> list[str]:
     walk = _Walk(point, tool.name, in_attributes=False)
     found = sorted(walk.run(tool, own), key=lambda each: not each.agent)
     return [f"{each.path}: {', '.join(each.names)}" for each in found]
-
-
-def unguarded_from(point: EnforcementPoint, root: Any, name: str) -> list[Unguarded]:
-    """The unguarded tools that an object can reach, nearest first.
-
-    A tool that is bound with `stage=None` and no destination is none; any other one that is no
-    guarded copy is, bound or not. So is the plain function of a bound tool.
-
-    Raises:
-        BindingError: more than `MOST_OBJECTS` are reached.
-    """
-    return list(_Walk(point, name).run(root, frozenset()))
 
 
 @dataclass(slots=True)

@@ -116,10 +116,6 @@ class UnguardedRuns(BaseCallbackHandler):
         """Its guard is closed."""
         self._points.discard(point)
 
-    def forget_all(self) -> None:
-        """Look after nothing any more, until a guard is opened; for tests that leave some open."""
-        self._points.clear()
-
     def on_tool_start(
         self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from agentguard.calls.results import Collected, Sources, collect, describe
 from agentguard.config.schema import DEFAULT_CLASSES
-from agentguard.content.blocks import block_data, text_in
+from agentguard.content.blocks import NotInMessage, media_in, text_in
 from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import Scratch
 from agentguard.content.store import Store
@@ -249,10 +249,11 @@ def test_what_can_not_be_written_as_json_is_only_named() -> None:
     assert text_in({"a": b"\x89PNG", "b": object()}) == '{"a": "[bytes]", "b": "[object]"}'
 
 
-def test_block_data_is_base64_text_or_nothing() -> None:
-    assert block_data({"type": "image", "data": B64}) == B64
-    assert block_data({"type": "image", "url": "https://x.example"}) is None
-    assert block_data({"type": "image", "data": b"raw"}) is None
+def test_media_of_a_block_is_in_the_message_or_refused() -> None:
+    (held,) = media_in([{"type": "image", "data": B64}], max_bytes=10**6)
+    assert held == base64.b64decode(B64)
+    with pytest.raises(NotInMessage):
+        list(media_in([{"type": "image", "url": "https://x.example"}], max_bytes=10**6))
 
 
 # --- text -----------------------------------------------------------------------------------------
