@@ -192,3 +192,39 @@ def test_a_thread_that_goes_on_in_another_job_is_told_that_its_call_was_decided_
         state = graph.invoke(None, job.config(thread_id="t"))
     assert "decided on in an earlier job" in results(state)[-1].content
     assert studio.world.count("publish") == 0
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("way", ["protect", "middleware", "inline"])
+def test_run_with_the_config_of_another_job_names_the_job_and_asks_nobody_anew(
+    studio: Studio, way: str, mode: str
+) -> None:
+    """As a server does that opens a job for each request (I6)."""
+    left = leave(studio, way, mode)
+    for answered in (False, True):
+        if answered:
+            studio.answer(studio.pending().request, OMAR)
+        with studio.guard.open_job("the next request", requested_by=KIM) as other:
+            state = once(mode, left.graph, None, other.config(thread_id="t"))
+        (asked,) = state["__interrupt__"]
+        assert f'guard.rejoin_job("{left.job.id}"' in asked.value["description"]
+        assert len(studio.guard.approvals.list(state=None)) == 1
+        assert studio.world.count("publish") == 0
+    assert results(finish(studio, left, mode))[-1].status == "success"
+    assert studio.world.count("publish") == 1
+
+
+@pytest.mark.parametrize("way", ["middleware", "inline"])
+def test_equal_call_of_a_new_message_in_another_job_is_asked_there(
+    studio: Studio, way: str
+) -> None:
+    """A model that numbers its calls gives each message a `c1`; an inline call has no message."""
+    left = leave(studio, way)
+    with studio.guard.open_job("the next request", requested_by=KIM) as other:
+        asset = other.import_asset(studio.picture(), ["likeness"])
+        script = [says(call("publish", {"source": asset, "to": "team"}, id="c1"), id="m2")]
+        graph = graph_of(studio, way, studio.tools["publish"], script)
+        (asked,) = once("sync", graph, GO, other.config(thread_id="t"))["__interrupt__"]
+    waits_elsewhere = f'guard.rejoin_job("{left.job.id}"' in asked.value["description"]
+    assert waits_elsewhere == (way == "inline")
+    assert studio.world.count("publish") == 0
