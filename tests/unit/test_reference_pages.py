@@ -185,6 +185,12 @@ def named_in_api() -> set[str]:
     }
 
 
+@pytest.mark.parametrize("module", [agentguard, agentguard.langgraph, agentguard.testing])
+def test_dir_lists_what_is_public(module: Any) -> None:
+    assert dir(module) == sorted(module.__all__)
+    assert all(hasattr(module, name) for name in dir(module))
+
+
 def test_every_public_name_has_an_entry() -> None:
     public = {*agentguard.__all__, *agentguard.langgraph.__all__, *agentguard.testing.__all__}
     public |= {
