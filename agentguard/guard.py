@@ -15,7 +15,7 @@ from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import Tool
 from agentguard.bindings.declaration import Binding, declarations_of, name_of
-from agentguard.calls.ask import Asker
+from agentguard.calls.asked_calls import AskedCalls
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
 from agentguard.calls.builtin_tools import (
@@ -412,9 +412,9 @@ class Guard:
         return self.enforcement.authorizer
 
     @property
-    def asker(self) -> Asker:
+    def asked_calls(self) -> AskedCalls:
         """Knows how asked calls stand."""
-        return self.enforcement.asker
+        return self.enforcement.asked_calls
 
     @property
     def claims(self) -> Claims:

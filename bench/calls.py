@@ -87,7 +87,7 @@ class Caller:
             decision=permitted,
             holder=Holder(epoch=self.job.epoch, credential=self.credential),
             thread=name,
-            call_name=key[:32],
+            call_id_digest=key[:32],
             outside=self.outside,
             policy_version=self.policy_version,
             lifetime=3_600_000,

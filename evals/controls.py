@@ -164,7 +164,7 @@ _LIST = (
            Change("calls.claim:Claims.claim", instead.claim_what_was_decided)),
     mutant("claim", "a tool runs whether or not a Grant exists for its call",
            Change("calls.claim:Claims.claim", instead.claim_anything),
-           returns("calls.ask:Asker.obstacle", None),
+           returns("calls.asked_calls:AskedCalls.obstacle", None),
            returns("calls.execute:Executor._require_held", None)),
     # --- the decision, and who may approve (I1) -----------------------------------------------
     mutant("policy", "every question is answered with yes",

@@ -19,7 +19,7 @@ from agentguard.content.text.scan import Scan
 from agentguard.errors import AssetError
 from agentguard.export.broker import Broker, Receipt
 from agentguard.jobs.job import CONFIG_KEY
-from agentguard.langgraph.results import OwnPart
+from agentguard.langgraph.own_messages import OwnPart
 from agentguard.ledger.queries.assets import asset_by_id
 from agentguard.model import Answer, Decision, Effect, GrantState, Holder, Request
 from agentguard.people.approvals import Approvals

@@ -20,7 +20,7 @@ from rich.status import Status
 from rich.table import Table
 
 from agentguard import Guard
-from agentguard.calls.call import call_name
+from agentguard.calls.call import call_id_digest
 from graphs.director import HAND_OVER
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -157,7 +157,7 @@ class Watch:
         self._show.rest()
         row = self._guard.ledger.one(
             "SELECT agent, tool, destination, effect FROM requests WHERE job = ? AND call_id = ?"
-            " ORDER BY ordinal DESC LIMIT 1", self._job, call_name(message.tool_call_id),
+            " ORDER BY ordinal DESC LIMIT 1", self._job, call_id_digest(message.tool_call_id),
         )  # fmt: skip
         agent = row["agent"] if row is not None else "?"
         what = f"[bold]{agent:<9}[/bold] {message.name}"

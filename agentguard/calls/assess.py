@@ -121,7 +121,7 @@ class Assessor:
             decision=decision,
             holder=holder,
             thread=call.thread,
-            call_name=call.name,
+            call_id_digest=call.id_digest,
             outside=call.bound.outside,
             policy_version=self.policy.digest,
             lifetime=lifetimes.review if decision.effect is Effect.ASK else lifetimes.grant,
@@ -172,7 +172,7 @@ class Assessor:
         Raises:
             Refused: there is none, and why.
         """
-        place = call.job.id, call.thread, call.name
+        place = call.job.id, call.thread, call.id_digest
         newest = reads.rows(newest_of_call(*place))
         if not newest:
             self._refuse_undecided(call, reads)
@@ -234,7 +234,7 @@ class Assessor:
         build_request(call, self.workspace, reads)
         tool = call.bound.name
         elsewhere = decided_elsewhere(
-            job=call.job.id, thread=call.thread, call=call.name, tool=tool
+            job=call.job.id, thread=call.thread, call=call.id_digest, tool=tool
         )
         job = reads.first(elsewhere)
         if job is None:

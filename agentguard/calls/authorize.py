@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
 from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, deny
-from agentguard.calls.call import Call, call_key, call_name
+from agentguard.calls.call import Call, call_id_digest, call_key
 from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.questions import TOO_MANY
 from agentguard.calls.refusals import Refusals, ledger_obstacle, refused_call
@@ -226,7 +226,7 @@ class Authorizer:
         """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
         if not (call.unanswered and call.bound.reaches_out):
             return None
-        names = {call_name(id) for id in call.unanswered}
+        names = {call_id_digest(id) for id in call.unanswered}
         done = executed_with(
             job=call.job.id,
             thread=call.thread,

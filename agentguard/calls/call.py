@@ -42,11 +42,11 @@ class Call:
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
     instead_of: Call | None = None
-    name: str = field(init=False)
-    """How the ledger names its id; see `call_name`."""
+    id_digest: str = field(init=False)
+    """How the ledger names its id; see `call_id_digest`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", call_name(self.call_id))
+        object.__setattr__(self, "id_digest", call_id_digest(self.call_id))
 
     @property
     def bound(self) -> Bound:
@@ -75,6 +75,6 @@ def call_key(*, job: str, thread: str, source: str, call_id: str) -> str:
     return digest("agentguard/call/v1", [job, thread, source, call_id])
 
 
-def call_name(call_id: str) -> str:
+def call_id_digest(call_id: str) -> str:
     """How the ledger names a call id: a model chose it, so it is not written down as it is."""
     return digest("agentguard/call-id/v1", call_id)[:32]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
-from agentguard.calls.call import call_key, call_name
+from agentguard.calls.call import call_id_digest, call_key
 from agentguard.calls.refused import Refused
 from agentguard.errors import CanonicalError
 from agentguard.ledger.ledger import Ledger
@@ -129,7 +129,7 @@ def are_known(
 def _name_of(call_id: str) -> str | None:
     """How the ledger names a call id; None of one that the gate refuses."""
     with contextlib.suppress(CanonicalError):
-        return call_name(call_id)
+        return call_id_digest(call_id)
     return None
 
 

@@ -103,7 +103,7 @@ def refused_call(call: Call, obstacle: Obstacle) -> RefusedCall:
         call_key=call.key,
         job=call.job.id,
         thread=call.thread,
-        call_id=call.name,
+        call_id=call.id_digest,
         tool=call.bound.name,
         reason=obstacle.sentence[:_LONGEST],
         body=_body_of(call, obstacle),
@@ -151,7 +151,7 @@ def _warn(
 
 
 def _place(call: Call) -> tuple[str, str, str]:
-    return call.job.id, call.thread, call.name
+    return call.job.id, call.thread, call.id_digest
 
 
 def _put(known: dict[_K, _V], key: _K, value: _V) -> bool:

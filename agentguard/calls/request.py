@@ -94,7 +94,7 @@ def build_request(
         call.bound,
         frozen,
         job=call.job.id,
-        call=(call.key, call.thread, call.name),
+        call=(call.key, call.thread, call.id_digest),
         destination=destination.id if destination else None,
         given=len(uses),
         workspace=workspace,

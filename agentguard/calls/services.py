@@ -5,7 +5,7 @@ from __future__ import annotations
 from langchain_core.tools import BaseTool
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.ask import Asker
+from agentguard.calls.asked_calls import AskedCalls
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
 from agentguard.calls.bound_tools import BoundTools
@@ -28,9 +28,9 @@ class EnforcementPoint:
     """What a call goes through, made once for a workspace in a process.
 
     A way in reads a run's calls, and hands them on to what is held here: `authorizer` decides on
-    those of a message, `asker` knows how asked ones stand, `claims` takes a Grant's one use, and
-    `executor` runs what was claimed. All of it is synchronous; asynchronous ways in call it on a
-    thread, so that nothing is written twice.
+    those of a message, `asked_calls` knows how asked ones stand, `claims` takes a Grant's one use,
+    and `executor` runs what was claimed. All of it is synchronous; asynchronous ways in call it on
+    a thread, so that nothing is written twice.
 
     Args:
         workspace: the configuration.
@@ -71,7 +71,7 @@ class EnforcementPoint:
             refusals=self.refusals,
         )
         self.authorizer = Authorizer(assessor=self.assessor, refusals=self.refusals)
-        self.asker = Asker(assessor=self.assessor, refusals=self.refusals)
+        self.asked_calls = AskedCalls(assessor=self.assessor, refusals=self.refusals)
         self.claims = Claims(assessor=self.assessor, store=store, limits=self.limits)
         self.executor = Executor(assessor=self.assessor, broker=broker)
         self.bound_tools = BoundTools(workspace, policy)

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.types import Command, Send
 
-from agentguard.calls.ask import CallState
+from agentguard.calls.asked_calls import CallState
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.services import EnforcementPoint
 from agentguard.langgraph.runtime import Found

@@ -36,7 +36,7 @@ from langgraph.types import Command
 from agentguard.bindings.declaration import declarations_of, name_of
 from agentguard.bindings.running import under
 from agentguard.calls.arguments import CallArguments
-from agentguard.calls.call import Call, call_key, call_name
+from agentguard.calls.call import Call, call_id_digest, call_key
 from agentguard.calls.execution import current_execution
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refused import Refused
@@ -47,7 +47,7 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, raising
 from agentguard.langgraph.nested_agents import BY_HAND
-from agentguard.langgraph.results import MESSAGES
+from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.waiting import ask_people, authorize_message
 from agentguard.ledger.queries.requests import requests_of_call
@@ -333,7 +333,7 @@ class NodeRun:
         """Withdraw what waits of calls that an earlier run of this task made, and this one not."""
         try:
             job = self.point.jobs.find(self._config.get("configurable", {}))
-            name = call_name(self._call_id)
+            name = call_id_digest(self._call_id)
             rows = self.point.ledger.rows(requests_of_call(job.id, thread_of(self._config), name))
             left = [row.digest for row in rows if _waits(row) and row.call_key not in self._made]
             if left:
@@ -405,7 +405,7 @@ class NodeRun:
 
     def _changed_its_mind(self, call: Call, key: str) -> bool:
         """Whether a call is new, and one that this task began was not made again."""
-        rows = self.point.ledger.rows(requests_of_call(call.job.id, call.thread, call.name))
+        rows = self.point.ledger.rows(requests_of_call(call.job.id, call.thread, call.id_digest))
         begun = {row.call_key for row in rows if _was_begun(row)}
         if not begun - self._made - {key}:
             return False

@@ -22,8 +22,8 @@ from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask
 from agentguard.langgraph.guarded_tool import invoker_of
 from agentguard.langgraph.invocation import ToolInvoker
+from agentguard.langgraph.own_messages import error_message
 from agentguard.langgraph.refusal_marks import marked
-from agentguard.langgraph.results import error_message
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.waiting import asking
 from agentguard.model import Effect, Obstacle, ObstacleKind
@@ -219,7 +219,7 @@ class GateNodes:
         if isinstance(found, Obstacle):
             return found
         try:
-            return self._point.asker.obstacle(found, again=again)
+            return self._point.asked_calls.obstacle(found, again=again)
         except LedgerError as error:
             told = ledger_obstacle(error)
             self._point.refusals.log_unmade(

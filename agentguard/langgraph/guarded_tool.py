@@ -29,7 +29,7 @@ from agentguard.langgraph.agent_mapping import Agents, require_stage
 from agentguard.langgraph.function_nodes import node_of, under_given_id
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
-from agentguard.langgraph.results import MESSAGES
+from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext
 from agentguard.langgraph.unguarded_runs import announced
 from agentguard.langgraph.waiting import authorize_message

@@ -35,7 +35,7 @@ from agentguard.errors import AssetError, CallRefused, DestinationError, LedgerE
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.detached import detached, quiet_arguments
-from agentguard.langgraph.results import (
+from agentguard.langgraph.own_messages import (
     MESSAGES,
     are_messages,
     cleaned,

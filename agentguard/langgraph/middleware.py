@@ -46,6 +46,7 @@ from agentguard.langgraph.agent_mapping import known_agents, require_stage
 from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.invocation import ToolInvoker
 from agentguard.langgraph.message_media import take_in_media
+from agentguard.langgraph.own_messages import MESSAGES, error_message
 from agentguard.langgraph.provider_tools import (
     require_choice,
     require_front_end_tool,
@@ -55,7 +56,6 @@ from agentguard.langgraph.provider_tools import (
 )
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
-from agentguard.langgraph.results import MESSAGES, error_message
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.swallowed import answered_questions, ask_again
 from agentguard.langgraph.waiting import ask_people, asking, authorize_message

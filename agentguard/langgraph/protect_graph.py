@@ -41,8 +41,8 @@ from agentguard.langgraph.function_nodes import FunctionNode
 from agentguard.langgraph.gate_nodes import BEHIND, GateNodes
 from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.nested_agents import require_guarded
+from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.repair_node import add_repair
-from agentguard.langgraph.results import MESSAGES
 from agentguard.model import Stage
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from agentguard.calls.ask import CallState
-from agentguard.calls.call import call_name
+from agentguard.calls.asked_calls import CallState
+from agentguard.calls.call import call_id_digest
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
 from agentguard.calls.services import EnforcementPoint
@@ -82,6 +82,6 @@ def ask_again(
 
 def _is_unused(point: EnforcementPoint, thread: str, call_id: str) -> bool:
     try:
-        return point.approvals.unused(thread, call_name(call_id)) is not None
+        return point.approvals.unused(thread, call_id_digest(call_id)) is not None
     except (ApprovalError, LedgerError, ValueError):  # the repair says what is known of it
         return False

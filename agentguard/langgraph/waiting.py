@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 from langgraph.errors import GraphInterrupt
 from langgraph.types import interrupt
 
-from agentguard.calls.ask import CallState, as_asked
-from agentguard.calls.call import Call, call_name
+from agentguard.calls.asked_calls import CallState, as_asked
+from agentguard.calls.call import Call, call_id_digest
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
 from agentguard.calls.refused import Refused
@@ -81,7 +81,7 @@ def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQue
     """
     made = [call for call in calls if isinstance(call, Call)]
     try:
-        states = point.asker.states(made)
+        states = point.asked_calls.states(made)
     except LedgerError:  # the tools find no grant, and say why
         return [
             CallState.SETTLED if isinstance(call, Call) else _unmade(point, call) for call in calls
@@ -120,7 +120,7 @@ def looked_at(point: EnforcementPoint, call: Found) -> PendingQuestion | CallSta
     if not isinstance(call, Call):
         return _unmade(point, call)
     try:
-        return _here_or_left(point, call, point.asker.look(call))
+        return _here_or_left(point, call, point.asked_calls.look(call))
     except LedgerError:
         return CallState.SETTLED
 
@@ -272,7 +272,7 @@ def _waits_elsewhere(point: EnforcementPoint, call: Call) -> bool:
 def _question_of(point: EnforcementPoint, call: NoJob | Call) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
-        found = point.approvals.unused(call.thread, call_name(call.call_id))
+        found = point.approvals.unused(call.thread, call_id_digest(call.call_id))
         if found is None or found.tool != call.arguments.bound.name:
             return None
         arguments = point.approvals.arguments(found)

@@ -31,7 +31,7 @@ class Assessment:
 
     Args:
         recorded: the call as the ledger keeps it.
-        call_name: how the ledger names the call's id.
+        call_id_digest: how the ledger names the call's id.
         asked: people were asked about the Request, so their approvals must still be unexpired.
         asks_again: it is an ASK with a reason that the open question did not show (I7).
         answers: how many people had answered, whatever they said.
@@ -46,7 +46,7 @@ class Assessment:
     decision: Decision
     holder: Holder
     thread: str
-    call_name: str
+    call_id_digest: str
     outside: OutsideEffect
     policy_version: str
     lifetime: int

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 from langchain_core.messages import ToolMessage
 
-from agentguard.calls.call import call_key, call_name
+from agentguard.calls.call import call_id_digest, call_key
 from agentguard.guard import Guard
 from agentguard.ledger.queries.grants import grant_of, outcome_of
 from agentguard.ledger.queries.requests import newest_of_call
@@ -101,7 +101,7 @@ def outcome_of_run(guard: Guard, run: CallRun, state: Mapping[str, Any]) -> Call
         "call_id": run.call_id,
         "source": run.source,
     }
-    name = call_name(run.call_id)
+    name = call_id_digest(run.call_id)
     if "__interrupt__" in state:
         question = guard.approvals.unused(run.thread, name)
         if question is not None:

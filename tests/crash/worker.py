@@ -35,7 +35,7 @@ from PIL import Image
 
 import agentguard.langgraph.waiting
 from agentguard import Guard
-from agentguard.calls.ask import Asker, CallState
+from agentguard.calls.asked_calls import AskedCalls, CallState
 from agentguard.calls.claim import Claims
 from agentguard.calls.execute import Executor
 from agentguard.export.folder import Folder
@@ -322,7 +322,7 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
     _around(agentguard.langgraph.waiting, "interrupt", step("ask.before"))
-    _around(Asker, "states", found=lambda states: (
+    _around(AskedCalls, "states", found=lambda states: (
         mark("ask.woken") if CallState.PERMITTED in states else None))  # fmt: skip
     _around(Claims, "claim", step("claim.before"))
     _around(Ledger, "claim", step("claim.copies"), step("claim.after"))

@@ -247,7 +247,7 @@ def assessed(
         decision=decision,
         holder=holder,
         thread="t",
-        call_name=asked.call_key,
+        call_id_digest=asked.call_key,
         outside=OutsideEffect.NONE,
         policy_version="v",
         lifetime=REVIEW if asks else GRANT,

@@ -121,14 +121,14 @@ def record_decisions(
                 raise JobError(obstacle)
         recorded.add((request.call_key, request.revision))
         # Orders requests that share a call id: models reuse them, within one millisecond too.
-        call = (request.job, item.thread, item.call_name)
+        call = (request.job, item.thread, item.call_id_digest)
         ordinals[call] += 1
         _record(tx, item, _recorded(item, earlier), ordinal=(check.last or 0) + ordinals[call])
 
 
 def decision_of(item: Assessment) -> Query[DecisionCheck]:
     """What recording a Decision needs to know first."""
-    return decision_check(item.request, thread=item.thread, call=item.call_name)
+    return decision_check(item.request, thread=item.thread, call=item.call_id_digest)
 
 
 _REPLACED = {
@@ -183,7 +183,7 @@ def _record(tx: Tx, item: Assessment, recorded: RecordedCall, *, ordinal: int) -
         revision=request.revision,
         job=request.job,
         thread=item.thread,
-        call_id=item.call_name,
+        call_id=item.call_id_digest,
         agent=request.agent,
         stage=request.stage,
         tool=request.tool,

@@ -49,7 +49,7 @@ class CallState(Enum):
     """Its tool answers it: that it was begun before, or why it may not run."""
 
 
-class Asker:
+class AskedCalls:
     """Looks after the open questions of a workspace.
 
     Args:
@@ -76,7 +76,7 @@ class Asker:
             return []
         names: dict[tuple[str, str], list[str]] = {}
         for call in calls:
-            names.setdefault((call.job.id, call.thread), []).append(call.name)
+            names.setdefault((call.job.id, call.thread), []).append(call.id_digest)
         with self._ledger.snapshot() as reads:
             rows = {
                 (job, thread): asked_calls(reads, job=job, thread=thread, call_ids=named)
@@ -226,12 +226,12 @@ def as_asked(
 
 def _may_be(call: Call, row: AskedCallRow) -> bool:
     """Whether a row may be of a call: of its tool, and of its agent and key, where known."""
-    return (row.call_id, row.tool) == (call.name, call.bound.name) and call.may_be(row)
+    return (row.call_id, row.tool) == (call.id_digest, call.bound.name) and call.may_be(row)
 
 
 def _is_granted(call: Call, reads: Reads) -> bool:
     """Whether a call is, word for word, one that was granted; then only its claim says more."""
-    known = reads.first(granted_call(call.job.id, call.thread, call.name))
+    known = reads.first(granted_call(call.job.id, call.thread, call.id_digest))
     if known is None or known.tool != call.bound.name or not call.may_be(known):
         return False
     recorded = known.body.args
