@@ -42,7 +42,7 @@ from agentguard.bindings.placement import (
     variadic,
 )
 from agentguard.bindings.problems import Problems
-from agentguard.bindings.reach import reach_of
+from agentguard.bindings.reach import reach_of, runs_graph
 from agentguard.bindings.result_paths import Located, require_located
 from agentguard.bindings.returned import ReturnedMedia
 from agentguard.bindings.roles import (
@@ -142,12 +142,18 @@ class _Compilation:
             "reviews": said.reviews,
             "remembers": said.remembers,
             "state": said.state,
-            "interrupts": said.interrupts,
+            "interrupts": said.interrupts or self._asks_inside(stage),
             "unsafe_routes": said.unsafe_routes,
             "mcp": said.mcp,
             "known": said.known,
             "local": local,
         }
+
+    def _asks_inside(self, stage: Stage | None) -> bool:
+        """Whether a tool without stage or place runs an agent, whose questions reach it."""
+        if stage is not None or "destination" in self.found or self.said.known is not None:
+            return False
+        return origin(self.tool) is None and runs_graph(self.tool)
 
     def _add(self, field: str, *paths: str) -> None:
         self.found[field] = (*self.found.get(field, ()), *paths)

@@ -76,7 +76,8 @@ class Declaration:
         remembers: the server behind the tool keeps what it was sent; or names of other tools that
             share its memory.
         state: state keys that the tool's `Command` may write, besides `messages`.
-        interrupts: the tool may pause itself before it did anything.
+        interrupts: the tool may pause itself before it did anything. A tool without a stage that
+            runs an agent or a graph need not say so.
         unsafe_routes: let the tool's `Command` route the graph and write any state.
         mcp: which tool of which MCP server this is; required there.
         known: for a library's tool that is made anew for each agent.

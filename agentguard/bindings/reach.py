@@ -82,6 +82,30 @@ def reach_of(tool: BaseTool) -> str | None:
     metadata = tool.metadata
     if isinstance(metadata, dict) and "mcp" in metadata:
         return "metadata of an MCP server's tool"
+    try:
+        return next((found for _, found in _reached(tool) if found is not None), None)
+    except _TooMuch:
+        return f"more than {_MOST} objects, too many to look through"
+
+
+def runs_graph(tool: BaseTool) -> bool:
+    """Whether a tool holds a graph, such as an agent: what that asks people reaches the tool."""
+    try:
+        return any(_is_kind(thing, _GRAPH) for thing, _ in _reached(tool))
+    except _TooMuch:
+        return False
+
+
+class _TooMuch(Exception):
+    """A tool holds more objects than can be looked at."""
+
+
+def _reached(tool: BaseTool) -> Iterator[tuple[Any, str | None]]:
+    """What a tool holds, each once; in words, where it may reach out, and is not looked into.
+
+    Raises:
+        _TooMuch: there are more than `_MOST`.
+    """
     seen: dict[int, Any] = {}
     pending: deque[tuple[Any, str, bool]] = deque([(tool, "", False)])
     while pending:
@@ -90,7 +114,7 @@ def reach_of(tool: BaseTool) -> str | None:
             continue
         seen[id(thing)] = thing  # kept, so that no id is used twice
         if len(seen) > _MOST:
-            return f"more than {_MOST} objects, too many to look through"
+            raise _TooMuch
         if type(thing) in _PROCESS or _is_a(thing, asyncio.AbstractEventLoop):
             continue
         if type(thing).__module__ == "typing":  # it holds types only
@@ -98,15 +122,13 @@ def reach_of(tool: BaseTool) -> str | None:
         if of_agents and _is_kind(thing, *_AGENTS_OWN):
             continue
         found = _foreign(thing)
-        if found is not None:
-            return f"{found}{where}"
-        if _is_judged_elsewhere(thing):
+        yield thing, None if found is None else f"{found}{where}"
+        if found is not None or _is_judged_elsewhere(thing):
             continue
         if _is_a(thing, types.FunctionType):
             where = f" (in {thing.__qualname__})"
             of_agents = thing.__module__ == _AGENTS_IN
         pending.extend((each, where, of_agents) for each in _held_by(thing))
-    return None
 
 
 def is_local(module: str | None) -> bool:
@@ -194,7 +216,7 @@ def _is_judged_elsewhere(thing: Any) -> bool:
     """Whether other parts of the guard look at it: its own objects, guarded tools, and graphs."""
     if _is_a(thing, (type, types.FunctionType, types.ModuleType)):
         return False
-    if _is_a(thing, BaseTool) and "_agentguard_seat" in vars(thing):
+    if _is_a(thing, BaseTool) and "_agentguard_invoker" in vars(thing):
         return True
     return type(thing).__module__.startswith("agentguard.") or _is_kind(thing, _GRAPH)
 

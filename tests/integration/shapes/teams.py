@@ -16,7 +16,8 @@ from langgraph_supervisor import create_handoff_tool as supervisor_hand_off
 from langgraph_supervisor import create_supervisor
 from langgraph_swarm import create_handoff_tool, create_swarm
 
-from agentguard import Asset, CallRefused, Opaque, To, media_tool
+import agentguard
+from agentguard import Asset, CallRefused, Opaque, Text, To, media_tool
 from agentguard.langgraph import known
 from tests.integration.shapes.bench import Bench, Go, begin, loop
 from tests.integration.shapes.shape import Refused, shape
@@ -218,12 +219,21 @@ def as_tool(bench: Bench, inner: Any, **meaning: Any) -> Any:
         return str(inner.invoke({"messages": [("user", request)]})["messages"][-2].content)
 
     made = tool_of(ask_publisher)
-    bench.bind(Binding(made, stage=None, texts=["request"], **meaning))
+    bench.bind(agentguard.Binding(made, stage=None, args={"request": Text()}, **meaning))
     return made
 
 
 @shape(39, "an agent as a tool")
 def agent_as_tool(bench: Bench) -> Go:
+    asked = as_tool(bench, publishing(bench))
+    model = bench.model()
+    model.script = [says(call("ask_publisher", {"request": "go"}))]
+    outer = create_agent(model, [asked], middleware=bench.middleware(), checkpointer=bench.saver)
+    return bench.graph(outer)
+
+
+@shape(39, "... that says interrupts=True, as it had to", form=True)
+def agent_as_tool_that_says_so(bench: Bench) -> Go:
     asked = as_tool(bench, publishing(bench), interrupts=True)
     model = bench.model()
     model.script = [says(call("ask_publisher", {"request": "go"}))]
@@ -234,7 +244,7 @@ def agent_as_tool(bench: Bench) -> Go:
 @shape(40, "... whose inner agent is not guarded", Refused("not guarded"))
 def unguarded_agent_as_tool(bench: Bench) -> Go:
     inner = create_agent(bench.later_model(), [bench.publish])
-    asked = as_tool(bench, inner, interrupts=True)
+    asked = as_tool(bench, inner)
     model = bench.model()
     model.script = [says(call("ask_publisher", {"request": "go"}))]
     return bench.graph(
