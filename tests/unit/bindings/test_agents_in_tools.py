@@ -30,7 +30,7 @@ class Team:
     """An object that holds an agent."""
 
     def __init__(self) -> None:
-        self.members = {"painter": create_agent(saying(), [])}
+        self.members: dict[str, Any] = {"painter": create_agent(saying(), [])}
 
 
 TEAM = Team()
@@ -61,7 +61,7 @@ def sends(words: Words) -> str:
 
 
 def closes_over() -> Any:
-    agent = create_agent(saying(), [])
+    agent: Any = create_agent(saying(), [])
 
     @media_tool(stage=None)
     def ask(words: Words) -> str:
