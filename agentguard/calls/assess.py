@@ -46,9 +46,8 @@ ATTEMPTS = 5
 MOVED = "the facts kept changing while this call was decided on; try again"
 
 _UNGATED = (
-    "{} did not pass the authorization node with this call: nothing in front of the tool decided on"
-    " it. Put the graph through protect(builder, guard, agents=...), or add GuardMiddleware(guard,"
-    " agent=...) to the agent"
+    "{} was called where nothing decides on its calls: put the graph through"
+    " protect(builder, guard, agents=...), or add GuardMiddleware(guard, agent=...) to the agent"
 )
 
 

@@ -112,7 +112,7 @@ def test_node_in_a_clients_config_counts_for_nothing(bench: Bench, forged: Any) 
     config["configurable"] = {**config["configurable"], "__agentguard_node": forged}
     said = told(graph.invoke(begin(), config))
     assert bench.effects == []
-    assert "did not pass the authorization node" in said[0]
+    assert "was called where nothing decides" in said[0]
 
 
 def test_config_that_is_kept_after_its_node_acts_no_more(bench: Bench) -> None:
@@ -140,7 +140,7 @@ def test_config_that_is_kept_after_its_node_acts_no_more(bench: Bench) -> None:
     graph.invoke(begin(), bench.config)
     assert kept[0]["configurable"]["__agentguard_node"] is not None
     assert bench.effects == []
-    assert "did not pass the authorization node" in heard[0].content
+    assert "was called where nothing decides" in heard[0].content
 
 
 def test_body_of_a_guarded_tool_does_not_act_as_the_node(bench: Bench) -> None:

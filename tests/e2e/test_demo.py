@@ -137,7 +137,7 @@ def test_every_attack_is_refused_and_has_no_effect(ran: Ran) -> None:
     for refusal in (
         "there is no tool export_asset here",
         "is not queued for site",
-        "did not pass the authorization node with this call",
+        "was called where nothing decides on its calls",
         "are not what was decided on; somebody changed them",
         "nothing ran; the recorded outcome came back",
         "an output must be a file directly in the call's scratch folder",

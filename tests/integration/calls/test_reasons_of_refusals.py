@@ -79,7 +79,7 @@ def test_an_agent_without_the_stage_is_told_so(
         except Exception as error:  # the middleware may refuse it before the model is called
             told = str(error)
     assert "edit stage" in told
-    assert "did not pass" not in told
+    assert "nothing decides" not in told
     assert len(refusals(caplog)) <= 1
 
 
