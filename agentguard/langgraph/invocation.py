@@ -106,6 +106,10 @@ _PAUSED_ITSELF = (
     "it paused itself with interrupt(), which a tool with an effect may not; take that out of the"
     " tool: whether a person is asked is for the policy to say"
 )
+_SERVER_ASKED = (
+    "its server asked something in the middle of the call, which is not sent a second time; answer"
+    " that in the client: MCPAdapter(Client(url, elicitation_handler=...))"
+)
 _ROUTED = (
     "it tried to route the graph, which its Binding does not declare (known.hand_offs() for the"
     " hand-offs of supervisor and swarm, unsafe_routes=True for a tool of yours)"
@@ -434,7 +438,8 @@ class ToolInvoker:
             return Failure(text=_ROUTED, unknown=True)  # I2: it ran, and nobody knows how far
         if isinstance(error, GraphInterrupt) and not binding.interrupts:
             if self.bound.reaches_out:  # interrupts=True would be refused: it would run twice
-                return Failure(text=_PAUSED_ITSELF, unknown=True)
+                text = _PAUSED_ITSELF if binding.mcp is None else _SERVER_ASKED
+                return Failure(text=text, unknown=True)
             # Calls of a message share a task, where answers match interrupts by order: a "no" to
             # one would be another's "yes".
             return Failure(text=_PAUSED, unknown=True)

@@ -225,15 +225,13 @@ async def test_a_server_in_this_process_may_be_a_proxy_so_its_binding_says_what_
     assert answer.status == "success", answer.content
 
 
-async def test_a_question_of_the_server_stops_a_tool_that_does_not_declare_it(
-    studio: Studio, served: Served
-) -> None:
-    """MCPAdapter pauses in the tool and calls again with the answer: that is `interrupts=True`."""
+async def test_a_question_of_a_remote_server_stops_its_tool(studio: Studio, served: Served) -> None:
+    """MCPAdapter pauses in the tool and would send the call again with the answer."""
     tool = (await listed(served.url))["careful"]
     bind(studio, tool, destination="images")
     answer = await ask(studio, guarded_loop, tool, "painter", {"prompt": "x"}, "brand")
     assert answer.status == "error"
-    assert "interrupts=True" in answer.content
+    assert "elicitation_handler" in answer.content
     assert served.got == [("careful", "x")]
     assert studio.grants() == ["unknown"]
 
