@@ -105,16 +105,25 @@ def gate_here() -> Gate | None:
     return standing.gate if standing.gate.is_here() else None
 
 
-_witnesses: list[Callable[[str, str | None], None]] = []
+class Witness(Protocol):
+    """Who knows the guards of this process, and records what is called past them."""
+
+    def on_direct_call(self, name: str, why: str | None) -> None:
+        """Record a declared function that is called directly; what this raises stops it.
+
+        Args:
+            why: it is stopped; None: it was let past the guard.
+        """
+
+    def has_open_job(self, declared: object) -> bool:
+        """Whether a guard holds an open job and has bound a tool that was declared so."""
 
 
-def tell_of_direct_calls(witness: Callable[[str, str | None], None]) -> None:
-    """Have somebody record the declared functions that are called past their claim.
+_witnesses: list[Witness] = []
 
-    Args:
-        witness: is given the function's name and why it is stopped, None where it was let past the
-            guard. What it raises stops the function.
-    """
+
+def tell_of_direct_calls(witness: Witness) -> None:
+    """Have somebody record the declared functions that are called past their claim."""
     _witnesses.append(witness)
 
 
@@ -126,7 +135,8 @@ def require_claim(declared: object, name: str) -> None:
         name: what it is called, for the error.
 
     Raises:
-        UnguardedTool: there is a job and no claim, or the claim is another tool's.
+        UnguardedTool: there is a job and no claim, or the claim is another tool's; or nothing says
+            which job it is, and one is open.
     """
     body = _running.get()
     if body is not None and not body.left:
@@ -141,7 +151,16 @@ def require_claim(declared: object, name: str) -> None:
             " it; put the shared code into a plain function",
         )
     job = JOB.get()
-    if (job is not None and not job.is_left) or _is_entered():
+    is_inside = (job is not None and not job.is_left) or _is_entered()
+    if not is_inside and any(witness.has_open_job(declared) for witness in _witnesses):
+        _stop(
+            name,
+            f"{name} was called where nothing says which job it belongs to, while one is open: a"
+            " thread that got no context. Hand it on: asyncio.to_thread, or"
+            " pool.submit(contextvars.copy_context().run, ...); outside of every job say"
+            ' `with guard.unguarded("why"):`',
+        )
+    if is_inside:
         _stop(
             name,
             f"{name} was called unguarded inside a job; {_where()}, or say"
@@ -156,7 +175,7 @@ def _stop(name: str, why: str) -> NoReturn:
 
 def _tell(name: str, why: str | None) -> None:
     for witness in _witnesses:
-        witness(name, why)
+        witness.on_direct_call(name, why)
 
 
 def _where() -> str:

@@ -23,6 +23,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
+from agentguard.bindings.declaration import declarations_of
 from agentguard.bindings.running import running, tell_of_direct_calls
 from agentguard.calls.arguments import sayable
 from agentguard.errors import JobError, LedgerError, UnguardedTool
@@ -161,6 +162,17 @@ class UnguardedRuns(BaseCallbackHandler):
         elif exemption.begun.pop(_run_around(), None) != name:  # else its start is recorded
             _let_past(exemption, job, name)
 
+    def has_open_job(self, declared: object) -> bool:
+        """Whether a guard with an open job knows a function that was declared so; not a harmless
+        one, which may run anywhere."""
+        return any(
+            not bound.binding.is_harmless
+            and any(each is declared for each in declarations_of(bound.binding.tool))
+            for point in list(self._points)
+            if point.jobs.any_held
+            for bound in list(point.bound.values())
+        )
+
     def _job_of_run(self) -> tuple[EnforcementPoint, Job] | tuple[None, None]:
         """The job that the running code is inside of: by its `with`, or by the run's entry."""
         job = current_job()
@@ -227,7 +239,7 @@ def _note_stop(point: EnforcementPoint, job: Job | None, name: str, sentence: st
 BELT = UnguardedRuns()
 """The one handler of this process."""
 
-tell_of_direct_calls(BELT.on_direct_call)
+tell_of_direct_calls(BELT)
 
 _belt: ContextVar[UnguardedRuns | None] = ContextVar("agentguard_belt", default=BELT)
 register_configure_hook(_belt, inheritable=True)

@@ -377,7 +377,6 @@ def test_declared_function_inside_another_is_refused(tmp_path: Path) -> None:
 
 
 def test_threads_of_the_node(bench: Bench, mails: Mails, asset: str) -> None:
-    """A thread without the node's context is outside of the job, and README says so."""
 
     def node(state: Any) -> Any:
         with ThreadPoolExecutor(2) as pool:
@@ -490,3 +489,43 @@ def test_tool_that_a_named_node_runs_does_not_inherit_its_gate(tmp_path: Path) -
         compiled(bench, alone(node)).invoke(begin(), bench.config)
     assert got == ["tried"]
     assert mails.sent == []
+
+
+def in_a_bare_thread(work: Any) -> Any:
+    """Run on a thread that got no context of the caller's."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def test_bare_thread_of_a_node_does_nothing(bench: Bench, mails: Mails, asset: str) -> None:
+    def node(state: Any) -> Any:
+        in_a_bare_thread(lambda: mails.send(asset, "site"))
+
+    with pytest.raises(UnguardedTool, match="copy_context"):
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert mails.sent == []
+
+
+def test_function_without_media_or_place_runs_in_any_thread(bench: Bench, mails: Mails) -> None:
+    assert bench.job.id
+    assert in_a_bare_thread(lambda: mails.count("two words")) == {"words": 2}
+
+
+def test_function_of_no_open_guard_runs_in_any_thread(tmp_path: Path, mails: Mails) -> None:
+    with Bench(tmp_path, "permit", tools=mails.tools) as bench:
+        assert bench.job.id
+        strangers = Mails()
+        in_a_bare_thread(lambda: strangers.send("a.png", "anywhere"))
+    in_a_bare_thread(lambda: mails.send("a.png", "anywhere"))  # its guard is closed
+    assert (strangers.sent, mails.sent) == (["anywhere: hello"], ["anywhere: hello"])
+
+
+def test_word_of_the_developer_holds_in_a_bare_thread(bench: Bench, mails: Mails) -> None:
+    guard = bench.guard
+    assert bench.job.id
+
+    def repair() -> str:
+        with guard.unguarded("a repair by hand"):
+            return mails.send("a.png", "anywhere")
+
+    assert in_a_bare_thread(repair) == "sent to anywhere"
