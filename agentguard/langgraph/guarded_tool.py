@@ -26,7 +26,7 @@ from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, require_stage
-from agentguard.langgraph.function_nodes import node_of, under_given_id
+from agentguard.langgraph.calls_by_hand import node_of, under_given_id
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.own_messages import MESSAGES

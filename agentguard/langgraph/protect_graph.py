@@ -22,7 +22,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Set
 from dataclasses import fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from langchain_core.tools import BaseTool
@@ -103,9 +102,7 @@ def protect(
         known = known_agents(point, name, given, unsafe_shared_driver)
         if name in functions:
             runnable = builder.nodes[name].runnable
-            by_hand[name] = FunctionNode(
-                point, runnable, name=name, agents=known, guarded=partial(guarded, point)
-            )
+            by_hand[name] = FunctionNode(point, runnable, name=name, agents=known)
         else:
             nodes[name] = _guarded_copy(point, nodes[name], name, known)
     sealed = copy.copy(builder)
