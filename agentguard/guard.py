@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.bound import Bound
-from agentguard.bindings.compilation import Tool
-from agentguard.bindings.declaration import Binding, declarations_of, name_of
+from agentguard.bindings.compilation import Tool, tool_name
+from agentguard.bindings.declaration import Binding, declarations_of
 from agentguard.calls.asked_calls import AskedCalls
 from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
@@ -215,12 +215,10 @@ class Guard:
 
     def _tool_of(self, tool: Tool | str) -> Any:
         """The tool object that a name, a declared function or a Binding means."""
-        if isinstance(tool, (Binding, CompiledBinding)):
-            tool = (tool.declaration.name if isinstance(tool, Binding) else None) or name_of(
-                tool.tool
-            )
-        elif inspect.isfunction(tool) and declarations_of(tool):
-            tool = declarations_of(tool)[0].name or name_of(tool)
+        if isinstance(tool, (Binding, CompiledBinding)) or (
+            inspect.isfunction(tool) and declarations_of(tool)
+        ):
+            tool = tool_name(tool)
         if not isinstance(tool, str):
             return tool
         bound = self.bound.get(tool)

@@ -22,6 +22,7 @@ from agentguard.bindings.declaration import (
     Binding,
     Declaration,
     declaration_of,
+    declarations_of,
     name_of,
     write_hints,
 )
@@ -69,6 +70,16 @@ _WHOLE = re.compile(r"\A\s*(\S+)\s*\Z")
 _MAKES = (Stage.GENERATE, Stage.EDIT, Stage.RENDER)
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FINDINGS = "artifact.findings"
+
+
+def tool_name(tool: Tool) -> str:
+    """What a guard calls a tool: the name of its declaration, or else its own."""
+    if isinstance(tool, CompiledBinding):
+        return name_of(tool.tool)
+    if isinstance(tool, Binding):
+        return tool.declaration.name or name_of(tool.tool)
+    declared = declarations_of(tool)
+    return (declared[0].name if declared else None) or name_of(tool)
 
 
 def compiled(thing: Tool) -> Bound:

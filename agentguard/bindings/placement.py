@@ -10,7 +10,7 @@ import difflib
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple, NotRequired, Union, get_args, get_origin
 
 import typing_extensions
 from langchain_core.tools import BaseTool
@@ -155,7 +155,7 @@ def _optional_places(parts: Iterable[Found]) -> Iterator[str]:
     for path, part in parts:
         origin: Any = get_origin(part)
         union = origin in (Union, types.UnionType) and type(None) in get_args(part)
-        if union or origin is typing_extensions.NotRequired:
+        if union or origin is NotRequired:
             yield path
         elif typing_extensions.is_typeddict(part):
             yield from (f"{path}.{key}" if path else key for key in part.__optional_keys__)

@@ -7,7 +7,7 @@ a job it runs under its own claim only. A thread that a tool starts by itself is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -178,9 +178,15 @@ def _tell(name: str, why: str | None) -> None:
         witness.on_direct_call(name, why)
 
 
+def node_named_in(config: Mapping[str, Any]) -> str | None:
+    """The node of a graph that a run's config belongs to; None: it is outside of every graph."""
+    node = (config.get("metadata") or {}).get("langgraph_node")
+    return node if isinstance(node, str) else None
+
+
 def _where() -> str:
-    node = ((var_child_runnable_config.get() or {}).get("metadata") or {}).get("langgraph_node")
-    if not isinstance(node, str):
+    node = node_named_in(var_child_runnable_config.get() or {})
+    if node is None:
         return "run it through guard.tools() in a graph or agent that is protected"
     return (
         f"it was called by hand in the node {node!r}, so name it:"

@@ -9,8 +9,8 @@ from langchain_core.tools import BaseTool
 
 from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound, same_tool
-from agentguard.bindings.compilation import Tool, compiled
-from agentguard.bindings.declaration import Binding, name_of
+from agentguard.bindings.compilation import Tool, compiled, tool_name
+from agentguard.bindings.declaration import declarations_of
 from agentguard.bindings.problems import require_no_errors
 from agentguard.calls.arguments import secret_in
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
@@ -50,7 +50,7 @@ class BoundTools:
                 names what there is not. None of the tools is bound then.
         """
         if self.sealed and tools:
-            names = ", ".join(_named(tool) for tool in tools)
+            names = ", ".join(map(tool_name, tools))
             raise BindingError(
                 f"{names}: guard.bind() came after a job was opened, and each job of a guard has"
                 " the same tools; bind before the first open_job() or rejoin_job(), where an MCP"
@@ -91,6 +91,14 @@ class BoundTools:
         if bound is None:  # whichever thread comes first binds it for all
             bound = self.by_name.setdefault(name, self._checked(make()))
         return bound
+
+    def declared_as(self, declared: object) -> list[Bound]:
+        """The tools whose functions bear this declaration; one function may be several tools."""
+        return [
+            bound
+            for bound in list(self.by_name.values())  # other threads bind tools
+            if any(each is declared for each in declarations_of(bound.binding.tool))
+        ]
 
     def bound_for(self, tool: BaseTool) -> Bound:
         """The Binding of a tool object.
@@ -178,12 +186,6 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
-
-
-def _named(tool: Tool) -> str:
-    if isinstance(tool, Binding):
-        return tool.declaration.name or name_of(tool.tool)
-    return name_of(tool.tool if isinstance(tool, CompiledBinding) else tool)
 
 
 def _require_no_secret(bound: Bound) -> None:

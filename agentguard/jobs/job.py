@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CLOSED = (GeneratorExit, asyncio.CancelledError)
+"""How a `with` ends whose client closed its stream, or whose task was cancelled: no failure."""
 
 CONFIG_KEY = "agentguard_job"
 """The key in `configurable` under which a job's id travels; it selects, and proves nothing."""
@@ -234,14 +235,14 @@ class Job:
         Raises:
             LedgerUnavailable: it could not be written; the job ends with its lease.
         """
-        closed = kind is not None and issubclass(kind, _CLOSED)
-        how = "closed" if closed else "failed"
+        clean = kind is None or issubclass(kind, _CLOSED)
+        how = "closed" if clean else "failed"
         reason = "left" if kind is None else f"{how}: {kind.__name__}"
         try:
             if kind is GeneratorExit:
                 self._leave_apart(reason)
             else:
-                self._leave(clean=kind is None or closed, reason=reason)
+                self._leave(clean=clean, reason=reason)
         finally:
             # A context that entered this job and does not leave it keeps it, as a left one.
             if CURRENT.get() is self:

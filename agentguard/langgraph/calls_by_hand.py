@@ -28,7 +28,7 @@ from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Command
 
-from agentguard.bindings.declaration import declarations_of, name_of
+from agentguard.bindings.declaration import name_of
 from agentguard.bindings.running import under
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_id_digest, call_key
@@ -184,18 +184,14 @@ class NodeRun:
         kwargs: Mapping[str, Any],
     ) -> tuple[BaseTool, dict[str, Any]]:
         name = name_of(function)
-        bound = [
-            bound.binding.tool
-            for bound in self.point.bound.values()
-            if any(each is declared for each in declarations_of(bound.binding.tool))
-        ]
+        bound = self.point.bound_tools.declared_as(declared)
         if not bound:
             raise CallRefused(_NOT_BOUND.format(name, self._name))
         if len(bound) > 1:
-            several = ", ".join(sorted(tool.name for tool in bound))
+            several = ", ".join(sorted(each.name for each in bound))
             raise CallRefused(_SEVERAL.format(name, self._name, several))
         given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
-        return self._guarded(bound[0]), dict(given)
+        return self._guarded(bound[0].binding.tool), dict(given)
 
     def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
         """A call of the function, under its name."""

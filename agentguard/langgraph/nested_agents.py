@@ -108,7 +108,12 @@ class _Item(NamedTuple):
 
 
 def require_guarded(
-    point: EnforcementPoint, root: Any, name: str, *, by_hand: bool = False
+    point: EnforcementPoint,
+    root: Any,
+    name: str,
+    *,
+    node: str | None = None,
+    by_hand: bool = False,
 ) -> None:
     """Refuse a node of a graph that reaches unguarded tools.
 
@@ -118,6 +123,7 @@ def require_guarded(
     Args:
         root: the node's runnable, the path of a branch, or whatever else runs there.
         name: what it is called in the message, as `node tools`.
+        node: the name of the node that it is, if it is one.
         by_hand: it is a function under a gate of its own, which declared functions find.
 
     Raises:
@@ -134,8 +140,7 @@ def require_guarded(
             "protect() the builder of that graph first, give that agent GuardMiddleware, or use"
             " guarded tools: guard.tools([...])"
         )
-    elif first.declared and name.startswith("node "):
-        node = name.removeprefix("node ")
+    elif first.declared and node is not None:
         remedy = (
             f"name the node, so that its calls are decided on: agents={{{node!r}: AGENT}}; or call"
             " it in a ToolNode"

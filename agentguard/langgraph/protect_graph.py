@@ -227,7 +227,7 @@ def _require_guarded(
         held: Any = spec
         if name in named:  # what its wrappers hand to the tool's run is judged there
             held = [getattr(spec, each.name) for each in fields(spec) if each.name != "runnable"]
-        require_guarded(point, held, f"node {name}", by_hand=name in functions)
+        require_guarded(point, held, f"node {name}", node=name, by_hand=name in functions)
         for branch in builder.branches.get(name, {}).values():
             require_guarded(point, branch, f"the conditional edge behind {name}")
     for branch in builder.branches.get(START, {}).values():

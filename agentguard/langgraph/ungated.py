@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentguard.bindings.running import node_named_in
+
 
 def where_to_decide(config: Mapping[str, Any]) -> str:
     """Where a call came from that nothing decided on, and which line is missing there.
@@ -12,7 +14,7 @@ def where_to_decide(config: Mapping[str, Any]) -> str:
     Args:
         config: of the tool's run.
     """
-    node = _node(config)
+    node = node_named_in(config)
     if node is None:
         return (
             "It was called outside a graph; in code of your own take guard.tools([...],"
@@ -32,7 +34,7 @@ def without_id(tool: str, config: Mapping[str, Any], *, inline: bool) -> str:
         config: of the tool's run.
         inline: it holds its own gate.
     """
-    node = _node(config)
+    node = node_named_in(config)
     said = f"{tool} was invoked without a tool call id"
     if node is None:
         return (
@@ -58,8 +60,3 @@ def not_injected(tool: str, names: list[str]) -> str:
         " get no runtime, state or store; use create_agent with GuardMiddleware, or a ToolNode"
         " behind protect()"
     )
-
-
-def _node(config: Mapping[str, Any]) -> str | None:
-    node = config.get("metadata", {}).get("langgraph_node")
-    return node if isinstance(node, str) else None

@@ -23,7 +23,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
-from agentguard.bindings.declaration import declarations_of
 from agentguard.bindings.running import running, tell_of_direct_calls
 from agentguard.calls.arguments import sayable
 from agentguard.errors import JobError, LedgerError, UnguardedTool
@@ -163,14 +162,15 @@ class UnguardedRuns(BaseCallbackHandler):
             _let_past(exemption, job, name)
 
     def has_open_job(self, declared: object) -> bool:
-        """Whether a guard with an open job knows a function that was declared so; not a harmless
-        one, which may run anywhere."""
+        """Whether a guard with an open job knows a function that was declared so.
+
+        A harmless one may run anywhere.
+        """
         return any(
             not bound.binding.is_harmless
-            and any(each is declared for each in declarations_of(bound.binding.tool))
             for point in list(self._points)
             if point.jobs.any_held
-            for bound in list(point.bound.values())
+            for bound in point.bound_tools.declared_as(declared)
         )
 
     def _job_of_run(self) -> tuple[EnforcementPoint, Job] | tuple[None, None]:

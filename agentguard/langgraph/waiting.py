@@ -246,14 +246,14 @@ def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[in
     made = {number: call for number, call in enumerate(calls) if isinstance(call, Call)}
     if own not in made:
         return []
-    elsewhere = {number for number, call in made.items() if _waits_elsewhere(point, call)}
-    if own in elsewhere:
-        return sorted(elsewhere)
-    made = {number: call for number, call in made.items() if number not in elsewhere}
     others = [number for number in made if number != own]
     known = point.authorizer.decided([made[number] for number in others]) if others else []
     effects = dict(zip(others, known, strict=True))
     new = sorted([own, *(number for number in others if effects[number] is None)])
+    elsewhere = [number for number in new if _waits_elsewhere(point, made[number])]
+    if own in elsewhere:
+        return elsewhere
+    new = [number for number in new if number not in elsewhere]
     ahead = frozenset(place for place, number in enumerate(new) if number != own)
     decided = point.authorizer.authorize([made[number] for number in new], ahead=ahead)
     effects |= {number: one.effect for number, one in zip(new, decided, strict=True)}
