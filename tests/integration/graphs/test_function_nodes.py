@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
-from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import RetryPolicy
 
@@ -19,10 +19,14 @@ from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.integration.shapes.bench import Bench, Model, begin, loop, told
+from tests.integration.shapes.bench import alone as one_node
 from tests.integration.shapes.loops import by_args, by_call
 from tests.support import call, says
 
 PUBLISHER = {"tools": "publisher"}
+
+alone = functools.partial(one_node, name="tools")
+"""A graph of one node, which acts."""
 
 
 @pytest.fixture
@@ -31,30 +35,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
-def alone(node: Any, **how: Any) -> StateGraph[Any, Any, Any, Any]:
-    """A graph of one node that acts."""
-    builder = StateGraph(MessagesState)
-    builder.add_node("tools", node, **how)
-    builder.add_edge(START, "tools")
-    builder.add_edge("tools", END)
-    return builder
-
-
 def compiled(bench: Bench, builder: Any) -> Any:
     return protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
 
 
-def pictures(bench: Bench, count: int) -> list[str]:
-    made = []
-    for number in range(count):
-        file = bench.studio.picture(f"{number}.png", "red", 32 + number)
-        made.append(bench.job.import_asset(file, ["brand"]))
-    return made
-
-
 def to(bench: Bench, *places: str) -> Model:
     """A model that publishes another picture to each place, in one message."""
-    made = pictures(bench, len(places))
+    made = bench.pictures(len(places))
     calls = [
         call("publish", {"source": one, "to": place})
         for one, place in zip(made, places, strict=True)
@@ -266,7 +253,7 @@ def changing(bench: Bench, first: list[Any], then: list[Any]) -> Any:
 
 
 def test_node_that_changes_its_mind_does_nothing_new(bench: Bench) -> None:
-    a, b, c = pictures(bench, 3)
+    a, b, c = bench.pictures(3)
     done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
     other = {"source": c, "to": "team"}
     graph = changing(bench, [done, asked], [other, asked])
@@ -278,7 +265,7 @@ def test_node_that_changes_its_mind_does_nothing_new(bench: Bench) -> None:
 
 
 def test_node_may_say_more_after_what_it_did(bench: Bench) -> None:
-    a, b, c = pictures(bench, 3)
+    a, b, c = bench.pictures(3)
     done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
     graph = changing(bench, [done, asked], [done, asked, {"source": c, "to": "team"}])
     graph.invoke(begin(), bench.config)
@@ -288,7 +275,7 @@ def test_node_may_say_more_after_what_it_did(bench: Bench) -> None:
 
 
 def test_question_that_a_node_does_not_ask_again_is_withdrawn(bench: Bench) -> None:
-    a, b = pictures(bench, 2)
+    a, b = bench.pictures(2)
     graph = changing(bench, [{"source": a, "to": "web"}], [{"source": b, "to": "team"}])
     assert "__interrupt__" in graph.invoke(begin(), bench.config)
     graph.invoke(None, bench.config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.errors import GraphInterrupt
-from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import RetryPolicy
 from PIL import Image
@@ -26,6 +26,7 @@ from agentguard.errors import BindingError
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
 from tests.integration.shapes.bench import TO, Bench, Model, begin, loop, told
+from tests.integration.shapes.bench import alone as one_node
 from tests.support import call, says
 
 Picture = Annotated[str, Asset()]
@@ -34,6 +35,9 @@ Place = Annotated[str, To()]
 Words = Annotated[str, Text()]
 
 MAIL = {"mail": "publisher"}
+
+alone = functools.partial(one_node, name="mail")
+"""A graph of one node, which acts."""
 
 
 @dataclass
@@ -95,15 +99,6 @@ def bench(tmp_path: Path, mails: Mails) -> Iterator[Bench]:
 @pytest.fixture
 def asset(bench: Bench) -> str:
     return bench.asset
-
-
-def alone(node: Any, **how: Any) -> StateGraph[Any, Any, Any, Any]:
-    """A graph of one node that acts."""
-    builder = StateGraph(MessagesState)
-    builder.add_node("mail", node, **how)
-    builder.add_edge(START, "mail")
-    builder.add_edge("mail", END)
-    return builder
 
 
 def compiled(bench: Bench, builder: Any, agents: Any = None) -> Any:
@@ -171,9 +166,7 @@ def test_swallowed_question_is_raised_all_the_same(bench: Bench, mails: Mails, a
 
 
 def test_calls_that_are_gathered(bench: Bench, mails: Mails) -> None:
-    """Of different pictures: the same one to the same place twice at once may be a retry."""
-    files = [bench.studio.picture(f"{n}.png", "red", 40 + n) for n in range(3)]
-    sources = [bench.job.import_asset(file, ["brand"]) for file in files]
+    sources = bench.pictures(3)
 
     async def node(state: Any) -> Any:
         places = ("team", "web", "web")
@@ -376,13 +369,14 @@ def test_declared_function_inside_another_is_refused(tmp_path: Path) -> None:
     assert mails.sent == []
 
 
-def test_threads_of_the_node(bench: Bench, mails: Mails, asset: str) -> None:
+def test_threads_of_the_node(bench: Bench, mails: Mails) -> None:
+    sources = bench.pictures(2)
 
     def node(state: Any) -> Any:
         with ThreadPoolExecutor(2) as pool:
             for one in [
-                pool.submit(contextvars.copy_context().run, mails.send, asset, "web")
-                for _ in range(2)
+                pool.submit(contextvars.copy_context().run, mails.send, source, "web")
+                for source in sources
             ]:
                 with contextlib.suppress(GraphInterrupt):
                     one.result()

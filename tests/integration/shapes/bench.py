@@ -226,6 +226,14 @@ class Bench:
         """The arguments of the call."""
         return {"source": self.asset, "to": self.to}
 
+    def pictures(self, count: int) -> list[str]:
+        """Further brand pictures of the job, no two alike.
+
+        The same one to the same place twice at once is refused: it may be a retry.
+        """
+        files = [self.studio.picture(f"{n}.png", "red", 33 + n) for n in range(count)]
+        return [self.job.import_asset(file, ["brand"]) for file in files]
+
     def later_model(self) -> Model:
         """A model that publishes, and is made before the job is opened."""
         self._later.append(Model(script=[]))
@@ -233,10 +241,7 @@ class Bench:
 
     def model(self, *before: AIMessage, calls: int = 1) -> Model:
         """A model that publishes after it said what comes before."""
-        sources = [self.asset]
-        for number in range(1, calls):  # the same twice at once is refused: it may be a retry
-            other = self.studio.picture(f"{number}.png", "red", 32 + number)
-            sources.append(self.job.import_asset(other, ["brand"]))
+        sources = [self.asset, *self.pictures(calls - 1)]
         made = [call("publish", {**self.args, "source": source}) for source in sources]
         return Model(script=[*before, says(*made)])
 
@@ -289,6 +294,15 @@ def loop(model: Any, node: Any, state: Any = MessagesState, *, name: str = "tool
     builder.add_edge(START, "llm_call")
     builder.add_conditional_edges("llm_call", tools_condition, {"tools": name, END: END})
     builder.add_edge(name, "llm_call")
+    return builder
+
+
+def alone(node: Any, state: Any = MessagesState, *, name: str = "work", **how: Any) -> Any:
+    """A graph of one node; `how` is for `add_node`."""
+    builder = StateGraph(state)
+    builder.add_node(name, node, **how)
+    builder.add_edge(START, name)
+    builder.add_edge(name, END)
     return builder
 
 

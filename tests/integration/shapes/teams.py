@@ -19,7 +19,7 @@ from langgraph_swarm import create_handoff_tool, create_swarm
 import agentguard
 from agentguard import Asset, CallRefused, Opaque, Text, To, media_tool
 from agentguard.langgraph import known
-from tests.integration.shapes.bench import Bench, Go, begin, loop
+from tests.integration.shapes.bench import Bench, Go, alone, begin, loop
 from tests.integration.shapes.shape import Refused, shape
 from tests.support import call, says
 from tests.support.bindings import Binding
@@ -33,15 +33,6 @@ def publishing(bench: Bench, *, name: str = "pub", middleware: Any = None, **kwa
     model.once = "publish"
     tools = bench.tools(bench.publish)
     return create_agent(model, tools, middleware=guards, name=name, **kwargs)
-
-
-def alone(node: Any, state: Any = MessagesState, *, name: str = "work") -> Any:
-    """A graph of one node."""
-    builder = StateGraph(state)
-    builder.add_node(name, node)
-    builder.add_edge(START, name)
-    builder.add_edge(name, END)
-    return builder
 
 
 @shape(32, 'Send("tools", [call]) for each call', effects=2)
