@@ -68,7 +68,7 @@ def guarded(
     if inside:
         raise BindingError(
             f"{tool.name} reaches tools that are not guarded ({'; '.join(inside)}); give an agent"
-            " that it runs GuardMiddleware in its own middleware, or guarded tools only"
+            " that it runs GuardMiddleware in its own middleware, or guard.tools([...]) only"
         )
     invoker = ToolInvoker(
         point, original, bound, agents=agents, inline=inline, pauses_apart=pauses_apart

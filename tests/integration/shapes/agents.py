@@ -84,7 +84,9 @@ def plain_function(bench: Bench) -> Go:
 
     bench.guard.bound.pop("publish")
     bench.bind(Binding(publish, **SENDS))
-    return bench.graph(agent_of(bench, tools=bench.tools("publish")))
+    return bench.graph(
+        agent_of(bench, tools=bench.tools(publish if bench.forgot == "tools" else "publish"))
+    )
 
 
 @shape(17, "... as they are", form=True)
