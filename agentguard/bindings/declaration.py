@@ -249,14 +249,14 @@ def _wrapped(function: Any, declaration: Declaration) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         gate = gate_here()
         if gate is not None:
-            return gate.call(declaration, function, *args, **kwargs)
+            return gate.call(declaration, function, args, kwargs)
         require_claim(declaration, name)
         return function(*args, **kwargs)
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
         gate = gate_here()
         if gate is not None:
-            return await gate.acall(declaration, function, *args, **kwargs)
+            return await gate.acall(declaration, function, args, kwargs)
         require_claim(declaration, name)
         return await function(*args, **kwargs)
 

@@ -33,12 +33,20 @@ class Gate(Protocol):
         """Whether the running code stands under this gate, and in no tool or graph that it runs."""
 
     def call(
-        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self,
+        declared: object,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
         """Decide on a call, and run it under its claim."""
 
     async def acall(
-        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self,
+        declared: object,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
         """See `call`."""
 

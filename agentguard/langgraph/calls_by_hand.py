@@ -148,7 +148,11 @@ class NodeRun:
         return _is_at(self, var_child_runnable_config.get() or {})
 
     def call(
-        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self,
+        declared: object,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
         """Call a declared function of the node as the tool that it is.
 
@@ -169,7 +173,11 @@ class NodeRun:
             return tool.invoke(given)
 
     async def acall(
-        self, declared: object, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self,
+        declared: object,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> Any:
         """See `call`."""
         tool, given = self._as_tool(declared, function, args, kwargs)

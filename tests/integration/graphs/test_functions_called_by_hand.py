@@ -523,3 +523,22 @@ def test_word_of_the_developer_holds_in_a_bare_thread(bench: Bench, mails: Mails
             return mails.send("a.png", "anywhere")
 
     assert in_a_bare_thread(repair) == "sent to anywhere"
+
+
+def test_argument_may_have_any_name(tmp_path: Path) -> None:
+    """Also those of what decides on the call."""
+
+    @media_tool(stage=None)
+    def look(declared: Words, function: Words, name: Words) -> str:
+        """Look something up."""
+        return declared + function + name
+
+    got: list[str] = []
+
+    def node(state: Any) -> Any:
+        got.append(look(declared="a", function="b", name="c"))
+        got.append(look("d", "e", name="f"))
+
+    with Bench(tmp_path, "permit", tools=[look]) as bench:
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert got == ["abc", "def"]
