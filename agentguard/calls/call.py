@@ -27,6 +27,8 @@ class Call:
             message in between drops what a finished sibling said.
         pauses_apart: if its tool pauses itself, it does so in a superstep in which no question of
             the guard is open: one resume can't answer both.
+        changed_mind: the node that makes it did something, in an earlier run of the same task, that
+            it does not do again; told when it is decided on first, and kept with that.
         instead_of: the call as its message has it, where it may have been decided on ahead; that
             gives way if something changed the call on its way here, or its Grant lapsed meanwhile.
     """
@@ -41,6 +43,7 @@ class Call:
     source: str | None = None
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
+    changed_mind: bool = False
     instead_of: Call | None = None
     id_digest: str = field(init=False)
     """How the ledger names its id; see `call_id_digest`."""

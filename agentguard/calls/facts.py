@@ -58,6 +58,7 @@ def gather_facts(
         rejected=denials > 0 and is_denied(request, binding, reads),
         denials=denials,
         unguarded=job is None or job.unguarded,
+        changed_mind=built.recorded.changed_mind,
         can_ask=call.can_ask,
         open_labels=workspace.open_labels,
         text=has_value(request.args, binding.texts),

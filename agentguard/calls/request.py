@@ -78,8 +78,9 @@ def build_request(
 
     Args:
         reads: the ledger's rows of now.
-        decided: the recorded Request of this call: whether its numbers carried what was revealed
-            was decided with it, and is not decided again when others said more since (I8).
+        decided: the recorded Request of this call: whether its numbers carried what was revealed,
+            and whether its node had changed its mind, was decided with it, and is not decided again
+            when others said more since (I8).
         bits_before: what calls of the same message say in numbers and no row holds yet.
 
     Raises:
@@ -140,6 +141,7 @@ def build_request(
         made_when_run=tuple(call.bound.made_when_run(frozen)),
         numbers=numbers.recorded if numbers is not None else None,
         findings=_recorded_findings(uses, findings),
+        changed_mind=call.changed_mind if decided is None else decided.body.changed_mind,
     )
     return BuiltRequest(
         request=request,

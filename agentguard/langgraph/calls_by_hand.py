@@ -7,7 +7,7 @@ A call that stands in the newest message of the node's input, unanswered, goes b
 and its own: exactly as a ToolNode would name it. All such calls are decided on with the first of
 them, so that the node asks once. Any other call goes by its task, so that a node that runs again
 after a question finds what it did; one that says something else then, while what it did is not
-called again, has changed its mind, and does nothing new.
+called again, has changed its mind, and people are asked about what is new.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -48,12 +49,14 @@ from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.ledger.rows import CallRow
 from agentguard.model import ApprovalState, GrantState, Obstacle, ObstacleKind
 
+_log = logging.getLogger(__name__)
+
 _NODE_KEY = "__agentguard_node"
 
 _CHANGED_ITS_MIND = (
-    "refused: the node {0} changed its mind: before it was interrupted it did something that it"
-    " does not do again now, and this call is new. What it did stays done. Let the node make the"
-    " same calls each time it runs: ask a model in a node before it"
+    "the node %s changed its mind: before it was interrupted it did something that it does not do"
+    " again now, and its call of %s is new, so people are asked. What it did stays done. Let the"
+    " node make the same calls each time it runs: ask a model in a node before it"
 )
 _NOT_BOUND = (
     "{0} was called by hand in the node {1}, and no tool of the guard runs it; hand it in:"
@@ -320,10 +323,10 @@ class NodeRun:
             changed = self._changed_its_mind(found, key)
         except LedgerError:
             changed = False  # whoever decides says so
-        if changed:
-            why = _CHANGED_ITS_MIND.format(self._name)
-            return Obstacle(kind=ObstacleKind.CALL_CHANGED, sentence=why)
         self._made.add(key)
+        if changed:
+            _log.warning(_CHANGED_ITS_MIND, self._name, invoker.tool.name)
+            return dataclasses.replace(found, changed_mind=True)
         return found
 
     def _changed_its_mind(self, call: Call, key: str) -> bool:

@@ -84,6 +84,8 @@ class Facts:
     """Whether the call carries any prompt, caption or other text."""
     unguarded: bool = False
     """Whether a tool was started past the guard in this job (I5)."""
+    changed_mind: bool = False
+    """Whether its node did something in an earlier run that it does not do again."""
     denials: int = 0
     contributors: frozenset[str] = frozenset()
     """Who stands behind the operations that it names, besides the assets' contributors (I1)."""

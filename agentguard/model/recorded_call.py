@@ -62,6 +62,7 @@ class RecordedCall:
         made_when_run: arguments that the tool makes by itself.
         numbers: None where it says nothing that would count.
         findings: the reviews that counted when it was decided on.
+        changed_mind: its node had done something before that it did not do again.
         reasons: why people were asked; None where nobody was.
         reasons_before: of the question about the same call that this one replaced.
     """
@@ -80,6 +81,7 @@ class RecordedCall:
     made_when_run: tuple[str, ...] = ()
     numbers: SaidNumbers | None = None
     findings: tuple[RecordedFinding, ...] = ()
+    changed_mind: bool = False
     reasons: frozenset[Reason] | None = None
     reasons_before: frozenset[Reason] | None = None
 
@@ -149,6 +151,8 @@ class RecordedCall:
                 {"asset": one.asset, "reviewed": one.reviewed, "tool": one.tool}
                 for one in self.findings
             ]
+        if self.changed_mind:
+            stored["changed_mind"] = True
         for name in ("reasons", "reasons_before"):
             reasons = getattr(self, name)
             if reasons is not None:
@@ -200,6 +204,7 @@ class RecordedCall:
                 )
                 for one in _of(list, call.get("findings", []))
             ),
+            changed_mind=_of(bool, call.get("changed_mind", False)),
             reasons=_reasons(call.get("reasons")),
             reasons_before=_reasons(call.get("reasons_before")),
         )

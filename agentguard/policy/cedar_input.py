@@ -84,6 +84,7 @@ def sample_question(action: ToolAction) -> tuple[str, str]:
         "rejected": False,
         "hasText": False,
         "unguarded": False,
+        "changedMind": False,
         "args": arguments_of(action, sample_arguments(action.arguments)),
     }
     agent = {"type": "Agent", "id": CANARY_AGENT}
@@ -132,6 +133,7 @@ def call_of(request: Request, facts: Facts) -> dict[str, Any]:
         "rejected": facts.rejected,
         "hasText": facts.text,
         "unguarded": facts.unguarded,
+        "changedMind": facts.changed_mind,
         "chatCeiling": sorted(facts.chat_ceiling | facts.open_labels),
         "args": arguments_of(facts.action, request.args),
     }

@@ -49,9 +49,9 @@ def to(bench: Bench, *places: str) -> Model:
     return Model(script=[says(*calls)])
 
 
-def answer_all(bench: Bench) -> None:
+def answer_all(bench: Bench, verdict: Verdict = Verdict.APPROVE) -> None:
     for question in bench.open_questions():
-        bench.studio.answer(question.request, "omar@acme.example", Verdict.APPROVE)
+        bench.studio.answer(question.request, "omar@acme.example", verdict)
 
 
 def test_node_asks_once_about_all_calls_of_a_message(bench: Bench) -> None:
@@ -252,16 +252,71 @@ def changing(bench: Bench, first: list[Any], then: list[Any]) -> Any:
     return compiled(bench, alone(node))
 
 
-def test_node_that_changes_its_mind_does_nothing_new(bench: Bench) -> None:
+def test_people_are_asked_about_what_is_new_of_a_node_that_changed_its_mind(bench: Bench) -> None:
     a, b, c = bench.pictures(3)
     done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
-    other = {"source": c, "to": "team"}
-    graph = changing(bench, [done, asked], [other, asked])
-    assert "__interrupt__" in graph.invoke(begin(), bench.config)
+    graph = changing(bench, [done, asked], [{"source": c, "to": "team"}, asked])
+    graph.invoke(begin(), bench.config)
     answer_all(bench)
     result = graph.invoke(None, bench.config)
+    (question,) = bench.open_questions()
+    assert question.policies == ("workspace.changed-mind",)
+    assert "changed its mind" in question.reason
+    assert "__interrupt__" in result
+    assert bench.effects == ["team"]
+    result = graph.invoke(None, bench.config)  # nobody answered: the claim keeps to the question
+    assert "__interrupt__" in result
+    assert bench.effects == ["team"]
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "team", "web"]
+
+
+def test_new_call_of_a_node_that_changed_its_mind_can_be_rejected(bench: Bench) -> None:
+    a, b, c = bench.pictures(3)
+    done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
+    graph = changing(bench, [done, asked], [{"source": c, "to": "team"}, asked])
+    graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    answer_all(bench, Verdict.DENY)
+    result = graph.invoke(None, bench.config)
     assert bench.effects == ["team", "web"]
-    assert "changed its mind" in result["messages"][-1].content
+    assert result["messages"][-1].content == "refused: a person said no; published to web"
+
+
+def test_question_that_a_changed_mind_left_is_withdrawn_once_the_node_returns(bench: Bench) -> None:
+    a, b, c = bench.pictures(3)
+    done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
+    graph = changing(bench, [done, asked], [{"source": c, "to": "team"}])
+    graph.invoke(begin(), bench.config)
+    graph.invoke(None, bench.config)
+    why = {one.call.args["to"]: one.policies for one in bench.open_questions()}
+    assert why["team"] == ("workspace.changed-mind",)
+    assert "export.sensitive" in why["web"]
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert not bench.open_questions()
+    assert bench.effects == ["team", "team"]
+
+
+def test_node_that_makes_other_calls_at_each_run_is_asked_each_time(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    pictures = bench.pictures(4)
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        publish.invoke({"source": pictures[len(runs) - 1], "to": "team"})
+        return {"messages": [AIMessage(publish.invoke({"source": pictures[3], "to": "web"}))]}
+
+    graph = compiled(bench, alone(node))
+    graph.invoke(begin(), bench.config)
+    assert bench.effects == ["team"]
+    for _ in range(2):
+        graph.invoke(None, bench.config)
+        answer_all(bench)
+    assert bench.effects == ["team"]
 
 
 def test_node_may_say_more_after_what_it_did(bench: Bench) -> None:

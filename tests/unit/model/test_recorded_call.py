@@ -50,6 +50,7 @@ CALL = RecordedCall(
     made_when_run=("when", "seed"),
     numbers=SaidNumbers(bits=12, carry=True),
     findings=(RecordedFinding(asset=ASSET, reviewed="asset-fedcba9876543210fedc", tool="strict"),),
+    changed_mind=True,
     reasons=frozenset({Reason("export.sensitive", ASSET, "e" * 64)}),
     reasons_before=frozenset(),
 )
@@ -109,6 +110,7 @@ def test_recorded_call_without_what_each_has_is_none(name: str) -> None:
         {"stage": "approve"},
         {"numbers": {"bits": 1, "carry": 1}},
         {"findings": [{"asset": ASSET}]},
+        {"changed_mind": 1},
         {"reasons": [["export.sensitive", ASSET]]},
         {"reasons_before": 5},
         {"more": 1},

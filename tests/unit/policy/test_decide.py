@@ -156,6 +156,8 @@ def question(said: Mapping[str, Any]) -> tuple[Request, Facts]:
         can_ask=said.get("can_ask", True),
         open_labels=OPEN,
         text=said.get("text", False),
+        unguarded=said.get("unguarded", False),
+        changed_mind=said.get("changed_mind", False),
     )
     if said.get("removed"):
         facts = replace(facts, agent=None)
@@ -615,6 +617,8 @@ def questions(draw: st.DrawFn) -> tuple[Request, Facts, list[Answer], int]:
         can_ask=draw(st.booleans()),
         open_labels=draw(sets),
         text=draw(st.booleans()),
+        unguarded=draw(st.booleans()),
+        changed_mind=draw(st.booleans()),
     )
     given = draw(st.lists(answers, max_size=4))
     with suppress(ValueError):
