@@ -66,6 +66,10 @@ _SEVERAL = (
     "{0} was called by hand in the node {1}, and is several tools ({2}); call one of them, from"
     " guard.tools()"
 )
+_TOO_LATE = (
+    "{0} was called by hand after the node {1} had returned, so nobody hears of a question or an"
+    " answer; wait for its calls inside the node: await them, or join the threads"
+)
 _OTHER_AGENT = "{0} is given to {1}, and the node {2} acts as {3}; name one agent in both places"
 
 
@@ -113,6 +117,7 @@ class NodeRun:
         self._used: set[str] = set()
         self._count: Counter[tuple[str, str | None]] = Counter()
         self._made: set[str] = set()
+        self._asked: set[tuple[str, str | None]] = set()
         self._question: GraphInterrupt | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NodeRun:
@@ -148,7 +153,7 @@ class NodeRun:
 
     def is_here(self) -> bool:
         """Whether the code that runs now is the function's own, and in no graph or tool it runs."""
-        return _is_at(self, var_child_runnable_config.get() or {})
+        return not self.left and _is_at(self, var_child_runnable_config.get() or {})
 
     def call(
         self,
@@ -207,8 +212,12 @@ class NodeRun:
     def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
         """A call of the function, under its name."""
         agent = agent_for(self._agents, invoker.bound.binding.stage)
-        if invoker.agents is not None and invoker.agent != agent:
+        why = None
+        if self.left:
+            why = _TOO_LATE.format(invoker.tool.name, self._name)
+        elif invoker.agents is not None and invoker.agent != agent:
             why = _OTHER_AGENT.format(invoker.tool.name, invoker.agent, self._name, agent)
+        if why is not None:
             other = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why)
             return dataclasses.replace(invocation, call_id=self._call_id, found=other, node=self)
         content = _content(invocation.arguments)
@@ -223,35 +232,41 @@ class NodeRun:
                 found = self._call_of_task(invoker, invocation, content, agent)
         return dataclasses.replace(invocation, call_id=call_id, found=found, node=self)
 
-    def authorize(self, found: Found) -> None:
+    def authorize(self, invocation: Invocation, found: Found) -> None:
         """Decide on a call, and ask about all calls of its message at once.
+
+        A function that catches the question and tries the same call again, as `with_retry` does,
+        asks nothing new.
 
         Raises:
             GraphInterrupt: people are asked.
         """
+        if self._question is not None and _place(invocation) in self._asked:
+            raise self._question
         calls = [other for _, other in (self._known or {}).values()]
         own = next((number for number, other in enumerate(calls) if other is found), None)
-        with self._keeping_question():
+        with self._keeping_question(invocation):
             if own is None:
                 authorize_message(self.point, [found], 0, one_task=True)
             else:
                 authorize_message(self.point, calls, own, one_task=True)
 
-    def ask(self, question: PendingQuestion) -> NoReturn:
+    def ask(self, invocation: Invocation, question: PendingQuestion) -> NoReturn:
         """Ask about a call once more, which its claim found.
 
         Raises:
             GraphInterrupt: people are asked.
         """
-        with self._keeping_question():
+        with self._keeping_question(invocation):
             ask_people(self.point, [question])
 
     @contextlib.contextmanager
-    def _keeping_question(self) -> Iterator[None]:
+    def _keeping_question(self, invocation: Invocation) -> Iterator[None]:
         """Keep what people are asked, for the function may catch it; the first one counts."""
         try:
             yield
         except GraphInterrupt as question:
+            self._asked.add(_place(invocation))
             self._question = self._question or question
             raise
 
@@ -310,7 +325,7 @@ class NodeRun:
         self, invoker: ToolInvoker, invocation: Invocation, content: str, agent: str | None
     ) -> Found:
         """A call that no message holds, by the task that makes it."""
-        place = (content, invocation.given_id)
+        place = _place(invocation)
         self._count[place] += 1
         named = [self.task, invocation.given_id, content, self._count[place]]
         source = digest("agentguard/call-by-hand/v1", named)
@@ -361,10 +376,8 @@ def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
 
 
 def _is_at(node: NodeRun, config: RunnableConfig) -> bool:
-    """Whether a node's function runs; a graph or a tool that it runs has a gate of its own."""
-    if node.left or current_execution.get() is not node.execution:
-        return False
-    return node.task == _upstream.task_of(config)
+    """Whether it is a node's own code that runs: a graph or tool inside has a gate of its own."""
+    return current_execution.get() is node.execution and node.task == _upstream.task_of(config)
 
 
 @contextlib.contextmanager
@@ -402,6 +415,11 @@ def _renamed(message: Any, made: str | None, given: str | None) -> Any:
     if isinstance(message, ToolMessage) and message.tool_call_id == made and given is not None:
         return message.model_copy(update={"tool_call_id": given})
     return message
+
+
+def _place(invocation: Invocation) -> tuple[str, str | None]:
+    """What a call says, and the id that it was given: alike for equal calls of a node."""
+    return _content(invocation.arguments), invocation.given_id
 
 
 def _content(arguments: CallArguments) -> str:

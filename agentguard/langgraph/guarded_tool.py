@@ -227,7 +227,7 @@ def _take_invocation(invoker: ToolInvoker) -> Invocation | None:
 
 def _authorize_inline(invoker: ToolInvoker, invocation: Invocation) -> None:
     if invocation.node is not None and invocation.found is not None:
-        invocation.node.authorize(invocation.found)
+        invocation.node.authorize(invocation, invocation.found)
         return
     if not invoker.inline or invocation.call_id is None:
         return

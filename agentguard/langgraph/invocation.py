@@ -79,10 +79,10 @@ class Invocation:
 class ByHand(Protocol):
     """What decides on the calls that a function node makes by hand."""
 
-    def authorize(self, found: Found) -> None:
+    def authorize(self, invocation: Invocation, found: Found) -> None:
         """Decide on a call; raises GraphInterrupt where people are asked."""
 
-    def ask(self, question: PendingQuestion) -> NoReturn:
+    def ask(self, invocation: Invocation, question: PendingQuestion) -> NoReturn:
         """Ask about a call once more, which its claim found; raises GraphInterrupt."""
 
 
@@ -258,7 +258,7 @@ class ToolInvoker:
         call_id = invocation.call_id
         if isinstance(opened, PendingQuestion):
             if invocation.node is not None:
-                invocation.node.ask(opened)
+                invocation.node.ask(invocation, opened)
             if self.inline:
                 ask_people(self.point, [opened])
             keep_question(opened)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolNode
 from langgraph.types import RetryPolicy
 
@@ -336,3 +340,66 @@ def test_question_that_a_node_does_not_ask_again_is_withdrawn(bench: Bench) -> N
     graph.invoke(None, bench.config)
     assert not bench.open_questions()
     assert bench.effects == ["team"]
+
+
+# --- what runs a call more than once, or too late ------------------------------------------------
+
+
+def test_call_that_is_tried_again_after_its_question_asks_once(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+
+    def node(state: Any) -> Any:
+        said = publish.with_retry(stop_after_attempt=3).invoke(args)
+        return {"messages": [AIMessage(said)]}
+
+    graph = compiled(bench, alone(node))
+    assert "__interrupt__" in graph.invoke(begin(), bench.config)
+    assert len(bench.open_questions()) == 1
+    answer_all(bench)
+    assert graph.invoke(None, bench.config)["messages"][-1].content == "published to web"
+    assert bench.effects == ["web"]
+
+
+def test_equal_calls_of_a_node_act_each_time_though_their_questions_are_caught(
+    bench: Bench,
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+
+    def node(state: Any) -> Any:
+        for _ in range(2):
+            with contextlib.suppress(GraphInterrupt):
+                publish.invoke(args)
+        return {}
+
+    graph = compiled(bench, alone(node))
+    graph.invoke(begin(), bench.config)
+    for _ in range(2):
+        assert len(bench.open_questions()) == 1
+        answer_all(bench)
+        graph.invoke(None, bench.config)
+    assert bench.effects == ["web", "web"]
+
+
+def test_call_after_its_node_returned_is_refused_and_told_why(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "team"}
+    said: list[str] = []
+    returned = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def node(state: Any, config: RunnableConfig) -> Any:
+        def later() -> None:
+            returned.wait()
+            said.append(publish.invoke(args, config))
+
+        threads.append(threading.Thread(target=later))
+        threads[0].start()
+        return {}
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    returned.set()
+    threads[0].join()
+    assert "after the node tools had returned" in said[0]
+    assert bench.effects == []
