@@ -8,32 +8,31 @@ closure, the defaults and the globals and imports *named in its code* are follow
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import dis
 import functools
 import gc
-import importlib
-import importlib.util
 import sys
-import sysconfig
-import threading
 import types
-import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool
-from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
 from agentguard.bindings.declaration import MARK, bodies_of
 from agentguard.errors import BindingError
 from agentguard.langgraph import upstream
+from agentguard.langgraph.code_names import (
+    imported_module,
+    is_installed,
+    is_library,
+    names_at_once,
+    names_in,
+    package_of,
+)
+from agentguard.langgraph.reached import Reached, held_by
 
 if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound
@@ -41,20 +40,6 @@ if TYPE_CHECKING:
 
 MOST_OBJECTS = 200_000
 """A node that reaches more objects than this can't be searched, and is refused."""
-
-LIBRARIES = sys.stdlib_module_names | {
-    "agentguard", "annotated_types", "anyio", "attr", "attrs", "cedarpy", "certifi", "cffi",
-    "charset_normalizer", "click", "cryptography", "fsspec", "h11", "httpcore",
-    "httpx", "idna", "jsonpatch", "jsonpointer", "jsonschema", "jsonschema_specifications",
-    "langchain", "langchain_core", "langchain_protocol", "langgraph", "langgraph_sdk", "langsmith",
-    "markdown_it", "mdurl", "orjson", "ormsgpack", "packaging", "psycopg", "psycopg_binary",
-    "psycopg_pool", "pydantic", "pydantic_core", "pygments", "referencing", "requests",
-    "requests_toolbelt", "rfc8785", "rich", "rpds", "shellingham", "sniffio", "tenacity", "typer",
-    "typing_extensions", "typing_inspection", "urllib3", "uuid_utils", "websockets", "xxhash",
-    "yaml", "zstandard",
-}  # fmt: skip
-"""The packages that agentguard itself depends on. Any other one, installed or not, is the user's:
-their classes, globals and modules are looked into."""
 
 # A coroutine leads, through its task and the event loop, to the locals of the whole process.
 _PLAIN = frozenset({
@@ -67,11 +52,7 @@ _SCHEMAS = frozenset({
     "__pydantic_core_schema__", "__pydantic_serializer__", "__pydantic_validator__",
     "__pydantic_parent_namespace__", "__signature__", "__annotations__",
 })  # fmt: skip
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
-_STDLIB = Path(sysconfig.get_path("stdlib")).resolve()
 _MAKERS = frozenset({"__init__", "__new__", "__post_init__"})
-_LANGCHAIN = ("langchain", "langchain_core", "langgraph")
-_LOOKS_UP = frozenset({"globals", "vars", "getattr", "locals", "__dict__", "import_module"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,22 +70,6 @@ class Unguarded:
     names: tuple[str, ...]
     agent: bool
     declared: bool = False
-
-
-class _Item(NamedTuple):
-    """An object to look at.
-
-    Args:
-        thing: the object.
-        parent: the item that led to it.
-        label: how it is held there, where only that moment knows, as `global tool_node`.
-        excused: ids of the tools and functions that a guard stands in front of, in this graph.
-    """
-
-    thing: Any
-    parent: _Item | None
-    label: str
-    excused: frozenset[int]
 
 
 def require_guarded(
@@ -182,9 +147,9 @@ class _Walk:
     point: EnforcementPoint
     name: str
     in_attributes: bool = True
-    seen: dict[tuple[int, frozenset[int] | None], _Item] = field(default_factory=dict)
-    todo: deque[_Item] = field(default_factory=deque)
-    modules: dict[str, tuple[types.ModuleType, _Item]] = field(default_factory=dict)
+    seen: dict[tuple[int, frozenset[int] | None], Reached] = field(default_factory=dict)
+    todo: deque[Reached] = field(default_factory=deque)
+    modules: dict[str, tuple[types.ModuleType, Reached]] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     functions: dict[int, str] = field(default_factory=dict)
 
@@ -192,23 +157,23 @@ class _Walk:
         for bound in list(self.point.bound.values()):  # other threads bind tools
             if not _is_harmless(bound):
                 self.functions |= dict.fromkeys(_functions_of(bound.binding.tool), bound.name)
-        self.todo.append(_Item(root, None, "", excused))
+        self.todo.append(Reached(root, None, "", excused))
         while self.todo or self._enter_modules():
             item = self.todo.popleft()
-            key = _key(item)
+            key = item.key
             if key in self.seen:
                 continue
             self.seen[key] = item  # kept, so that no id is used twice
             if len(self.seen) > MOST_OBJECTS:
                 raise BindingError(
-                    f"{self.name} → {_path(item)} reaches more than {MOST_OBJECTS:,} objects, so it"
+                    f"{self.name} → {item.path} reaches more than {MOST_OBJECTS:,} objects, so it"
                     " can't be searched for unguarded tools; hand it what it needs only, or load"
                     " large data where it is used (a node that you know well can be named in"
                     " protect(..., unsafe_unsearched=[...]))"
                 )
             yield from self._look(item)
 
-    def _look(self, item: _Item) -> Iterator[Unguarded]:
+    def _look(self, item: Reached) -> Iterator[Unguarded]:
         thing, excused = item.thing, item.excused
         if self._is_guard(thing):
             return
@@ -222,13 +187,13 @@ class _Walk:
                     if id(tool) not in excused and not self._is_fine(tool)
                 ]
                 if names:
-                    yield self._unguarded(item, names, agent=_in_graph(item))
+                    yield self._unguarded(item, names, agent=item.is_in_graph)
                     return
             self._require_memory(item, thing)
         elif isinstance(thing, BaseTool):
             reported = id(thing) not in excused and self._is_reported(item)
             if reported and not self._is_fine(thing):
-                yield self._unguarded(item, [thing.name], agent=_in_graph(item))
+                yield self._unguarded(item, [thing.name], agent=item.is_in_graph)
                 return
         elif isinstance(thing, Pregel):
             for node in _tool_nodes(thing):
@@ -242,7 +207,7 @@ class _Walk:
             return
         self._follow(item, excused)
 
-    def _require_memory(self, item: _Item, node: ToolNode) -> None:
+    def _require_memory(self, item: Reached, node: ToolNode) -> None:
         """Refuse a graph that starts over after each pause, and would repeat what its tools did.
 
         Raises:
@@ -252,31 +217,29 @@ class _Walk:
         staged = sorted(
             name for name in node.tools_by_name if name in bound and not _is_harmless(bound[name])
         )
-        holder: _Item | None = item if staged else None
+        holder: Reached | None = item if staged else None
         while holder is not None:
             if isinstance(holder.thing, Pregel) and holder.thing.checkpointer is False:
                 raise BindingError(
-                    f"{self.name} → {_path(holder)} runs {', '.join(staged)} and is compiled with"
+                    f"{self.name} → {holder.path} runs {', '.join(staged)} and is compiled with"
                     " checkpointer=False, so it starts over after each pause of the graph around it"
                     " and would run them again; leave checkpointer out: it keeps what the graph"
                     " around it keeps"
                 )
             holder = holder.parent
 
-    def _is_bound_function(self, item: _Item) -> bool:
+    def _is_bound_function(self, item: Reached) -> bool:
         """Whether code names the plain function of a bound tool; the tool itself holds it, too."""
         known = id(item.thing) in self.functions and id(item.thing) not in item.excused
         return known and bool(item.label) and self._is_reported(item)
 
     def _unguarded(
-        self, item: _Item, names: Iterable[str], *, agent: bool, declared: bool = False
+        self, item: Reached, names: Iterable[str], *, agent: bool, declared: bool = False
     ) -> Unguarded:
-        return Unguarded(
-            path=_path(item), names=tuple(sorted(names)), agent=agent, declared=declared
-        )
+        return Unguarded(path=item.path, names=tuple(sorted(names)), agent=agent, declared=declared)
 
-    def _is_reported(self, item: _Item) -> bool:
-        if self.in_attributes or _in_graph(item):
+    def _is_reported(self, item: Reached) -> bool:
+        if self.in_attributes or item.is_in_graph:
             return True
         holder = item.parent
         while holder is not None and holder.parent is not None:
@@ -290,7 +253,7 @@ class _Walk:
     def _is_guard(self, thing: Any) -> bool:
         """Whether the walk ends here: a guarded copy leads to its original, a Guard to all."""
         kind = type(thing)
-        if any(_top(base.__module__) == "agentguard" for base in kind.__mro__):
+        if any(package_of(base.__module__) == "agentguard" for base in kind.__mro__):
             return True
         return getattr(kind, GUARDS, False) is True
 
@@ -305,7 +268,7 @@ class _Walk:
         except BindingError:
             return False
 
-    def _follow(self, item: _Item, excused: frozenset[int]) -> None:
+    def _follow(self, item: Reached, excused: frozenset[int]) -> None:
         thing = item.thing
         if isinstance(thing, types.FunctionType):
             self._follow_function(item, excused)
@@ -318,9 +281,9 @@ class _Walk:
                 held = [value for name, value in vars(thing).items() if name not in left_out]
                 self._push(item, excused, (*held, *thing.__bases__, type(thing)))
         else:
-            self._push(item, excused, _held_by(thing))
+            self._push(item, excused, held_by(thing))
 
-    def _follow_function(self, item: _Item, excused: frozenset[int]) -> None:
+    def _follow_function(self, item: Reached, excused: frozenset[int]) -> None:
         function: types.FunctionType = item.thing
         names = function.__code__.co_freevars
         for name, cell in zip(names, function.__closure__ or (), strict=True):
@@ -337,8 +300,8 @@ class _Walk:
         module = str(function.__globals__.get("__name__", ""))
         if is_library(module):
             return
-        own = not _is_installed(function.__code__.co_filename)
-        said = _names(function.__code__) if own else _names_at_once(function.__code__)
+        own = not is_installed(function.__code__.co_filename)
+        said = names_in(function.__code__) if own else names_at_once(function.__code__)
         self.said |= said.attributes
         for name in said.globals & function.__globals__.keys():
             value = function.__globals__[name]
@@ -348,7 +311,7 @@ class _Walk:
                 self._add(item, value, f"global {name}", excused)
         package = str(function.__globals__.get("__package__") or "")
         for name, level in said.imports:
-            imported = _imported(name, level, package, load=own)
+            imported = imported_module(name, level, package, load=own)
             if imported is not None:
                 names_ = said.attributes | {name.rpartition(".")[2]}
                 self._enter(imported, names_, item, f"import {name}", excused)
@@ -357,7 +320,7 @@ class _Walk:
         self,
         module: types.ModuleType,
         names: Collection[str],
-        item: _Item,
+        item: Reached,
         label: str,
         excused: frozenset[int],
     ) -> None:
@@ -375,7 +338,7 @@ class _Walk:
                 else:
                     self._add(item, held[name], f"{label}.{name}", excused)
 
-    def _reach(self, module: types.ModuleType, item: _Item) -> None:
+    def _reach(self, module: types.ModuleType, item: Reached) -> None:
         """A module that some data holds: which of its names are used, only the code can say."""
         if not is_library(module.__name__):
             self.modules.setdefault(module.__name__, (module, item))
@@ -384,15 +347,15 @@ class _Walk:
         """Once nothing else is left: the names in modules that any function reached names."""
         for module, item in list(self.modules.values()):
             self._enter(module, self.said, item, module.__name__, item.excused)
-        return any(_key(item) not in self.seen for item in self.todo)
+        return any(item.key not in self.seen for item in self.todo)
 
-    def _push(self, item: _Item, excused: frozenset[int], things: Iterable[Any]) -> None:
+    def _push(self, item: Reached, excused: frozenset[int], things: Iterable[Any]) -> None:
         for thing in things:
             self._add(item, thing, "", excused)
 
-    def _add(self, item: _Item, thing: Any, label: str, excused: frozenset[int]) -> None:
+    def _add(self, item: Reached, thing: Any, label: str, excused: frozenset[int]) -> None:
         if type(thing) not in _PLAIN:
-            self.todo.append(_Item(thing, item, label, excused))
+            self.todo.append(Reached(thing, item, label, excused))
 
 
 GUARDS = "_agentguard_guards"
@@ -439,18 +402,6 @@ def _tool_nodes(graph: Pregel[Any, Any, Any, Any]) -> Iterator[ToolNode]:
             yield held
 
 
-def _key(item: _Item) -> tuple[int, frozenset[int] | None]:
-    """What an item is remembered by: by whom it is excused, unless it is code of a library's."""
-    thing = item.thing
-    if isinstance(thing, type):
-        file = getattr(sys.modules.get(thing.__module__), "__file__", None)
-        shared = file is not None and _is_installed(file)
-    else:
-        shared = isinstance(thing, types.FunctionType) and not thing.__closure__
-        shared = shared and _is_installed(thing.__code__.co_filename)
-    return id(thing), None if shared else item.excused
-
-
 def _is_harmless(bound: Bound) -> bool:
     """Whether a bound tool may run without a gate: it has no stage, and nothing leaves."""
     return bound.binding.is_harmless
@@ -470,185 +421,3 @@ def _declared(point: EnforcementPoint) -> frozenset[int]:
 
 def _excuses(tools: Iterable[BaseTool]) -> frozenset[int]:
     return frozenset(id(tool) for tool in tools)
-
-
-def _held_by(thing: Any) -> Iterator[Any]:
-    """What an object holds, as the garbage collector knows it, and what it does not know."""
-    yield from gc.get_referents(thing)
-    if isinstance(thing, types.BuiltinMethodType):
-        yield thing.__self__
-    elif isinstance(thing, weakref.ReferenceType):
-        yield thing()
-    elif type(thing) in (weakref.ProxyType, weakref.CallableProxyType):
-        with contextlib.suppress(ReferenceError):
-            yield thing.__repr__.__self__
-    elif isinstance(thing, contextvars.ContextVar):
-        yield thing.get(None)
-    elif isinstance(thing, threading.local):
-        yield vars(thing)
-    elif isinstance(thing, types.GeneratorType) and thing.gi_frame is not None:
-        yield from thing.gi_frame.f_locals.values()
-    elif getattr(getattr(thing, "dtype", None), "hasobject", False) is True:
-        yield thing.tolist()  # an array of objects
-
-
-def _in_graph(item: _Item | None) -> bool:
-    while item is not None:
-        if isinstance(item.thing, Pregel):
-            return True
-        item = item.parent
-    return False
-
-
-def _top(module: str) -> str:
-    return module.partition(".")[0]
-
-
-def is_library(module: str) -> bool:
-    """Whether a module is no place of the user's tools.
-
-    It belongs to what agentguard depends on; or it is installed, and no module of its package
-    that is loaded knows LangChain, so that none can make or hold a tool by itself (a vendor's SDK).
-    """
-    top = _top(module)
-    if module == "__main__":
-        return False
-    if top in LIBRARIES:
-        return True
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and _is_installed(file) and not _knows_langchain(top, len(sys.modules))
-
-
-@functools.lru_cache(maxsize=1024)
-def _knows_langchain(package: str, loaded: int) -> bool:
-    """Whether any loaded module of a package names something of LangChain's."""
-    for name, module in list(sys.modules.items()):
-        if _top(name) != package or not isinstance(module, types.ModuleType):
-            continue
-        for value in list(vars(module).values()):
-            if isinstance(value, types.ModuleType):
-                source = value.__name__
-            elif isinstance(value, types.FunctionType | type):
-                source = str(value.__module__)
-            else:
-                continue
-            if _top(source) in _LANGCHAIN:
-                return True
-    return False
-
-
-class _Names(NamedTuple):
-    globals: frozenset[str]
-    attributes: frozenset[str]
-    imports: frozenset[tuple[str, int]]
-
-
-@functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> _Names:
-    """What a function's code names, nested code included."""
-    named, attributes, imports = set[str](), set[str](), set[tuple[str, int]]()
-    texts = {each for each in code.co_consts if isinstance(each, str)}
-    before: tuple[Any, Any] = (0, None)  # an import's level and names stand in front of it
-    for step in dis.get_instructions(code):
-        if step.opcode in dis.hasname:
-            name = str(step.argval)
-            if step.opname == "IMPORT_NAME":
-                level, chosen = before
-                level = level if isinstance(level, int) else 0
-                chosen = chosen if isinstance(chosen, tuple) else ()
-                imports |= {
-                    (name, level),
-                    *((f"{name}.{each}".strip("."), level) for each in chosen),
-                }
-            elif "GLOBAL" in step.opname or step.opname == "LOAD_NAME":
-                named.add(name)
-            else:
-                attributes.add(name)
-        before = (before[1], step.argval)
-    if (named | attributes) & _LOOKS_UP:  # `globals()["tool_node"]` names it as well
-        words = {text for text in texts if text.isidentifier()}
-        named, attributes = named | words, attributes | words
-        imports |= {(text, 0) for text in texts if text in sys.modules}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            inner = _names(constant)
-            named |= inner.globals
-            attributes |= inner.attributes
-            imports |= inner.imports
-    return _Names(frozenset(named), frozenset(attributes), frozenset(imports))
-
-
-@functools.lru_cache(maxsize=4096)
-def _names_at_once(code: types.CodeType) -> _Names:
-    """The same for code of an installed package, where one name may stand for all three uses."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names_at_once(constant).globals
-    every = frozenset(names)
-    return _Names(every, every, frozenset((name, level) for name in every for level in (0, 1)))
-
-
-def _imported(name: str, level: int, package: str, *, load: bool) -> types.ModuleType | None:
-    """The module that an import in a function's body means.
-
-    Args:
-        load: import it now where nobody did yet; the function would.
-    """
-    try:
-        full = importlib.util.resolve_name("." * level + name, package) if level else name
-    except ImportError:
-        return None
-    if not full or is_library(full):
-        return None
-    known = sys.modules.get(full)
-    if known is None and load:
-        try:
-            known = importlib.import_module(full)
-        except (Exception, SystemExit):  # noqa: BLE001 - the function can't get it either
-            return None
-    return known
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_installed(file: str) -> bool:
-    """Whether a source file lies where packages are installed."""
-    path = Path(file).resolve()
-    return not _INSTALLED.isdisjoint(path.parts) or path.is_relative_to(_STDLIB)
-
-
-def _path(item: _Item) -> str:
-    """How an object is reached, as people would say it."""
-    steps: list[str] = []
-    step: _Item | None = item
-    while step is not None and step.parent is not None:
-        steps.append(_label(step, step.parent))
-        step = step.parent
-    kind = type(item.thing).__name__
-    words = [each for each in reversed(steps) if each not in ("", ".nodes")]
-    if not words or not words[-1].startswith(kind):
-        words.append(kind if not isinstance(item.thing, BaseTool) else f"tool {item.thing.name}")
-    return " → ".join(words[-_LONGEST_PATH:])
-
-
-def _label(item: _Item, parent: _Item) -> str:
-    if item.label:
-        return item.label
-    thing, holder = item.thing, parent.thing
-    if isinstance(thing, Pregel):
-        return f"graph {thing.get_name()}"
-    above = parent.parent
-    if above is not None and isinstance(above.thing, Pregel | StateGraph):
-        for name in [name for name, spec in above.thing.nodes.items() if spec is thing]:
-            return f"node {name}"
-    if isinstance(thing, ToolNode):
-        return "ToolNode"
-    held = holder if type(holder) is dict else getattr(holder, "__dict__", None)
-    if isinstance(held, dict | types.MappingProxyType):
-        for key, value in held.items():
-            if value is thing and isinstance(key, str):
-                return f".{key}" if key.isidentifier() else f"[{key!r}]"
-    return ""
-
-
-_LONGEST_PATH = 8
