@@ -12,22 +12,16 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jsonschema
-import referencing
-import referencing.exceptions
-from langchain_core.tools import BaseTool, StructuredTool
-from pydantic import BaseModel, ValidationError
-from referencing.jsonschema import DRAFT202012
+from langchain_core.tools import BaseTool
 
+from agentguard.bindings.argument_reading import argument_model, json_validator, parsed
 from agentguard.bindings.argument_schema import (
     Shape,
     is_address,
-    is_binary,
     is_encoded,
-    is_path,
     jsonable,
     replace_at,
     values_at,
@@ -35,27 +29,25 @@ from agentguard.bindings.argument_schema import (
 )
 from agentguard.bindings.binding import SUFFIX, Arg, CompiledBinding
 from agentguard.bindings.cedar_types import action_of
-from agentguard.bindings.declaration import MARK
+from agentguard.bindings.fitting import (
+    defaults_made_when_run,
+    require_fitting,
+    require_known_defaults,
+)
 from agentguard.bindings.free_choice import bits_of, require_few_numbers
-from agentguard.bindings.mcp import require_place, require_same_endpoint
 from agentguard.bindings.model_schema import (
-    call_schema,
     facing_json,
     facing_model,
     injected,
     json_schema,
-    made_by_factory,
-    opened_by_type,
 )
 from agentguard.bindings.result_paths import OPERATION
-from agentguard.bindings.tool_class import require_upstream_class, runs_alike
 from agentguard.canonical import canonical, digest, plain
 from agentguard.content.text.scan import looks_like_locator
 from agentguard.errors import BindingError, CanonicalError
 from agentguard.model import OutsideEffect, Stage
 
 _MAX_PLAIN = 256
-_LONGEST = 1 << 20  # a data URL that holds a picture is longer than any address
 
 
 class Bound:
@@ -77,11 +69,10 @@ class Bound:
         self._json_schema = json_schema(binding.tool)
         self._shape = Shape(self._json_schema, self.name)
         self._leaves = self._shape.leaves
-        self._require_declared()
-        self._require_fitting()
+        require_fitting(binding, self._json_schema, self._shape)
         self.injected = injected(binding.tool, self._json_schema.get("properties", {}))
-        self._factories = self._made_by_factory()
-        self._require_known_defaults()
+        self._factories = defaults_made_when_run(binding, self._json_schema)
+        require_known_defaults(binding, self._shape)
         self.action = action_of(
             self.name,
             binding.stage,
@@ -91,8 +82,9 @@ class Bound:
             chosen=self._chosen(),
         )
         self.args_schema = self._facing_schema()
-        self._model = self._argument_model()
-        self._validator = self._json_validator()
+        given = set(self._leaves) - set(binding.hidden)
+        self._model = argument_model(binding.tool, self.args_schema, leaves=given)
+        self._validator = json_validator(self.name, self.args_schema)
         try:
             self.digest = digest("agentguard/binding/v1", self._meaning())
         except CanonicalError as error:
@@ -224,7 +216,7 @@ class Bound:
                 expected = f"{error.validator} {error.validator_value!r:.120}"
                 raise ValueError(f"{self.name}: {error.json_path}: expected {expected}")
         else:
-            given, frozen = self._parsed(self._model, raw)
+            given, frozen = parsed(self.name, self._model, raw)
             self._require_own(given)  # a coercion or serializer may have made something else
             self._require_unchanged(raw, given)
             require_few_numbers(self.name, given, numbers)
@@ -271,11 +263,6 @@ class Bound:
             return ".mp4" if self.binding.stage is Stage.RENDER else ".png"
         return known
 
-    @property
-    def _is_model(self) -> bool:
-        """Whether pydantic reads the arguments; a JSON schema's `format` is only a remark."""
-        return not isinstance(self.binding.tool.args_schema, dict)
-
     def _meaning(self) -> dict[str, Any]:
         # `probe` is not in it: it changes nothing that a call does, and a better one must be able
         # to look for what was begun before it was written.
@@ -315,118 +302,6 @@ class Bound:
             "urls": [repr(where) for where in binding.urls],
             "remembers": set(binding.remembers),
         }
-
-    def _require_declared(self) -> None:
-        declared, leaves = self.binding.declared, self._leaves
-        twice = sorted({path for path in declared if declared.count(path) > 1})
-        if twice:
-            raise BindingError(f"{self.name}: {', '.join(twice)} is declared twice")
-        missing = sorted(set(leaves) - set(declared))
-        if missing:
-            raise BindingError(
-                f"{self.name}: nobody declared {', '.join(missing)}; give it a role: Asset(),"
-                " Text(), Plain(), Output() or To()"
-            )
-        unknown = sorted(set(declared) - set(leaves))
-        if unknown:
-            raise BindingError(
-                f"{self.name} has no argument {', '.join(unknown)}; it has {', '.join(leaves)}"
-            )
-
-    def _require_fitting(self) -> None:
-        binding, leaves = self.binding, self._leaves
-        for path in binding.hidden:
-            if "." in path or "[" in path:
-                raise BindingError(
-                    f"{self.name}.{path}: what the guard fills in must be a top-level argument"
-                )
-        for path, value in binding.fixed.items():
-            self._require_allowed(path, value)
-        for path in binding.keys:
-            if leaves[path].get("type") != "string" or is_binary(leaves[path]):
-                raise BindingError(f"{self.name}.{path}: an idempotency key is a string")
-        if isinstance(binding.destination, Arg) and "[" in binding.destination.path:
-            raise BindingError(f"{self.name}.{binding.destination.path}: one call, one destination")
-        for path in (*binding.assets, *binding.outputs):
-            if leaves[path].get("type") not in ("string", None):
-                raise BindingError(f"{self.name}.{path}: takes no path or bytes, but numbers")
-        for path, form in binding.assets.items():
-            if is_encoded(leaves[path]) and form != "base64":
-                raise BindingError(f"{self.name}.{path}: takes base64, bound as {form!r}")
-            if form == "base64" and leaves[path].get("format") != "binary":
-                continue
-            if is_binary(leaves[path]) != (form == "bytes"):
-                takes = "bytes" if is_binary(leaves[path]) else "text"
-                raise BindingError(f"{self.name}.{path}: takes {takes}, bound as {form!r}")
-        for path in binding.operations:
-            if leaves[path].get("type") not in ("string", "integer") or is_binary(leaves[path]):
-                raise BindingError(f"{self.name}.{path}: an operation's id is a string or integer")
-        self._require_no_address()
-        for path in (*binding.plain, *binding.texts):
-            if is_binary(leaves[path]):
-                raise BindingError(f"{self.name}.{path}: bytes are no plain value; bind an asset")
-        opened = opened_by_type(binding.tool)
-        for path in binding.declared:
-            if path in binding.assets or path in binding.outputs:
-                continue
-            if is_path(leaves[path]) or path in opened:
-                raise BindingError(  # pydantic would look for what the model names (I3)
-                    f"{self.name}.{path}: a path of this machine, or a module, is never the"
-                    " model's to name; take an asset, or a choice of the names that there are"
-                )
-
-    def _require_allowed(self, path: str, value: Any) -> None:
-        """A developer's value must be one that the tool takes; it is never seen by the model."""
-        schema = {**self._json_schema.get("properties", {}).get(path, {})}
-        schema.update({name: self._json_schema[name] for name in ("$defs", "definitions")
-                       if name in self._json_schema})  # fmt: skip
-        kind = jsonschema.validators.validator_for(schema)
-        errors = kind(schema, registry=referencing.Registry()).iter_errors(jsonable(value))
-        for error in errors:
-            raise BindingError(f"{self.name}.{path}: Fixed({value!r:.80}): {error.message:.200}")
-
-    def _made_by_factory(self) -> frozenset[str]:
-        """Arguments whose default a factory makes; none where people approve what goes out (I7).
-
-        Raises:
-            BindingError: a tool of the queue or export stage has one.
-        """
-        known = {*self._json_schema.get("properties", {})} - {*self.binding.hidden}
-        made = [path for path in sorted(made_by_factory(self.binding.tool))
-                if path.split(".")[0].rstrip("[]") in known]  # fmt: skip
-        if made and self.binding.stage in (Stage.QUEUE, Stage.EXPORT):
-            raise BindingError(
-                f"{self.name}: a factory makes the default of {', '.join(made)} when the tool runs,"
-                f" so that nobody who approves {'an export' if self.releases else 'a release'} can"
-                " see it; make the argument required, or give it a plain default"
-            )
-        return frozenset(made)
-
-    def _require_known_defaults(self) -> None:
-        for path in self.binding.assets:
-            if path in self._shape.defaults:
-                raise BindingError(
-                    f"{self.name}.{path}: its default is media that nobody took in; make it"
-                    " required, or None, and let the model name an asset"
-                )
-
-    def _require_no_address(self) -> None:
-        """I3: a URL is never the model's to name; an asset can stand in for one, as a data URL."""
-        binding = self.binding
-        for path, leaf in self._leaves.items():
-            if not is_address(leaf):
-                continue
-            form = binding.assets.get(path)
-            if leaf.get("maxLength", _LONGEST) < _LONGEST and form == "data-url":
-                raise BindingError(
-                    f"{self.name}.{path}: takes short web addresses only, and a data URL holds the"
-                    " media itself; let it take a path or bytes"
-                )
-            if form is None or (form == "path" and self._is_model):
-                raise BindingError(
-                    f"{self.name}.{path}: takes a URL, which is never the model's to name; hand it"
-                    ' an asset as data: Asset("data-url")'
-                )
 
     def _require_own(self, arguments: Mapping[str, Any]) -> None:
         for name in self.binding.hidden:
@@ -474,24 +349,6 @@ class Bound:
                     " something else; write it as the tool takes it, without blanks at its ends"
                 )
 
-    def _parsed(
-        self, model: type[BaseModel], raw: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a schema makes of arguments: those that were given, and with the defaults."""
-        try:
-            parsed = model.model_validate(dict(raw))
-            given: dict[str, Any] = jsonable(parsed)
-            found: dict[str, Any] = with_defaults(parsed)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{self.name}: {where:.80}: {first['msg']:.200}") from None
-        except Exception as error:  # I11: a validator of the tool's own types may raise anything
-            raise ValueError(
-                f"{self.name}: its schema failed on these arguments ({type(error).__name__})"
-            ) from error
-        return given, found
-
     def _facing_schema(self) -> Any:
         original = self.binding.tool.args_schema
         if isinstance(original, dict):
@@ -516,104 +373,3 @@ class Bound:
     def _chosen(self) -> dict[str, tuple[str, ...]]:
         """Paths where a Request holds one of a few names that the tool does not take itself."""
         return {path: ids for path, ids in self._shown.items() if ids}
-
-    def _argument_model(self) -> type[BaseModel] | None:
-        if isinstance(self.args_schema, dict):
-            return None
-        facing = self.binding.tool.model_copy(update={"args_schema": self.args_schema})
-        model = call_schema(facing)
-        if isinstance(model, dict):
-            return None
-        written = Shape(model.model_json_schema(mode="serialization", by_alias=True), self.name)
-        differ = set(written.leaves) ^ (set(self._leaves) - set(self.binding.hidden))
-        if differ:
-            raise BindingError(
-                f"{self.name}: {', '.join(sorted(differ))} is read and written under different"
-                " names (an alias, a computed field); give it one name"
-            )
-        for name, field in model.model_fields.items():
-            if field.default_factory is not None or field.is_required():
-                continue
-            try:
-                plain(jsonable(field.default))
-            except ValueError as error:
-                raise BindingError(
-                    f"{self.name}.{name}: its default has no JSON form, so that nobody could see"
-                    " it; give it one that has, or None"
-                ) from error
-        return model
-
-    def _json_validator(self) -> Any:
-        if not isinstance(self.args_schema, dict):
-            return None
-        kind = jsonschema.validators.validator_for(self.args_schema)
-        try:
-            kind.check_schema(self.args_schema)
-        except jsonschema.SchemaError as error:
-            raise BindingError(
-                f"{self.name}: its schema is no JSON schema: {error.message}"
-            ) from error
-        whole = DRAFT202012.create_resource(self.args_schema)
-        registry = referencing.Registry().with_resource("", whole)  # nothing is fetched
-        for reference in sorted(set(_references(self.args_schema))):
-            try:
-                registry.resolver().lookup(reference)
-            except referencing.exceptions.Unresolvable:
-                raise BindingError(
-                    f"{self.name}: its schema refers to {reference!r:.120}, which is not in it;"
-                    " write it out"
-                ) from None
-        return kind(self.args_schema, registry=referencing.Registry())
-
-
-def same_tool(bound: Bound, tool: BaseTool) -> bool:
-    """Whether a tool object is the one that was bound, or a copy of it with the same state.
-
-    Raises:
-        BindingError: an MCP tool other than the one that was pinned, or one whose class overrides
-            what runs before `_run`, saying what differs.
-    """
-    binding = bound.binding
-    pin, original = binding.mcp, binding.tool
-    if pin is not None:
-        pin.require(tool)
-        require_same_endpoint(original, tool)
-        require_place(
-            tool,
-            sends=bool(binding.assets or binding.texts),
-            placed=binding.destination is not None,
-            local=binding.local,
-        )
-    require_upstream_class(original)
-    require_upstream_class(tool)
-    if binding.known is not None:
-        binding.known.accept(tool)
-        return True
-    return (
-        pin is not None
-        or tool is original
-        or runs_alike(original, tool)
-        or _is_same_function(original, tool)
-    )
-
-
-def _is_same_function(original: BaseTool, tool: BaseTool) -> bool:
-    """Whether LangChain made both of the same declared function; the one that was bound runs."""
-    if type(tool) is not StructuredTool or type(original) is not StructuredTool:
-        return False
-    bodies = [(each.func, each.coroutine) for each in (original, tool)]
-    declared = any(getattr(body, MARK, None) is not None for body in bodies[0])
-    return declared and all(one is other for one, other in zip(*bodies, strict=True))
-
-
-def _references(schema: object) -> Iterator[str]:
-    """What the parts of a JSON schema refer to."""
-    if isinstance(schema, Mapping):
-        for name, value in schema.items():
-            if name in ("$ref", "$dynamicRef") and isinstance(value, str):
-                yield value
-            else:
-                yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)

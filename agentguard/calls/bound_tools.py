@@ -8,10 +8,11 @@ from functools import cached_property
 from langchain_core.tools import BaseTool
 
 from agentguard.bindings.binding import Arg, CompiledBinding
-from agentguard.bindings.bound import Bound, same_tool
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import Tool, compiled, tool_name
 from agentguard.bindings.declaration import declarations_of
 from agentguard.bindings.problems import require_no_errors
+from agentguard.bindings.same_tool import same_tool
 from agentguard.calls.arguments import secret_in
 from agentguard.calls.builtin_tools import OWN_NAMES, own_actions
 from agentguard.config.workspace import Workspace
@@ -112,7 +113,7 @@ class BoundTools:
                 f"{tool.name} is not bound; add a Binding for it (`agentguard bind MODULE:TOOLS`"
                 " drafts one)"
             )
-        if not same_tool(bound, tool):
+        if not same_tool(bound.binding, tool):
             raise BindingError(
                 f"another tool than this one is bound under the name {tool.name}: its class,"
                 " function or state differs; give the graph or agent guard.tools(), or give this"

@@ -30,9 +30,10 @@ from typing_extensions import TypedDict
 from agentguard import Binding as Public
 from agentguard.bindings import roles
 from agentguard.bindings.argument_schema import replace_at, values_at
-from agentguard.bindings.bound import Bound, same_tool
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import compiled
 from agentguard.bindings.draft import draft
+from agentguard.bindings.same_tool import same_tool
 from agentguard.canonical import canonical
 from agentguard.errors import BindingError
 from tests.support.bindings import Arg, Binding
@@ -908,10 +909,10 @@ def test_same_tool_means_same_code_and_same_schema() -> None:
 
     original = StructuredTool.from_function(work)
     it = bound(original, plain=["a"])
-    assert same_tool(it, original.model_copy())
-    assert not same_tool(it, StructuredTool.from_function(work, args_schema=Wider))
-    assert not same_tool(it, original.model_copy(update={"func": lambda a=1: "other"}))
-    assert not same_tool(it, Bare())
+    assert same_tool(it.binding, original.model_copy())
+    assert not same_tool(it.binding, StructuredTool.from_function(work, args_schema=Wider))
+    assert not same_tool(it.binding, original.model_copy(update={"func": lambda a=1: "other"}))
+    assert not same_tool(it.binding, Bare())
 
 
 # --- the digest -----------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.prebuilt import InjectedState
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, field_validator
 
-from agentguard.bindings.bound import Bound, same_tool
+from agentguard.bindings.bound import Bound
 from agentguard.bindings.draft import draft
+from agentguard.bindings.same_tool import same_tool
 from agentguard.errors import BindingError
 from tests.support.bindings import Binding
 
@@ -208,9 +209,9 @@ def test_an_attribute_that_is_set_after_binding_is_seen() -> None:
     it = bind(made)
     object.__setattr__(made, "invoke", lambda *_, **__: "unauthorized")
     with pytest.raises(BindingError, match="has its own invoke"):
-        same_tool(it, made)
+        same_tool(it.binding, made)
     with pytest.raises(BindingError, match="has its own invoke"):
-        same_tool(it, made.model_copy())
+        same_tool(it.binding, made.model_copy())
 
 
 # --- what still binds --------------------------------------------------------------------------
@@ -288,9 +289,9 @@ def injected(
     ids=lambda made: type(made).__name__,
 )  # fmt: skip
 def test_ordinary_tools_bind(made: BaseTool) -> None:
-    assert same_tool(bind(made), made)
+    assert same_tool(bind(made).binding, made)
     made.args, made.tool_call_schema  # noqa: B018  # what LangChain caches in the object
-    assert same_tool(bind(made), made.model_copy())
+    assert same_tool(bind(made).binding, made.model_copy())
 
 
 def test_langchains_own_retriever_tool_binds() -> None:
@@ -403,7 +404,7 @@ ONE, OTHER = Place(), Place("https://evil.example")
     ],
 )
 def test_another_instance_is_another_tool(original: BaseTool, came: BaseTool) -> None:
-    assert not same_tool(bind(original), came)
+    assert not same_tool(bind(original).binding, came)
 
 
 @pytest.mark.parametrize(
@@ -411,13 +412,15 @@ def test_another_instance_is_another_tool(original: BaseTool, came: BaseTool) ->
 )
 def test_a_copy_with_other_words_is_the_same_tool(original: BaseTool) -> None:
     it = bind(original)
-    assert same_tool(it, original.model_copy())
-    assert same_tool(it, copy.copy(original))
+    assert same_tool(it.binding, original.model_copy())
+    assert same_tool(it.binding, copy.copy(original))
     words = {"description": "Other words.", "tags": ["t"], "metadata": {"m": 1}, "verbose": True}
-    assert same_tool(it, original.model_copy(update=words))
+    assert same_tool(it.binding, original.model_copy(update=words))
 
 
 def test_a_deep_copy_of_a_functions_tool_is_the_same_tool() -> None:
-    assert same_tool(bind(_SENDER), copy.deepcopy(_SENDER))
-    assert same_tool(bind(sender()), copy.deepcopy(sender()))
-    assert not same_tool(bind(of(KIM.size_it)), copy.deepcopy(of(KIM.size_it)))  # another client
+    assert same_tool(bind(_SENDER).binding, copy.deepcopy(_SENDER))
+    assert same_tool(bind(sender()).binding, copy.deepcopy(sender()))
+    assert not same_tool(
+        bind(of(KIM.size_it)).binding, copy.deepcopy(of(KIM.size_it))
+    )  # another client
