@@ -17,11 +17,11 @@ import dataclasses
 import inspect
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, cast, final
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
@@ -63,6 +63,10 @@ _SEVERAL = (
     "{0} was called by hand in the node {1}, and is several tools ({2}); call one of them, from"
     " guard.tools()"
 )
+_WRITTEN = (
+    "{0} fills in {1} by itself, and here it has what the model wrote in its place; hand in a value"
+    " of your own, or leave it out of the call's arguments"
+)
 _OTHER_AGENT = "{0} is given to {1}, and the node {2} acts as {3}; name one agent in both places"
 
 
@@ -103,6 +107,8 @@ class NodeRun:
         self._guarded = guarded
         self._message = message
         self._state = _upstream.state_of(config) or {}
+        self._written = _copied([*(message.calls if message is not None else ()),
+                                 *_newest(self._state.get(MESSAGES))])  # fmt: skip
         self._config = config
         self._call_id = f"by-hand-{self.task}"
         self._lock = threading.Lock()
@@ -204,10 +210,16 @@ class NodeRun:
     def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
         """A call of the function, under its name."""
         agent = agent_for(self._agents, invoker.bound.binding.stage)
+        name = invoker.tool.name
+        obstacle: Obstacle | None = None
         if invoker.agents is not None and invoker.agent != agent:
-            why = _OTHER_AGENT.format(invoker.tool.name, invoker.agent, self._name, agent)
-            other = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why)
-            return dataclasses.replace(invocation, call_id=self._call_id, found=other, node=self)
+            why = _OTHER_AGENT.format(name, invoker.agent, self._name, agent)
+            obstacle = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why)
+        elif written := self._written_by_model(name, invocation.injected):
+            why = _WRITTEN.format(name, ", ".join(written))
+            obstacle = Obstacle(kind=ObstacleKind.ARGUMENTS, sentence=why)
+        if obstacle is not None:
+            return dataclasses.replace(invocation, call_id=self._call_id, found=obstacle, node=self)
         content = _content(invocation.arguments)
         with self._lock:
             known = self._calls_of_message(invocation.config)
@@ -219,6 +231,18 @@ class NodeRun:
                 call_id = self._call_id
                 found = self._call_of_task(invoker, invocation, content, agent)
         return dataclasses.replace(invocation, call_id=call_id, found=found, node=self)
+
+    def _written_by_model(self, name: str, injected: Mapping[str, Any]) -> list[str]:
+        """Which of the arguments that nobody decides on hold what the model wrote (I3, I7).
+
+        No ToolNode stands before the tool to strip them, and the function may hand in its own.
+        """
+        written = [call["args"] for call in self._written if call["name"] == name]
+        return sorted(
+            argument
+            for argument, value in injected.items()
+            if any(argument in args and _is_equal(args[argument], value) for args in written)
+        )
 
     def authorize(self, found: Found) -> None:
         """Decide on a call, and ask about all calls of its message at once.
@@ -333,6 +357,27 @@ class NodeRun:
         if not begun - self._made - {key}:
             return False
         return key not in begun | {row.call_key for row in rows if _waits(row)}
+
+
+def _newest(messages: Any) -> Sequence[Mapping[str, Any]]:
+    """The calls of the newest message that has some; a `Send` may hand on one without it."""
+    read: Sequence[Any] = messages if isinstance(messages, (list, tuple)) else ()
+    for message in reversed(read):
+        if isinstance(message, AIMessage) and message.tool_calls:
+            return cast(Sequence[Mapping[str, Any]], message.tool_calls)
+    return ()
+
+
+def _copied(calls: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Calls as the model wrote them: the function may write values of its own into them."""
+    return [{**call, "args": dict(call["args"])} for call in calls]
+
+
+def _is_equal(written: Any, given: Any) -> bool:
+    """Whether a value is what the model wrote; one with an equality of its own is none."""
+    if written is given:
+        return True
+    return type(written) is type(given) and bool(written == given)
 
 
 def _was_begun(row: CallRow) -> bool:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import InjectedToolArg
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send
 
+from agentguard import Asset, Opaque, To, media_tool
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
-from tests.integration.shapes.bench import Bench, begin, loop, told
+from tests.integration.shapes.bench import Bench, Model, begin, loop, told
 from tests.integration.shapes.loops import by_args, by_call
-from tests.support import call
+from tests.support import call, says
 from tests.support.bindings import Binding
 from tests.support.late_tools import bind_in_a_job
 from tests.support.shared import tool_of
@@ -190,3 +193,111 @@ def test_failed_guard_line_in_a_thread_without_context_does_nothing(bench: Bench
     graph.invoke(begin(), bench.config)
     assert bench.effects == []
     assert "unless they get the config" in heard[0].content
+
+
+# --- arguments that LangChain and LangGraph fill in ----------------------------------------------
+
+_FILLED: list[Any] = []
+"""What the tools below were handed in the arguments that no model may write."""
+
+
+@media_tool(stage="export", effect=Opaque())
+def send_for(
+    picture: Annotated[str, Asset()],
+    to: Annotated[str, To()],
+    user: Annotated[str, InjectedToolArg],
+) -> str:
+    """Send a picture for a user."""
+    _FILLED.append(user)
+    return "sent"
+
+
+@media_tool(stage="export", effect=Opaque())
+def send_with(
+    picture: Annotated[str, Asset()],
+    to: Annotated[str, To()],
+    state: Annotated[dict[str, Any], InjectedState],
+) -> str:
+    """Send a picture to whom the state names."""
+    _FILLED.append(state["user"])
+    return "sent"
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[Bench]:
+    _FILLED.clear()
+    with Bench(tmp_path, "permit", tools=[send_for, send_with]) as made:
+        yield made
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "send_for": {"user": "eve"},
+    "send_with": {"state": {"user": "eve"}},
+}
+OWN: dict[str, dict[str, Any]] = {
+    "send_for": {"user": "kim"},
+    "send_with": {"state": {"user": "kim"}},
+}
+TOOLS: dict[str, Any] = {"send_for": send_for, "send_with": send_with}
+
+
+def forged_call(bench: Bench, name: str) -> Any:
+    """A model that writes what is not for it to write, besides what it may."""
+    return Model(script=[says(call(name, {"picture": bench.asset, "to": "team", **FORGED[name]}))])
+
+
+@pytest.mark.parametrize("name", list(TOOLS))
+@pytest.mark.parametrize("how", ["arguments", "call", "function", "sent"])
+def test_argument_that_is_filled_in_does_not_hold_what_the_model_wrote(
+    filled: Bench, name: str, how: str
+) -> None:
+    function = TOOLS[name]
+    (tool,) = filled.guard.tools([function])
+
+    def answered(made: Any) -> Any:
+        if how == "call":
+            return tool.invoke(made)
+        try:
+            said = function(**made["args"]) if how == "function" else tool.invoke(made["args"])
+        except Exception as error:
+            said = str(error)
+        return ToolMessage(said, tool_call_id=made["id"])
+
+    def node(given: Any) -> Any:
+        calls = [given] if how == "sent" else given["messages"][-1].tool_calls
+        return {"messages": [answered(made) for made in calls]}
+
+    builder: Any = loop(forged_call(filled, name), node)
+    if how == "sent":
+        builder.branches["llm_call"].clear()
+        builder.add_conditional_edges(
+            "llm_call",
+            lambda state: [Send("tools", made) for made in state["messages"][-1].tool_calls],
+            ["tools"],
+        )
+        builder.add_conditional_edges("tools", lambda state: END, [END])
+        builder.edges.discard(("tools", "llm_call"))
+    graph: Any = protect(builder, filled.guard, agents=PUBLISHER).compile(filled.saver)
+    said = told(graph.invoke(begin(), filled.config))
+    assert _FILLED == []
+    assert "it has what the model wrote in its place" in said[0]
+
+
+@pytest.mark.parametrize("name", list(TOOLS))
+@pytest.mark.parametrize("in_place", [False, True])
+def test_argument_that_the_node_fills_in_itself_is_the_nodes(
+    filled: Bench, name: str, in_place: bool
+) -> None:
+    """As the documentation shows it, over a copy of the call; or over the call itself."""
+    (tool,) = filled.guard.tools([TOOLS[name]])
+
+    def node(state: Any) -> Any:
+        made = state["messages"][-1].tool_calls[0]
+        made = made if in_place else copy.deepcopy(made)
+        made["args"].update(OWN[name])
+        return {"messages": [tool.invoke(made)]}
+
+    graph = protect(loop(forged_call(filled, name), node), filled.guard, agents=PUBLISHER)
+    said = told(graph.compile(filled.saver).invoke(begin(), filled.config))
+    assert said == ["sent"]
+    assert _FILLED == ["kim"]
