@@ -20,6 +20,7 @@ from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob
+from agentguard.ledger.rows import AskedCallRow
 from agentguard.model import Effect, Obstacle
 
 _log = logging.getLogger(__name__)
@@ -272,15 +273,29 @@ def _waits_elsewhere(point: EnforcementPoint, call: Call) -> bool:
 def _question_of(point: EnforcementPoint, call: NoJob | Call) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
-        found = point.approvals.unused(call.thread, call_id_digest(call.call_id))
-        if found is None or found.tool != call.arguments.bound.name:
+        waiting = point.approvals.unused(call.thread, call_id_digest(call.call_id))
+        found = next((one for one in waiting if _asks_about(point, one, call)), None)
+        if found is None:
             return None
         arguments = point.approvals.arguments(found)
-        if call.arguments.frozen != arguments:
-            return None
-        if isinstance(call, Call) and (found.job == call.job.id or not call.is_of_thread(found)):
-            return None
-    except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
+    except (ApprovalError, Refused, LedgerError):  # nobody was asked, or nobody can know
         return None
     note = _NOT_ENTERED if point.jobs.holds(found.job) else _ELSEWHERE
     return as_asked(found, call.call_id, arguments=arguments, note=note.format(found.job))
+
+
+def _asks_about(point: EnforcementPoint, found: AskedCallRow, call: NoJob | Call) -> bool:
+    """Whether a question is about exactly this call, and was asked in another job than its own.
+
+    Raises:
+        Refused: the call's arguments can't be read, so nobody was asked about them.
+    """
+    if found.tool != call.arguments.bound.name:
+        return False
+    if isinstance(call, Call) and (found.job == call.job.id or not call.is_of_thread(found)):
+        return False
+    try:
+        asked = point.approvals.arguments(found)
+    except ApprovalError:  # its row was edited
+        return False
+    return bool(call.arguments.frozen == asked)

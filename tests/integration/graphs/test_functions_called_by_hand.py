@@ -25,7 +25,7 @@ from agentguard import Asset, CallRefused, Opaque, Output, Text, To, UnguardedTo
 from agentguard.errors import BindingError
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
-from tests.integration.shapes.bench import TO, Bench, Model, begin, loop, told
+from tests.integration.shapes.bench import KIM, TO, Bench, Model, begin, loop, told
 from tests.integration.shapes.bench import alone as one_node
 from tests.support import call, says
 
@@ -182,6 +182,36 @@ def test_calls_that_are_gathered(bench: Bench, mails: Mails) -> None:
     said = [message.content for message in done["messages"][1:]]
     assert said == ["sent to team", "sent to web", "sent to web"]
     assert sorted(mails.sent) == ["team: 0", "web: 1", "web: 2"]
+
+
+def test_gathered_calls_that_wait_in_another_job_are_not_asked_about_in_this_one(
+    bench: Bench, mails: Mails
+) -> None:
+    """They share the name of their task, so each has to be found by what it says."""
+    guard, files = bench.guard, [bench.studio.picture(f"{n}.png", "red", 40 + n) for n in (0, 1)]
+    sources: list[str] = []
+
+    async def node(state: Any) -> Any:
+        sends = [mails.asend(source, "web", words=source) for source in sources]
+        return {"messages": [("ai", str(await asyncio.gather(*sends, return_exceptions=True)))]}
+
+    graph = compiled(bench, alone(node))
+
+    def run(job: Any, given: Any) -> Any:
+        sources[:] = [job.import_asset(file, ["brand"]) for file in files]
+        return asyncio.run(graph.ainvoke(given, job.config(thread_id="t1")))
+
+    with guard.open_job("first", requested_by=KIM) as first:
+        assert "__interrupt__" in run(first, begin())
+    approve(bench)
+    with guard.open_job("second", requested_by=KIM) as second:
+        for _ in range(2):
+            assert "__interrupt__" in run(second, None)
+            assert not bench.open_questions()
+    assert mails.sent == []
+    with guard.rejoin_job(first.id, by=KIM) as again:
+        run(again, None)
+    assert sorted(mails.sent) == sorted(f"web: {source}" for source in sources)
 
 
 def test_function_in_a_loop_with_equal_arguments_acts_each_time(
