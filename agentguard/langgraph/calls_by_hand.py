@@ -43,7 +43,7 @@ from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, raising
 from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
-from agentguard.langgraph.waiting import ask_people, authorize_message
+from agentguard.langgraph.waiting import authorize_message, pause_for
 from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.ledger.rows import CallRow
 from agentguard.model import ApprovalState, GrantState, Obstacle, ObstacleKind
@@ -111,6 +111,7 @@ class NodeRun:
                                  *_newest(self._state.get(MESSAGES))])  # fmt: skip
         self._config = config
         self._call_id = f"by-hand-{self.task}"
+        self._woken = _upstream.take_wake(config)
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, Found]] | None = None
         self._used: set[str] = set()
@@ -254,9 +255,9 @@ class NodeRun:
         own = next((number for number, other in enumerate(calls) if other is found), None)
         with self._keeping_question():
             if own is None:
-                authorize_message(self.point, [found], 0, one_task=True)
+                authorize_message(self.point, [found], 0, one_task=True, woken=self._woken)
             else:
-                authorize_message(self.point, calls, own, one_task=True)
+                authorize_message(self.point, calls, own, one_task=True, woken=self._woken)
 
     def ask(self, question: PendingQuestion) -> NoReturn:
         """Ask about a call once more, which its claim found.
@@ -265,7 +266,7 @@ class NodeRun:
             GraphInterrupt: people are asked.
         """
         with self._keeping_question():
-            ask_people(self.point, [question])
+            pause_for(self.point, [question])
 
     @contextlib.contextmanager
     def _keeping_question(self) -> Iterator[None]:

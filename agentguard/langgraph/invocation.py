@@ -48,7 +48,7 @@ from agentguard.langgraph.own_messages import (
 )
 from agentguard.langgraph.runtime import CallContext, Found
 from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
-from agentguard.langgraph.waiting import ask_people, asking, is_asking, keep_question
+from agentguard.langgraph.waiting import asking, is_asking, keep_question, pause_for
 from agentguard.ledger.rows import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
 
@@ -260,7 +260,7 @@ class ToolInvoker:
             if invocation.node is not None:
                 invocation.node.ask(opened)
             if self.inline:
-                ask_people(self.point, [opened])
+                pause_for(self.point, [opened])
             keep_question(opened)
             return self.refusal(opened.decision.reason, call_id)
         if isinstance(opened, Obstacle):

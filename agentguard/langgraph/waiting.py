@@ -18,6 +18,7 @@ from agentguard.calls.refusals import in_a_line
 from agentguard.calls.refused import Refused
 from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
+from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob
 from agentguard.ledger.rows import AskedCallRow
@@ -176,16 +177,33 @@ def use_up_wakes() -> None:
             interrupt(None)
 
 
-def await_people(point: EnforcementPoint, calls: Sequence[Found]) -> None:
-    """Return once no question about these calls is open; else interrupt with all that are."""
+def pause_for(
+    point: EnforcementPoint, questions: Sequence[PendingQuestion], *, woken: bool = False
+) -> NoReturn:
+    """Interrupt a task that may have interrupts of its own: what wakes it answers none of them.
+
+    Args:
+        woken: it was woken before, which brought nothing.
+    """
+    note = _AGAIN if woken else None
+    _upstream.pause(approval_payload(questions, note=note, store=point.store))
+
+
+def await_people(point: EnforcementPoint, calls: Sequence[Found], *, woken: bool = False) -> None:
+    """Return once no question about these calls is open; else interrupt with all that are.
+
+    Args:
+        woken: the task was woken from its question.
+    """
     questions = open_questions(point, calls, look=len(calls) > 1)
     if not questions:
         return
-    wait_for_wake(point, questions)
+    if not woken:
+        pause_for(point, questions)
     stands = [looked_at(point, call) for call in calls]  # what came up since is shown, too
     questions = [stand for stand in stands if isinstance(stand, PendingQuestion)]
     if questions:
-        ask_people(point, questions, woken=True)
+        pause_for(point, questions, woken=True)
 
 
 def authorize_message(
@@ -196,6 +214,7 @@ def authorize_message(
     changed: bool = False,
     turn: contextlib.AbstractContextManager[Any] | None = None,
     one_task: bool = False,
+    woken: bool = False,
 ) -> bool:
     """The whole gate for one call of a message whose calls have a task each.
 
@@ -210,10 +229,12 @@ def authorize_message(
         changed: it is not what the message holds, so the one that asks can't ask for it.
         turn: held while it is decided, by one call of the message at a time.
         one_task: the calls share a task, so whichever of them comes asks for all.
+        woken: the task was woken from its question, and what woke it was taken before.
 
     Returns:
         Whether it alone is asked about by its task, so that it may be once more.
     """
+    woken = _upstream.take_wake() or woken
     if isinstance(calls[own], NoJob):  # it may wait in one
         asked = [number for number, call in enumerate(calls) if open_questions(point, [call])]
     else:
@@ -225,10 +246,10 @@ def authorize_message(
     if own not in asked:
         return False
     if own == asked[0] or one_task:
-        await_people(point, [calls[number] for number in asked])
+        await_people(point, [calls[number] for number in asked], woken=woken)
         return len(asked) == 1
     if changed:
-        await_people(point, [calls[own]])
+        await_people(point, [calls[own]], woken=woken)
         return True
     if open_questions(point, [calls[own]], look=True):
         raise GraphInterrupt()

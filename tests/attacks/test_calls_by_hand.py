@@ -11,14 +11,16 @@ from typing import Annotated, Any
 import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import InjectedToolArg
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
-from langgraph.types import Command, Send
+from langgraph.types import Command, Send, interrupt
 
-from agentguard import Asset, Opaque, To, media_tool
+from agentguard import Asset, Opaque, Text, To, media_tool
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
 from tests.integration.shapes.bench import Bench, Model, begin, loop, told
+from tests.integration.shapes.bench import alone as one_node
 from tests.integration.shapes.loops import by_args, by_call
 from tests.support import call, says
 from tests.support.bindings import Binding
@@ -193,6 +195,89 @@ def test_failed_guard_line_in_a_thread_without_context_does_nothing(bench: Bench
     graph.invoke(begin(), bench.config)
     assert bench.effects == []
     assert "unless they get the config" in heard[0].content
+
+
+# --- what wakes a node is no answer to what the node asks itself ----------------------------------
+
+
+def resumed(graph: Any, bench: Bench, asked: Any, by_id: bool, value: str) -> Any:
+    name = asked["__interrupt__"][0].id
+    return graph.invoke(Command(resume={name: value} if by_id else value), bench.config)
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize("early", [False, True])
+def test_wake_of_a_question_answers_no_interrupt_of_the_node(
+    bench: Bench, by_id: bool, early: bool
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        first = interrupt("What is it?")
+        publish.invoke(args)
+        answers[:] = [first, interrupt("Really delete the original?")]
+        return {}
+
+    builder = one_node(node, name="tools")
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    asked = resumed(graph, bench, asked, by_id, "a cat")
+    assert asked["__interrupt__"][0].value["type"] == "tool_approval"
+    if early:
+        asked = resumed(graph, bench, asked, by_id, "approve")
+        assert "a resume value is no approval" in asked["__interrupt__"][0].value["description"]
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id, "approve")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    assert (bench.effects, answers) == (["web"], [])
+    resumed(graph, bench, asked, by_id, "no")
+    assert (bench.effects, answers) == (["web"], ["a cat", "no"])
+
+
+def test_model_gets_no_answer_of_a_person_by_a_call_beside_it(tmp_path: Path) -> None:
+    """The quickstart's loop, with the tool by which the model asks people something."""
+    answers: list[Any] = []
+
+    @media_tool(stage=None, interrupts=True)
+    def human_assistance(query: Annotated[str, Text()]) -> str:
+        """Ask a person."""
+        answers.append(interrupt(query))
+        return str(answers[-1])
+
+    with Bench(tmp_path, "ask", tools=[human_assistance]) as bench:
+        calls = [
+            call("publish", bench.args),
+            call("human_assistance", {"query": "May I delete the originals?"}),
+        ]
+        tools = bench.guard.tools([bench.publish, human_assistance])
+        builder = loop(Model(script=[says(*calls)]), by_args(tools))
+        graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+        graph.invoke(begin(), bench.config)
+        approve_all(bench)
+        asked = graph.invoke(Command(resume="approve"), bench.config)
+        assert asked["__interrupt__"][0].value == "May I delete the originals?"
+        assert answers == []
+        graph.invoke(Command(resume="no"), bench.config)
+        assert answers == ["no"]
+
+
+def test_wake_of_an_inline_tool_answers_no_interrupt_of_its_entrypoint(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish], agent="publisher", gate="inline")
+    made = call("publish", {"source": bench.asset, "to": "web"})
+
+    @entrypoint(checkpointer=bench.saver)
+    def flow(given: str) -> str:
+        publish.invoke(made)
+        return str(interrupt("Really delete the original?"))
+
+    flow.invoke("go", bench.config)
+    approve_all(bench)
+    asked: Any = flow.invoke(Command(resume="approve"), bench.config)
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    assert flow.invoke(Command(resume="no"), bench.config) == "no"
+    assert bench.effects == ["web"]
 
 
 # --- arguments that LangChain and LangGraph fill in ----------------------------------------------
