@@ -28,7 +28,7 @@ from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Command
 
-from agentguard.bindings.declaration import name_of
+from agentguard.bindings.declaration import name_of, owners_of
 from agentguard.bindings.running import under
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_id_digest, call_key
@@ -66,6 +66,10 @@ _SEVERAL = (
 _WRITTEN = (
     "{0} fills in {1} by itself, and here it has what the model wrote in its place; hand in a value"
     " of your own, or leave it out of the call's arguments"
+)
+_OTHER_OBJECT = (
+    "{0} is a method, and was called in the node {1} on another object than the one that the guard"
+    " knows; bind that one as well, under a name of its own"
 )
 _OTHER_AGENT = "{0} is given to {1}, and the node {2} acts as {3}; name one agent in both places"
 
@@ -205,8 +209,13 @@ class NodeRun:
         if len(bound) > 1:
             several = ", ".join(sorted(each.name for each in bound))
             raise CallRefused(_SEVERAL.format(name, self._name, several))
+        tool = bound[0].binding.tool
         given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
-        return self._guarded(bound[0].binding.tool), dict(given)
+        for owner in owners_of(tool):
+            of = given.pop(next(iter(given), ""), None)
+            if of is not owner:
+                raise CallRefused(_OTHER_OBJECT.format(name, self._name))
+        return self._guarded(tool), dict(given)
 
     def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
         """A call of the function, under its name."""
