@@ -169,6 +169,8 @@ class ToolInvoker:
             tool_input = {[*self.bound.args_names, "input"][0]: tool_input}
         # Inline, no ToolNode stands before it to strip what a model forged.
         names = () if self.inline else self.bound.injected
+        raises = raising.get()
+        raising.set(False)  # of this call, and not of those that its tool makes
         return Invocation(
             invoker=self,
             arguments=self.arguments_of(tool_input),
@@ -176,7 +178,7 @@ class ToolInvoker:
             call_id=call_id,
             config=config or var_child_runnable_config.get() or {},
             given_id=call_id,
-            raises=raising.get(),
+            raises=raises,
         )
 
     def arguments_of(self, given: Mapping[str, Any]) -> CallArguments:
