@@ -104,6 +104,7 @@ class NodeRun:
     ) -> None:
         self.point = point
         self.left = False
+        self.ended = False
         self.task = _upstream.task_of(config)
         self.execution = current_execution.get()  # of the tool whose body runs the graph, if any
         self._name = name
@@ -153,6 +154,17 @@ class NodeRun:
         """
         if self._question is not None:
             raise self._question
+
+    def end(self) -> None:
+        """The function returned: what it left at work asks nobody any more, and does nothing.
+
+        Raises:
+            GraphInterrupt: a question is open.
+        """
+        with self._lock:
+            self.ended = self._question is None
+        self.raise_question()
+        self._withdraw_left()
 
     def is_here(self) -> bool:
         """Whether the code that runs now is the function's own, and in no graph or tool it runs."""
@@ -283,10 +295,20 @@ class NodeRun:
         try:
             yield
         except GraphInterrupt as question:
-            self._question = self._question or question
+            with self._lock:
+                if not self.ended:
+                    self._question = self._question or question
+            if self.ended:
+                self.give_up()
             raise
 
-    def withdraw_left(self) -> None:
+    def give_up(self) -> None:
+        """Withdraw what waits of this task: it ended, and a call that it left at work came late."""
+        with self._lock:
+            self._made.clear()
+        self._withdraw_left()
+
+    def _withdraw_left(self) -> None:
         """Withdraw what waits of calls that an earlier run of this task made, and this one not."""
         try:
             job = self.point.jobs.find(self._config.get("configurable", {}))
