@@ -237,6 +237,9 @@ class NodeRun:
         if invoker.agents is not None and invoker.agent != agent:
             why = _OTHER_AGENT.format(name, invoker.agent, self._name, agent)
             obstacle = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why)
+        elif invocation.given_id is not None and not _is_text(invocation.given_id):
+            why = "its call id is no readable id"
+            obstacle = Obstacle(kind=ObstacleKind.CALL_ID, sentence=why)
         elif written := self._written_by_model(name, invocation.injected):
             why = _WRITTEN.format(name, ", ".join(written))
             obstacle = Obstacle(kind=ObstacleKind.ARGUMENTS, sentence=why)
@@ -363,9 +366,10 @@ class NodeRun:
         self, invoker: ToolInvoker, invocation: Invocation, content: str, agent: str | None
     ) -> Found:
         """A call that no message holds, by the task that makes it."""
-        place = (content, invocation.given_id)
+        given = invocation.given_id
+        place = (content, given)
         self._count[place] += 1
-        named = [self.task, invocation.given_id, content, self._count[place]]
+        named = [self.task, given, content, self._count[place]]
         source = digest("agentguard/call-by-hand/v1", named)
         context = self._context(invocation.config, source)
         found = context.call(invocation.arguments, agent=agent, call_id=self._call_id)
@@ -410,6 +414,10 @@ def _is_equal(written: Any, given: Any) -> bool:
     if written is given:
         return True
     return type(written) is type(given) and bool(written == given)
+
+
+def _is_text(given: object) -> bool:
+    return isinstance(given, str) and not any("\ud800" <= letter <= "\udfff" for letter in given)
 
 
 def _was_begun(row: CallRow) -> bool:
