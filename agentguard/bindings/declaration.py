@@ -184,6 +184,13 @@ def bodies_of(tool: BaseTool) -> tuple[Callable[..., Any], ...]:
     return tuple(found)
 
 
+def owners_of(tool: BaseTool) -> tuple[object, ...]:
+    """The object of a tool that was made of a method; none of any other tool."""
+    held = (getattr(tool, "func", None), getattr(tool, "coroutine", None))
+    owners = [each.__self__ for each in held if inspect.ismethod(each)]
+    return tuple(owners[:1])
+
+
 def declarations_of(tool: BaseTool | Callable[..., Any]) -> tuple[Declaration, ...]:
     """What the functions of a tool were declared with, each once."""
     bodies = bodies_of(tool) if isinstance(tool, BaseTool) else (tool,)
@@ -245,6 +252,8 @@ def _wrapped(function: Any, declaration: Declaration) -> Any:
     if getattr(function, MARK, None) is not None:
         raise BindingError(f"{name_of(function)}: it is declared twice; keep one @media_tool")
     name = name_of(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise BindingError(f"{name}: it yields, and a tool returns: collect that, and return it")
 
     def call(*args: Any, **kwargs: Any) -> Any:
         gate = gate_here()
@@ -274,6 +283,7 @@ def write_hints(wrapper: Any) -> None:
     Its wrapper lives in another module, where hints that are text mean nothing. Those that can't be
     resolved yet, such as a class that is defined below, stay as they are until the guard is opened.
     """
+    wrapper = getattr(wrapper, "__func__", wrapper)  # a method can't be written on
     mark = getattr(wrapper, MARK, None)
     if not isinstance(mark, Mark):
         return

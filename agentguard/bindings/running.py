@@ -27,7 +27,13 @@ JOB: ContextVar[Any] = ContextVar("agentguard_job", default=None)
 
 
 class Gate(Protocol):
-    """What decides on the declared functions that code calls by hand."""
+    """What decides on the declared functions that code calls by hand.
+
+    Args:
+        left: its code was left; what that started and left behind is under no gate.
+    """
+
+    left: bool
 
     def is_here(self) -> bool:
         """Whether the running code stands under this gate, and in no tool or graph that it runs."""
@@ -193,6 +199,9 @@ def node_named_in(config: Mapping[str, Any]) -> str | None:
 
 
 def _where() -> str:
+    standing = _standing.get()
+    if standing is not None and standing.gate.left:
+        return "and the node that started it had returned; let the node wait for what it starts"
     node = node_named_in(var_child_runnable_config.get() or {})
     if node is None:
         return "run it through guard.tools() in a graph or agent that is protected"

@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any
 
 from agentguard.bindings.argument_schema import replace_at
@@ -32,6 +32,8 @@ ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SHORTEST_SECRET = 12
 _SHORTEST_TEXT = 6
+_MOST_VALUES = 1 << 20
+"""A model writes a tree; a program that calls a tool by hand may hand in one that holds itself."""
 
 
 class CallArguments:
@@ -115,7 +117,11 @@ class CallArguments:
 
     def _require_no_secret(self, arguments: Mapping[str, Any]) -> None:
         name, total = self.bound.name, 0
-        for text in (*_strings(arguments), *_spelled(arguments)):
+        try:
+            texts = [*_strings(arguments), *_spelled(arguments)]
+        except ValueError as error:
+            raise Refused(f"{name}: {error}", kind=ObstacleKind.ARGUMENTS) from None
+        for text in texts:
             total += len(text) + 1
             if total > MAX_ACROSS:
                 raise Refused(
@@ -183,10 +189,14 @@ def _spelled(arguments: Any) -> Iterator[str]:
 
 
 def _numbers_in(value: Any) -> Iterator[int | float]:
-    """The numbers of JSON data in the order in which they stand."""
-    pending = [value]
+    """The numbers of JSON data in the order in which they stand.
+
+    Raises:
+        ValueError: it holds too many values, or itself.
+    """
+    pending, left = [value], _MOST_VALUES
     while pending:
-        item = pending.pop()
+        item, left = pending.pop(), _one_less(left, pending)
         if isinstance(item, (int, float)) and not isinstance(item, bool):
             if isinstance(item, int) or math.isfinite(item):
                 yield item
@@ -197,13 +207,23 @@ def _numbers_in(value: Any) -> Iterator[int | float]:
 
 
 def _strings(value: Any, *, keys: bool = True) -> Iterator[str]:
-    """The texts in a value, in their order, with the keys of mappings or without."""
-    pending = [value]
+    """The texts in a value, in their order, with the keys of mappings or without.
+
+    Raises:
+        ValueError: it holds too many values, or itself.
+    """
+    pending, left = [value], _MOST_VALUES
     while pending:
-        item = pending.pop()
+        item, left = pending.pop(), _one_less(left, pending)
         if isinstance(item, str):
             yield item
         elif isinstance(item, Mapping):
             pending.extend((*reversed([*item.values()]), *(reversed([*item]) if keys else ())))
         elif isinstance(item, (list, tuple, set, frozenset)):
             pending.extend(reversed([*item]))
+
+
+def _one_less(left: int, pending: Sized) -> int:
+    if left == 0 or len(pending) > _MOST_VALUES:
+        raise ValueError("its arguments hold too many values, or themselves; shorten them")
+    return left - 1

@@ -18,18 +18,18 @@ import inspect
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, cast, final
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Command
 
-from agentguard.bindings.declaration import name_of
+from agentguard.bindings.declaration import name_of, owners_of
 from agentguard.bindings.running import under
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_id_digest, call_key
@@ -41,10 +41,10 @@ from agentguard.canonical import digest
 from agentguard.errors import CallRefused, JobError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
-from agentguard.langgraph.invocation import Invocation, ToolInvoker, raising
+from agentguard.langgraph.invocation import LEFT_BEHIND, Invocation, ToolInvoker, raising
 from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
-from agentguard.langgraph.waiting import ask_people, authorize_message
+from agentguard.langgraph.waiting import authorize_message, pause_for
 from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.ledger.rows import CallRow
 from agentguard.model import ApprovalState, GrantState, Obstacle, ObstacleKind
@@ -66,9 +66,13 @@ _SEVERAL = (
     "{0} was called by hand in the node {1}, and is several tools ({2}); call one of them, from"
     " guard.tools()"
 )
-_TOO_LATE = (
-    "{0} was called by hand after the node {1} had returned, so nobody hears of a question or an"
-    " answer; wait for its calls inside the node: await them, or join the threads"
+_WRITTEN = (
+    "{0} fills in {1} by itself, and here it has what the model wrote in its place; hand in a value"
+    " of your own, or leave it out of the call's arguments"
+)
+_OTHER_OBJECT = (
+    "{0} is a method, and was called in the node {1} on another object than the one that the guard"
+    " knows; bind that one as well, under a name of its own"
 )
 _OTHER_AGENT = "{0} is given to {1}, and the node {2} acts as {3}; name one agent in both places"
 
@@ -103,6 +107,7 @@ class NodeRun:
     ) -> None:
         self.point = point
         self.left = False
+        self.ended = False
         self.task = _upstream.task_of(config)
         self.execution = current_execution.get()  # of the tool whose body runs the graph, if any
         self._name = name
@@ -110,8 +115,11 @@ class NodeRun:
         self._guarded = guarded
         self._message = message
         self._state = _upstream.state_of(config) or {}
+        self._written = _copied([*(message.calls if message is not None else ()),
+                                 *_newest(self._state.get(MESSAGES))])  # fmt: skip
         self._config = config
         self._call_id = f"by-hand-{self.task}"
+        self._woken = _upstream.take_wake(config)
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, Found]] | None = None
         self._used: set[str] = set()
@@ -150,6 +158,17 @@ class NodeRun:
         """
         if self._question is not None:
             raise self._question
+
+    def end(self) -> None:
+        """The function returned: what it left at work asks nobody any more, and does nothing.
+
+        Raises:
+            GraphInterrupt: a question is open.
+        """
+        with self._lock:
+            self.ended = self._question is None
+        self.raise_question()
+        self._withdraw_left()
 
     def is_here(self) -> bool:
         """Whether the code that runs now is the function's own, and in no graph or tool it runs."""
@@ -206,20 +225,20 @@ class NodeRun:
         if len(bound) > 1:
             several = ", ".join(sorted(each.name for each in bound))
             raise CallRefused(_SEVERAL.format(name, self._name, several))
+        tool = bound[0].binding.tool
         given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
-        return self._guarded(bound[0].binding.tool), dict(given)
+        for owner in owners_of(tool):
+            of = given.pop(next(iter(given), ""), None)
+            if of is not owner:
+                raise CallRefused(_OTHER_OBJECT.format(name, self._name))
+        return self._guarded(tool), dict(given)
 
     def take(self, invoker: ToolInvoker, invocation: Invocation) -> Invocation:
         """A call of the function, under its name."""
         agent = agent_for(self._agents, invoker.bound.binding.stage)
-        why = None
-        if self.left:
-            why = _TOO_LATE.format(invoker.tool.name, self._name)
-        elif invoker.agents is not None and invoker.agent != agent:
-            why = _OTHER_AGENT.format(invoker.tool.name, invoker.agent, self._name, agent)
-        if why is not None:
-            other = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why)
-            return dataclasses.replace(invocation, call_id=self._call_id, found=other, node=self)
+        obstacle = self._obstacle(invoker, invocation, agent)
+        if obstacle is not None:
+            return dataclasses.replace(invocation, call_id=self._call_id, found=obstacle, node=self)
         content = _content(invocation.arguments)
         with self._lock:
             known = self._calls_of_message(invocation.config)
@@ -232,6 +251,36 @@ class NodeRun:
                 found = self._call_of_task(invoker, invocation, content, agent)
         return dataclasses.replace(invocation, call_id=call_id, found=found, node=self)
 
+    def _obstacle(
+        self, invoker: ToolInvoker, invocation: Invocation, agent: str | None
+    ) -> Obstacle | None:
+        """Why a call can't be one of this node's, whatever it says."""
+        name, given = invoker.tool.name, invocation.given_id
+        if self.left:
+            kind, why = ObstacleKind.NOT_AUTHORIZED, LEFT_BEHIND
+        elif invoker.agents is not None and invoker.agent != agent:
+            why = _OTHER_AGENT.format(name, invoker.agent, self._name, agent)
+            kind = ObstacleKind.NOT_AUTHORIZED
+        elif given is not None and not _is_text(given):
+            kind, why = ObstacleKind.CALL_ID, "its call id is no readable id"
+        elif written := self._written_by_model(name, invocation.injected):
+            kind, why = ObstacleKind.ARGUMENTS, _WRITTEN.format(name, ", ".join(written))
+        else:
+            return None
+        return Obstacle(kind=kind, sentence=why)
+
+    def _written_by_model(self, name: str, injected: Mapping[str, Any]) -> list[str]:
+        """Which of the arguments that nobody decides on hold what the model wrote (I3, I7).
+
+        No ToolNode stands before the tool to strip them, and the function may hand in its own.
+        """
+        written = [call["args"] for call in self._written if call["name"] == name]
+        return sorted(
+            argument
+            for argument, value in injected.items()
+            if any(argument in args and _is_equal(args[argument], value) for args in written)
+        )
+
     def authorize(self, invocation: Invocation, found: Found) -> None:
         """Decide on a call, and ask about all calls of its message at once.
 
@@ -241,15 +290,16 @@ class NodeRun:
         Raises:
             GraphInterrupt: people are asked.
         """
-        if self._question is not None and _place(invocation) in self._asked:
+        asks = type(found) is not Obstacle
+        if asks and self._question is not None and _place(invocation) in self._asked:
             raise self._question
         calls = [other for _, other in (self._known or {}).values()]
         own = next((number for number, other in enumerate(calls) if other is found), None)
         with self._keeping_question(invocation):
             if own is None:
-                authorize_message(self.point, [found], 0, one_task=True)
+                authorize_message(self.point, [found], 0, one_task=True, woken=self._woken)
             else:
-                authorize_message(self.point, calls, own, one_task=True)
+                authorize_message(self.point, calls, own, one_task=True, woken=self._woken)
 
     def ask(self, invocation: Invocation, question: PendingQuestion) -> NoReturn:
         """Ask about a call once more, which its claim found.
@@ -258,7 +308,7 @@ class NodeRun:
             GraphInterrupt: people are asked.
         """
         with self._keeping_question(invocation):
-            ask_people(self.point, [question])
+            pause_for(self.point, [question])
 
     @contextlib.contextmanager
     def _keeping_question(self, invocation: Invocation) -> Iterator[None]:
@@ -266,11 +316,21 @@ class NodeRun:
         try:
             yield
         except GraphInterrupt as question:
-            self._asked.add(_place(invocation))
-            self._question = self._question or question
+            with self._lock:
+                if not self.ended:
+                    self._asked.add(_place(invocation))
+                    self._question = self._question or question
+            if self.ended:
+                self.give_up()
             raise
 
-    def withdraw_left(self) -> None:
+    def give_up(self) -> None:
+        """Withdraw what waits of this task: it ended, and a call that it left at work came late."""
+        with self._lock:
+            self._made.clear()
+        self._withdraw_left()
+
+    def _withdraw_left(self) -> None:
         """Withdraw what waits of calls that an earlier run of this task made, and this one not."""
         try:
             job = self.point.jobs.find(self._config.get("configurable", {}))
@@ -351,6 +411,31 @@ class NodeRun:
         if not begun - self._made - {key}:
             return False
         return key not in begun | {row.call_key for row in rows if _waits(row)}
+
+
+def _newest(messages: Any) -> Sequence[Mapping[str, Any]]:
+    """The calls of the newest message that has some; a `Send` may hand on one without it."""
+    read: Sequence[Any] = messages if isinstance(messages, (list, tuple)) else ()
+    for message in reversed(read):
+        if isinstance(message, AIMessage) and message.tool_calls:
+            return cast(Sequence[Mapping[str, Any]], message.tool_calls)
+    return ()
+
+
+def _copied(calls: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Calls as the model wrote them: the function may write values of its own into them."""
+    return [{**call, "args": dict(call["args"])} for call in calls]
+
+
+def _is_equal(written: Any, given: Any) -> bool:
+    """Whether a value is what the model wrote; one with an equality of its own is none."""
+    if written is given:
+        return True
+    return type(written) is type(given) and bool(written == given)
+
+
+def _is_text(given: object) -> bool:
+    return isinstance(given, str) and not any("\ud800" <= letter <= "\udfff" for letter in given)
 
 
 def _was_begun(row: CallRow) -> bool:

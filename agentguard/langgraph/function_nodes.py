@@ -51,8 +51,7 @@ class FunctionNode:
         except Exception:
             node.raise_question()
             raise
-        node.raise_question()
-        node.withdraw_left()
+        node.end()
         return result
 
     async def arun(self, runnable: Any, input: Any, config: RunnableConfig) -> Any:
@@ -64,8 +63,7 @@ class FunctionNode:
         except Exception:
             node.raise_question()
             raise
-        node.raise_question()
-        await asyncio.to_thread(node.withdraw_left)
+        await asyncio.to_thread(node.end)
         return result
 
     def as_runnable(self) -> Any:

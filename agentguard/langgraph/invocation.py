@@ -48,7 +48,7 @@ from agentguard.langgraph.own_messages import (
 )
 from agentguard.langgraph.runtime import CallContext, Found
 from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
-from agentguard.langgraph.waiting import ask_people, asking, is_asking, keep_question
+from agentguard.langgraph.waiting import asking, is_asking, keep_question, pause_for
 from agentguard.ledger.rows import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
 
@@ -77,7 +77,16 @@ class Invocation:
 
 
 class ByHand(Protocol):
-    """What decides on the calls that a function node makes by hand."""
+    """What decides on the calls that a function node makes by hand.
+
+    Args:
+        ended: the function returned, and nobody reads what comes of a call that it left at work.
+    """
+
+    ended: bool
+
+    def give_up(self) -> None:
+        """Withdraw what waits of the node's calls, since it ended."""
 
     def authorize(self, invocation: Invocation, found: Found) -> None:
         """Decide on a call; raises GraphInterrupt where people are asked."""
@@ -109,6 +118,10 @@ _PAUSED_ITSELF = (
 _SERVER_ASKED = (
     "its server asked something in the middle of the call, which is not sent a second time; answer"
     " that in the client: MCPAdapter(Client(url, elicitation_handler=...))"
+)
+LEFT_BEHIND = (
+    "refused: its node returned before this call began, so that nobody would read what came of it;"
+    " let the node wait for what it starts (await, join(), result())"
 )
 _ROUTED = (
     "it tried to route the graph, which its Binding does not declare (known.hand_offs() for the"
@@ -169,6 +182,8 @@ class ToolInvoker:
             tool_input = {[*self.bound.args_names, "input"][0]: tool_input}
         # Inline, no ToolNode stands before it to strip what a model forged.
         names = () if self.inline else self.bound.injected
+        raises = raising.get()
+        raising.set(False)  # of this call, and not of those that its tool makes
         return Invocation(
             invoker=self,
             arguments=self.arguments_of(tool_input),
@@ -176,7 +191,7 @@ class ToolInvoker:
             call_id=call_id,
             config=config or var_child_runnable_config.get() or {},
             given_id=call_id,
-            raises=raising.get(),
+            raises=raises,
         )
 
     def arguments_of(self, given: Mapping[str, Any]) -> CallArguments:
@@ -227,12 +242,16 @@ class ToolInvoker:
         if invocation.call_id is None:
             why = without_id(self.tool.name, invocation.config, inline=self.inline)
             call = Obstacle(kind=ObstacleKind.NO_CALL_ID, sentence=why)
+        node = invocation.node
+        if node is not None and node.ended:
+            node.give_up()
+            call = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=LEFT_BEHIND)
         refusals = self.point.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
         if isinstance(call, Obstacle):
             refusals.log_unmade(name, agent, job="", thread=thread, obstacle=call)
             return call
-        asks = self.inline or invocation.node is not None or is_asking()
+        asks = self.inline or node is not None or is_asking()
         try:
             opened = self.point.claims.claim(call, asks=asks)
         except LedgerError as error:  # a tamper alarm was logged as an error where it was found
@@ -260,7 +279,7 @@ class ToolInvoker:
             if invocation.node is not None:
                 invocation.node.ask(invocation, opened)
             if self.inline:
-                ask_people(self.point, [opened])
+                pause_for(self.point, [opened])
             keep_question(opened)
             return self.refusal(opened.decision.reason, call_id)
         if isinstance(opened, Obstacle):

@@ -58,7 +58,7 @@ from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.langgraph.swallowed import answered_questions, ask_again
-from agentguard.langgraph.waiting import ask_people, asking, authorize_message
+from agentguard.langgraph.waiting import asking, authorize_message, pause_for
 from agentguard.model import Obstacle, ObstacleKind, Stage
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         with asking(here=alone) as questions:
             result = handler(request.override(tool=tool))
         if questions:
-            ask_people(self._point, questions)
+            pause_for(self._point, questions)
         return self._marked(result, request)
 
     async def awrap_tool_call(
@@ -121,7 +121,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         with asking(here=alone) as questions:
             result = await handler(request.override(tool=tool))
         if questions:
-            await asyncio.to_thread(ask_people, self._point, questions)
+            await asyncio.to_thread(pause_for, self._point, questions)
         return self._marked(result, request)
 
     def _marked(self, result: Any, request: ToolCallRequest) -> Any:

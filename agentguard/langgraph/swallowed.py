@@ -82,6 +82,6 @@ def ask_again(
 
 def _is_unused(point: EnforcementPoint, thread: str, call_id: str) -> bool:
     try:
-        return point.approvals.unused(thread, call_id_digest(call_id)) is not None
+        return bool(point.approvals.unused(thread, call_id_digest(call_id)))
     except (ApprovalError, LedgerError, ValueError):  # the repair says what is known of it
         return False

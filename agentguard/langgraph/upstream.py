@@ -14,11 +14,12 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import CodeType, FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import langgraph.errors
 from langchain_core.messages import AnyMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool
 from langchain_core.tools.base import _get_runnable_config_param
 from langchain_core.tracers.context import _configure_hooks
@@ -35,12 +36,13 @@ from langgraph._internal._constants import (
     NS_END,
     NS_SEP,
     PUSH,
+    RESUME,
     TASKS,
 )
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel._tools import _tool_call_writer
-from langgraph.types import Send
+from langgraph.types import Send, interrupt
 
 __all__ = [
     "RunnableCallable",
@@ -60,11 +62,13 @@ __all__ = [
     "node_of",
     "overridden",
     "parse_calls",
+    "pause",
     "quiet_configurable",
     "sends",
     "sent_as",
     "set_wrappers",
     "starts_over",
+    "take_wake",
     "task_of",
     "to_arguments",
     "tool_call_writer",
@@ -112,6 +116,70 @@ def _keeps(configurable: Mapping[str, Any]) -> Iterator[bool]:
         loop = getattr(call.keywords.get("schedule_task"), "__self__", None)
         yield getattr(loop, "checkpointer", None) is not None
         configurable = getattr(loop, "config", {}).get("configurable", {})
+
+
+_WAITS = "agentguard: a question to people"
+"""Stands among the answers of a task where it waits for the guard's question."""
+
+
+def pause(payload: Any) -> NoReturn:
+    """Interrupt the running task, so that what wakes it is no answer to an `interrupt` of its own.
+
+    LangGraph hands the answers of a task to its calls of `interrupt` by order; this is none of
+    them. See `take_wake`.
+
+    Raises:
+        GraphInterrupt: always.
+    """
+    config = var_child_runnable_config.get() or {}
+    configurable = config.get("configurable", {})
+    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    if pad is not None:
+        marked = [*pad.resume, _WAITS]
+        configurable[CONFIG_KEY_SEND]([(RESUME, marked)])
+        pad = dataclasses.replace(
+            pad,
+            resume=marked,
+            interrupt_counter=lambda: len(marked),
+            get_null_resume=lambda consume=False: None,
+        )
+    own: RunnableConfig = {
+        **config,
+        "configurable": {**configurable, CONFIG_KEY_SCRATCHPAD: pad},
+    }
+    token = var_child_runnable_config.set(own)
+    try:
+        interrupt(payload)
+    finally:
+        var_child_runnable_config.reset(token)
+    raise langgraph.errors.GraphInterrupt()  # it was answered, which can't be
+
+
+def take_wake(config: RunnableConfig | None = None) -> bool:
+    """Take what woke the running task from its `pause`, before its own `interrupt` does.
+
+    Args:
+        config: of the task; None: that of the running code.
+
+    Returns:
+        Whether it was woken with a value.
+    """
+    given = config or var_child_runnable_config.get() or {}
+    configurable = given.get("configurable", {})
+    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    if pad is None:
+        return False
+    places = [number for number, answer in enumerate(pad.resume) if _is_mark(answer)]
+    if not places:
+        return False
+    woken = len(pad.resume) > places[0] + 1 or pad.get_null_resume(True) is not None
+    del pad.resume[places[0] :]
+    configurable[CONFIG_KEY_SEND]([(RESUME, [*pad.resume])])
+    return woken
+
+
+def _is_mark(answer: object) -> bool:
+    return isinstance(answer, str) and answer == _WAITS
 
 
 def state_of(config: RunnableConfig) -> dict[str, Any] | None:

@@ -18,8 +18,10 @@ from agentguard.calls.refusals import in_a_line
 from agentguard.calls.refused import Refused
 from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
+from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import Found, NoJob
+from agentguard.ledger.rows import AskedCallRow
 from agentguard.model import Effect, Obstacle
 
 _log = logging.getLogger(__name__)
@@ -175,16 +177,33 @@ def use_up_wakes() -> None:
             interrupt(None)
 
 
-def await_people(point: EnforcementPoint, calls: Sequence[Found]) -> None:
-    """Return once no question about these calls is open; else interrupt with all that are."""
+def pause_for(
+    point: EnforcementPoint, questions: Sequence[PendingQuestion], *, woken: bool = False
+) -> NoReturn:
+    """Interrupt a task that may have interrupts of its own: what wakes it answers none of them.
+
+    Args:
+        woken: it was woken before, which brought nothing.
+    """
+    note = _AGAIN if woken else None
+    _upstream.pause(approval_payload(questions, note=note, store=point.store))
+
+
+def await_people(point: EnforcementPoint, calls: Sequence[Found], *, woken: bool = False) -> None:
+    """Return once no question about these calls is open; else interrupt with all that are.
+
+    Args:
+        woken: the task was woken from its question.
+    """
     questions = open_questions(point, calls, look=len(calls) > 1)
     if not questions:
         return
-    wait_for_wake(point, questions)
+    if not woken:
+        pause_for(point, questions)
     stands = [looked_at(point, call) for call in calls]  # what came up since is shown, too
     questions = [stand for stand in stands if isinstance(stand, PendingQuestion)]
     if questions:
-        ask_people(point, questions, woken=True)
+        pause_for(point, questions, woken=True)
 
 
 def authorize_message(
@@ -195,6 +214,7 @@ def authorize_message(
     changed: bool = False,
     turn: contextlib.AbstractContextManager[Any] | None = None,
     one_task: bool = False,
+    woken: bool = False,
 ) -> bool:
     """The whole gate for one call of a message whose calls have a task each.
 
@@ -209,10 +229,12 @@ def authorize_message(
         changed: it is not what the message holds, so the one that asks can't ask for it.
         turn: held while it is decided, by one call of the message at a time.
         one_task: the calls share a task, so whichever of them comes asks for all.
+        woken: the task was woken from its question, and what woke it was taken before.
 
     Returns:
         Whether it alone is asked about by its task, so that it may be once more.
     """
+    woken = _upstream.take_wake() or woken
     if isinstance(calls[own], NoJob):  # it may wait in one
         asked = [number for number, call in enumerate(calls) if open_questions(point, [call])]
     else:
@@ -224,10 +246,10 @@ def authorize_message(
     if own not in asked:
         return False
     if own == asked[0] or one_task:
-        await_people(point, [calls[number] for number in asked])
+        await_people(point, [calls[number] for number in asked], woken=woken)
         return len(asked) == 1
     if changed:
-        await_people(point, [calls[own]])
+        await_people(point, [calls[own]], woken=woken)
         return True
     if open_questions(point, [calls[own]], look=True):
         raise GraphInterrupt()
@@ -272,15 +294,29 @@ def _waits_elsewhere(point: EnforcementPoint, call: Call) -> bool:
 def _question_of(point: EnforcementPoint, call: NoJob | Call) -> PendingQuestion | None:
     """The open question about exactly this call; ids alone could be another call's."""
     try:
-        found = point.approvals.unused(call.thread, call_id_digest(call.call_id))
-        if found is None or found.tool != call.arguments.bound.name:
+        waiting = point.approvals.unused(call.thread, call_id_digest(call.call_id))
+        found = next((one for one in waiting if _asks_about(point, one, call)), None)
+        if found is None:
             return None
         arguments = point.approvals.arguments(found)
-        if call.arguments.frozen != arguments:
-            return None
-        if isinstance(call, Call) and (found.job == call.job.id or not call.is_of_thread(found)):
-            return None
-    except (ApprovalError, Refused, LedgerError):  # its row was edited, or nobody was asked
+    except (ApprovalError, Refused, LedgerError):  # nobody was asked, or nobody can know
         return None
     note = _NOT_ENTERED if point.jobs.holds(found.job) else _ELSEWHERE
     return as_asked(found, call.call_id, arguments=arguments, note=note.format(found.job))
+
+
+def _asks_about(point: EnforcementPoint, found: AskedCallRow, call: NoJob | Call) -> bool:
+    """Whether a question is about exactly this call, and was asked in another job than its own.
+
+    Raises:
+        Refused: the call's arguments can't be read, so nobody was asked about them.
+    """
+    if found.tool != call.arguments.bound.name:
+        return False
+    if isinstance(call, Call) and (found.job == call.job.id or not call.is_of_thread(found)):
+        return False
+    try:
+        asked = point.approvals.arguments(found)
+    except ApprovalError:  # its row was edited
+        return False
+    return bool(call.arguments.frozen == asked)

@@ -162,19 +162,19 @@ class Approvals:
             )
         return self._approval(rows[0], reads)
 
-    def unused(self, thread: str, call: str) -> AskedCallRow | None:
-        """The question that a call of a thread waits for, whichever job asked it.
+    def unused(self, thread: str, call: str) -> Sequence[AskedCallRow]:
+        """The questions that a call of a thread waits for, whichever job asked them.
 
         Args:
             call: how the ledger names the call's id; a thread may use one again.
 
         Returns:
-            The newest one that is pending, or whose approvals no claim has used; None without
-            one, or without a thread.
+            Those that are pending, or whose approvals no claim has used, the newest first; none
+            without a thread.
         """
         if not thread:
-            return None
-        return self._ledger.first(questions.unused_question(thread, call, self._ledger.clock()))
+            return ()
+        return self._ledger.rows(questions.unused_of_call(thread, call, self._ledger.clock()))
 
     def eligible(self, approval: Approval) -> tuple[str, ...]:
         """Who may still answer: not the requester, no contributor, nobody who answered (I1)."""

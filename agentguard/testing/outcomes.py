@@ -103,7 +103,7 @@ def outcome_of_run(guard: Guard, run: CallRun, state: Mapping[str, Any]) -> Call
     }
     name = call_id_digest(run.call_id)
     if "__interrupt__" in state:
-        question = guard.approvals.unused(run.thread, name)
+        question = next(iter(guard.approvals.unused(run.thread, name)), None)
         if question is not None:
             return CallResult(
                 effect="ask",

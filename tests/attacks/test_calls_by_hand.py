@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import InjectedToolArg
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode
-from langgraph.types import Command, Send
+from langgraph.prebuilt import InjectedState, ToolNode
+from langgraph.types import Command, Send, interrupt
 
+from agentguard import Asset, Opaque, Text, To, media_tool
 from agentguard.langgraph import protect
 from agentguard.model import Verdict
-from tests.integration.shapes.bench import Bench, begin, loop, told
+from tests.integration.shapes.bench import Bench, Model, begin, loop, told
+from tests.integration.shapes.bench import alone as one_node
 from tests.integration.shapes.loops import by_args, by_call
-from tests.support import call
+from tests.support import call, says
 from tests.support.bindings import Binding
 from tests.support.late_tools import bind_in_a_job
 from tests.support.shared import tool_of
@@ -140,7 +145,7 @@ def test_config_that_is_kept_after_its_node_acts_no_more(bench: Bench) -> None:
     graph.invoke(begin(), bench.config)
     assert kept[0]["configurable"]["__agentguard_node"] is not None
     assert bench.effects == []
-    assert "was called where nothing decides" in heard[0].content
+    assert "its node returned before this call began" in heard[0].content
 
 
 def test_body_of_a_guarded_tool_does_not_act_as_the_node(bench: Bench) -> None:
@@ -190,3 +195,226 @@ def test_failed_guard_line_in_a_thread_without_context_does_nothing(bench: Bench
     graph.invoke(begin(), bench.config)
     assert bench.effects == []
     assert "unless they get the config" in heard[0].content
+
+
+@pytest.mark.parametrize("given", ["\ud800", 7, ["c"]], ids=str)
+def test_call_id_that_is_no_text_is_refused(bench: Bench, given: Any) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    made = {**call("publish", {"source": bench.asset, "to": "team"}), "id": given}
+    heard: list[Any] = []
+
+    def node(state: Any) -> Any:
+        heard.append(publish.invoke(made))
+        return {}
+
+    graph = protect(one_node(node, name="tools"), bench.guard, agents=PUBLISHER)
+    graph.compile(bench.saver).invoke(begin(), bench.config)
+    assert "its call id is no readable id" in str(heard[0])
+    assert bench.effects == []
+
+
+def test_arguments_that_hold_themselves_are_refused(bench: Bench) -> None:
+    """A node can hand in what no model can write."""
+    (publish,) = bench.guard.tools([bench.publish])
+    args: dict[str, Any] = {"source": bench.asset, "to": "team"}
+    args["more"] = [args]
+    heard: list[Any] = []
+
+    def node(state: Any) -> Any:
+        heard.append(publish.invoke(args))
+        return {}
+
+    graph = protect(one_node(node, name="tools"), bench.guard, agents=PUBLISHER)
+    graph.compile(bench.saver).invoke(begin(), bench.config)
+    assert "too many values, or themselves" in str(heard[0])
+
+
+# --- what wakes a node is no answer to what the node asks itself ----------------------------------
+
+
+def resumed(graph: Any, bench: Bench, asked: Any, by_id: bool, value: str) -> Any:
+    name = asked["__interrupt__"][0].id
+    return graph.invoke(Command(resume={name: value} if by_id else value), bench.config)
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize("early", [False, True])
+def test_wake_of_a_question_answers_no_interrupt_of_the_node(
+    bench: Bench, by_id: bool, early: bool
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        first = interrupt("What is it?")
+        publish.invoke(args)
+        answers[:] = [first, interrupt("Really delete the original?")]
+        return {}
+
+    builder = one_node(node, name="tools")
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    asked = resumed(graph, bench, asked, by_id, "a cat")
+    assert asked["__interrupt__"][0].value["type"] == "tool_approval"
+    if early:
+        asked = resumed(graph, bench, asked, by_id, "approve")
+        assert "a resume value is no approval" in asked["__interrupt__"][0].value["description"]
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id, "approve")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    assert (bench.effects, answers) == (["web"], [])
+    resumed(graph, bench, asked, by_id, "no")
+    assert (bench.effects, answers) == (["web"], ["a cat", "no"])
+
+
+def test_model_gets_no_answer_of_a_person_by_a_call_beside_it(tmp_path: Path) -> None:
+    """The quickstart's loop, with the tool by which the model asks people something."""
+    answers: list[Any] = []
+
+    @media_tool(stage=None, interrupts=True)
+    def human_assistance(query: Annotated[str, Text()]) -> str:
+        """Ask a person."""
+        answers.append(interrupt(query))
+        return str(answers[-1])
+
+    with Bench(tmp_path, "ask", tools=[human_assistance]) as bench:
+        calls = [
+            call("publish", bench.args),
+            call("human_assistance", {"query": "May I delete the originals?"}),
+        ]
+        tools = bench.guard.tools([bench.publish, human_assistance])
+        builder = loop(Model(script=[says(*calls)]), by_args(tools))
+        graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+        graph.invoke(begin(), bench.config)
+        approve_all(bench)
+        asked = graph.invoke(Command(resume="approve"), bench.config)
+        assert asked["__interrupt__"][0].value == "May I delete the originals?"
+        assert answers == []
+        graph.invoke(Command(resume="no"), bench.config)
+        assert answers == ["no"]
+
+
+def test_wake_of_an_inline_tool_answers_no_interrupt_of_its_entrypoint(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish], agent="publisher", gate="inline")
+    made = call("publish", {"source": bench.asset, "to": "web"})
+
+    @entrypoint(checkpointer=bench.saver)
+    def flow(given: str) -> str:
+        publish.invoke(made)
+        return str(interrupt("Really delete the original?"))
+
+    flow.invoke("go", bench.config)
+    approve_all(bench)
+    asked: Any = flow.invoke(Command(resume="approve"), bench.config)
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    assert flow.invoke(Command(resume="no"), bench.config) == "no"
+    assert bench.effects == ["web"]
+
+
+# --- arguments that LangChain and LangGraph fill in ----------------------------------------------
+
+_FILLED: list[Any] = []
+"""What the tools below were handed in the arguments that no model may write."""
+
+
+@media_tool(stage="export", effect=Opaque())
+def send_for(
+    picture: Annotated[str, Asset()],
+    to: Annotated[str, To()],
+    user: Annotated[str, InjectedToolArg],
+) -> str:
+    """Send a picture for a user."""
+    _FILLED.append(user)
+    return "sent"
+
+
+@media_tool(stage="export", effect=Opaque())
+def send_with(
+    picture: Annotated[str, Asset()],
+    to: Annotated[str, To()],
+    state: Annotated[dict[str, Any], InjectedState],
+) -> str:
+    """Send a picture to whom the state names."""
+    _FILLED.append(state["user"])
+    return "sent"
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Iterator[Bench]:
+    _FILLED.clear()
+    with Bench(tmp_path, "permit", tools=[send_for, send_with]) as made:
+        yield made
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "send_for": {"user": "eve"},
+    "send_with": {"state": {"user": "eve"}},
+}
+OWN: dict[str, dict[str, Any]] = {
+    "send_for": {"user": "kim"},
+    "send_with": {"state": {"user": "kim"}},
+}
+TOOLS: dict[str, Any] = {"send_for": send_for, "send_with": send_with}
+
+
+def forged_call(bench: Bench, name: str) -> Any:
+    """A model that writes what is not for it to write, besides what it may."""
+    return Model(script=[says(call(name, {"picture": bench.asset, "to": "team", **FORGED[name]}))])
+
+
+@pytest.mark.parametrize("name", list(TOOLS))
+@pytest.mark.parametrize("how", ["arguments", "call", "function", "sent"])
+def test_argument_that_is_filled_in_does_not_hold_what_the_model_wrote(
+    filled: Bench, name: str, how: str
+) -> None:
+    function = TOOLS[name]
+    (tool,) = filled.guard.tools([function])
+
+    def answered(made: Any) -> Any:
+        if how == "call":
+            return tool.invoke(made)
+        try:
+            said = function(**made["args"]) if how == "function" else tool.invoke(made["args"])
+        except Exception as error:
+            said = str(error)
+        return ToolMessage(said, tool_call_id=made["id"])
+
+    def node(given: Any) -> Any:
+        calls = [given] if how == "sent" else given["messages"][-1].tool_calls
+        return {"messages": [answered(made) for made in calls]}
+
+    builder: Any = loop(forged_call(filled, name), node)
+    if how == "sent":
+        builder.branches["llm_call"].clear()
+        builder.add_conditional_edges(
+            "llm_call",
+            lambda state: [Send("tools", made) for made in state["messages"][-1].tool_calls],
+            ["tools"],
+        )
+        builder.add_conditional_edges("tools", lambda state: END, [END])
+        builder.edges.discard(("tools", "llm_call"))
+    graph: Any = protect(builder, filled.guard, agents=PUBLISHER).compile(filled.saver)
+    said = told(graph.invoke(begin(), filled.config))
+    assert _FILLED == []
+    assert "it has what the model wrote in its place" in said[0]
+
+
+@pytest.mark.parametrize("name", list(TOOLS))
+@pytest.mark.parametrize("in_place", [False, True])
+def test_argument_that_the_node_fills_in_itself_is_the_nodes(
+    filled: Bench, name: str, in_place: bool
+) -> None:
+    """As the documentation shows it, over a copy of the call; or over the call itself."""
+    (tool,) = filled.guard.tools([TOOLS[name]])
+
+    def node(state: Any) -> Any:
+        made = state["messages"][-1].tool_calls[0]
+        made = made if in_place else copy.deepcopy(made)
+        made["args"].update(OWN[name])
+        return {"messages": [tool.invoke(made)]}
+
+    graph = protect(loop(forged_call(filled, name), node), filled.guard, agents=PUBLISHER)
+    said = told(graph.compile(filled.saver).invoke(begin(), filled.config))
+    assert said == ["sent"]
+    assert _FILLED == ["kim"]

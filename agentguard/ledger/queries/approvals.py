@@ -102,11 +102,14 @@ def asked_calls(
     return found
 
 
-def unused_question(thread: str, call: str, now: int) -> Query[AskedCallRow]:
-    """The newest question about a thread's call whose window is open and that no claim used."""
+def unused_of_call(thread: str, call: str, now: int) -> Query[AskedCallRow]:
+    """The unused questions about a thread's call whose window is open, the newest first.
+
+    The calls that one task makes by hand share a name.
+    """
     return Query(
         f"{_ASKED_CALL} WHERE requests.thread = ? AND requests.call_id = ?"
-        f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC LIMIT 1",
+        f" AND approvals.expires_at > ? AND {UNUSED} ORDER BY asked_at DESC",
         (thread, call, now),
         row_as(AskedCallRow),
     )

@@ -401,5 +401,5 @@ def test_call_after_its_node_returned_is_refused_and_told_why(bench: Bench) -> N
     compiled(bench, alone(node)).invoke(begin(), bench.config)
     returned.set()
     threads[0].join()
-    assert "after the node tools had returned" in said[0]
+    assert "its node returned before this call began" in said[0]
     assert bench.effects == []

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
@@ -23,9 +25,10 @@ from PIL import Image
 
 from agentguard import Asset, CallRefused, Opaque, Output, Text, To, UnguardedTool, media_tool
 from agentguard.errors import BindingError
-from agentguard.langgraph import protect
+from agentguard.langgraph import GuardMiddleware, protect
+from agentguard.langgraph.calls_by_hand import NodeRun
 from agentguard.model import Verdict
-from tests.integration.shapes.bench import TO, Bench, Model, begin, loop, told
+from tests.integration.shapes.bench import KIM, TO, Bench, Model, begin, loop, told
 from tests.integration.shapes.bench import alone as one_node
 from tests.support import call, says
 
@@ -184,6 +187,36 @@ def test_calls_that_are_gathered(bench: Bench, mails: Mails) -> None:
     assert sorted(mails.sent) == ["team: 0", "web: 1", "web: 2"]
 
 
+def test_gathered_calls_that_wait_in_another_job_are_not_asked_about_in_this_one(
+    bench: Bench, mails: Mails
+) -> None:
+    """They share the name of their task, so each has to be found by what it says."""
+    guard, files = bench.guard, [bench.studio.picture(f"{n}.png", "red", 40 + n) for n in (0, 1)]
+    sources: list[str] = []
+
+    async def node(state: Any) -> Any:
+        sends = [mails.asend(source, "web", words=source) for source in sources]
+        return {"messages": [("ai", str(await asyncio.gather(*sends, return_exceptions=True)))]}
+
+    graph = compiled(bench, alone(node))
+
+    def run(job: Any, given: Any) -> Any:
+        sources[:] = [job.import_asset(file, ["brand"]) for file in files]
+        return asyncio.run(graph.ainvoke(given, job.config(thread_id="t1")))
+
+    with guard.open_job("first", requested_by=KIM) as first:
+        assert "__interrupt__" in run(first, begin())
+    approve(bench)
+    with guard.open_job("second", requested_by=KIM) as second:
+        for _ in range(2):
+            assert "__interrupt__" in run(second, None)
+            assert not bench.open_questions()
+    assert mails.sent == []
+    with guard.rejoin_job(first.id, by=KIM) as again:
+        run(again, None)
+    assert sorted(mails.sent) == sorted(f"web: {source}" for source in sources)
+
+
 def test_function_in_a_loop_with_equal_arguments_acts_each_time(
     bench: Bench, mails: Mails, asset: str
 ) -> None:
@@ -323,6 +356,83 @@ def test_function_that_outlives_its_node_does_nothing(
     with pytest.raises(UnguardedTool):
         left[0]()
     assert mails.sent == []
+
+
+@pytest.mark.parametrize("to", ["team", "web"])
+@pytest.mark.parametrize("turns", [0, 1, 5])
+def test_task_that_a_node_leaves_behind_does_nothing_and_asks_nobody(
+    bench: Bench, mails: Mails, asset: str, to: str, turns: int
+) -> None:
+    left: list[asyncio.Task[str]] = []
+
+    async def node(state: Any) -> Any:
+        left.append(asyncio.create_task(mails.asend(asset, to)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return {}
+
+    async def run() -> Any:
+        done = await compiled(bench, alone(node)).ainvoke(begin(), bench.config)
+        return done, (await asyncio.gather(*left, return_exceptions=True))[0]
+
+    done, said = asyncio.run(run())
+    if "__interrupt__" not in done:  # else it was in time, and the node ends with its question
+        assert isinstance(said, (CallRefused, UnguardedTool, GraphInterrupt))
+        assert not bench.open_questions()
+    assert mails.sent == []
+
+
+def test_call_of_a_thread_that_is_decided_after_its_node_returned(
+    bench: Bench, mails: Mails, asset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is held up where it is about to be decided on, until the node is through."""
+    begun, returned = threading.Barrier(3), threading.Event()
+    threads: list[threading.Thread] = []
+    said: list[str] = []
+    authorize = NodeRun.authorize
+
+    def late(self: NodeRun, invocation: Any, found: Any) -> None:
+        begun.wait(10)
+        returned.wait(10)
+        authorize(self, invocation, found)
+
+    def node(state: Any) -> Any:
+        def work(to: str) -> None:
+            try:
+                said.append(mails.send(asset, to))
+            except (CallRefused, GraphInterrupt) as error:
+                said.append(type(error).__name__)
+
+        for to in ("team", "web"):
+            context = contextvars.copy_context()
+            threads.append(threading.Thread(target=context.run, args=(work, to)))
+            threads[-1].start()
+        begun.wait(10)
+        return {}
+
+    monkeypatch.setattr(NodeRun, "authorize", late)
+    assert "__interrupt__" not in compiled(bench, alone(node)).invoke(begin(), bench.config)
+    returned.set()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 2
+    assert set(said) <= {"CallRefused", "GraphInterrupt"}
+    assert mails.sent == []
+    assert not bench.open_questions()
+
+
+def test_task_that_is_left_behind_is_told_that_its_node_returned(
+    bench: Bench, mails: Mails, asset: str
+) -> None:
+    left: list[Any] = []
+
+    def node(state: Any) -> Any:
+        context = contextvars.copy_context()
+        left.append(lambda: context.run(mails.send, asset, "team"))
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    with pytest.raises(UnguardedTool, match="the node that started it had returned"):
+        left[0]()
 
 
 def test_graph_inside_the_node_does_not_inherit_its_gate(
@@ -542,3 +652,78 @@ def test_argument_may_have_any_name(tmp_path: Path) -> None:
     with Bench(tmp_path, "permit", tools=[look]) as bench:
         compiled(bench, alone(node)).invoke(begin(), bench.config)
     assert got == ["abc", "def"]
+
+
+# --- methods and generators ----------------------------------------------------------------------
+
+
+class Office:
+    """An object whose method is a tool."""
+
+    def __init__(self, place: str) -> None:
+        self.sent: list[str] = []
+        self.place = place
+
+    @media_tool(stage="export", effect=Opaque())
+    def mail(self, picture: Picture, to: Place) -> str:
+        """Send a picture from this office."""
+        self.sent.append(to)
+        return f"sent from {self.place}"
+
+
+def test_method_is_called_by_hand_on_the_object_that_the_guard_knows(tmp_path: Path) -> None:
+    ours, other = Office("Oslo"), Office("elsewhere")
+    with Bench(tmp_path, "permit", tools=[ours.mail]) as bench:
+        asset, got = bench.asset, []
+
+        def node(state: Any) -> Any:
+            got.append(ours.mail(asset, "team"))
+            with pytest.raises(CallRefused, match="on another object"):
+                other.mail(asset, to="team")
+
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert got == ["sent from Oslo"]
+    assert (ours.sent, other.sent) == (["team"], [])
+
+
+def test_generator_is_refused_when_it_is_declared() -> None:
+    """What runs when somebody iterates it would run outside of its claim."""
+
+    def pages(picture: Picture, to: Place) -> Iterator[str]:
+        """Send a picture page by page."""
+        yield "sent"
+
+    async def apages(picture: Picture, to: Place) -> Any:
+        """Send a picture page by page."""
+        yield "sent"
+
+    for function in (pages, apages):
+        with pytest.raises(BindingError, match="it yields, and a tool returns"):
+            media_tool(stage="export", effect=Opaque())(function)
+
+
+def test_refusal_inside_an_agent_that_a_called_function_runs_is_told_to_its_model(
+    tmp_path: Path,
+) -> None:
+    """The function is called as Python calls functions; the tools of the agent inside are not."""
+    mails = Mails()
+    agents: list[Any] = []
+
+    @media_tool(stage=None)
+    def ask_publisher(task: Words) -> str:
+        """Ask the publisher to send a picture."""
+        done = agents[0].invoke({"messages": [("user", task)]})
+        return "; ".join(told(done))
+
+    with Bench(tmp_path, "deny", tools=[*mails.tools, ask_publisher]) as bench:
+        model = Model(script=[says(call("send", {"picture": bench.asset, "to": "site"}))])
+        guard = GuardMiddleware(bench.guard, agent="publisher")
+        agents.append(create_agent(model, bench.guard.tools([mails.send]), middleware=[guard]))
+        got: list[str] = []
+
+        def node(state: Any) -> Any:
+            got.append(ask_publisher("go"))
+
+        compiled(bench, alone(node)).invoke(begin(), bench.config)
+    assert "is not queued for site" in got[0]
+    assert mails.sent == []
