@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,6 +106,7 @@ class NodeRun:
         self.point = point
         self.left = False
         self.ended = False
+        self.process = os.getpid()
         self.task = _upstream.task_of(config)
         self.execution = current_execution.get()  # of the tool whose body runs the graph, if any
         self._name = name
@@ -444,7 +446,7 @@ def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
 
 def _is_at(node: NodeRun, config: RunnableConfig) -> bool:
     """Whether a node's function runs; a graph or a tool that it runs has a gate of its own."""
-    if node.left or current_execution.get() is not node.execution:
+    if node.left or node.process != os.getpid() or current_execution.get() is not node.execution:
         return False
     return node.task == _upstream.task_of(config)
 
