@@ -7,6 +7,7 @@ a job it runs under its own claim only. A thread that a tool starts by itself is
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -89,10 +90,15 @@ def running(*declared: object, exempt: bool = False) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """A gate, and the tool's body that its node runs in, if that is one of an agent as a tool."""
+    """A gate, and the tool's body that its node runs in, if that is one of an agent as a tool.
+
+    Args:
+        process: where the gate stands; a forked child can't ask people, or say what it did.
+    """
 
     gate: Gate
     body: Running | None
+    process: int
 
 
 _standing: ContextVar[_Standing | None] = ContextVar("agentguard_gate", default=None)
@@ -101,7 +107,7 @@ _standing: ContextVar[_Standing | None] = ContextVar("agentguard_gate", default=
 @contextlib.contextmanager
 def under(gate: Gate) -> Iterator[None]:
     """Let declared functions that are called while this lasts find a gate."""
-    token = _standing.set(_Standing(gate, _running.get()))
+    token = _standing.set(_Standing(gate, _running.get(), os.getpid()))
     try:
         yield
     finally:
@@ -115,6 +121,8 @@ def gate_here() -> Gate | None:
     """
     standing = _standing.get()
     if standing is None or standing.body is not _running.get():
+        return None
+    if standing.process != os.getpid():
         return None
     return standing.gate if standing.gate.is_here() else None
 
@@ -202,6 +210,8 @@ def _where() -> str:
     standing = _standing.get()
     if standing is not None and standing.gate.left:
         return "and the node that started it had returned; let the node wait for what it starts"
+    if standing is not None and standing.process != os.getpid():
+        return "in another process than the node that started it; call it in the node's own"
     node = node_named_in(var_child_runnable_config.get() or {})
     if node is None:
         return "run it through guard.tools() in a graph or agent that is protected"

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import inspect
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,6 +109,7 @@ class NodeRun:
         self.point = point
         self.left = False
         self.ended = False
+        self.process = os.getpid()
         self.task = _upstream.task_of(config)
         self.execution = current_execution.get()  # of the tool whose body runs the graph, if any
         self._name = name
@@ -462,7 +464,9 @@ def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
 
 def _is_at(node: NodeRun, config: RunnableConfig) -> bool:
     """Whether it is a node's own code that runs: a graph or tool inside has a gate of its own."""
-    return current_execution.get() is node.execution and node.task == _upstream.task_of(config)
+    if node.process != os.getpid() or current_execution.get() is not node.execution:
+        return False
+    return node.task == _upstream.task_of(config)
 
 
 @contextlib.contextmanager

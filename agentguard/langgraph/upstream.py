@@ -113,7 +113,10 @@ def graph_path(configurable: Mapping[str, Any]) -> str:
 def _keeps(configurable: Mapping[str, Any]) -> Iterator[bool]:
     """Of each graph around a task, the innermost first, whether it keeps checkpoints."""
     while (call := configurable.get(CONFIG_KEY_CALL)) is not None:
-        loop = getattr(call.keywords.get("schedule_task"), "__self__", None)
+        while inspect.isfunction(call):  # of a node that has a timeout
+            call = _closure(call).get("call")
+        schedule = getattr(call, "keywords", {}).get("schedule_task")
+        loop = getattr(schedule, "__self__", None)
         yield getattr(loop, "checkpointer", None) is not None
         configurable = getattr(loop, "config", {}).get("configurable", {})
 

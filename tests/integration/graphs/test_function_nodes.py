@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt import ToolNode
-from langgraph.types import RetryPolicy
+from langgraph.types import RetryPolicy, TimeoutPolicy
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
@@ -129,6 +129,25 @@ def test_node_that_its_retry_policy_runs_again_acts_once(bench: Bench) -> None:
     result = compiled(bench, builder).invoke(begin(), bench.config)
     assert (len(runs), bench.effects) == (2, ["team"])
     assert result["messages"][-1].content == "published to team"
+
+
+@pytest.mark.parametrize("shape", ["function", "tool node"])
+def test_node_with_a_timeout(bench: Bench, shape: str) -> None:
+    """LangGraph wraps what it schedules the tasks of such a node with."""
+    tools = bench.guard.tools([bench.publish])
+
+    async def node(state: Any) -> Any:
+        calls = state["messages"][-1].tool_calls
+        return {"messages": [await tools[0].ainvoke(one) for one in calls]}
+
+    builder = loop(to(bench, "team", "web"), node if shape == "function" else ToolNode(tools))
+    builder.nodes["tools"].timeout = TimeoutPolicy(run_timeout=30)
+    graph = compiled(bench, builder)
+    asked = asyncio.run(graph.ainvoke(begin(), bench.config))
+    assert len(asked["__interrupt__"]) == 1
+    answer_all(bench)
+    asyncio.run(graph.ainvoke(None, bench.config))
+    assert bench.effects == ["team", "web"]
 
 
 def test_swallowed_question_is_raised_when_the_function_fails_as_well(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -433,6 +434,37 @@ def test_task_that_is_left_behind_is_told_that_its_node_returned(
     compiled(bench, alone(node)).invoke(begin(), bench.config)
     with pytest.raises(UnguardedTool, match="the node that started it had returned"):
         left[0]()
+
+
+def test_forked_process_of_a_node_does_nothing(bench: Bench, mails: Mails, asset: str) -> None:
+    """Its questions would reach nobody, and it may go on when the node and the job are over."""
+    (copy,) = bench.guard.tools([mails.send])
+    reader, writer = os.pipe()
+
+    def said() -> list[str]:
+        answers: list[str] = []
+        with pytest.raises(UnguardedTool, match="in another process than the node"):
+            mails.send(asset, "team")
+        answers.append(str(copy.invoke({"picture": asset, "to": "team"})))
+        return [*answers, *mails.sent]
+
+    def node(state: Any) -> Any:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(writer, repr(said()).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        return {}
+
+    compiled(bench, alone(node)).invoke(begin(), bench.config)
+    os.close(writer)
+    with open(reader) as file:
+        answer = file.read()
+    assert "without a tool call id" in answer
+    assert "sent to" not in answer
+    assert not bench.open_questions()
 
 
 def test_graph_inside_the_node_does_not_inherit_its_gate(
