@@ -36,6 +36,7 @@ from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_id_digest, call_key
 from agentguard.calls.execution import current_execution
 from agentguard.calls.questions import PendingQuestion
+from agentguard.calls.refusals import in_a_line
 from agentguard.calls.refused import Refused
 from agentguard.calls.services import EnforcementPoint
 from agentguard.canonical import digest
@@ -45,7 +46,7 @@ from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import LEFT_BEHIND, Invocation, ToolInvoker, raising
 from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
-from agentguard.langgraph.waiting import authorize_message, pause_for
+from agentguard.langgraph.waiting import authorize_message, open_questions, pause_for
 from agentguard.ledger.queries.requests import requests_of_call
 from agentguard.ledger.rows import CallRow
 from agentguard.model import ApprovalState, GrantState, Obstacle, ObstacleKind
@@ -170,7 +171,25 @@ class NodeRun:
         with self._lock:
             self.ended = self._question is None
         self.raise_question()
+        self._tell_of_unmade()
         self._withdraw_left()
+
+    def _tell_of_unmade(self) -> None:
+        """Log the calls of the message that people are asked about, and that the function left out.
+
+        Another node may make them, so their questions stay.
+        """
+        if self._known is None or _upstream.sent_as(self._config) is not None:
+            return
+        left = [call_id for call_id in self._known if call_id not in self._used]
+        for call_id in left:
+            if open_questions(self.point, [self._known[call_id][1]]):
+                _log.warning(
+                    "the node %s returned and did not make the call %s of its message, about which"
+                    " people are asked: unless another node makes it, an answer changes nothing",
+                    self._name,
+                    in_a_line(call_id),
+                )
 
     def is_here(self) -> bool:
         """Whether the code that runs now is the function's own, and in no graph or tool it runs."""

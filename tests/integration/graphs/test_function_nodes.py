@@ -72,6 +72,25 @@ def test_node_asks_once_about_all_calls_of_a_message(bench: Bench) -> None:
     assert [one.startswith("published to") for one in said] == [True, True, True, False, True]
 
 
+@pytest.mark.unsound_wakes
+@pytest.mark.parametrize("made", [1, 2])
+def test_asked_call_of_a_message_that_the_node_leaves_out_is_logged(
+    bench: Bench, made: int
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+
+    def node(state: Any) -> Any:
+        return {
+            "messages": [publish.invoke(one) for one in state["messages"][-1].tool_calls[:made]]
+        }
+
+    result = compiled(bench, loop(to(bench, "team", "web"), node)).invoke(begin(), bench.config)
+    assert ("__interrupt__" in result) == (made == 2)
+    told_so = [line for line in bench.heard if "did not make the call" in line]
+    assert len(told_so) == (1 if made == 1 else 0)
+    assert bench.effects == ["team"]
+
+
 def test_arguments_give_content_and_a_call_gives_its_tool_message(bench: Bench) -> None:
     (publish,) = bench.guard.tools([bench.publish])
     got: list[Any] = []
