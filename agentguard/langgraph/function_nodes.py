@@ -19,9 +19,10 @@ from langchain_core.tools import BaseTool
 from agentguard.calls.services import EnforcementPoint
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents
-from agentguard.langgraph.calls_by_hand import NodeRun, UnansweredCalls
+from agentguard.langgraph.calls_by_hand import NodeRun
 from agentguard.langgraph.guarded_tool import guarded
 from agentguard.langgraph.nested_agents import BY_HAND
+from agentguard.langgraph.node_calls import UnansweredCalls
 from agentguard.langgraph.own_messages import MESSAGES
 
 
