@@ -22,13 +22,13 @@ from langgraph.types import Command, Send
 from agentguard.calls.asked_calls import CallState
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.services import EnforcementPoint
+from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.runtime import Found
 from agentguard.langgraph.waiting import (
-    ask_people,
     looked_at,
+    pause_for,
     standing,
     use_up_wakes,
-    wait_for_wake,
 )
 
 
@@ -91,7 +91,7 @@ class AskTask(Generic[GateT]):
         self._calls = calls
         self._left = list(calls)
         self._open: list[PendingQuestion] = []
-        self._woken = False
+        self._woken = _upstream.take_wake()
         self._outputs: dict[int, tuple[GateT, list[Any]]] = {}
 
     def ready(self) -> list[Ready[GateT]]:
@@ -102,11 +102,10 @@ class AskTask(Generic[GateT]):
         now = self._answerable(self._standing())
         if self._open and not now:
             if not self._woken:
-                wait_for_wake(self._point, self._open)
-            self._woken = True
+                pause_for(self._point, self._open)
             now = self._answerable([looked_at(self._point, one.found) for one in self._left])
             if self._open and not now:
-                ask_people(self._point, self._open, woken=True)
+                pause_for(self._point, self._open, woken=True)
         if self._left and not now:
             use_up_wakes()
         ready: dict[tuple[GateT, bool, bool], list[dict[str, Any]]] = {}
@@ -145,7 +144,7 @@ class AskTask(Generic[GateT]):
             questions: about these calls. The others are answered again by their recorded outcomes.
         """
         if questions:
-            ask_people(self._point, [*self._open, *questions], woken=self._woken)
+            pause_for(self._point, [*self._open, *questions], woken=self._woken)
         self._outputs.setdefault(id(gate), (gate, []))[1].append(output)
 
     def result(self) -> Any:

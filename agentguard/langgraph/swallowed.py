@@ -19,9 +19,10 @@ from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
 from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
+from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.refusal_marks import is_marked
 from agentguard.langgraph.runtime import Found
-from agentguard.langgraph.waiting import ask_people, looked_at
+from agentguard.langgraph.waiting import looked_at, pause_for
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def ask_again(
     Raises:
         GraphInterrupt: a question is open.
     """
+    woken = _upstream.take_wake()
     stands = [(message, looked_at(point, found)) for message, found in answers]
     questions = [stand for _, stand in stands if isinstance(stand, PendingQuestion)]
     for question in questions:
@@ -76,7 +78,7 @@ def ask_again(
             in_a_line(question.call_id),
         )
     if questions:
-        ask_people(point, questions)
+        pause_for(point, questions, woken=woken)
     return [message for message, stand in stands if stand is CallState.PERMITTED]
 
 

@@ -144,29 +144,6 @@ def open_questions(
     return [stand for stand in stands if isinstance(stand, PendingQuestion)]
 
 
-def ask_people(
-    point: EnforcementPoint, questions: Sequence[PendingQuestion], *, woken: bool = False
-) -> NoReturn:
-    """Interrupt with all open questions of a task.
-
-    The interrupt notifies, a resume value only wakes: it returns once for each earlier wake of
-    the task, which brought nothing, and raises for the live one.
-
-    Args:
-        woken: the task noticed before that it was woken.
-    """
-    if not woken:
-        wait_for_wake(point, questions)
-    payload = approval_payload(questions, note=_AGAIN, store=point.store)
-    while True:
-        interrupt(payload)
-
-
-def wait_for_wake(point: EnforcementPoint, questions: Sequence[PendingQuestion]) -> None:
-    """Interrupt with all open questions of a task, unless it was woken before."""
-    interrupt(approval_payload(questions, note=None, store=point.store))
-
-
 def use_up_wakes() -> None:
     """Take what woke the running task, so that no tool that pauses itself takes it for its answer.
 
@@ -180,7 +157,10 @@ def use_up_wakes() -> None:
 def pause_for(
     point: EnforcementPoint, questions: Sequence[PendingQuestion], *, woken: bool = False
 ) -> NoReturn:
-    """Interrupt a task that may have interrupts of its own: what wakes it answers none of them.
+    """Interrupt a task with all questions of it that are open.
+
+    The interrupt notifies, a resume value only wakes: it answers none of the interrupts that the
+    task has besides, such as those of a wrapper or of a function.
 
     Args:
         woken: it was woken before, which brought nothing.

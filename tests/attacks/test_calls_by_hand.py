@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import wrap_tool_call
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import InjectedToolArg
 from langgraph.func import entrypoint
@@ -17,7 +19,7 @@ from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send, interrupt
 
 from agentguard import Asset, Opaque, Text, To, media_tool
-from agentguard.langgraph import protect
+from agentguard.langgraph import GuardMiddleware, protect
 from agentguard.model import Verdict
 from tests.integration.shapes.bench import Bench, Model, begin, loop, told
 from tests.integration.shapes.bench import alone as one_node
@@ -293,6 +295,31 @@ def test_model_gets_no_answer_of_a_person_by_a_call_beside_it(tmp_path: Path) ->
         assert answers == []
         graph.invoke(Command(resume="no"), bench.config)
         assert answers == ["no"]
+
+
+@pytest.mark.parametrize("way", ["protect", "middleware"])
+def test_wake_of_a_question_answers_no_interrupt_of_a_wrapper(bench: Bench, way: str) -> None:
+    answers: list[Any] = []
+
+    def wrapped(request: Any, handler: Any) -> Any:
+        result = handler(request)
+        answers.append(interrupt("Really delete the original?"))
+        return result
+
+    (publish,) = bench.guard.tools([bench.publish])
+    if way == "protect":
+        builder = loop(bench.model(), ToolNode([publish], wrap_tool_call=wrapped))
+        graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    else:
+        around = [wrap_tool_call(wrapped), GuardMiddleware(bench.guard, agent="publisher")]
+        graph = create_agent(bench.model(), [publish], middleware=around, checkpointer=bench.saver)
+    graph.invoke(begin(), bench.config)
+    approve_all(bench)
+    asked = graph.invoke(Command(resume="approve"), bench.config)
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    assert (bench.effects, answers) == (["web"], [])
+    graph.invoke(Command(resume="no"), bench.config)
+    assert (bench.effects, answers) == (["web"], ["no"])
 
 
 def test_wake_of_an_inline_tool_answers_no_interrupt_of_its_entrypoint(bench: Bench) -> None:
