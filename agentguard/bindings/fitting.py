@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import referencing
+from langchain_core.tools import StructuredTool
 
 from agentguard.bindings.argument_schema import (
     Shape,
@@ -22,6 +23,9 @@ from agentguard.errors import BindingError
 from agentguard.model import OutsideEffect, Stage
 
 _LONGEST = 1 << 20  # a data URL that holds a picture is longer than any address
+
+_OWN = {"self", "config", "run_manager", "v__args", "v__kwargs"}
+"""Arguments of `StructuredTool._run`, and what pydantic makes of `*args` and `**kwargs`."""
 
 Schema = Mapping[str, Any]
 
@@ -39,6 +43,12 @@ def require_fitting(binding: CompiledBinding, schema: Schema, shape: Shape) -> N
     """
     name, leaves = binding.tool.name, shape.leaves
     _require_declared(binding, leaves)
+    taken = _OWN & schema.get("properties", {}).keys()
+    if taken and isinstance(binding.tool, StructuredTool):
+        raise BindingError(
+            f"{name}: LangChain gives a function {', '.join(sorted(taken))} itself, so that its own"
+            " argument of that name never arrives; rename it"
+        )
     for path in binding.hidden:
         if "." in path or "[" in path:
             raise BindingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -171,3 +172,26 @@ def test_two_threads_that_export_the_same_bytes_leave_one_file(studio: Studio, m
     (keys,) = studio.guard.ledger.all("SELECT count(DISTINCT idempotency_key) AS n FROM grants")
     assert keys["n"] == 1
     studio.guard.verify()
+
+
+def test_run_that_comes_second_to_a_claim_is_told_what_came_of_the_first(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run acts after this one looked, and before it takes the Grant's one use."""
+    graph, config = rig.stopped()
+    claims = rig.studio.guard.claims
+    prepare = claims._prepared
+    first: list[Any] = []
+
+    def second(*given: Any) -> Any:
+        if not first:
+            first.append(None)
+            first[0] = threading.Thread(target=lambda: once(rig.mode, graph, None, config))
+            first[0].start()
+            first[0].join()
+        return prepare(*given)
+
+    monkeypatch.setattr(claims, "_prepared", second)
+    state = once(rig.mode, graph, None, config)
+    assert [message.content for message in results(state)] == ["sent to team"]
+    rig.require([state])

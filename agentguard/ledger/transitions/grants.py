@@ -215,9 +215,11 @@ def _grant_obstacle(check: ClaimCheck | None, *, now: int) -> Obstacle | None:
 def state_obstacle(check: ClaimCheck) -> Obstacle | None:
     """Whether a Grant was used, or revoked (I8). What failed without an effect may run again."""
     again = check.state == GrantState.FAILED and check.effect == OutsideEffect.NONE
-    if check.state != GrantState.ISSUED and not again:
-        return _not_granted(f"its grant is {check.state}")
-    return None
+    if check.state == GrantState.ISSUED or again:
+        return None
+    why = f"its grant is {check.state}"
+    # Whoever looks again reads what came of its use.
+    return _moved(why) if check.state in _USED else _not_granted(why)
 
 
 def expiry_obstacle(expires_at: int, *, now: int) -> Obstacle | None:
@@ -231,6 +233,7 @@ def claim_is_ours(check: FinishCheck) -> bool:
 
 
 _NO_GRANT = "no grant exists for this call"
+_USED = (GrantState.CLAIMED, GrantState.EXECUTED, GrantState.FAILED, GrantState.UNKNOWN)
 
 
 def _moved(what: str) -> Obstacle:

@@ -37,6 +37,13 @@ def bound(args: Any, stage: str = "edit", **meaning: Any) -> Bound:
     return Bound(Binding(tool_of(args), stage=stage, **meaning))
 
 
+@pytest.mark.parametrize("name", ["self", "config", "run_manager"])
+def test_argument_whose_name_is_langchains_own_is_refused(name: str) -> None:
+    args = pydantic.create_model("Args", **{name: (str, ...)})  # type: ignore[call-overload]
+    with pytest.raises(BindingError, match=f"act: LangChain gives a function {name} itself"):
+        bound(args, texts=[name])
+
+
 class Colour(enum.Enum):
     RED = "red"
 
