@@ -33,7 +33,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
-import agentguard.langgraph.waiting
+import agentguard.langgraph.upstream
 from agentguard import Guard
 from agentguard.calls.asked_calls import AskedCalls, CallState
 from agentguard.calls.claim import Claims
@@ -321,7 +321,7 @@ def plant(cell: Cell, mark: Mark, finished: threading.Event) -> None:
         finished.set()
 
     _around(Ledger, "record_decisions", step("authorize.before"), step("authorize.after"))
-    _around(agentguard.langgraph.waiting, "interrupt", step("ask.before"))
+    _around(agentguard.langgraph.upstream, "pause", step("ask.before"))
     _around(AskedCalls, "states", found=lambda states: (
         mark("ask.woken") if CallState.PERMITTED in states else None))  # fmt: skip
     _around(Claims, "claim", step("claim.before"))
