@@ -44,7 +44,7 @@ def require_fitting(binding: CompiledBinding, schema: Schema, shape: Shape) -> N
     name, leaves = binding.tool.name, shape.leaves
     _require_declared(binding, leaves)
     taken = _OWN & schema.get("properties", {}).keys()
-    if taken and isinstance(binding.tool, StructuredTool):
+    if taken and isinstance(binding.tool, StructuredTool) and _is_model(binding):
         raise BindingError(
             f"{name}: LangChain gives a function {', '.join(sorted(taken))} itself, so that its own"
             " argument of that name never arrives; rename it"
@@ -158,8 +158,7 @@ def _require_media(binding: CompiledBinding, leaves: Mapping[str, Any]) -> None:
 
 def _require_no_address(binding: CompiledBinding, leaves: Mapping[str, Any]) -> None:
     """I3: a URL is never the model's to name; an asset can stand in for one, as a data URL."""
-    # Of a JSON schema, `format` is only a remark.
-    is_checked = not isinstance(binding.tool.args_schema, dict)
+    is_checked = _is_model(binding)  # of a JSON schema, `format` is only a remark
     for path, leaf in leaves.items():
         if not is_address(leaf):
             continue
@@ -174,3 +173,8 @@ def _require_no_address(binding: CompiledBinding, leaves: Mapping[str, Any]) -> 
                 f"{binding.tool.name}.{path}: takes a URL, which is never the model's to name; hand"
                 ' it an asset as data: Asset("data-url")'
             )
+
+
+def _is_model(binding: CompiledBinding) -> bool:
+    """Whether pydantic reads the arguments, and no JSON schema does."""
+    return not isinstance(binding.tool.args_schema, dict)
