@@ -44,7 +44,8 @@ def require_fitting(binding: CompiledBinding, schema: Schema, shape: Shape) -> N
     name, leaves = binding.tool.name, shape.leaves
     _require_declared(binding, leaves)
     taken = _OWN & schema.get("properties", {}).keys()
-    if taken and isinstance(binding.tool, StructuredTool) and _is_model(binding):
+    is_decided = _is_model(binding) or not binding.is_harmless
+    if taken and isinstance(binding.tool, StructuredTool) and is_decided:
         raise BindingError(
             f"{name}: LangChain gives a function {', '.join(sorted(taken))} itself, so that its own"
             " argument of that name never arrives; rename it"

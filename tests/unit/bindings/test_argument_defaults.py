@@ -44,6 +44,13 @@ def test_argument_whose_name_is_langchains_own_is_refused(name: str) -> None:
         bound(args, texts=[name])
 
 
+def test_argument_of_a_server_that_never_arrives_is_refused_where_it_is_decided_on() -> None:
+    schema = {"type": "object", "properties": {"config": {"type": "string"}}}
+    with pytest.raises(BindingError, match="its own argument of that name never arrives"):
+        bound(schema, plain=["config"])
+    assert Bound(Binding(tool_of(schema), stage=None, plain=["config"])).binding.is_harmless
+
+
 class Colour(enum.Enum):
     RED = "red"
 
