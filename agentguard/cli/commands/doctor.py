@@ -306,6 +306,13 @@ def _bindings(
                         f"{bound.name} says that nothing leaves this machine, and has {reached}",
                         'if what it is given leaves this machine, say to="..." instead',
                     )
+                if bound.releases and bound.injected:
+                    yield look(
+                        "bindings",
+                        f"{bound.name} is handed {', '.join(sorted(bound.injected))} by the graph,"
+                        " which nobody decides on and no question shows",
+                        "give it what an export depends on as arguments",
+                    )
                 if bound.binding.effect in _PROBED and bound.binding.probe is None:
                     yield look(
                         "bindings",

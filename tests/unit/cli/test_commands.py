@@ -492,6 +492,27 @@ def test_doctor_lists_roles_and_says_what_an_unsaid_to_means(workspace: Shell) -
     ]
 
 
+STATE_TOOL = """
+from typing import Annotated, Any
+from agentguard import Asset, Opaque, To, media_tool
+from langgraph.prebuilt import InjectedState
+@media_tool(stage="export", effect=Opaque())
+def post_it(picture: Annotated[str, Asset()], to: Annotated[str, To()],
+            state: Annotated[dict[str, Any], InjectedState]) -> str:
+    'Post it.'
+    return to
+B = [post_it]
+"""
+
+
+def test_doctor_points_at_an_export_that_depends_on_what_nobody_decides_on(
+    workspace: Shell,
+) -> None:
+    (workspace.folder / "clitools_state.py").write_text(STATE_TOOL, "utf-8")
+    said = findings(workspace, "--bindings", "clitools_state:B")["look bindings"]
+    assert "post_it is handed state by the graph, which nobody decides on" in said[0]
+
+
 CLIENT_TOOL = """
 import http.client
 from langchain_core.tools import tool
