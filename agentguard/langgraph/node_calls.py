@@ -98,6 +98,8 @@ class NodeCalls:
             call_id = self._matching(known, content, invocation.given_id)
             if call_id is None:
                 return self.call_id, self._call_of_task(invoker, invocation, content, agent)
+            if not self._used:
+                self._mark_changed(known)
             self._used.add(call_id)
             return call_id, known[call_id][1]
 
@@ -197,22 +199,61 @@ class NodeCalls:
             return found
         key = call_key(job=found.job.id, thread=found.thread, source=source, call_id=found.call_id)
         try:
-            changed = self._is_new(found, key)
+            changed = self._is_new(found, key) and self._left_something(found, key)
         except LedgerError:
             changed = False  # whoever decides says so
         self._made.add(key)
-        if changed:
-            _log.warning(_CHANGED_ITS_MIND, self._name, invoker.tool.name)
-            return dataclasses.replace(found, changed_mind=True)
-        return found
+        return self._changed(found) if changed else found
+
+    def _mark_changed(self, known: dict[str, tuple[str, Found]]) -> None:
+        """Have people asked about the message's calls, if this run made none of them before.
+
+        It did something else by hand then, which it does not do again now.
+        """
+        calls = {
+            call_id: found
+            for call_id, (_, found) in known.items()
+            if isinstance(found, Call) and not found.bound.binding.is_harmless
+        }
+        try:
+            if not calls or not self._begun_by_hand(next(iter(calls.values()))) - self._made:
+                return
+            new = [one for one, found in calls.items() if self._is_new(found, found.key or "")]
+        except LedgerError:
+            return  # whoever decides says so
+        for call_id in new:
+            known[call_id] = (known[call_id][0], self._changed(calls[call_id]))
+
+    def _changed(self, call: Call) -> Call:
+        _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
+        return dataclasses.replace(call, changed_mind=True)
+
+    def _left_something(self, call: Call, key: str) -> bool:
+        """Whether one of the calls that an earlier run of this task began was not made again.
+
+        Of several tasks that were sent the same message, each makes some of its calls.
+        """
+        if self._begun_by_hand(call) - self._made - {key}:
+            return True
+        if _upstream.sent_as(self._config) is not None:
+            return False
+        left = [found for found in self.left_out.values() if isinstance(found, Call)]
+        return any(_was_begun(row) for found in left for row in self._rows(found, found.key))
+
+    def _begun_by_hand(self, call: Call) -> set[str]:
+        """The calls that no message holds, and that an earlier run of this task began."""
+        job, name = call.job.id, call_id_digest(self.call_id)
+        rows = self._point.ledger.rows(requests_of_call(job, call.thread, name))
+        return {row.call_key for row in rows if _was_begun(row)}
 
     def _is_new(self, call: Call, key: str) -> bool:
-        """Whether a call is new, and one that this task began was not made again."""
+        """Whether a call was neither begun, nor waits."""
+        return not any(_was_begun(row) or _waits(row) for row in self._rows(call, key))
+
+    def _rows(self, call: Call, key: str | None) -> list[CallRow]:
+        """What was decided on a call."""
         rows = self._point.ledger.rows(requests_of_call(call.job.id, call.thread, call.id_digest))
-        begun = {row.call_key for row in rows if _was_begun(row)}
-        if not begun - self._made - {key}:
-            return False
-        return key not in begun | {row.call_key for row in rows if _waits(row)}
+        return [row for row in rows if row.call_key == key]
 
 
 def place(invocation: Invocation) -> tuple[str, str | None]:
