@@ -13,11 +13,11 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
 from agentguard.calls.arguments import CallArguments
@@ -77,8 +77,9 @@ class NodeCalls:
         self._config = config
         self._message = message
         self._state = _upstream.state_of(config) or {}
-        self._written = _copied([*(message.calls if message is not None else ()),
-                                 *_newest(self._state.get(MESSAGES))])  # fmt: skip
+        handed = message.calls if message is not None else ()
+        in_state = (call for messages in self._state.values() for call in _at_hand(messages))
+        self._written = _copied([*handed, *in_state])
         self._task = _upstream.task_of(config)
         self.call_id = f"by-hand-{self._task}"
         """The id of every call that no message holds."""
@@ -119,9 +120,14 @@ class NodeCalls:
     def written_by_model(self, name: str, injected: Mapping[str, Any]) -> list[str]:
         """Which of the arguments that nobody decides on hold what the model wrote (I3, I7).
 
-        No ToolNode stands before the tool to strip them, and the function may hand in its own.
+        No ToolNode stands before the tool to strip them, and the function may hand in its own. A
+        call by a name that no tool has may be one of this tool's, by the function's own table.
         """
-        written = [call["args"] for call in self._written if call["name"] == name]
+        written = [
+            call["args"]
+            for call in self._written
+            if call["name"] == name or call["name"] not in self._point.bound
+        ]
         return sorted(
             argument
             for argument, value in injected.items()
@@ -261,13 +267,21 @@ def place(invocation: Invocation) -> tuple[str, str | None]:
     return _content(invocation.arguments), invocation.given_id
 
 
-def _newest(messages: Any) -> Sequence[Mapping[str, Any]]:
-    """The calls of the newest message that has some; a `Send` may hand on one without it."""
+def _at_hand(messages: Any) -> Iterator[Mapping[str, Any]]:
+    """The calls of the newest message that has some, and those of others that nobody answered.
+
+    Several models may have written side by side, and a `Send` may hand on a call without a message.
+    """
     read: Sequence[Any] = messages if isinstance(messages, (list, tuple)) else ()
+    answered: set[str] = set()
+    newest = True
     for message in reversed(read):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
         if isinstance(message, AIMessage) and message.tool_calls:
-            return cast(Sequence[Mapping[str, Any]], message.tool_calls)
-    return ()
+            calls = cast(Sequence[Mapping[str, Any]], message.tool_calls)
+            yield from (call for call in calls if newest or call["id"] not in answered)
+            newest = False
 
 
 def _copied(calls: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

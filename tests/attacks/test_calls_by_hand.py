@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import InjectedToolArg
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send, interrupt
 
@@ -568,3 +569,35 @@ def test_argument_that_the_node_fills_in_itself_is_the_nodes(
     said = told(graph.compile(filled.saver).invoke(begin(), filled.config))
     assert said == ["sent"]
     assert _FILLED == ["kim"]
+
+
+class Chat(TypedDict):
+    chat: Annotated[list[Any], add_messages]
+
+
+@pytest.mark.parametrize("where", ["older message", "another name", "another key"])
+def test_what_the_model_wrote_is_known_wherever_its_call_stands(filled: Bench, where: str) -> None:
+    (tool,) = filled.guard.tools([send_for])
+    args = {"picture": filled.asset, "to": "team", **FORGED["send_for"]}
+    said = [says(call("mail" if where == "another name" else "send_for", args))]
+    if where == "older message":  # as two models write that run side by side
+        said.append(says(call("other", {})))
+    key, state = ("chat", Chat) if where == "another key" else ("messages", MessagesState)
+    heard: list[str] = []
+
+    def node(state: Any) -> Any:
+        for message in state[key]:
+            for made in getattr(message, "tool_calls", []):
+                if made["name"] != "other":
+                    heard.append(tool.invoke(made["args"]))
+        return {}
+
+    builder: Any = StateGraph(state)
+    builder.add_node("model", lambda state: {key: said})
+    builder.add_node("tools", node)
+    builder.add_edge(START, "model")
+    builder.add_edge("model", "tools")
+    graph = protect(builder, filled.guard, agents=PUBLISHER).compile(filled.saver)
+    graph.invoke({key: [("user", "go")]}, filled.config)
+    assert _FILLED == []
+    assert "it has what the model wrote in its place" in heard[0]
