@@ -205,7 +205,8 @@ class NodeCalls:
             return found
         key = call_key(job=found.job.id, thread=found.thread, source=source, call_id=found.call_id)
         try:
-            changed = self._is_new(found, key) and self._left_something(found, key)
+            rows = self._rows(found)
+            changed = _is_new(key, rows) and self._left_something(key, rows)
         except LedgerError:
             changed = False  # whoever decides says so
         self._made.add(key)
@@ -222,9 +223,10 @@ class NodeCalls:
             if isinstance(found, Call) and not found.bound.binding.is_harmless
         }
         try:
-            if not calls or not self._begun_by_hand(next(iter(calls.values()))) - self._made:
+            by_hand = [dataclasses.replace(one, call_id=self.call_id) for one in calls.values()]
+            if not by_hand or not _begun(self._rows(by_hand[0])) - self._made:
                 return
-            new = [one for one, found in calls.items() if self._is_new(found, found.key or "")]
+            new = [one for one, found in calls.items() if _is_new(found.key, self._rows(found))]
         except LedgerError:
             return  # whoever decides says so
         for call_id in new:
@@ -234,32 +236,26 @@ class NodeCalls:
         _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
         return dataclasses.replace(call, changed_mind=True)
 
-    def _left_something(self, call: Call, key: str) -> bool:
+    def _left_something(self, key: str, by_hand: Sequence[CallRow]) -> bool:
         """Whether one of the calls that an earlier run of this task began was not made again.
 
         Of several tasks that were sent the same message, each makes some of its calls.
+
+        Args:
+            key: of the call that is made now.
+            by_hand: what was decided on the calls of this task that no message holds.
         """
-        if self._begun_by_hand(call) - self._made - {key}:
+        if _begun(by_hand) - self._made - {key}:
             return True
         if _upstream.sent_as(self._config) is not None:
             return False
         left = [found for found in self.left_out.values() if isinstance(found, Call)]
-        return any(_was_begun(row) for found in left for row in self._rows(found, found.key))
+        return any(found.key in _begun(self._rows(found)) for found in left)
 
-    def _begun_by_hand(self, call: Call) -> set[str]:
-        """The calls that no message holds, and that an earlier run of this task began."""
-        job, name = call.job.id, call_id_digest(self.call_id)
-        rows = self._point.ledger.rows(requests_of_call(job, call.thread, name))
-        return {row.call_key for row in rows if _was_begun(row)}
-
-    def _is_new(self, call: Call, key: str) -> bool:
-        """Whether a call was neither begun, nor waits."""
-        return not any(_was_begun(row) or _waits(row) for row in self._rows(call, key))
-
-    def _rows(self, call: Call, key: str | None) -> list[CallRow]:
-        """What was decided on a call."""
-        rows = self._point.ledger.rows(requests_of_call(call.job.id, call.thread, call.id_digest))
-        return [row for row in rows if row.call_key == key]
+    def _rows(self, call: Call) -> Sequence[CallRow]:
+        """What was decided under the id of a call."""
+        query = requests_of_call(call.job.id, call.thread, call.id_digest)
+        return self._point.ledger.rows(query)
 
 
 def place(invocation: Invocation) -> tuple[str, str | None]:
@@ -300,6 +296,15 @@ def _was_begun(row: CallRow) -> bool:
     """Whether a call may have had its effect."""
     states = (GrantState.CLAIMED, GrantState.EXECUTED, GrantState.UNKNOWN)
     return row.grant is not None and row.grant.state in states
+
+
+def _begun(rows: Sequence[CallRow]) -> set[str]:
+    return {row.call_key for row in rows if _was_begun(row)}
+
+
+def _is_new(key: str | None, rows: Sequence[CallRow]) -> bool:
+    """Whether a call was neither begun, nor waits."""
+    return not any(_was_begun(row) or _waits(row) for row in rows if row.call_key == key)
 
 
 def _waits(row: CallRow) -> bool:
