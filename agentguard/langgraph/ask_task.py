@@ -54,6 +54,9 @@ class AskedCall(Generic[GateT]):
         found: the Call of it.
         replays: its recorded outcome says all that it returned, so that it may run before the
             others are settled.
+        in_order: it waits for the others all the same, and runs behind those that come before it:
+            the developer's wrapper around it may ask something itself, and LangGraph matches such
+            answers by order.
         apart: its tool pauses itself, so it runs in a superstep in which no question is open.
     """
 
@@ -61,6 +64,7 @@ class AskedCall(Generic[GateT]):
     call: dict[str, Any]
     found: Found
     replays: bool
+    in_order: bool
     apart: bool
 
 
@@ -108,11 +112,12 @@ class AskTask(Generic[GateT]):
                 pause_for(self._point, self._open, woken=True)
         if self._left and not now:
             use_up_wakes()
-        ready: dict[tuple[GateT, bool, bool], list[dict[str, Any]]] = {}
+        ready: dict[tuple[GateT, bool, bool, str | None], list[dict[str, Any]]] = {}
         for one, permitted in now:
-            ready.setdefault((one.gate, permitted, one.replays), []).append(one.call)
+            alone = one.call["id"] if one.in_order else None
+            ready.setdefault((one.gate, permitted, one.replays, alone), []).append(one.call)
             self._left.remove(one)
-        found = [Ready(*key, calls=calls) for key, calls in ready.items()]
+        found = [Ready(*key[:3], calls=calls) for key, calls in ready.items()]
         return sorted(found, key=lambda one: not one.replays)  # these can come back to a question
 
     def _standing(self) -> list[PendingQuestion | CallState]:
@@ -134,7 +139,10 @@ class AskTask(Generic[GateT]):
             for one, stand in zip(self._left, stands, strict=True)
             if not one.apart
             and not isinstance(stand, PendingQuestion)
-            and (not self._open or (stand is CallState.PERMITTED and one.replays))
+            and (
+                not self._open
+                or (stand is CallState.PERMITTED and one.replays and not one.in_order)
+            )
         ]
 
     def take(self, gate: GateT, output: Any, questions: Sequence[PendingQuestion]) -> None:

@@ -307,7 +307,14 @@ class GateNodes:
         replays = binding is not None and not (binding.state or binding.unsafe_routes)
         apart = self.pauses and self._pauses_itself(call)
         found = self._found(invoker, call, context)
-        return AskedCall(gate=self, call=call, found=found, replays=replays, apart=apart)
+        return AskedCall(
+            gate=self,
+            call=call,
+            found=found,
+            replays=replays,
+            in_order=self._wrappers != (None, None),
+            apart=apart,
+        )
 
     def together(self, outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]]) -> Any:
         """What `execute` would have returned for calls that were answered one after the other."""

@@ -155,6 +155,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         The model is not called then: the agent goes on with the calls of its message that have no
         answer any more.
         """
+        woken = _upstream.take_wake()  # even if nothing is open any more
         config = get_config()
         state = _messages(request.state)
         thread = thread_of(config)
@@ -173,7 +174,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             answers.append((answer, _found(invoker, call, context)))
         gone = [
             answer
-            for answer in ask_again(self._point, answers)
+            for answer in ask_again(self._point, answers, woken=woken)
             if (thread, message.id, answer.tool_call_id) not in self._run_again
         ]
         if not gone:  # run again once: a middleware that answers by itself does so each time
@@ -299,6 +300,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _gate(self, request: ToolCallRequest, handler: Any) -> tuple[BaseTool | ToolMessage, bool]:
         """The tool that runs, or why none does, and whether its call may be asked about again."""
+        woken = _upstream.take_wake()  # even if the call can't be made any more
         call = request.tool_call
         inside = _upstream.inside_of(handler)
         if inside is None or inside:
@@ -318,7 +320,8 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             return self._refusal(request, ObstacleKind.NOT_BOUND, reason), False
         calls, own, changed = self._message(invoker, request, handler)
         turn = self._turn(request) if len(calls) > 1 else contextlib.nullcontext()
-        return copy, authorize_message(self._point, calls, own, changed=changed, turn=turn)
+        alone = authorize_message(self._point, calls, own, changed=changed, turn=turn, woken=woken)
+        return copy, alone
 
     def _refusal(self, request: ToolCallRequest, kind: ObstacleKind, reason: str) -> ToolMessage:
         agent = self._agents if isinstance(self._agents, str) else None

@@ -13,11 +13,11 @@ import dataclasses
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
 from agentguard.calls.arguments import CallArguments
@@ -77,8 +77,9 @@ class NodeCalls:
         self._config = config
         self._message = message
         self._state = _upstream.state_of(config) or {}
-        self._written = _copied([*(message.calls if message is not None else ()),
-                                 *_newest(self._state.get(MESSAGES))])  # fmt: skip
+        handed = message.calls if message is not None else ()
+        in_state = (call for messages in self._state.values() for call in _at_hand(messages))
+        self._written = _copied([*handed, *in_state])
         self._task = _upstream.task_of(config)
         self.call_id = f"by-hand-{self._task}"
         """The id of every call that no message holds."""
@@ -98,6 +99,8 @@ class NodeCalls:
             call_id = self._matching(known, content, invocation.given_id)
             if call_id is None:
                 return self.call_id, self._call_of_task(invoker, invocation, content, agent)
+            if not self._used:
+                self._mark_changed(known)
             self._used.add(call_id)
             return call_id, known[call_id][1]
 
@@ -117,9 +120,14 @@ class NodeCalls:
     def written_by_model(self, name: str, injected: Mapping[str, Any]) -> list[str]:
         """Which of the arguments that nobody decides on hold what the model wrote (I3, I7).
 
-        No ToolNode stands before the tool to strip them, and the function may hand in its own.
+        No ToolNode stands before the tool to strip them, and the function may hand in its own. A
+        call by a name that no tool has may be one of this tool's, by the function's own table.
         """
-        written = [call["args"] for call in self._written if call["name"] == name]
+        written = [
+            call["args"]
+            for call in self._written
+            if call["name"] == name or call["name"] not in self._point.bound
+        ]
         return sorted(
             argument
             for argument, value in injected.items()
@@ -197,22 +205,57 @@ class NodeCalls:
             return found
         key = call_key(job=found.job.id, thread=found.thread, source=source, call_id=found.call_id)
         try:
-            changed = self._is_new(found, key)
+            rows = self._rows(found)
+            changed = _is_new(key, rows) and self._left_something(key, rows)
         except LedgerError:
             changed = False  # whoever decides says so
         self._made.add(key)
-        if changed:
-            _log.warning(_CHANGED_ITS_MIND, self._name, invoker.tool.name)
-            return dataclasses.replace(found, changed_mind=True)
-        return found
+        return self._changed(found) if changed else found
 
-    def _is_new(self, call: Call, key: str) -> bool:
-        """Whether a call is new, and one that this task began was not made again."""
-        rows = self._point.ledger.rows(requests_of_call(call.job.id, call.thread, call.id_digest))
-        begun = {row.call_key for row in rows if _was_begun(row)}
-        if not begun - self._made - {key}:
+    def _mark_changed(self, known: dict[str, tuple[str, Found]]) -> None:
+        """Have people asked about the message's calls, if this run made none of them before.
+
+        It did something else by hand then, which it does not do again now.
+        """
+        calls = {
+            call_id: found
+            for call_id, (_, found) in known.items()
+            if isinstance(found, Call) and not found.bound.binding.is_harmless
+        }
+        try:
+            by_hand = [dataclasses.replace(one, call_id=self.call_id) for one in calls.values()]
+            if not by_hand or not _begun(self._rows(by_hand[0])) - self._made:
+                return
+            new = [one for one, found in calls.items() if _is_new(found.key, self._rows(found))]
+        except LedgerError:
+            return  # whoever decides says so
+        for call_id in new:
+            known[call_id] = (known[call_id][0], self._changed(calls[call_id]))
+
+    def _changed(self, call: Call) -> Call:
+        _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
+        return dataclasses.replace(call, changed_mind=True)
+
+    def _left_something(self, key: str, by_hand: Sequence[CallRow]) -> bool:
+        """Whether one of the calls that an earlier run of this task began was not made again.
+
+        Of several tasks that were sent the same message, each makes some of its calls.
+
+        Args:
+            key: of the call that is made now.
+            by_hand: what was decided on the calls of this task that no message holds.
+        """
+        if _begun(by_hand) - self._made - {key}:
+            return True
+        if _upstream.sent_as(self._config) is not None:
             return False
-        return key not in begun | {row.call_key for row in rows if _waits(row)}
+        left = [found for found in self.left_out.values() if isinstance(found, Call)]
+        return any(found.key in _begun(self._rows(found)) for found in left)
+
+    def _rows(self, call: Call) -> Sequence[CallRow]:
+        """What was decided under the id of a call."""
+        query = requests_of_call(call.job.id, call.thread, call.id_digest)
+        return self._point.ledger.rows(query)
 
 
 def place(invocation: Invocation) -> tuple[str, str | None]:
@@ -220,13 +263,21 @@ def place(invocation: Invocation) -> tuple[str, str | None]:
     return _content(invocation.arguments), invocation.given_id
 
 
-def _newest(messages: Any) -> Sequence[Mapping[str, Any]]:
-    """The calls of the newest message that has some; a `Send` may hand on one without it."""
+def _at_hand(messages: Any) -> Iterator[Mapping[str, Any]]:
+    """The calls of the newest message that has some, and those of others that nobody answered.
+
+    Several models may have written side by side, and a `Send` may hand on a call without a message.
+    """
     read: Sequence[Any] = messages if isinstance(messages, (list, tuple)) else ()
+    answered: set[str] = set()
+    newest = True
     for message in reversed(read):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
         if isinstance(message, AIMessage) and message.tool_calls:
-            return cast(Sequence[Mapping[str, Any]], message.tool_calls)
-    return ()
+            calls = cast(Sequence[Mapping[str, Any]], message.tool_calls)
+            yield from (call for call in calls if newest or call["id"] not in answered)
+            newest = False
 
 
 def _copied(calls: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -245,6 +296,15 @@ def _was_begun(row: CallRow) -> bool:
     """Whether a call may have had its effect."""
     states = (GrantState.CLAIMED, GrantState.EXECUTED, GrantState.UNKNOWN)
     return row.grant is not None and row.grant.state in states
+
+
+def _begun(rows: Sequence[CallRow]) -> set[str]:
+    return {row.call_key for row in rows if _was_begun(row)}
+
+
+def _is_new(key: str | None, rows: Sequence[CallRow]) -> bool:
+    """Whether a call was neither begun, nor waits."""
+    return not any(_was_begun(row) or _waits(row) for row in rows if row.call_key == key)
 
 
 def _waits(row: CallRow) -> bool:

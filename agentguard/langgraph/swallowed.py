@@ -19,7 +19,6 @@ from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
 from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
-from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.refusal_marks import is_marked
 from agentguard.langgraph.runtime import Found
 from agentguard.langgraph.waiting import looked_at, pause_for
@@ -54,12 +53,13 @@ def answered_questions(
 
 
 def ask_again(
-    point: EnforcementPoint, answers: Sequence[tuple[ToolMessage, Found]]
+    point: EnforcementPoint, answers: Sequence[tuple[ToolMessage, Found]], *, woken: bool
 ) -> list[ToolMessage]:
     """Ask what was swallowed.
 
     Args:
         answers: what stands in place of each question, and the call that it is about.
+        woken: the task was woken from these questions.
 
     Returns:
         The answers to calls that may run now.
@@ -67,7 +67,6 @@ def ask_again(
     Raises:
         GraphInterrupt: a question is open.
     """
-    woken = _upstream.take_wake()
     stands = [(message, looked_at(point, found)) for message, found in answers]
     questions = [stand for _, stand in stands if isinstance(stand, PendingQuestion)]
     for question in questions:

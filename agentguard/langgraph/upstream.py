@@ -28,6 +28,7 @@ from langgraph._internal._constants import (
     CONFIG_KEY_CHECKPOINT_NS,
     CONFIG_KEY_CHECKPOINTER,
     CONFIG_KEY_READ,
+    CONFIG_KEY_RESUME_MAP,
     CONFIG_KEY_RUNTIME,
     CONFIG_KEY_SCRATCHPAD,
     CONFIG_KEY_SEND,
@@ -50,6 +51,7 @@ __all__ = [
     "asks_per_call",
     "channel_value",
     "configure_hooks",
+    "drop_wake",
     "edited_calls",
     "filled_by_run",
     "graph_path",
@@ -174,11 +176,22 @@ def take_wake(config: RunnableConfig | None = None) -> bool:
         return False
     places = [number for number, answer in enumerate(pad.resume) if _is_mark(answer)]
     if not places:
+        if configurable.get(CONFIG_KEY_RESUME_MAP):  # what woke an earlier run, and no answer now
+            pad.get_null_resume(True)
         return False
-    woken = len(pad.resume) > places[0] + 1 or pad.get_null_resume(True) is not None
+    value = pad.get_null_resume(True)
+    woken = len(pad.resume) > places[0] + 1 or value is not None
     del pad.resume[places[0] :]
     configurable[CONFIG_KEY_SEND]([(RESUME, [*pad.resume])])
     return woken
+
+
+def drop_wake() -> None:
+    """Take a value that woke the run for another task, before this one's own `interrupt` does."""
+    config = var_child_runnable_config.get() or {}
+    pad = config.get("configurable", {}).get(CONFIG_KEY_SCRATCHPAD)
+    if pad is not None:
+        pad.get_null_resume(True)
 
 
 def _is_mark(answer: object) -> bool:

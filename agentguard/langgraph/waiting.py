@@ -231,7 +231,11 @@ def authorize_message(
     if changed:
         await_people(point, [calls[own]], woken=woken)
         return True
-    if open_questions(point, [calls[own]], look=True):
+    (stand,) = standing(point, [calls[own]])
+    if stand is CallState.PERMITTED:  # not begun: it asked nothing that a value could answer
+        _upstream.drop_wake()
+        stand = looked_at(point, calls[own])
+    if isinstance(stand, PendingQuestion):
         raise GraphInterrupt()
     return False
 

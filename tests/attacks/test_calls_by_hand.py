@@ -6,15 +6,16 @@ import copy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import wrap_tool_call
+from langchain.agents.middleware import AgentMiddleware, wrap_tool_call
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import InjectedToolArg
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, Send, interrupt
 
@@ -322,6 +323,129 @@ def test_wake_of_a_question_answers_no_interrupt_of_a_wrapper(bench: Bench, way:
     assert (bench.effects, answers) == (["web"], ["no"])
 
 
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize("then", ["own", "question"])
+def test_value_of_an_earlier_wake_answers_no_interrupt_of_the_node(
+    bench: Bench, by_id: bool, then: str
+) -> None:
+    """LangGraph keeps the last value, and hands it out again in a run that is woken by id."""
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        publish.invoke(args)
+        answers[:] = [interrupt("What is it?")] if then == "own" else []
+        answers.append(interrupt("Really delete the original?"))
+        return {}
+
+    builder = one_node(node, name="tools")
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    graph.invoke(begin(), bench.config)
+    asked = graph.invoke(Command(resume="approve"), bench.config)
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id or then == "question", "approve")
+    if then == "own":
+        asked = resumed(graph, bench, asked, True, "a cat")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    assert (bench.effects, answers) == (["web"], ["a cat"] if then == "own" else [])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_answer_to_a_wrapper_is_given_to_the_call_that_it_asked_about(
+    bench: Bench, by_id: bool
+) -> None:
+    """The second call is approved first; what its wrapper asks must not answer for the first."""
+    answers: dict[str, Any] = {}
+
+    def wrapped(request: Any, handler: Any) -> Any:
+        result = handler(request)
+        source = request.tool_call["args"]["source"]
+        answers[source] = interrupt(source)
+        return result
+
+    (publish,) = bench.guard.tools([bench.publish])
+    builder = loop(bench.model(calls=2), ToolNode([publish], wrap_tool_call=wrapped))
+    graph: Any = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    first, second = (one["args"]["source"] for one in asked["messages"][-1].tool_calls)
+    questions = {one.call.args["source"]: one.request for one in bench.open_questions()}
+    bench.studio.answer(questions[second], "omar@acme.example", Verdict.APPROVE)
+    asked = resumed(graph, bench, asked, by_id, "wake")
+    bench.studio.answer(questions[first], "omar@acme.example", Verdict.APPROVE)
+    while asked.get("__interrupt__"):
+        value = asked["__interrupt__"][0].value
+        answer = "wake" if isinstance(value, dict) else f"no to {value}"
+        asked = resumed(graph, bench, asked, by_id, answer)
+    assert answers == {first: f"no to {first}", second: f"no to {second}"}
+    assert bench.effects == ["web", "web"]
+
+
+def test_wake_answers_no_wrapper_of_a_call_that_another_one_asked_for(bench: Bench) -> None:
+    """Calls of an agent have a task each; the one that asks is behind with its wake."""
+    answers: list[Any] = []
+    ahead = threading.Event()
+
+    def wrapped(request: Any, handler: Any) -> Any:
+        if bench.effects or not bench.open_questions():
+            if request.tool_call["args"]["source"] == bench.asset:
+                ahead.wait(5)
+            result = handler(request)
+            try:
+                answers.append(interrupt("Really delete the original?"))
+            finally:
+                ahead.set()
+            return result
+        return handler(request)
+
+    (publish,) = bench.guard.tools([bench.publish])
+    around = [wrap_tool_call(wrapped), GuardMiddleware(bench.guard, agent="publisher")]
+    agent: Any = create_agent(
+        bench.model(calls=2), [publish], middleware=around, checkpointer=bench.saver
+    )
+    agent.invoke(begin(), bench.config)
+    approve_all(bench)
+    agent.invoke(Command(resume="approve"), bench.config)
+    assert (bench.effects, answers) == (["web", "web"], [])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize("how", ["denied", "expired"])
+def test_closed_question_leaves_no_answer_to_an_interrupt_beside_the_model(
+    bench: Bench, how: str, by_id: bool
+) -> None:
+    """An error handler swallowed the question, so it was asked where the model is called."""
+    answers: list[Any] = []
+
+    class Swallows(AgentMiddleware[Any, Any, Any]):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            try:
+                return handler(request)
+            except Exception:
+                one = request.tool_call
+                return ToolMessage("failed", tool_call_id=one["id"], name=one["name"])
+
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            said = handler(request)
+            if any(isinstance(one, ToolMessage) for one in request.messages):
+                answers.append(interrupt("May it say that?"))
+            return said
+
+    (publish,) = bench.guard.tools([bench.publish])
+    around = [Swallows(), GuardMiddleware(bench.guard, agent="publisher")]
+    agent: Any = create_agent(bench.model(), [publish], middleware=around, checkpointer=bench.saver)
+    asked = agent.invoke(begin(), bench.config)
+    (question,) = bench.open_questions()
+    if how == "denied":
+        bench.studio.answer(question.request, "omar@acme.example", Verdict.DENY)
+    else:
+        bench.studio.clock.turn(seconds=30 * 24 * 3600)
+    asked = resumed(agent, bench, asked, by_id, "go on")
+    assert asked["__interrupt__"][0].value == "May it say that?"
+    resumed(agent, bench, asked, by_id, "no")
+    assert (bench.effects, answers) == ([], ["no"])
+
+
 def test_wake_of_an_inline_tool_answers_no_interrupt_of_its_entrypoint(bench: Bench) -> None:
     (publish,) = bench.guard.tools([bench.publish], agent="publisher", gate="inline")
     made = call("publish", {"source": bench.asset, "to": "web"})
@@ -445,3 +569,35 @@ def test_argument_that_the_node_fills_in_itself_is_the_nodes(
     said = told(graph.compile(filled.saver).invoke(begin(), filled.config))
     assert said == ["sent"]
     assert _FILLED == ["kim"]
+
+
+class Chat(TypedDict):
+    chat: Annotated[list[Any], add_messages]
+
+
+@pytest.mark.parametrize("where", ["older message", "another name", "another key"])
+def test_what_the_model_wrote_is_known_wherever_its_call_stands(filled: Bench, where: str) -> None:
+    (tool,) = filled.guard.tools([send_for])
+    args = {"picture": filled.asset, "to": "team", **FORGED["send_for"]}
+    said = [says(call("mail" if where == "another name" else "send_for", args))]
+    if where == "older message":  # as two models write that run side by side
+        said.append(says(call("other", {})))
+    key, state = ("chat", Chat) if where == "another key" else ("messages", MessagesState)
+    heard: list[str] = []
+
+    def node(state: Any) -> Any:
+        for message in state[key]:
+            for made in getattr(message, "tool_calls", []):
+                if made["name"] != "other":
+                    heard.append(tool.invoke(made["args"]))
+        return {}
+
+    builder: Any = StateGraph(state)
+    builder.add_node("model", lambda state: {key: said})
+    builder.add_node("tools", node)
+    builder.add_edge(START, "model")
+    builder.add_edge("model", "tools")
+    graph = protect(builder, filled.guard, agents=PUBLISHER).compile(filled.saver)
+    graph.invoke({key: [("user", "go")]}, filled.config)
+    assert _FILLED == []
+    assert "it has what the model wrote in its place" in heard[0]

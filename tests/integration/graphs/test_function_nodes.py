@@ -342,6 +342,35 @@ def test_question_that_a_changed_mind_left_is_withdrawn_once_the_node_returns(be
     assert bench.effects == ["team", "team"]
 
 
+@pytest.mark.parametrize("first", ["the message's", "another"])
+def test_node_that_varies_a_call_of_its_message_has_changed_its_mind(
+    bench: Bench, first: str
+) -> None:
+    a, b, c = bench.pictures(3)
+    written, other = {"source": a, "to": "team"}, {"source": b, "to": "team"}
+    (publish,) = bench.guard.tools([bench.publish])
+    order = [written, other] if first == "the message's" else [other, written]
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        publish.invoke(order[0] if len(runs) == 1 else order[1])
+        publish.invoke({"source": c, "to": "web"})
+        return {"messages": [ToolMessage("done", tool_call_id="one")]}
+
+    model = Model(script=[says(call("publish", written, "one"))])
+    graph = compiled(bench, loop(model, node))
+    graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    (question,) = bench.open_questions()
+    assert question.policies == ("workspace.changed-mind",)
+    assert bench.effects == ["team"]
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "team", "web"]
+
+
 def test_node_that_makes_other_calls_at_each_run_is_asked_each_time(bench: Bench) -> None:
     (publish,) = bench.guard.tools([bench.publish])
     pictures = bench.pictures(4)

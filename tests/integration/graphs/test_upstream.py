@@ -53,6 +53,7 @@ PRIVATE = [
     ("langgraph._internal._constants", "CONFIG_KEY_CALL"),
     ("langgraph._internal._constants", "CONFIG_KEY_CHECKPOINT_NS"),
     ("langgraph._internal._constants", "CONFIG_KEY_CHECKPOINTER"),
+    ("langgraph._internal._constants", "CONFIG_KEY_RESUME_MAP"),
     ("langgraph._internal._constants", "CONFIG_KEY_RUNTIME"),
     ("langgraph._internal._constants", "CONFIG_KEY_SCRATCHPAD"),
     ("langgraph._internal._constants", "CONFIG_KEY_SEND"),
