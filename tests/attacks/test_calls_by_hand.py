@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, ToolNode
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from agentguard import Asset, Opaque, Text, To, media_tool
 from agentguard.langgraph import GuardMiddleware, protect
@@ -349,6 +350,62 @@ def test_value_of_an_earlier_wake_answers_no_interrupt_of_the_node(
         asked = resumed(graph, bench, asked, True, "a cat")
     assert asked["__interrupt__"][0].value == "Really delete the original?"
     assert (bench.effects, answers) == (["web"], ["a cat"] if then == "own" else [])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_wake_of_a_swallowed_question_answers_no_interrupt_behind_it(
+    bench: Bench, by_id: bool
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    runs: list[int] = []
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        if len(runs) > 1:
+            with contextlib.suppress(Exception):
+                publish.invoke(args)
+        answers[:] = [interrupt("What is it?")]
+        answers.append(interrupt("Really delete the original?"))
+        return {}
+
+    builder = one_node(node, name="tools")
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    asked = resumed(graph, bench, asked, by_id, "a cat")
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id, "approve")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    resumed(graph, bench, asked, by_id, "no")
+    assert (bench.effects, answers) == (["web"], ["a cat", "no"])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_answer_is_not_lost_where_the_node_was_retried(bench: Bench, by_id: bool) -> None:
+    """A failed attempt took the wake, and LangGraph drops what such an attempt wrote."""
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    runs: list[int] = []
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        publish.invoke(args)
+        if len(runs) == 2:
+            raise ConnectionError("try again")
+        answers.append(interrupt("Really delete the original?"))
+        return {}
+
+    policy = RetryPolicy(initial_interval=0.001)
+    builder = one_node(node, name="tools", retry_policy=policy)
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id, "approve")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    resumed(graph, bench, asked, by_id, "no")
+    assert (bench.effects, answers, len(runs)) == (["web"], ["no"], 4)
 
 
 @pytest.mark.parametrize("by_id", [False, True])
