@@ -166,9 +166,11 @@ class Authorizer:
         return replace(item, decision=decision, bits=0)
 
     def _lapsed(self, known: RequestRow, call: Call, reads: Reads) -> bool:
-        """Whether a call was permitted ahead, and came too late for that."""
+        """Whether a call was permitted ahead, and came too late for that, or in another's place."""
         if call.instead_of is None or known.effect is not Effect.PERMIT:
             return False
+        if call.changed_mind and not known.body.changed_mind:
+            return True
         grant = reads.first(grant_of(known.digest))
         if grant is None or grant.claims > 0:
             return False

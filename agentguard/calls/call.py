@@ -30,7 +30,8 @@ class Call:
         changed_mind: the node that makes it did something, in an earlier run of the same task, that
             it does not do again; told when it is decided on first, and kept with that.
         instead_of: the call as its message has it, where it may have been decided on ahead; that
-            gives way if something changed the call on its way here, or its Grant lapsed meanwhile.
+            gives way if something changed the call on its way here, its Grant lapsed meanwhile, or
+            its node changed its mind.
     """
 
     agent: str | None

@@ -126,6 +126,7 @@ class NodeRun:
             GraphInterrupt: a question is open.
         """
         if self._question is not None:
+            _upstream.mark_again(self._config)
             raise self._question
 
     def end(self) -> None:

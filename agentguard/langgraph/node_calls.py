@@ -9,12 +9,11 @@ called again, has changed its mind, and people are asked about what is new.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -223,18 +222,19 @@ class NodeCalls:
             if isinstance(found, Call) and not found.bound.binding.is_harmless
         }
         try:
-            by_hand = [dataclasses.replace(one, call_id=self.call_id) for one in calls.values()]
+            by_hand = [replace(one, call_id=self.call_id) for one in calls.values()]
             if not by_hand or not _begun(self._rows(by_hand[0])) - self._made:
                 return
-            new = [one for one, found in calls.items() if _is_new(found.key, self._rows(found))]
+            new = [one for one, found in calls.items() if _is_unasked(found.key, self._rows(found))]
         except LedgerError:
             return  # whoever decides says so
         for call_id in new:
-            known[call_id] = (known[call_id][0], self._changed(calls[call_id]))
+            changed = self._changed(calls[call_id])
+            known[call_id] = known[call_id][0], replace(changed, instead_of=calls[call_id])
 
     def _changed(self, call: Call) -> Call:
         _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
-        return dataclasses.replace(call, changed_mind=True)
+        return replace(call, changed_mind=True)
 
     def _left_something(self, key: str, by_hand: Sequence[CallRow]) -> bool:
         """Whether one of the calls that an earlier run of this task began was not made again.
@@ -305,6 +305,12 @@ def _begun(rows: Sequence[CallRow]) -> set[str]:
 def _is_new(key: str | None, rows: Sequence[CallRow]) -> bool:
     """Whether a call was neither begun, nor waits."""
     return not any(_was_begun(row) or _waits(row) for row in rows if row.call_key == key)
+
+
+def _is_unasked(key: str | None, rows: Sequence[CallRow]) -> bool:
+    """Whether a call was not begun, and nobody was asked; it may have been permitted ahead."""
+    of_call = [row for row in rows if row.call_key == key]
+    return not any(_was_begun(row) or row.approval is not None for row in of_call)
 
 
 def _waits(row: CallRow) -> bool:

@@ -59,6 +59,7 @@ __all__ = [
     "inside_of",
     "is_invalid_resume",
     "is_nested",
+    "mark_again",
     "messages_key",
     "messages_of",
     "node_of",
@@ -178,12 +179,31 @@ def take_wake(config: RunnableConfig | None = None) -> bool:
     if not places:
         if configurable.get(CONFIG_KEY_RESUME_MAP):  # what woke an earlier run, and no answer now
             pad.get_null_resume(True)
+        if _is_retried(configurable):  # what its earlier attempt wrote of this was dropped
+            configurable[CONFIG_KEY_SEND]([(RESUME, [*pad.resume])])
         return False
     value = pad.get_null_resume(True)
     woken = len(pad.resume) > places[0] + 1 or value is not None
     del pad.resume[places[0] :]
     configurable[CONFIG_KEY_SEND]([(RESUME, [*pad.resume])])
     return woken
+
+
+def mark_again(config: RunnableConfig) -> None:
+    """Say once more that a task waits for the guard's question; see `pause`.
+
+    The task may have read an answer to an `interrupt` of its own since, which wrote it over.
+    """
+    configurable = config.get("configurable", {})
+    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    if pad is not None:
+        configurable[CONFIG_KEY_SEND]([(RESUME, [*pad.resume, _WAITS])])
+
+
+def _is_retried(configurable: Mapping[str, Any]) -> bool:
+    """Whether a task runs again after it failed, by a retry policy of its node."""
+    info = getattr(configurable.get(CONFIG_KEY_RUNTIME), "execution_info", None)
+    return getattr(info, "node_attempt", 1) > 1
 
 
 def drop_wake() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import InjectedState, ToolNode
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from agentguard import Asset, Opaque, Text, To, media_tool
 from agentguard.langgraph import GuardMiddleware, protect
@@ -352,6 +353,62 @@ def test_value_of_an_earlier_wake_answers_no_interrupt_of_the_node(
 
 
 @pytest.mark.parametrize("by_id", [False, True])
+def test_wake_of_a_swallowed_question_answers_no_interrupt_behind_it(
+    bench: Bench, by_id: bool
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    runs: list[int] = []
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        if len(runs) > 1:
+            with contextlib.suppress(Exception):
+                publish.invoke(args)
+        answers[:] = [interrupt("What is it?")]
+        answers.append(interrupt("Really delete the original?"))
+        return {}
+
+    builder = one_node(node, name="tools")
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    asked = resumed(graph, bench, asked, by_id, "a cat")
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id, "approve")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    resumed(graph, bench, asked, by_id, "no")
+    assert (bench.effects, answers) == (["web"], ["a cat", "no"])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_answer_is_not_lost_where_the_node_was_retried(bench: Bench, by_id: bool) -> None:
+    """A failed attempt took the wake, and LangGraph drops what such an attempt wrote."""
+    (publish,) = bench.guard.tools([bench.publish])
+    args = {"source": bench.asset, "to": "web"}
+    runs: list[int] = []
+    answers: list[Any] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        publish.invoke(args)
+        if len(runs) == 2:
+            raise ConnectionError("try again")
+        answers.append(interrupt("Really delete the original?"))
+        return {}
+
+    policy = RetryPolicy(initial_interval=0.001)
+    builder = one_node(node, name="tools", retry_policy=policy)
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    asked = graph.invoke(begin(), bench.config)
+    approve_all(bench)
+    asked = resumed(graph, bench, asked, by_id, "approve")
+    assert asked["__interrupt__"][0].value == "Really delete the original?"
+    resumed(graph, bench, asked, by_id, "no")
+    assert (bench.effects, answers, len(runs)) == (["web"], ["no"], 4)
+
+
+@pytest.mark.parametrize("by_id", [False, True])
 def test_answer_to_a_wrapper_is_given_to_the_call_that_it_asked_about(
     bench: Bench, by_id: bool
 ) -> None:
@@ -601,3 +658,64 @@ def test_what_the_model_wrote_is_known_wherever_its_call_stands(filled: Bench, w
     graph.invoke({key: [("user", "go")]}, filled.config)
     assert _FILLED == []
     assert "it has what the model wrote in its place" in heard[0]
+
+
+# --- what is not held yet -------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(reason="a changed mind is looked for in one job")
+def test_node_that_goes_on_in_another_job_has_people_asked_as_well(bench: Bench) -> None:
+    (publish,) = bench.guard.tools([bench.publish])
+    sources = bench.pictures(1)
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        publish.invoke({"source": sources[-1], "to": "team"})
+        return {"messages": [("ai", str(interrupt("Go on?")))]}
+
+    builder = one_node(node, name="tools")
+    graph = protect(builder, bench.guard, agents=PUBLISHER).compile(bench.saver)
+    graph.invoke(begin(), bench.config)
+    with bench.guard.open_job("another", requested_by="kim@acme.example") as job:
+        sources.append(job.import_asset(bench.studio.picture("new.png", "red", 77), ["brand"]))
+        graph.invoke(Command(resume="yes"), job.config(thread_id="t1"))
+    assert bench.effects == ["team"]
+
+
+@pytest.mark.xfail(reason="a swallowed question takes the value, and nobody is asked")
+@pytest.mark.parametrize("by_id", [False, True])
+def test_interrupt_behind_a_swallowed_inline_question_gets_its_answer(
+    bench: Bench, by_id: bool
+) -> None:
+    (publish,) = bench.guard.tools([bench.publish], agent="publisher", gate="inline")
+    made = call("publish", {"source": bench.asset, "to": "web"})
+
+    @entrypoint(checkpointer=bench.saver)
+    def flow(given: str) -> str:
+        with contextlib.suppress(Exception):
+            publish.invoke(made)
+        return str(interrupt("It failed. Go on?"))
+
+    asked: Any = flow.invoke("go", bench.config)
+    assert resumed(flow, bench, asked, by_id, "yes") == "yes"
+
+
+@pytest.mark.xfail(reason="only the guard takes its mark, and it is not reached")
+def test_wrapper_that_does_not_call_on_reads_no_mark(bench: Bench) -> None:
+    answers: list[Any] = []
+    runs: list[int] = []
+
+    def wrapped(request: Any, handler: Any) -> Any:
+        runs.append(1)
+        if len(runs) == 1:
+            return handler(request)
+        answers.append(interrupt("It takes long. Leave it out?"))
+        return ToolMessage("left out", tool_call_id=request.tool_call["id"], name="publish")
+
+    (publish,) = bench.guard.tools([bench.publish])
+    around = [wrap_tool_call(wrapped), GuardMiddleware(bench.guard, agent="publisher")]
+    agent: Any = create_agent(bench.model(), [publish], middleware=around, checkpointer=bench.saver)
+    agent.invoke(begin(), bench.config)
+    agent.invoke(Command(resume="approve"), bench.config)
+    assert answers == []

@@ -371,6 +371,35 @@ def test_node_that_varies_a_call_of_its_message_has_changed_its_mind(
     assert bench.effects == ["team", "team", "web"]
 
 
+def test_call_that_was_permitted_ahead_is_asked_about_where_its_node_did_another(
+    bench: Bench,
+) -> None:
+    """All calls of a message are decided with the first; one of them was varied by hand before."""
+    a, b, c = bench.pictures(3)
+    written, other = {"source": a, "to": "team"}, {"source": b, "to": "team"}
+    asked = {"source": c, "to": "web"}
+    (publish,) = bench.guard.tools([bench.publish])
+    runs: list[int] = []
+
+    def node(state: Any) -> Any:
+        runs.append(1)
+        publish.invoke(other if len(runs) == 1 else written)
+        publish.invoke(asked)
+        return {"messages": [ToolMessage("done", tool_call_id=name) for name in ("one", "two")]}
+
+    model = Model(script=[says(call("publish", written, "one"), call("publish", asked, "two"))])
+    graph = compiled(bench, loop(model, node))
+    graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    (question,) = bench.open_questions()
+    assert question.policies == ("workspace.changed-mind",)
+    assert bench.effects == ["team"]
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "team", "web"]
+
+
 def test_node_that_makes_other_calls_at_each_run_is_asked_each_time(bench: Bench) -> None:
     (publish,) = bench.guard.tools([bench.publish])
     pictures = bench.pictures(4)
