@@ -61,8 +61,8 @@ class Call:
         """Whether a row may be of this call: of the same agent and key, where these are known."""
         return self.agent in (None, row.agent) and self.key in (None, row.call_key)
 
-    def is_of_thread(self, row: AskedCallRow) -> bool:
-        """Whether a question is about this call, whichever job of its thread asked it."""
+    def is_of_thread(self, row: RequestRow | AskedCallRow) -> bool:
+        """Whether a row is of this call, whichever job of its thread it was decided on in."""
         if self.source is None:
             return True
         return row.call_key == call_key(

@@ -30,7 +30,7 @@ from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import Invocation, ToolInvoker
 from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
-from agentguard.ledger.queries.requests import requests_of_call
+from agentguard.ledger.queries.requests import calls_of_thread, requests_of_call
 from agentguard.ledger.rows import CallRow
 from agentguard.model import ApprovalState, GrantState
 
@@ -87,6 +87,7 @@ class NodeCalls:
         self._used: set[str] = set()
         self._count: Counter[tuple[str, str | None]] = Counter()
         self._made: set[str] = set()
+        """The sources of the calls that no message holds, see `call_key`."""
 
     def name(
         self, invoker: ToolInvoker, invocation: Invocation, agent: str | None
@@ -145,7 +146,7 @@ class NodeCalls:
             job = self._point.jobs.find(self._config.get("configurable", {}))
             name = call_id_digest(self.call_id)
             rows = self._point.ledger.rows(requests_of_call(job.id, thread_of(self._config), name))
-            left = [row.digest for row in rows if _waits(row) and row.call_key not in self._made]
+            left = [row.digest for row in rows if _waits(row) and not self._was_made(row)]
             if left:
                 self._point.ledger.withdraw(left)
         except (JobError, LedgerError):
@@ -205,10 +206,10 @@ class NodeCalls:
         key = call_key(job=found.job.id, thread=found.thread, source=source, call_id=found.call_id)
         try:
             rows = self._rows(found)
-            changed = _is_new(key, rows) and self._left_something(key, rows)
+            self._made.add(source)
+            changed = _is_new(key, rows) and self._left_something(rows)
         except LedgerError:
             changed = False  # whoever decides says so
-        self._made.add(key)
         return self._changed(found) if changed else found
 
     def _mark_changed(self, known: dict[str, tuple[str, Found]]) -> None:
@@ -223,7 +224,7 @@ class NodeCalls:
         }
         try:
             by_hand = [replace(one, call_id=self.call_id) for one in calls.values()]
-            if not by_hand or not _begun(self._rows(by_hand[0])) - self._made:
+            if not by_hand or all(map(self._was_made, _begun(self._rows(by_hand[0])))):
                 return
             new = [one for one, found in calls.items() if _is_unasked(found.key, self._rows(found))]
         except LedgerError:
@@ -236,25 +237,35 @@ class NodeCalls:
         _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
         return replace(call, changed_mind=True)
 
-    def _left_something(self, key: str, by_hand: Sequence[CallRow]) -> bool:
+    def _left_something(self, by_hand: Sequence[CallRow]) -> bool:
         """Whether one of the calls that an earlier run of this task began was not made again.
 
         Of several tasks that were sent the same message, each makes some of its calls.
 
         Args:
-            key: of the call that is made now.
             by_hand: what was decided on the calls of this task that no message holds.
         """
-        if _begun(by_hand) - self._made - {key}:
+        if not all(map(self._was_made, _begun(by_hand))):
             return True
         if _upstream.sent_as(self._config) is not None:
             return False
         left = [found for found in self.left_out.values() if isinstance(found, Call)]
-        return any(found.key in _begun(self._rows(found)) for found in left)
+        return any(call.is_of_thread(row) for call in left for row in _begun(self._rows(call)))
+
+    def _was_made(self, row: CallRow) -> bool:
+        """Whether a call that no message holds was made in this run, whichever job it is of."""
+        thread, call_id = thread_of(self._config), self.call_id
+        return row.call_key in {
+            call_key(job=row.job, thread=thread, source=source, call_id=call_id)
+            for source in self._made
+        }
 
     def _rows(self, call: Call) -> Sequence[CallRow]:
-        """What was decided under the id of a call."""
-        query = requests_of_call(call.job.id, call.thread, call.id_digest)
+        """What was decided under the id of a call, also in other jobs of its thread."""
+        if not call.thread:
+            query = requests_of_call(call.job.id, call.thread, call.id_digest)
+        else:
+            query = calls_of_thread(call.thread, call.id_digest)
         return self._point.ledger.rows(query)
 
 
@@ -298,8 +309,8 @@ def _was_begun(row: CallRow) -> bool:
     return row.grant is not None and row.grant.state in states
 
 
-def _begun(rows: Sequence[CallRow]) -> set[str]:
-    return {row.call_key for row in rows if _was_begun(row)}
+def _begun(rows: Sequence[CallRow]) -> list[CallRow]:
+    return [row for row in rows if _was_begun(row)]
 
 
 def _is_new(key: str | None, rows: Sequence[CallRow]) -> bool:

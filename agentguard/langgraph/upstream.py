@@ -124,8 +124,11 @@ def _keeps(configurable: Mapping[str, Any]) -> Iterator[bool]:
         configurable = getattr(loop, "config", {}).get("configurable", {})
 
 
-_WAITS = "agentguard: a question to people"
-"""Stands among the answers of a task where it waits for the guard's question."""
+_WAITS = b""
+"""Stands among the answers of a task where it waits for the guard's question.
+
+If anything took it for an answer after all, it is no yes, and no client writes one like it.
+"""
 
 
 def pause(payload: Any) -> NoReturn:
@@ -215,7 +218,7 @@ def drop_wake() -> None:
 
 
 def _is_mark(answer: object) -> bool:
-    return isinstance(answer, str) and answer == _WAITS
+    return isinstance(answer, bytes) and answer == _WAITS
 
 
 def state_of(config: RunnableConfig) -> dict[str, Any] | None:

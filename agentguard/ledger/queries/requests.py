@@ -45,11 +45,13 @@ def _behind(prefix: str, table: str, kind: type[Any]) -> str:
     return ", ".join(f"{table}.{column.name} AS {prefix}{column.name}" for column in fields(kind))
 
 
-_OF_CALL = (
+_CALLS = (
     f"SELECT r.*, {_behind('a_', 'a', ApprovalRow)}, {_behind('g_', 'g', GrantRow)}"
     " FROM requests r LEFT JOIN approvals a ON a.request = r.digest"
     " LEFT JOIN grants g ON g.request = r.digest"
-    " WHERE r.job = ? AND r.thread = ? AND r.call_id = ? ORDER BY r.ordinal DESC LIMIT"
+)
+_OF_CALL = (
+    f"{_CALLS} WHERE r.job = ? AND r.thread = ? AND r.call_id = ? ORDER BY r.ordinal DESC LIMIT"
 )
 
 
@@ -60,6 +62,17 @@ def requests_of_call(job: str, thread: str, call: str) -> Query[CallRow]:
         call: how the ledger names the call's id.
     """
     return Query(f"{_OF_CALL} 1000", (job, thread, call), call_row)
+
+
+def calls_of_thread(thread: str, call: str) -> Query[CallRow]:
+    """What was decided under a call id of a thread, in whichever jobs it ran.
+
+    Args:
+        thread: the LangGraph thread id; nothing is of an empty one.
+        call: how the ledger names the call's id.
+    """
+    sql = f"{_CALLS} WHERE r.thread = nullif(?, '') AND r.call_id = ?"
+    return Query(sql, (thread, call), call_row)
 
 
 def newest_of_call(job: str, thread: str, call: str) -> Query[CallRow]:
