@@ -88,6 +88,7 @@ class NodeCalls:
         self._count: Counter[tuple[str, str | None]] = Counter()
         self._made: set[str] = set()
         """The sources of the calls that no message holds, see `call_key`."""
+        self._elsewhere: Sequence[CallRow] | None = None
 
     def name(
         self, invoker: ToolInvoker, invocation: Invocation, agent: str | None
@@ -207,7 +208,7 @@ class NodeCalls:
         try:
             rows = self._rows(found)
             self._made.add(source)
-            changed = _is_new(key, rows) and self._left_something(rows)
+            changed = _is_new(key, rows) and self._left_something(found, rows)
         except LedgerError:
             changed = False  # whoever decides says so
         return self._changed(found) if changed else found
@@ -224,7 +225,7 @@ class NodeCalls:
         }
         try:
             by_hand = [replace(one, call_id=self.call_id) for one in calls.values()]
-            if not by_hand or all(map(self._was_made, _begun(self._rows(by_hand[0])))):
+            if not by_hand or self._made_all(by_hand[0], self._rows(by_hand[0])):
                 return
             new = [one for one, found in calls.items() if _is_unasked(found.key, self._rows(found))]
         except LedgerError:
@@ -237,20 +238,30 @@ class NodeCalls:
         _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
         return replace(call, changed_mind=True)
 
-    def _left_something(self, by_hand: Sequence[CallRow]) -> bool:
+    def _left_something(self, call: Call, by_hand: Sequence[CallRow]) -> bool:
         """Whether one of the calls that an earlier run of this task began was not made again.
 
         Of several tasks that were sent the same message, each makes some of its calls.
 
         Args:
-            by_hand: what was decided on the calls of this task that no message holds.
+            by_hand: what was decided in this job on the calls of this task that no message holds.
         """
-        if not all(map(self._was_made, _begun(by_hand))):
+        if not self._made_all(call, by_hand):
             return True
         if _upstream.sent_as(self._config) is not None:
             return False
         left = [found for found in self.left_out.values() if isinstance(found, Call)]
-        return any(call.is_of_thread(row) for call in left for row in _begun(self._rows(call)))
+        return any(
+            one.is_of_thread(row)
+            for one in left
+            for row in _begun([*self._rows(one), *self._rows_elsewhere(one)])
+        )
+
+    def _made_all(self, call: Call, by_hand: Sequence[CallRow]) -> bool:
+        """Whether this run made every call again that no message holds and that was begun."""
+        if self._elsewhere is None:  # its thread may have gone on from another job
+            self._elsewhere = self._rows_elsewhere(call)
+        return all(map(self._was_made, _begun([*by_hand, *self._elsewhere])))
 
     def _was_made(self, row: CallRow) -> bool:
         """Whether a call that no message holds was made in this run, whichever job it is of."""
@@ -261,12 +272,14 @@ class NodeCalls:
         }
 
     def _rows(self, call: Call) -> Sequence[CallRow]:
-        """What was decided under the id of a call, also in other jobs of its thread."""
-        if not call.thread:
-            query = requests_of_call(call.job.id, call.thread, call.id_digest)
-        else:
-            query = calls_of_thread(call.thread, call.id_digest)
+        """What was decided under the id of a call in its job."""
+        query = requests_of_call(call.job.id, call.thread, call.id_digest)
         return self._point.ledger.rows(query)
+
+    def _rows_elsewhere(self, call: Call) -> Sequence[CallRow]:
+        """The same in other jobs of its thread."""
+        rows = self._point.ledger.rows(calls_of_thread(call.thread, call.id_digest))
+        return [row for row in rows if row.job != call.job.id]
 
 
 def place(invocation: Invocation) -> tuple[str, str | None]:
