@@ -9,7 +9,7 @@ VECTORS := $(wildcard ../shared/vectors)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers conformance mcp attacks evals bench crash model installed docs clean
+.PHONY: help demo test check lint types layers conformance mcp shapes attacks evals bench crash model installed docs clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ conformance: .venv/.dev  ## upstream's own ToolNode and agent tests over guarded
 
 mcp: .venv-mcp/.ready  ## tools of langchain.mcp, whose mcp 2 needs an environment of its own
 	@.venv-mcp/bin/python -m pytest -q tests/integration/tools/test_langchain_mcp.py
+
+shapes: .venv/.dev  ## sixty shapes of tutorials and applications, and what comes of each
+	@$(BIN)/python -m tests.integration.shapes
 
 attacks: .venv/.dev  ## every way round, at each gate in every mode and with every checkpointer
 	@WHOLE_MATRIX=1 $(BIN)/python -m pytest -n auto --dist worksteal -q tests/attacks
