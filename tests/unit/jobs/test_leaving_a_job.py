@@ -176,8 +176,8 @@ def test_collector_that_runs_under_a_lock_of_the_guard_does_not_hang(
     }
     with locks[lock]:
         del generator
-        gc.collect()
-    (leaving,) = (t for t in threading.enumerate() if t.name == "agentguard-leaving")
+        gc.collect()  # the thread waits for the lock
+        (leaving,) = (t for t in threading.enumerate() if t.name == "agentguard-leaving")
     leaving.join(60)
     require_left(studio, job)
 
