@@ -32,9 +32,11 @@ class Gate(Protocol):
 
     Args:
         left: its code was left; what that started and left behind is under no gate.
+        process: where it stands; a forked child can't ask people, or say what it did.
     """
 
     left: bool
+    process: int
 
     def is_here(self) -> bool:
         """Whether the running code stands under this gate, and in no tool or graph that it runs."""
@@ -90,15 +92,10 @@ def running(*declared: object, exempt: bool = False) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """A gate, and the tool's body that its node runs in, if that is one of an agent as a tool.
-
-    Args:
-        process: where the gate stands; a forked child can't ask people, or say what it did.
-    """
+    """A gate, and the tool's body that its node runs in, if that is one of an agent as a tool."""
 
     gate: Gate
     body: Running | None
-    process: int
 
 
 _standing: ContextVar[_Standing | None] = ContextVar("agentguard_gate", default=None)
@@ -107,7 +104,7 @@ _standing: ContextVar[_Standing | None] = ContextVar("agentguard_gate", default=
 @contextlib.contextmanager
 def under(gate: Gate) -> Iterator[None]:
     """Let declared functions that are called while this lasts find a gate."""
-    token = _standing.set(_Standing(gate, _running.get(), os.getpid()))
+    token = _standing.set(_Standing(gate, _running.get()))
     try:
         yield
     finally:
@@ -121,8 +118,6 @@ def gate_here() -> Gate | None:
     """
     standing = _standing.get()
     if standing is None or standing.body is not _running.get():
-        return None
-    if standing.process != os.getpid():
         return None
     return standing.gate if standing.gate.is_here() else None
 
@@ -210,7 +205,7 @@ def _where() -> str:
     standing = _standing.get()
     if standing is not None and standing.gate.left:
         return "and the node that started it had returned; let the node wait for what it starts"
-    if standing is not None and standing.process != os.getpid():
+    if standing is not None and standing.gate.process != os.getpid():
         return "in another process than the node that started it; call it in the node's own"
     node = node_named_in(var_child_runnable_config.get() or {})
     if node is None:

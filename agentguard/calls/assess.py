@@ -26,7 +26,6 @@ from agentguard.ledger.queries.requests import (
 from agentguard.ledger.rows import AskedRow, CallRow, RequestRow
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import (
-    ApprovalState,
     Assessment,
     Decision,
     Effect,
@@ -156,7 +155,7 @@ class Assessor:
             return None
         if _pauses_beside(call):  # asked by an older version, or where it paused apart
             return deny("pausing-tool", _pausing(call, None))
-        is_open = approval.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
+        is_open = approval.state.is_open
         if is_open and now < approval.expires_at:
             return None
         why = TOO_LATE if is_open else why_closed(reads, built.request.digest)

@@ -21,7 +21,7 @@ from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.rows import ConversationCall
 from agentguard.ledger.transitions.requests import Closed, closed_because
-from agentguard.model import ApprovalState, Effect, GrantState, JobState, RecordedCall
+from agentguard.model import Effect, GrantState, JobState, RecordedCall
 
 AGAIN = "call again to ask again"
 NO_RECORD = (
@@ -182,7 +182,7 @@ def _is_open(row: ConversationCall, *, now: int) -> bool:
         return row.grant_state == GrantState.ISSUED
     if row.asked_until is not None and now >= row.asked_until:
         return False
-    return row.approval_state in (ApprovalState.PENDING, ApprovalState.APPROVED)
+    return row.approval_state is not None and row.approval_state.is_open
 
 
 def _result(row: ConversationCall, *, now: int) -> KnownResult:

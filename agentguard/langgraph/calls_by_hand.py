@@ -148,14 +148,13 @@ class NodeRun:
         """
         if _upstream.sent_as(self._config) is not None:
             return
-        for call_id, found in self._calls.left_out.items():
-            if open_questions(self.point, [found]):
-                _log.warning(
-                    "the node %s returned and did not make the call %s of its message, about which"
-                    " people are asked: unless another node makes it, an answer changes nothing",
-                    self._name,
-                    in_a_line(call_id),
-                )
+        for question in open_questions(self.point, self._calls.left_out):
+            _log.warning(
+                "the node %s returned and did not make the call %s of its message, about which"
+                " people are asked: unless another node makes it, an answer changes nothing",
+                self._name,
+                in_a_line(question.call_id),
+            )
 
     def is_here(self) -> bool:
         """Whether the code that runs now is the function's own, and in no graph or tool it runs."""

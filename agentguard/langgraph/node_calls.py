@@ -32,7 +32,7 @@ from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, Found, thread_of
 from agentguard.ledger.queries.requests import calls_of_thread, requests_of_call
 from agentguard.ledger.rows import CallRow
-from agentguard.model import ApprovalState, GrantState
+from agentguard.model import GrantState
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class NodeCalls:
         in_state = (call for messages in self._state.values() for call in _at_hand(messages))
         self._written = _copied([*handed, *in_state])
         self._task = _upstream.task_of(config)
+        self._thread = thread_of(config)
         self.call_id = f"by-hand-{self._task}"
         """The id of every call that no message holds."""
         self._lock = threading.Lock()
@@ -111,12 +112,10 @@ class NodeCalls:
         return [found for _, found in (self._known or {}).values()]
 
     @property
-    def left_out(self) -> Mapping[str, Found]:
-        """Those of them that the function did not make, by their ids."""
-        known = self._known or {}
-        return {
-            call_id: found for call_id, (_, found) in known.items() if call_id not in self._used
-        }
+    def left_out(self) -> Sequence[Found]:
+        """Those of them that the function did not make."""
+        known = (self._known or {}).items()
+        return [found for call_id, (_, found) in known if call_id not in self._used]
 
     def written_by_model(self, name: str, injected: Mapping[str, Any]) -> list[str]:
         """Which of the arguments that nobody decides on hold what the model wrote (I3, I7).
@@ -145,8 +144,7 @@ class NodeCalls:
         """Withdraw what waits of calls that an earlier run of this task made, and this one not."""
         try:
             job = self._point.jobs.find(self._config.get("configurable", {}))
-            name = call_id_digest(self.call_id)
-            rows = self._point.ledger.rows(requests_of_call(job.id, thread_of(self._config), name))
+            rows = self._rows(job.id, self.call_id)
             left = [row.digest for row in rows if _waits(row) and not self._was_made(row)]
             if left:
                 self._point.ledger.withdraw(left)
@@ -204,11 +202,10 @@ class NodeCalls:
         found = context.call(invocation.arguments, agent=agent, call_id=self.call_id)
         if not (isinstance(found, Call) and invoker.media):
             return found
-        key = call_key(job=found.job.id, thread=found.thread, source=source, call_id=found.call_id)
+        self._made.add(source)
         try:
-            rows = self._rows(found)
-            self._made.add(source)
-            changed = _is_new(key, rows) and self._left_something(found, rows)
+            rows = self._rows(found.job.id, self.call_id)
+            changed = _is_new(found.key, rows) and self._left_something(found.job.id, rows)
         except LedgerError:
             changed = False  # whoever decides says so
         return self._changed(found) if changed else found
@@ -223,11 +220,17 @@ class NodeCalls:
             for call_id, (_, found) in known.items()
             if isinstance(found, Call) and not found.bound.binding.is_harmless
         }
+        if not calls:
+            return
+        (job,) = {found.job.id for found in calls.values()}  # they are of one run
         try:
-            by_hand = [replace(one, call_id=self.call_id) for one in calls.values()]
-            if not by_hand or self._made_all(by_hand[0], self._rows(by_hand[0])):
+            if self._made_all(job, self._rows(job, self.call_id)):
                 return
-            new = [one for one, found in calls.items() if _is_unasked(found.key, self._rows(found))]
+            new = [
+                call_id
+                for call_id, found in calls.items()
+                if _is_unasked(found.key, self._rows(job, call_id))
+            ]
         except LedgerError:
             return  # whoever decides says so
         for call_id in new:
@@ -238,7 +241,7 @@ class NodeCalls:
         _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)
         return replace(call, changed_mind=True)
 
-    def _left_something(self, call: Call, by_hand: Sequence[CallRow]) -> bool:
+    def _left_something(self, job: str, by_hand: Sequence[CallRow]) -> bool:
         """Whether one of the calls that an earlier run of this task began was not made again.
 
         Of several tasks that were sent the same message, each makes some of its calls.
@@ -246,40 +249,40 @@ class NodeCalls:
         Args:
             by_hand: what was decided in this job on the calls of this task that no message holds.
         """
-        if not self._made_all(call, by_hand):
+        if not self._made_all(job, by_hand):
             return True
         if _upstream.sent_as(self._config) is not None:
             return False
-        left = [found for found in self.left_out.values() if isinstance(found, Call)]
         return any(
-            one.is_of_thread(row)
-            for one in left
-            for row in _begun([*self._rows(one), *self._rows_elsewhere(one)])
+            found.is_of_thread(row)
+            for found in self.left_out
+            if isinstance(found, Call)
+            for rows in (self._rows(job, found.call_id), self._elsewhere_of(job, found.call_id))
+            for row in _begun(rows)
         )
 
-    def _made_all(self, call: Call, by_hand: Sequence[CallRow]) -> bool:
+    def _made_all(self, job: str, by_hand: Sequence[CallRow]) -> bool:
         """Whether this run made every call again that no message holds and that was begun."""
         if self._elsewhere is None:  # its thread may have gone on from another job
-            self._elsewhere = self._rows_elsewhere(call)
+            self._elsewhere = self._elsewhere_of(job, self.call_id)
         return all(map(self._was_made, _begun([*by_hand, *self._elsewhere])))
 
     def _was_made(self, row: CallRow) -> bool:
         """Whether a call that no message holds was made in this run, whichever job it is of."""
-        thread, call_id = thread_of(self._config), self.call_id
         return row.call_key in {
-            call_key(job=row.job, thread=thread, source=source, call_id=call_id)
+            call_key(job=row.job, thread=self._thread, source=source, call_id=self.call_id)
             for source in self._made
         }
 
-    def _rows(self, call: Call) -> Sequence[CallRow]:
-        """What was decided under the id of a call in its job."""
-        query = requests_of_call(call.job.id, call.thread, call.id_digest)
+    def _rows(self, job: str, call_id: str) -> Sequence[CallRow]:
+        """What was decided under the id of a call of this thread in a job."""
+        query = requests_of_call(job, self._thread, call_id_digest(call_id))
         return self._point.ledger.rows(query)
 
-    def _rows_elsewhere(self, call: Call) -> Sequence[CallRow]:
-        """The same in other jobs of its thread."""
-        rows = self._point.ledger.rows(calls_of_thread(call.thread, call.id_digest))
-        return [row for row in rows if row.job != call.job.id]
+    def _elsewhere_of(self, job: str, call_id: str) -> Sequence[CallRow]:
+        """The same in every other job."""
+        rows = self._point.ledger.rows(calls_of_thread(self._thread, call_id_digest(call_id)))
+        return [row for row in rows if row.job != job]
 
 
 def place(invocation: Invocation) -> tuple[str, str | None]:
@@ -341,8 +344,7 @@ def _waits(row: CallRow) -> bool:
     """Whether a call waits for people, or for its claim."""
     if row.grant is not None:
         return row.grant.state == GrantState.ISSUED
-    open_states = (ApprovalState.PENDING, ApprovalState.APPROVED)
-    return row.approval is not None and row.approval.state in open_states
+    return row.approval is not None and row.approval.state.is_open
 
 
 def _content(arguments: CallArguments) -> str:

@@ -141,8 +141,7 @@ def pause(payload: Any) -> NoReturn:
         GraphInterrupt: always.
     """
     config = var_child_runnable_config.get() or {}
-    configurable = config.get("configurable", {})
-    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    configurable, pad = _answers_of(config)
     if pad is not None:
         marked = [*pad.resume, _WAITS]
         configurable[CONFIG_KEY_SEND]([(RESUME, marked)])
@@ -173,9 +172,7 @@ def take_wake(config: RunnableConfig | None = None) -> bool:
     Returns:
         Whether it was woken with a value.
     """
-    given = config or var_child_runnable_config.get() or {}
-    configurable = given.get("configurable", {})
-    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    configurable, pad = _answers_of(config or var_child_runnable_config.get() or {})
     if pad is None:
         return False
     places = [number for number, answer in enumerate(pad.resume) if _is_mark(answer)]
@@ -197,8 +194,7 @@ def mark_again(config: RunnableConfig) -> None:
 
     The task may have read an answer to an `interrupt` of its own since, which wrote it over.
     """
-    configurable = config.get("configurable", {})
-    pad = configurable.get(CONFIG_KEY_SCRATCHPAD)
+    configurable, pad = _answers_of(config)
     if pad is not None:
         configurable[CONFIG_KEY_SEND]([(RESUME, [*pad.resume, _WAITS])])
 
@@ -211,10 +207,15 @@ def _is_retried(configurable: Mapping[str, Any]) -> bool:
 
 def drop_wake() -> None:
     """Take a value that woke the run for another task, before this one's own `interrupt` does."""
-    config = var_child_runnable_config.get() or {}
-    pad = config.get("configurable", {}).get(CONFIG_KEY_SCRATCHPAD)
+    _, pad = _answers_of(var_child_runnable_config.get() or {})
     if pad is not None:
         pad.get_null_resume(True)
+
+
+def _answers_of(config: RunnableConfig) -> tuple[dict[str, Any], Any]:
+    """What LangGraph handed a task, and its scratchpad, which holds the answers; None outside."""
+    configurable = config.get("configurable", {})
+    return configurable, configurable.get(CONFIG_KEY_SCRATCHPAD)
 
 
 def _is_mark(answer: object) -> bool:

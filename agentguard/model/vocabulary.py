@@ -116,6 +116,11 @@ class ApprovalState(StrEnum):
     SUPERSEDED = "superseded"
     """It was pending, and closed: its conversation went on, or it was asked anew."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its call may still be carried out, as far as people are asked."""
+        return self in (ApprovalState.PENDING, ApprovalState.APPROVED)
+
 
 class GrantState(StrEnum):
     ISSUED = "issued"
