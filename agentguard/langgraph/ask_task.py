@@ -28,7 +28,6 @@ from agentguard.langgraph.waiting import (
     looked_at,
     pause_for,
     standing,
-    use_up_wakes,
 )
 
 
@@ -111,7 +110,7 @@ class AskTask(Generic[GateT]):
             if self._open and not now:
                 pause_for(self._point, self._open, woken=True)
         if self._left and not now:
-            use_up_wakes()
+            _upstream.drop_wake()  # no tool that pauses itself may take it for its answer
         ready: dict[tuple[GateT, bool, bool, str | None], list[dict[str, Any]]] = {}
         for one, permitted in now:
             alone = one.call["id"] if one.in_order else None

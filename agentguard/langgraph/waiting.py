@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from langgraph.errors import GraphInterrupt
-from langgraph.types import interrupt
 
 from agentguard.calls.asked_calls import CallState, as_asked
 from agentguard.calls.call import Call, call_id_digest
@@ -142,16 +141,6 @@ def open_questions(
             for call, stand in zip(calls, stands, strict=True)
         ]
     return [stand for stand in stands if isinstance(stand, PendingQuestion)]
-
-
-def use_up_wakes() -> None:
-    """Take what woke the running task, so that no tool that pauses itself takes it for its answer.
-
-    In a subgraph it would be left for the next supersteps.
-    """
-    with contextlib.suppress(GraphInterrupt):
-        while True:
-            interrupt(None)
 
 
 def pause_for(
