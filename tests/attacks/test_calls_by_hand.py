@@ -202,36 +202,32 @@ def test_failed_guard_line_in_a_thread_without_context_does_nothing(bench: Bench
     assert "unless they get the config" in heard[0].content
 
 
-@pytest.mark.parametrize("given", ["\ud800", 7, ["c"]], ids=str)
-def test_call_id_that_is_no_text_is_refused(bench: Bench, given: Any) -> None:
+def heard_by_hand(bench: Bench, given: Any) -> str:
+    """What a named node hears that calls the tool with this."""
     (publish,) = bench.guard.tools([bench.publish])
-    made = {**call("publish", {"source": bench.asset, "to": "team"}), "id": given}
     heard: list[Any] = []
 
     def node(state: Any) -> Any:
-        heard.append(publish.invoke(made))
+        heard.append(publish.invoke(given))
         return {}
 
     graph = protect(one_node(node, name="tools"), bench.guard, agents=PUBLISHER)
     graph.compile(bench.saver).invoke(begin(), bench.config)
-    assert "its call id is no readable id" in str(heard[0])
+    return str(heard[0])
+
+
+@pytest.mark.parametrize("given", ["\ud800", 7, ["c"]], ids=str)
+def test_call_id_that_is_no_text_is_refused(bench: Bench, given: Any) -> None:
+    made = {**call("publish", {"source": bench.asset, "to": "team"}), "id": given}
+    assert "its call id is no readable id" in heard_by_hand(bench, made)
     assert bench.effects == []
 
 
 def test_arguments_that_hold_themselves_are_refused(bench: Bench) -> None:
     """A node can hand in what no model can write."""
-    (publish,) = bench.guard.tools([bench.publish])
     args: dict[str, Any] = {"source": bench.asset, "to": "team"}
     args["more"] = [args]
-    heard: list[Any] = []
-
-    def node(state: Any) -> Any:
-        heard.append(publish.invoke(args))
-        return {}
-
-    graph = protect(one_node(node, name="tools"), bench.guard, agents=PUBLISHER)
-    graph.compile(bench.saver).invoke(begin(), bench.config)
-    assert "too many values, or themselves" in str(heard[0])
+    assert "too many values, or themselves" in heard_by_hand(bench, args)
 
 
 # --- what wakes a node is no answer to what the node asks itself ----------------------------------

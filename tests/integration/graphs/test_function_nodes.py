@@ -294,6 +294,19 @@ def changing(bench: Bench, first: list[Any], then: list[Any]) -> Any:
     return compiled(bench, alone(node))
 
 
+def require_what_is_new_asked(bench: Bench, graph: Any) -> None:
+    """It sends to the team, asks about the web, and does something else when it runs again."""
+    graph.invoke(begin(), bench.config)
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    (question,) = bench.open_questions()
+    assert question.policies == ("workspace.changed-mind",)
+    assert bench.effects == ["team"]
+    answer_all(bench)
+    graph.invoke(None, bench.config)
+    assert bench.effects == ["team", "team", "web"]
+
+
 def test_people_are_asked_about_what_is_new_of_a_node_that_changed_its_mind(bench: Bench) -> None:
     a, b, c = bench.pictures(3)
     done, asked = {"source": a, "to": "team"}, {"source": b, "to": "web"}
@@ -360,15 +373,7 @@ def test_node_that_varies_a_call_of_its_message_has_changed_its_mind(
 
     model = Model(script=[says(call("publish", written, "one"))])
     graph = compiled(bench, loop(model, node))
-    graph.invoke(begin(), bench.config)
-    answer_all(bench)
-    graph.invoke(None, bench.config)
-    (question,) = bench.open_questions()
-    assert question.policies == ("workspace.changed-mind",)
-    assert bench.effects == ["team"]
-    answer_all(bench)
-    graph.invoke(None, bench.config)
-    assert bench.effects == ["team", "team", "web"]
+    require_what_is_new_asked(bench, graph)
 
 
 def test_call_that_was_permitted_ahead_is_asked_about_where_its_node_did_another(
@@ -389,15 +394,7 @@ def test_call_that_was_permitted_ahead_is_asked_about_where_its_node_did_another
 
     model = Model(script=[says(call("publish", written, "one"), call("publish", asked, "two"))])
     graph = compiled(bench, loop(model, node))
-    graph.invoke(begin(), bench.config)
-    answer_all(bench)
-    graph.invoke(None, bench.config)
-    (question,) = bench.open_questions()
-    assert question.policies == ("workspace.changed-mind",)
-    assert bench.effects == ["team"]
-    answer_all(bench)
-    graph.invoke(None, bench.config)
-    assert bench.effects == ["team", "team", "web"]
+    require_what_is_new_asked(bench, graph)
 
 
 def test_node_that_makes_other_calls_at_each_run_is_asked_each_time(bench: Bench) -> None:
