@@ -22,6 +22,7 @@ Kind = Literal["value", "object", "list"]
 _MAX_DEPTH = 8
 _MAX_VALUES = 1024
 _MAX_CHARACTERS = 131_072
+_EXACT = (str, int, bool, type(None))
 _SCALARS = ("string", "integer", "number", "boolean")
 _NAME = re.compile(r"[^\s.\[\]/\\]{1,64}")  # a dot or bracket would read as a path
 _REFERENCE = re.compile(r"#/(?:\$defs|definitions)/([^/~%]+)")
@@ -71,7 +72,7 @@ class Shape:
             path, item = pending.pop()
             kind = self.kinds.get(path)
             found += 1
-            if isinstance(item, Mapping) and kind == "object":
+            if kind == "object" and isinstance(item, Mapping):
                 for name, inner in item.items():
                     known = isinstance(name, str) and _NAME.fullmatch(name) is not None
                     below = _join(path, name) if known else ""
@@ -82,7 +83,7 @@ class Shape:
                             f" {', '.join(may) or 'none'}"
                         )
                     pending.append((below, inner))
-            elif isinstance(item, (list, tuple, set, frozenset)) and kind == "list":
+            elif kind == "list" and isinstance(item, (list, tuple, set, frozenset)):
                 pending.extend((f"{path}[]", inner) for inner in item)
             elif item is not None and (kind != "value" or _word(item) != "value"):
                 raise ValueError(
@@ -356,6 +357,8 @@ def _left_out(value: Any) -> dict[Any, Any]:
 
 def jsonable(value: Any) -> Any:
     """JSON data in which sets are sorted: pydantic's own dump orders them per process."""
+    if type(value) in _EXACT:
+        return value
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
@@ -365,6 +368,23 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return jsonable(value.model_dump(exclude_unset=True, by_alias=True))
     return to_jsonable_python(value)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON data, to the type of each; of anything else, False."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is dict:
+        return len(one) == len(other) and all(
+            type(name) is str and name in other and is_same(value, other[name])
+            for name, value in one.items()
+        )
+    if kind is list:
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if kind is float:
+        return bool(repr(one) == repr(other))  # 0.0 equals -0.0
+    return kind in _EXACT and bool(one == other)
 
 
 def _union(kinds: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -401,6 +421,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _word(item: Any) -> Kind:
+    if type(item) in _EXACT:
+        return "value"
     if isinstance(item, Mapping):
         return "object"
     return "list" if isinstance(item, (list, tuple, set, frozenset)) else "value"

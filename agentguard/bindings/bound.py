@@ -28,6 +28,7 @@ from agentguard.bindings.argument_schema import (
     is_binary,
     is_encoded,
     is_path,
+    is_same,
     jsonable,
     replace_at,
     values_at,
@@ -225,12 +226,14 @@ class Bound:
                 raise ValueError(f"{self.name}: {error.json_path}: expected {expected}")
         else:
             given, frozen = self._parsed(self._model, raw)
-            self._require_own(given)  # a coercion or serializer may have made something else
-            self._require_unchanged(raw, given)
+            if not is_same(raw, given):  # a coercion or serializer made something else
+                self._require_own(given)
+                self._require_unchanged(raw, given)
             require_few_numbers(self.name, given, numbers)
-            plain(frozen)
         frozen.update(copy.deepcopy(dict(self.binding.fixed)))
-        self._shape.require(frozen, hidden=self.binding.hidden)
+        if not is_same(raw, frozen):
+            plain(frozen)
+            self._shape.require(frozen, hidden=self.binding.hidden)
         copied: dict[str, Any] = json.loads(json.dumps(frozen))  # a default is the schema's own
         return copied
 
