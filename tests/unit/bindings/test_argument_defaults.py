@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from agentguard.bindings.argument_schema import is_same
 from agentguard.bindings.bound import Bound
 from agentguard.errors import BindingError
 from tests.support.bindings import Arg, Binding
@@ -262,3 +263,17 @@ def test_a_json_schemas_path_is_refused(name: str) -> None:
     with pytest.raises(BindingError, match="path"):
         bound(schema, plain=["a"])
     assert bound(schema, assets=["a"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(1, True), (1, 1.0), (0.0, -0.0), ("1", 1), ([1], (1,)), ({"a": 1}, {"a": None}),
+     ({"a": [1]}, {"a": [1, 2]}), ({"a": 1}, {"b": 1}), ({1}, {1}), (None, {})],
+)  # fmt: skip
+def test_data_of_another_type_or_value_is_not_the_same(one: Any, other: Any) -> None:
+    assert not is_same(one, other)
+    assert not is_same({"a": [one]}, {"a": [other]})
+
+
+def test_equal_json_data_is_the_same_in_any_order() -> None:
+    assert is_same({"a": [1, "x", None], "b": {"c": 0.5}}, {"b": {"c": 0.5}, "a": [1, "x", None]})
