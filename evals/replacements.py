@@ -21,7 +21,15 @@ from agentguard.export.broker import Broker, Receipt
 from agentguard.jobs.job import CONFIG_KEY
 from agentguard.langgraph.own_messages import OwnPart
 from agentguard.ledger.queries.assets import asset_by_id
-from agentguard.model import Answer, Decision, Effect, GrantState, Holder, Request
+from agentguard.model import (
+    Answer,
+    Decision,
+    Effect,
+    GrantState,
+    Holder,
+    ObstacleKind,
+    Request,
+)
 from agentguard.people.approvals import Approvals
 from evals.crew import HOME
 
@@ -210,8 +218,9 @@ def run_the_payload(execute: Control) -> Control:
 def unless_foreign(obstacle: Control) -> Control:
     """No obstacle for a tool of which the guard has no copy."""
 
-    def found(self: Any, seat: Any, *args: Any, **named: Any) -> Any:
-        return None if seat is None else obstacle(self, seat, *args, **named)
+    def found(self: Any, call: Any, **named: Any) -> Any:
+        foreign = getattr(call, "kind", None) is ObstacleKind.UNKNOWN_TOOL
+        return None if foreign else obstacle(self, call, **named)
 
     return found
 

@@ -25,9 +25,8 @@ from agentguard.calls.refusals import Refusals
 from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError
 from agentguard.ledger.queries.approvals import asked_calls
-from agentguard.ledger.queries.requests import granted_call
-from agentguard.ledger.rows import AskedCallRow, AskedRow
-from agentguard.ledger.storage.query import Reads
+from agentguard.ledger.queries.requests import granted_calls
+from agentguard.ledger.rows import AskedCallRow, AskedRow, RequestRow
 from agentguard.model import (
     ApprovalState,
     Assessment,
@@ -74,13 +73,10 @@ class AskedCalls:
         """
         if not calls:
             return []
-        names: dict[tuple[str, str], list[str]] = {}
-        for call in calls:
-            names.setdefault((call.job.id, call.thread), []).append(call.id_digest)
         with self._ledger.snapshot() as reads:
             rows = {
                 (job, thread): asked_calls(reads, job=job, thread=thread, call_ids=named)
-                for (job, thread), named in names.items()
+                for (job, thread), named in _by_thread(calls).items()
             }
         return [self._state(call, rows[call.job.id, call.thread]) for call in calls]
 
@@ -163,6 +159,26 @@ class AskedCalls:
             ask_anew(self._ledger, item)  # and look again
         raise Refused(MOVED, kind=ObstacleKind.MOVED)
 
+    def granted(self, calls: Sequence[Call]) -> list[bool]:
+        """Which calls are, word for word, ones that were granted: only their claims say more.
+
+        It is one read for the calls of a thread in a job.
+
+        Raises:
+            LedgerError: that can't be read.
+        """
+        if not calls:
+            return []
+        with self._ledger.snapshot() as reads:
+            newest = {
+                (job, thread, row.call_id): row
+                for (job, thread), named in _by_thread(calls).items()
+                for row in reversed(granted_calls(reads, job=job, thread=thread, call_ids=named))
+            }
+        return [
+            _is_of(call, newest.get((call.job.id, call.thread, call.id_digest))) for call in calls
+        ]
+
     def obstacle(self, call: Call, *, again: bool = True) -> Obstacle | None:
         """Why a call may not reach its tool; None if it is permitted, or was begun before.
 
@@ -184,8 +200,6 @@ class AskedCalls:
 
     def _require_open(self, call: Call, *, again: bool) -> None:
         with self._ledger.snapshot() as reads:
-            if again and _is_granted(call, reads):
-                return
             _, _, row = self._assessor.recorded(call, reads)
             if row.grant is not None:
                 if again or row.grant.state != GrantState.FAILED:
@@ -229,9 +243,16 @@ def _may_be(call: Call, row: AskedCallRow) -> bool:
     return (row.call_id, row.tool) == (call.id_digest, call.bound.name) and call.may_be(row)
 
 
-def _is_granted(call: Call, reads: Reads) -> bool:
-    """Whether a call is, word for word, one that was granted; then only its claim says more."""
-    known = reads.first(granted_call(call.job.id, call.thread, call.id_digest))
+def _by_thread(calls: Sequence[Call]) -> dict[tuple[str, str], list[str]]:
+    """How the ledger names the ids of calls, by job and thread."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for call in calls:
+        names.setdefault((call.job.id, call.thread), []).append(call.id_digest)
+    return names
+
+
+def _is_of(call: Call, known: RequestRow | None) -> bool:
+    """Whether a call is, word for word, the recorded one."""
     if known is None or known.tool != call.bound.name or not call.may_be(known):
         return False
     recorded = known.body.args

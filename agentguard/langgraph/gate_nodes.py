@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 from collections.abc import Mapping, Sequence
@@ -193,11 +194,17 @@ class GateNodes:
         """
         calls, _ = _upstream.parse_calls(self._node, input)
         sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
+        if permitted:
+            sorted_.permitted.extend(sorted_.calls)
+            return sorted_
         context = CallContext.from_config(self._point, config)
-        for call in sorted_.calls:
-            invoker = self._invoker_of(call)
-            again = permitted is None
-            obstacle = None if permitted else self._obstacle(invoker, call, context, again=again)
+        invokers = [self._invoker_of(call) for call in sorted_.calls]
+        found = [
+            self._found(invoker, call, context)
+            for invoker, call in zip(invokers, sorted_.calls, strict=True)
+        ]
+        obstacles = self._obstacles(found, again=permitted is None)
+        for call, invoker, obstacle in zip(sorted_.calls, invokers, obstacles, strict=True):
             if obstacle is None:
                 sorted_.permitted.append(call)
             elif not (invoker is None or invoker.media) and obstacle.kind is ObstacleKind.ARGUMENTS:
@@ -206,16 +213,20 @@ class GateNodes:
                 sorted_.refusals.append(error_message(call, obstacle.sentence))
         return sorted_
 
-    def _obstacle(
-        self,
-        invoker: ToolInvoker | None,
-        call: Mapping[str, Any],
-        context: CallContext,
-        *,
-        again: bool,
-    ) -> Obstacle | None:
-        """Why a call may not reach the developer's ToolNode; None if the ledger permits it."""
-        found = self._found(invoker, call, context)
+    def _obstacles(self, found: Sequence[Found], *, again: bool) -> list[Obstacle | None]:
+        """Why calls may not reach the developer's ToolNode; None where the ledger permits it."""
+        calls = [made for made in found if isinstance(made, Call)]
+        granted = [False] * len(calls)
+        if again:
+            with contextlib.suppress(LedgerError):  # then each of them says why
+                granted = self._point.asked_calls.granted(calls)
+        known = iter(granted)
+        return [
+            None if isinstance(made, Call) and next(known) else self._obstacle(made, again=again)
+            for made in found
+        ]
+
+    def _obstacle(self, found: Found, *, again: bool) -> Obstacle | None:
         if isinstance(found, Obstacle):
             return found
         try:

@@ -604,14 +604,21 @@ def _of_job(job: str) -> Plan:
 
 
 class _Snapshot(Reads):
-    """Reads over one connection."""
+    """Reads over one connection, at one moment: what was asked before is not asked again."""
 
     def __init__(self, connection: Reader) -> None:
         self._connection = connection
+        self._first: dict[tuple[Any, ...], Row | None] = {}
+        self._all: dict[tuple[Any, ...], Sequence[Row]] = {}
 
     def one(self, sql: str, *parameters: Any) -> Row | None:
-        row: Row | None = self._connection.execute(sql, parameters).fetchone()
-        return row
+        asked = (sql, *parameters)
+        if asked not in self._first:
+            self._first[asked] = self._connection.execute(sql, parameters).fetchone()
+        return self._first[asked]
 
     def all(self, sql: str, *parameters: Any) -> list[Row]:
-        return self._connection.execute(sql, parameters).fetchall()
+        asked = (sql, *parameters)
+        if asked not in self._all:
+            self._all[asked] = self._connection.execute(sql, parameters).fetchall()
+        return list(self._all[asked])

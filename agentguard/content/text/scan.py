@@ -230,7 +230,7 @@ class _Net(NamedTuple):
     """What one reading of a text is searched for: the kinds, each with its least `mixing`.
 
     Attributes:
-        hints: finds one of the kinds' hints; most texts hold none.
+        hints: finds a hint of one of the kinds, or a word of one without; short texts hold none.
     """
 
     hints: re.Pattern[str]
@@ -253,8 +253,8 @@ def _net(reading: Literal["whole", "reversed", "joined", "bare", "data"]) -> _Ne
             kinds = [(kind, kind.always) for kind in exact if len(kind.hint) >= _LIKELY]
         case "bare":
             kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]
-    hints = "|".join(sorted({re.escape(kind.hint) for kind, _ in kinds}))
-    return _Net(re.compile(hints), tuple(kinds))
+    hints = {hint for kind, _ in kinds for hint in ([kind.hint] if kind.hint else kind.words)}
+    return _Net(re.compile("|".join(sorted(map(re.escape, hints)))), tuple(kinds))
 
 
 def _secrets(text: Reading, net: _Net) -> Iterator[_Finding]:

@@ -86,18 +86,23 @@ def newest_of_key(call_key: str | None) -> Query[RequestRow]:
     return Query(sql, (call_key,), row_as(RequestRow))
 
 
-def granted_call(job: str, thread: str, call: str) -> Query[RequestRow]:
-    """The newest Request of a call id that has a Grant.
+def granted_calls(
+    reads: Reads, *, job: str, thread: str, call_ids: Sequence[str]
+) -> list[RequestRow]:
+    """The Requests of a thread in a job that have a Grant, newest first.
 
     Args:
-        call: how the ledger names the call's id.
+        call_ids: how the ledger names them; one may have been used again.
     """
-    return Query(
-        "SELECT r.* FROM requests r JOIN grants g ON g.request = r.digest"
-        " WHERE r.job = ? AND r.thread = ? AND r.call_id = ? ORDER BY r.ordinal DESC LIMIT 1",
-        (job, thread, call),
-        row_as(RequestRow),
-    )
+    found: list[RequestRow] = []
+    for some in in_parts(call_ids):
+        sql = (
+            "SELECT r.* FROM requests r JOIN grants g ON g.request = r.digest"
+            f" WHERE r.job = ? AND r.thread = ? AND r.call_id IN ({marks(some)})"
+            " ORDER BY r.ordinal DESC LIMIT 1000"
+        )
+        found += reads.rows(Query(sql, (job, thread, *some), row_as(RequestRow)))
+    return found
 
 
 def revision_of_key(call_key: str, revision: int) -> Query[int]:
