@@ -12,14 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from agentguard.content.text.normalize import INVISIBLE_RUN, Reading
 from agentguard.content.text.personal_data import LABELS, personal_data
-from agentguard.content.text.secrets import BARE_KINDS, KINDS, PLAIN_KINDS, Kind, mixing
+from agentguard.content.text.secrets import How, mixing, secrets_in
 from agentguard.errors import AgentGuardError
 
 MAX_TEXT = 32_768
@@ -102,7 +101,7 @@ def secrets_across(texts: Sequence[str]) -> tuple[str, ...]:
     """
     text = Reading.of("".join(texts)[:MAX_ACROSS]).folded()
     joined, bare = text.joined(), text.bare()
-    found = [*_secrets(joined, _net("joined")), *_secrets(bare, _net("bare"))]
+    found = [*_secrets(joined, "joined"), *_secrets(bare, "bare")]
     for inner in chain(joined.from_base64(), bare.from_hex()):
         found += (finding for finding in _examine(inner, depth=0) if finding.secret)
     return tuple(sorted({finding.name for finding in found}))
@@ -135,7 +134,7 @@ def scan_long(text: str) -> LongScan:
         if mixing(run[0]) < _MIXED_DATA:
             continue
         data = Reading.of("".join(unquote(run[0].replace("&#xA;", "")).split()))
-        secrets |= {finding.name for finding in _secrets(data, _net("data"))}
+        secrets |= {finding.name for finding in _secrets(data, "data")}
         decoded = (inner.text for inner in chain(data.from_base64(), data.from_hex()))
         plain += text[done : run.start()], "\n", *decoded
         done = run.end()
@@ -171,7 +170,6 @@ _DATA = re.compile(
     r"[A-Za-z0-9+/=_%-]{512,}|(?:[A-Za-z0-9+/=_%-]{60,}(?:\s{1,3}|&#xA;)){6,}[A-Za-z0-9+/=_%-]*"
 )
 _MIXED_DATA = 0.3
-_LIKELY = 4  # characters that a kind's matches begin with; data hold shorter ones by accident
 
 
 class _Finding(NamedTuple):
@@ -179,6 +177,11 @@ class _Finding(NamedTuple):
     end: int
     name: str
     secret: bool
+
+
+def _secrets(text: Reading, how: How) -> Iterator[_Finding]:
+    for start, end, kind in secrets_in(text.text, how):
+        yield _Finding(*text.stretch(start, end), kind, True)
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9+/_=-]{12,}")
@@ -207,15 +210,15 @@ def _examine(text: Reading, *, depth: int) -> Iterator[_Finding]:
     for seen in (folded,) if unescaped is folded else (folded, unescaped):
         for start, end, name in personal_data(seen.text):
             yield _Finding(*seen.stretch(start, end), name, False)
-        direct = list(_secrets(seen, _net("whole")))
+        direct = list(_secrets(seen, "whole"))
         yield from direct
-        yield from _secrets(seen.reversed(), _net("reversed"))
+        yield from _secrets(seen.reversed(), "reversed")
         joined, bare = seen.joined(), seen.bare()
         pieced: list[_Finding] = []
         if joined is not seen:
-            pieced += _secrets(joined, _net("joined"))
+            pieced += _secrets(joined, "joined")
         if bare is not seen:
-            pieced += _secrets(bare, _net("bare"))
+            pieced += _secrets(bare, "bare")
         # A key that stands there in one piece is not followed into the prose behind it.
         whole = {finding.start for finding in direct}
         yield from (finding for finding in pieced if finding.start not in whole)
@@ -224,51 +227,6 @@ def _examine(text: Reading, *, depth: int) -> Iterator[_Finding]:
             wrapped += [each.from_hex() for each in {seen, bare}]
             for inner in chain.from_iterable(wrapped):
                 yield from _examine(inner, depth=depth - 1)
-
-
-class _Net(NamedTuple):
-    """What one reading of a text is searched for: the kinds, each with its least `mixing`.
-
-    Attributes:
-        hints: finds a hint of one of the kinds, or a word of one without; short texts hold none.
-    """
-
-    hints: re.Pattern[str]
-    kinds: tuple[tuple[Kind, float], ...]
-
-
-@cache
-def _net(reading: Literal["whole", "reversed", "joined", "bare", "data"]) -> _Net:
-    kinds: list[tuple[Kind, float]]
-    match reading:
-        case "whole":
-            kinds = [(kind, kind.always) for kind in (*KINDS, *PLAIN_KINDS)]
-        case "reversed":
-            kinds = [(kind, kind.always) for kind in KINDS]
-        case "joined":
-            kinds = [(kind, kind.split) for kind in KINDS if kind.split is not None]
-        case "data":
-            loose = ("AWS secret key", "named secret")
-            exact = (kind for kind in KINDS if kind.name not in loose)
-            kinds = [(kind, kind.always) for kind in exact if len(kind.hint) >= _LIKELY]
-        case "bare":
-            kinds = [(kind, kind.split) for kind in BARE_KINDS if kind.split is not None]
-    hints = {hint for kind, _ in kinds for hint in ([kind.hint] if kind.hint else kind.words)}
-    return _Net(re.compile("|".join(sorted(map(re.escape, hints)))), tuple(kinds))
-
-
-def _secrets(text: Reading, net: _Net) -> Iterator[_Finding]:
-    lowered = text.text.lower()
-    if not net.hints.search(lowered):
-        return
-    for kind, least in net.kinds:
-        if kind.hint not in lowered:
-            continue
-        if kind.words and not any(word in lowered for word in kind.words):
-            continue
-        for match in kind.pattern.finditer(text.text):
-            if not least or mixing(match[1]) >= least:
-                yield _Finding(*text.stretch(*match.span()), kind.name, True)
 
 
 _SCHEMES = (  # whatever a browser, fsspec, ffmpeg or ImageMagick would open

@@ -1,13 +1,16 @@
-"""Kinds of secrets and what they look like (S7): vendors' published key formats.
+"""Secrets in a text (S7): kinds, by vendors' published key formats, and the search for them.
 
-Every pattern is linear: bounded or possessive repeats only, since a hostile model writes the text.
+How a text is read for it, and what follows from a find, is in `scan.py`. Every pattern is linear:
+bounded or possessive repeats only, since a hostile model writes the text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _ALNUM, _WORD, _HEX, _UPPER = "A-Za-z0-9", "A-Za-z0-9_-", "0-9a-f", "0-9A-Z"
 _DOTTED = "A-Za-z0-9_.-"
@@ -171,13 +174,9 @@ def _assigned(names: str, value: str) -> re.Pattern[str]:
 _KEY = r"(?:api)?[_-]?(?:key|pwd|password|pass|token)"
 _IBM = r"(?:(?:ibm[_-]?)?cloud[_-]?iam|ibm[_-]?(?:cloud|iam)|ibm|iam|cloud)?[_-]?"
 
-KINDS = (*_prefixed(), *_SHAPES)
-"""Looked for in each reading of a text."""
-
-BARE_KINDS = _bared()
-"""Looked for in a text without its punctuation."""
-
-PLAIN_KINDS = (
+_KINDS = (*_prefixed(), *_SHAPES)  # looked for in each reading of a text
+_BARE_KINDS = _bared()  # looked for in a text without its punctuation
+_PLAIN_KINDS = (  # only where they stand as they are: short, or told by the name in front of them
     Kind("Cloudant credential", "", _assigned(rf"(?:cloudant|clou|cl)[_-]?(?:{_KEY}|(?:api)?pw)",
          r"(?:[0-9a-f]{64}|[a-z]{24})"), words=_NAMES),
     Kind("Discord bot token", ".", re.compile(r"[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27}", re.ASCII)),
@@ -198,4 +197,60 @@ PLAIN_KINDS = (
         r"(?i)api\.softlayer\.com/soap/v3(?:\.1)?/[a-z0-9]{64}")),
     Kind("Telegram bot token", ":", re.compile(r"\d{8,10}:[\w-]{35}", re.ASCII)),
 )  # fmt: skip
-"""Looked for only where they stand as they are: short, or told by the name in front of them."""
+_LIKELY = 4  # characters that a kind's matches begin with; data hold shorter ones by accident
+
+How = Literal["whole", "reversed", "joined", "bare", "data"]
+"""How a text was read: as it stands, backwards, without its white space, without its punctuation,
+or as encoded data."""
+
+
+def secrets_in(text: str, how: How) -> Iterator[tuple[int, int, str]]:
+    """Start, end and kind of every secret in a text.
+
+    Args:
+        how: how the text was read: not every kind is looked for in each reading.
+    """
+    lowered = text.lower()
+    net = _net(how)
+    if not net.hints.search(lowered):
+        return
+    for kind, least in net.kinds:
+        if kind.hint not in lowered:
+            continue
+        if kind.words and not any(word in lowered for word in kind.words):
+            continue
+        for match in kind.pattern.finditer(text):
+            if not least or mixing(match[1]) >= least:
+                yield *match.span(), kind.name
+
+
+class _Net(NamedTuple):
+    """What one reading of a text is searched for.
+
+    Attributes:
+        hints: finds a hint of one of the kinds, or a word of one without; short texts hold none.
+        kinds: each with its least `mixing`.
+    """
+
+    hints: re.Pattern[str]
+    kinds: tuple[tuple[Kind, float], ...]
+
+
+@cache
+def _net(how: How) -> _Net:
+    kinds: list[tuple[Kind, float]]
+    match how:
+        case "whole":
+            kinds = [(kind, kind.always) for kind in (*_KINDS, *_PLAIN_KINDS)]
+        case "reversed":
+            kinds = [(kind, kind.always) for kind in _KINDS]
+        case "joined":
+            kinds = [(kind, kind.split) for kind in _KINDS if kind.split is not None]
+        case "data":
+            loose = ("AWS secret key", "named secret")
+            exact = (kind for kind in _KINDS if kind.name not in loose)
+            kinds = [(kind, kind.always) for kind in exact if len(kind.hint) >= _LIKELY]
+        case "bare":
+            kinds = [(kind, kind.split) for kind in _BARE_KINDS if kind.split is not None]
+    hints = {hint for kind, _ in kinds for hint in ([kind.hint] if kind.hint else kind.words)}
+    return _Net(re.compile("|".join(sorted(map(re.escape, hints)))), tuple(kinds))
