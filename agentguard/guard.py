@@ -1,6 +1,6 @@
 """`Guard`: one workspace in one process, opened from its configuration.
 
-What a call goes through is in its enforcement point (calls/services.py).
+What a call goes through is in its enforcement point (calls/enforcement_point.py).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from agentguard.calls.builtin_tools import (
     queue_for_release,
 )
 from agentguard.calls.claim import Claims
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execute import Executor
 from agentguard.calls.reconcile import reconcile
 from agentguard.calls.refusals import Refusals
-from agentguard.calls.services import EnforcementPoint
 from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits

@@ -20,6 +20,8 @@ from unittest.mock import patch
 
 from evals import replacements as instead
 
+_NODES = "langgraph.authorization_nodes:AuthorizationNodes"
+
 
 class NoSuchControl(LookupError):
     """A mutant names a control that the package does not have."""
@@ -232,7 +234,7 @@ _LIST = (
     mutant("raised-after-effect", "a tool that raised after it ran is recorded as not done",
            returns("calls.execute:failed_as", instead.FAILED)),
     mutant("done-before", "what an unheard call has done is done again",
-           returns("calls.authorize:Authorizer._done_before", None)),
+           returns("calls.authorize:done_unheard", None)),
     mutant("task-ids", "the call of a task that is run again has another name",
            Change("calls.authorize:Authorizer._named", instead.named_by_chance)),
     mutant("paused", "the Grant of a tool that pauses itself is not given back",
@@ -295,12 +297,12 @@ _LIST = (
            Change("langgraph.invocation:own_part", instead.all_of_it),
            Change("langgraph.invocation:said", instead.as_given)),
     mutant("forged-state", "a payload brings the state that its call is run with",
-           Change("langgraph.gate_nodes:GateNodes.execute", instead.run_the_payload),
+           Change(_NODES + ".execute", instead.run_the_payload),
            Change("langgraph.middleware:_with_own_state", instead.as_is)),
     mutant("tool-table", "a ToolNode keeps the tools that somebody put into it",
-           returns("langgraph.gate_nodes:GateNodes._keep_guarded", None)),
+           returns(_NODES + "._keep_guarded", None)),
     mutant("foreign-tools", "a node runs tools of which the guard has no copy",
-           Change("langgraph.gate_nodes:GateNodes._obstacle", instead.unless_foreign)),
+           Change(_NODES + "._obstacle", instead.unless_foreign)),
     mutant("unguarded-runs", "nobody stops a tool that starts unguarded inside a job",
            returns("langgraph.unguarded_runs:UnguardedRuns.on_tool_start", None)),
     mutant("enclosing-job", "a run is in the job that its config names",

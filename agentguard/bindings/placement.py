@@ -22,7 +22,7 @@ from agentguard.bindings.problems import Problems
 from agentguard.bindings.result_paths import Located
 from agentguard.bindings.roles import Fixed, Role, role_of
 
-Found = tuple[str, Any]
+Placed = tuple[str, Any]
 """A path, and what stands there: a piece of metadata, or a role."""
 
 
@@ -133,14 +133,14 @@ def variadic(tool: BaseTool) -> Iterator[str]:
                 yield name
 
 
-def _hinted(tool: BaseTool) -> Iterator[Found]:
+def _hinted(tool: BaseTool) -> Iterator[Placed]:
     for body in bodies_of(tool):
         for name, hint in hints_of(body).items():
             if name != "return":
                 yield from marks_in(hint, name)
 
 
-def _of_result(tool: BaseTool) -> Iterator[Found]:
+def _of_result(tool: BaseTool) -> Iterator[Placed]:
     hints = [hints_of(body).get("return") for body in bodies_of(tool)]
     hint = next((hint for hint in hints if hint is not None), None)
     if tool.response_format == "content_and_artifact" and get_origin(hint) is tuple:
@@ -150,7 +150,7 @@ def _of_result(tool: BaseTool) -> Iterator[Found]:
         yield from marks_in(hint, "")
 
 
-def _optional_places(parts: Iterable[Found]) -> Iterator[str]:
+def _optional_places(parts: Iterable[Placed]) -> Iterator[str]:
     """The places of a result where nothing may stand: `X | None`, and keys that may be missing."""
     for path, part in parts:
         origin: Any = get_origin(part)
@@ -172,7 +172,7 @@ def _whole(tool: BaseTool) -> str:
     return "content" if tool.response_format == "content_and_artifact" else ""
 
 
-def _roles(found: Iterable[Found], problems: Problems) -> Iterator[tuple[str, Role]]:
+def _roles(found: Iterable[Placed], problems: Problems) -> Iterator[tuple[str, Role]]:
     for path, mark in found:
         try:
             role = role_of(mark)

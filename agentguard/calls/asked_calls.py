@@ -1,8 +1,8 @@
 """How the calls stand that people are asked about.
 
 By what the ledger holds (`states`), which rebuilds no Request and decides nothing: what came to be
-approved is decided on by its claim. Or by the current facts (`look`), where a question is shown
-once more, or where whoever goes on can't come back to the question.
+approved is decided on by its claim. Or by the current facts (`state_now`), where a question is
+shown once more, or where whoever goes on can't come back to the question.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from agentguard.calls.call import Call
 from agentguard.calls.claim import recorded_outcome
 from agentguard.calls.questions import (
     PendingQuestion,
+    approved_unknowing,
     ask_anew,
-    asks_again,
     close_if_over,
     pending_question,
 )
@@ -99,7 +99,7 @@ class AskedCalls:
             return CallState.SETTLED
         return CallState.SETTLED
 
-    def look(self, call: Call) -> PendingQuestion | CallState:
+    def state_now(self, call: Call) -> PendingQuestion | CallState:
         """How an asked call stands by the current facts.
 
         One that is refused now is settled, and its tool says why. Where a reason came up that the
@@ -109,7 +109,7 @@ class AskedCalls:
             LedgerError: that can't be read.
         """
         try:
-            found = self.assess(call)
+            found = self.reassess(call)
         except Refused:
             return CallState.SETTLED
         if found is None or found[0].decision.effect is Effect.DENY:
@@ -119,7 +119,7 @@ class AskedCalls:
             return CallState.PERMITTED
         return pending_question(call, item, approval)
 
-    def assess(self, call: Call, *, asks_anew: bool = True) -> tuple[Assessment, AskedRow] | None:
+    def reassess(self, call: Call, *, asks_anew: bool = True) -> tuple[Assessment, AskedRow] | None:
         """Assess an asked call on the current facts.
 
         Where a reason came up that the question did not show, the question is closed and asked
@@ -155,7 +155,7 @@ class AskedCalls:
                 close_if_over(self._ledger, item, approval)
                 return item, approval
             if not asks_anew:
-                raise asks_again(item.decision)
+                raise approved_unknowing(item.decision)
             ask_anew(self._ledger, item)  # and look again
         raise Refused(MOVED, kind=ObstacleKind.MOVED)
 
@@ -207,7 +207,7 @@ class AskedCalls:
                 raise Refused(recorded_outcome(row.grant, reads).text, kind=ObstacleKind.FAILED)
             if row.approval is None:
                 raise Refused(row.reason, kind=ObstacleKind.NOT_GRANTED)
-        found = self.assess(call, asks_anew=False)
+        found = self.reassess(call, asks_anew=False)
         if found is not None and found[0].decision.effect is not Effect.PERMIT:
             raise Refused(found[0].decision.reason, kind=ObstacleKind.NOT_GRANTED)
 

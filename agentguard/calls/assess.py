@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import NoReturn
 
 from agentguard.calls.call import Call
-from agentguard.calls.duplicates import begun_before
 from agentguard.calls.facts import gather_facts
 from agentguard.calls.refusals import Refusals
 from agentguard.calls.refused import Refused, Ungated
+from agentguard.calls.repeats import begun_before
 from agentguard.calls.request import BuiltRequest, build_request, stage_of
 from agentguard.config.workspace import Workspace
 from agentguard.errors import JobError
@@ -84,7 +84,7 @@ class Assessor:
         reads: Reads,
         *,
         approval: AskedRow | None = None,
-        decided: Decision | None = None,
+        override: Decision | None = None,
     ) -> Assessment:
         """Decide on a call.
 
@@ -95,12 +95,12 @@ class Assessor:
             holder: who acts.
             reads: the ledger's rows of now.
             approval: the approval request of this call, None if nobody was asked.
-            decided: a Decision that stands whatever the policy says.
+            override: the Decision, whatever the policy says; None asks the policy.
         """
         now = self.ledger.clock()
         facts = gather_facts(call, built, self.workspace, reads, now=now)
         answers, asks_again = 0, False
-        decision = decided
+        decision = override
         if decision is None:
             decision = self._built_in(call, built, approval, reads, now=now)
         if decision is None and approval is not None:

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 
 from agentguard.bindings.free_choice import MOST_BITS_A_CONVERSATION
 from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, deny
-from agentguard.calls.call import Call, call_id_digest, call_key
+from agentguard.calls.call import Call, call_key
 from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.questions import TOO_MANY
 from agentguard.calls.refusals import Refusals, ledger_obstacle, refused_call
 from agentguard.calls.refused import Refused
-from agentguard.calls.request import BuiltRequest, build_request
+from agentguard.calls.repeats import done_unheard
+from agentguard.calls.request import build_request
 from agentguard.errors import JobError, LedgerError
 from agentguard.ledger.ledger import Ledger, Reads, Room
 from agentguard.ledger.queries.approvals import questions_asked
-from agentguard.ledger.queries.grants import executed_with, grant_of
+from agentguard.ledger.queries.grants import grant_of
 from agentguard.ledger.queries.requests import effects_of, newest_of_key
 from agentguard.ledger.rows import RequestRow
 from agentguard.model import (
@@ -83,7 +84,7 @@ class Authorizer:
                     self._refusals.remember(call, ledger_obstacle(error))
             raise
 
-    def decided(self, calls: Sequence[Call]) -> list[Effect | None]:
+    def recorded_effects(self, calls: Sequence[Call]) -> list[Effect | None]:
         """How calls of a message were decided; None of one that was not.
 
         Raises:
@@ -99,7 +100,7 @@ class Authorizer:
             results: list[Decision | Obstacle] = []
             with self._ledger.snapshot() as reads:  # the credentials are minted: it sees them
                 for call, holder in zip(calls, holders, strict=True):
-                    results.append(self._decide(call, holder, message, reads))
+                    results.append(self._decide_or_refuse(call, holder, message, reads))
             decisions = self._record(calls, results, message.assessments, ahead)
             if decisions is not None:
                 return decisions
@@ -113,17 +114,17 @@ class Authorizer:
         except Refused as refusal:
             return refusal.obstacle
 
-    def _decide(
+    def _decide_or_refuse(
         self, call: Call, holder: Holder | Obstacle, message: _Message, reads: Reads
     ) -> Decision | Obstacle:
         if isinstance(holder, Obstacle):
             return holder
         try:
-            return self._decided(call, holder, message, reads)
+            return self._decide(call, holder, message, reads)
         except Refused as refusal:
             return refusal.obstacle
 
-    def _decided(self, call: Call, holder: Holder, message: _Message, reads: Reads) -> Decision:
+    def _decide(self, call: Call, holder: Holder, message: _Message, reads: Reads) -> Decision:
         """The Decision on a call; a new one joins the message's assessments."""
         if call.key is None:
             call = self._named(call, reads)
@@ -149,8 +150,9 @@ class Authorizer:
             built = build_request(call, workspace, reads, bits_before=bits)
             request = replace(built.request, revision=known.revision + 1)
             built, digest = replace(built, request=request), request.digest
-        done = self._done_before(call, built, reads)
-        item = self._assessor.assess(call, built, holder, reads, decided=done)
+        why = done_unheard(call, built.request, reads)
+        done = None if why is None else deny("done-before", why)
+        item = self._assessor.assess(call, built, holder, reads, override=done)
         if item.decision.effect is Effect.ASK:
             item = self._within_room(item, message, reads)
         message.assessments.append(item)
@@ -167,7 +169,7 @@ class Authorizer:
 
     def _lapsed(self, known: RequestRow, call: Call, reads: Reads) -> bool:
         """Whether a call was permitted ahead, and came too late for that, or in another's place."""
-        if call.instead_of is None or known.effect is not Effect.PERMIT:
+        if call.as_written is None or known.effect is not Effect.PERMIT:
             return False
         if call.changed_mind and not known.body.changed_mind:
             return True
@@ -194,7 +196,7 @@ class Authorizer:
 
         One that was permitted gives way as well if a sibling that ran since raised its labels.
         """
-        written = call.instead_of
+        written = call.as_written
         if written is None or _is_begun(known, reads):
             return False
         try:
@@ -223,25 +225,6 @@ class Authorizer:
             call_id=call.call_id,
         )
         return replace(call, key=key)
-
-    def _done_before(self, call: Call, built: BuiltRequest, reads: Reads) -> Decision | None:
-        """A DENY that tells what came of an earlier call with this effect, if nobody heard (I8)."""
-        if not (call.unanswered and call.bound.reaches_out):
-            return None
-        names = {call_id_digest(id) for id in call.unanswered}
-        done = executed_with(
-            job=call.job.id,
-            thread=call.thread,
-            content_digest=built.request.content_digest,
-        )
-        for earlier in reads.rows(done):
-            if earlier.call_id in names:
-                reason = (
-                    "this was done by an earlier call, whose answer was lost when a message came"
-                    f" in between; it is not done twice. Its answer: {earlier.text}"
-                )
-                return deny("done-before", reason)
-        return None
 
     def _record(
         self,

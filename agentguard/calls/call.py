@@ -29,7 +29,7 @@ class Call:
             the guard is open: one resume can't answer both.
         changed_mind: the node that makes it did something, in an earlier run of the same task, that
             it does not do again; told when it is decided on first, and kept with that.
-        instead_of: the call as its message has it, where it may have been decided on ahead; that
+        as_written: the call as its message has it, where it may have been decided on ahead; that
             gives way if something changed the call on its way here, its Grant lapsed meanwhile, or
             its node changed its mind.
     """
@@ -45,7 +45,7 @@ class Call:
     unanswered: frozenset[str] = frozenset()
     pauses_apart: bool = False
     changed_mind: bool = False
-    instead_of: Call | None = None
+    as_written: Call | None = None
     id_digest: str = field(init=False)
     """How the ledger names its id; see `call_id_digest`."""
 

@@ -10,8 +10,8 @@ from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor
 from agentguard.calls.call import Call
 from agentguard.calls.questions import (
     PendingQuestion,
+    approved_unknowing,
     ask_anew,
-    asks_again,
     close_if_over,
     pending_question,
 )
@@ -118,7 +118,7 @@ class Claims:
         asks = asks and row.grant is None  # one that was begun is asked about no more
         if item.asks_again:
             if not asks:
-                raise asks_again(decision)
+                raise approved_unknowing(decision)
             ask_anew(self._ledger, item)
             return None
         if not is_permitted(decision):

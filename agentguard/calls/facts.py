@@ -12,7 +12,7 @@ from agentguard.ledger.queries.assets import (
     contributors_of,
     marks_of,
 )
-from agentguard.ledger.queries.jobs import standing
+from agentguard.ledger.queries.jobs import job_for_decision
 from agentguard.model import (
     AssetFacts,
     AssetUse,
@@ -32,7 +32,7 @@ def gather_facts(
     """
     request = built.request
     job = reads.first(
-        standing(
+        job_for_decision(
             request.job,
             agent=request.agent,
             stage=request.stage,

@@ -81,7 +81,7 @@ def ask_anew(ledger: Ledger, item: Assessment) -> None:
         raise Refused(str(error), kind=ObstacleKind.JOB) from None
 
 
-def asks_again(decision: Decision) -> Refused:
+def approved_unknowing(decision: Decision) -> Refused:
     """The refusal of a call that was approved before a new reason came up, where nobody waits."""
     return Refused(
         f"{decision.reason}. Nobody approved it knowing that; make the call again, to ask again",

@@ -1,7 +1,7 @@
 """agentguard for LangGraph: `protect` for graphs, `GuardMiddleware` for `create_agent`.
 
-A call enters in one of four places: `gate_nodes` (the nodes that `protect` puts where a ToolNode
-was), `function_nodes` (functions that call tools by hand), `middleware` (agents) and
+A call enters in one of four places: `authorization_nodes` (the nodes that `protect` puts where a
+ToolNode was), `function_nodes` (functions that call tools by hand), `middleware` (agents) and
 `guarded_tool` (tools that carry their gate). All of them end in the guarded tool.
 """
 

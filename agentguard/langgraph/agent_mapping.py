@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agentguard.bindings.bound import Bound
-from agentguard.calls.services import EnforcementPoint
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.errors import BindingError
 from agentguard.model import Stage
 

@@ -15,24 +15,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Send
 
 from agentguard.calls.asked_calls import CallState
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.services import EnforcementPoint
 from agentguard.langgraph import upstream as _upstream
-from agentguard.langgraph.runtime import Found
-from agentguard.langgraph.waiting import (
-    looked_at,
-    pause_for,
-    standing,
-)
+from agentguard.langgraph.runtime import CallOrObstacle
+from agentguard.langgraph.waiting import call_state_now, call_states, pause_for
 
 
-class Answering(Protocol):
-    """What answers calls: the gate of a ToolNode."""
+class ToolNodeGate(Protocol):
+    """The nodes that stand for one ToolNode; see `authorization_nodes.py`."""
+
+    def execute(self, input: Any, config: RunnableConfig, *, permitted: bool | None = None) -> Any:
+        """Answer what may not run, and hand the rest to the developer's ToolNode."""
+
+    async def aexecute(
+        self, input: Any, config: RunnableConfig, *, permitted: bool | None = None
+    ) -> Any:
+        """See `execute`."""
 
     def together(self, outputs: Sequence[Any], calls: Sequence[Mapping[str, Any]]) -> Any:
         """One output for calls that were answered one after the other."""
@@ -41,11 +46,8 @@ class Answering(Protocol):
         """A call in a task of its own, in the next superstep."""
 
 
-GateT = TypeVar("GateT", bound=Answering)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AskedCall(Generic[GateT]):
+class AskedCall:
     """A call that people are asked about, or that waits until nobody is.
 
     Args:
@@ -59,16 +61,16 @@ class AskedCall(Generic[GateT]):
         apart: its tool pauses itself, so it runs in a superstep in which no question is open.
     """
 
-    gate: GateT
+    gate: ToolNodeGate
     call: dict[str, Any]
-    found: Found
+    found: CallOrObstacle
     replays: bool
     in_order: bool
     apart: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Ready(Generic[GateT]):
+class Ready:
     """Calls of one gate that are answered together.
 
     Args:
@@ -76,42 +78,42 @@ class Ready(Generic[GateT]):
         replays: see `AskedCall`.
     """
 
-    gate: GateT
+    gate: ToolNodeGate
     permitted: bool
     replays: bool
     calls: list[dict[str, Any]]
 
 
-class AskTask(Generic[GateT]):
+class AskTask:
     """One run of the task.
 
     Args:
         calls: those of a superstep; none where another task asks for them.
     """
 
-    def __init__(self, point: EnforcementPoint, calls: Sequence[AskedCall[GateT]]) -> None:
+    def __init__(self, point: EnforcementPoint, calls: Sequence[AskedCall]) -> None:
         self._point = point
         self._calls = calls
         self._left = list(calls)
         self._open: list[PendingQuestion] = []
         self._woken = _upstream.take_wake()
-        self._outputs: dict[int, tuple[GateT, list[Any]]] = {}
+        self._outputs: dict[int, tuple[ToolNodeGate, list[Any]]] = {}
 
-    def ready(self) -> list[Ready[GateT]]:
+    def ready(self) -> list[Ready]:
         """The calls to answer now.
 
         None when all are answered. Interrupts with what is open if there is nothing to do before.
         """
-        now = self._answerable(self._standing())
+        now = self._answerable(self._states())
         if self._open and not now:
             if not self._woken:
                 pause_for(self._point, self._open)
-            now = self._answerable([looked_at(self._point, one.found) for one in self._left])
+            now = self._answerable([call_state_now(self._point, one.found) for one in self._left])
             if self._open and not now:
                 pause_for(self._point, self._open, woken=True)
         if self._left and not now:
             _upstream.drop_wake()  # no tool that pauses itself may take it for its answer
-        ready: dict[tuple[GateT, bool, bool, str | None], list[dict[str, Any]]] = {}
+        ready: dict[tuple[ToolNodeGate, bool, bool, str | None], list[dict[str, Any]]] = {}
         for one, permitted in now:
             alone = one.call["id"] if one.in_order else None
             ready.setdefault((one.gate, permitted, one.replays, alone), []).append(one.call)
@@ -119,32 +121,32 @@ class AskTask(Generic[GateT]):
         found = [Ready(*key[:3], calls=calls) for key, calls in ready.items()]
         return sorted(found, key=lambda one: not one.replays)  # these can come back to a question
 
-    def _standing(self) -> list[PendingQuestion | CallState]:
-        stands = standing(self._point, [one.found for one in self._left])
+    def _states(self) -> list[PendingQuestion | CallState]:
+        states = call_states(self._point, [one.found for one in self._left])
         return [
-            looked_at(self._point, one.found)
-            if stand is CallState.PERMITTED and (one.apart or not one.replays)
-            else stand
-            for one, stand in zip(self._left, stands, strict=True)
+            call_state_now(self._point, one.found)
+            if state is CallState.PERMITTED and (one.apart or not one.replays)
+            else state
+            for one, state in zip(self._left, states, strict=True)
         ]
 
     def _answerable(
-        self, stands: Sequence[PendingQuestion | CallState]
-    ) -> list[tuple[AskedCall[GateT], bool]]:
+        self, states: Sequence[PendingQuestion | CallState]
+    ) -> list[tuple[AskedCall, bool]]:
         """The calls that may be answered while others wait, and whether each is permitted."""
-        self._open = [stand for stand in stands if isinstance(stand, PendingQuestion)]
+        self._open = [state for state in states if isinstance(state, PendingQuestion)]
         return [
-            (one, stand is CallState.PERMITTED)
-            for one, stand in zip(self._left, stands, strict=True)
+            (one, state is CallState.PERMITTED)
+            for one, state in zip(self._left, states, strict=True)
             if not one.apart
-            and not isinstance(stand, PendingQuestion)
+            and not isinstance(state, PendingQuestion)
             and (
                 not self._open
-                or (stand is CallState.PERMITTED and one.replays and not one.in_order)
+                or (state is CallState.PERMITTED and one.replays and not one.in_order)
             )
         ]
 
-    def take(self, gate: GateT, output: Any, questions: Sequence[PendingQuestion]) -> None:
+    def take(self, gate: ToolNodeGate, output: Any, questions: Sequence[PendingQuestion]) -> None:
         """Keep what a gate answered; interrupts if its calls came to be asked about once more.
 
         Args:

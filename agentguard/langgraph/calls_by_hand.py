@@ -24,17 +24,17 @@ from langgraph.types import Command
 
 from agentguard.bindings.declaration import name_of, owners_of
 from agentguard.bindings.running import under
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import current_execution
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
-from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import CallRefused
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import LEFT_BEHIND, Invocation, ToolInvoker, raising
 from agentguard.langgraph.node_calls import NodeCalls, UnansweredCalls, place
 from agentguard.langgraph.own_messages import MESSAGES
-from agentguard.langgraph.runtime import Found
+from agentguard.langgraph.runtime import CallOrObstacle
 from agentguard.langgraph.waiting import authorize_message, open_questions, pause_for
 from agentguard.model import Obstacle, ObstacleKind
 
@@ -247,7 +247,7 @@ class NodeRun:
             return None
         return Obstacle(kind=kind, sentence=why)
 
-    def authorize(self, invocation: Invocation, found: Found) -> None:
+    def authorize(self, invocation: Invocation, found: CallOrObstacle) -> None:
         """Decide on a call, and ask about all calls of its message at once.
 
         A function that catches the question and tries the same call again, as `with_retry` does,
@@ -299,7 +299,7 @@ def _is_text(given: object) -> bool:
     return isinstance(given, str) and not any("\ud800" <= letter <= "\udfff" for letter in given)
 
 
-def node_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
+def node_run_of(invoker: ToolInvoker, invocation: Invocation) -> NodeRun | None:
     """The function node that makes a call by hand; None: it comes from elsewhere."""
     node = invocation.config.get("configurable", {}).get(_NODE_KEY)
     if type(node) is not NodeRun or node.point is not invoker.point:

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
-from agentguard.calls.services import EnforcementPoint
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents
 from agentguard.langgraph.calls_by_hand import NodeRun

@@ -20,13 +20,13 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import finished
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, require_stage
-from agentguard.langgraph.calls_by_hand import node_of, under_given_id
+from agentguard.langgraph.calls_by_hand import node_run_of, under_given_id
 from agentguard.langgraph.invocation import Invocation, ToolInvoker, current
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.own_messages import MESSAGES
@@ -118,7 +118,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
             return unreadable
-        node = node_of(invoker, invocation)
+        node = node_run_of(invoker, invocation)
         if node is not None:
             invocation = node.take(invoker, invocation)
         token = current.set(invocation)
@@ -136,7 +136,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
             return unreadable
-        node = node_of(invoker, invocation)
+        node = node_run_of(invoker, invocation)
         if node is not None:
             invocation = await asyncio.to_thread(node.take, invoker, invocation)
         token = current.set(invocation)

@@ -23,12 +23,12 @@ from agentguard.bindings.argument_schema import jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.claim import ClaimedCall
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import Execution, Failure, TakenIn
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line, ledger_obstacle
 from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.results import Collected, require_taken
-from agentguard.calls.services import EnforcementPoint
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
 from agentguard.errors import AssetError, CallRefused, DestinationError, LedgerError
@@ -46,7 +46,7 @@ from agentguard.langgraph.own_messages import (
     storable,
     with_note,
 )
-from agentguard.langgraph.runtime import CallContext, Found
+from agentguard.langgraph.runtime import CallContext, CallOrObstacle
 from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
 from agentguard.langgraph.waiting import asking, is_asking, keep_question, pause_for
 from agentguard.ledger.rows import OutcomeRow
@@ -72,7 +72,7 @@ class Invocation:
     config: RunnableConfig
     given_id: str | None = None
     node: ByHand | None = None
-    found: Found | None = None
+    found: CallOrObstacle | None = None
     raises: bool = False
 
 
@@ -88,7 +88,7 @@ class ByHand(Protocol):
     def give_up(self) -> None:
         """Withdraw what waits of the node's calls, since it ended."""
 
-    def authorize(self, invocation: Invocation, found: Found) -> None:
+    def authorize(self, invocation: Invocation, found: CallOrObstacle) -> None:
         """Decide on a call; raises GraphInterrupt where people are asked."""
 
     def ask(self, invocation: Invocation, question: PendingQuestion) -> NoReturn:
@@ -96,7 +96,7 @@ class ByHand(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _OwnAnswer:
     """What a tool's own messages and Commands become.
 
     Args:
@@ -223,7 +223,9 @@ class ToolInvoker:
             raise CallRefused(reason)
         return self._error(reason, invocation.call_id)
 
-    def call(self, context: CallContext, arguments: CallArguments, call_id: str | None) -> Found:
+    def call(
+        self, context: CallContext, arguments: CallArguments, call_id: str | None
+    ) -> CallOrObstacle:
         """A call of this tool, or why it is none; see `CallContext.call`."""
         if not call_id:
             return Obstacle(
@@ -391,7 +393,7 @@ class ToolInvoker:
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
         answer: Any = items if isinstance(result, list) or len(items) > 1 else items[0]
-        front = _Answer(content=answer, routed=own.routed)
+        front = _OwnAnswer(content=answer, routed=own.routed)
         return TakenIn(collected=collected, updates=storable(own.updates), front=front)
 
     def message(self, execution: Execution) -> Any:
@@ -400,7 +402,7 @@ class ToolInvoker:
         if execution.failure is not None or taken is None:
             return self.refusal(execution.failure or "it failed", call.call_id)
         text, answer = execution.text, taken.front
-        if not isinstance(answer, _Answer):
+        if not isinstance(answer, _OwnAnswer):
             made = [made.id for made in taken.collected.made]
             return self._content(text, made) if self.media else execution.result
         if answer.routed:

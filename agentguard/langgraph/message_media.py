@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from agentguard.calls.services import EnforcementPoint
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.content.blocks import NotInMessage, is_media, media_in
 from agentguard.content.formats.identify import Limits, MediaRefused, inspect
 from agentguard.errors import AssetError, LedgerError

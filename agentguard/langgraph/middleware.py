@@ -56,7 +56,7 @@ from agentguard.langgraph.provider_tools import (
 )
 from agentguard.langgraph.refusal_marks import marked
 from agentguard.langgraph.repair import Repair, Repaired
-from agentguard.langgraph.runtime import CallContext, Found, thread_of
+from agentguard.langgraph.runtime import CallContext, CallOrObstacle, thread_of
 from agentguard.langgraph.swallowed import answered_questions, ask_again
 from agentguard.langgraph.waiting import asking, authorize_message, pause_for
 from agentguard.model import Obstacle, ObstacleKind, Stage
@@ -345,7 +345,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _message(
         self, invoker: ToolInvoker, request: ToolCallRequest, handler: Any
-    ) -> tuple[list[Found], int, bool]:
+    ) -> tuple[list[CallOrObstacle], int, bool]:
         """The unanswered calls of a call's message, which one it is, and whether it was changed.
 
         A call that a person edited before it came here is asked about by itself, and so is each
@@ -356,7 +356,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         context = self._context(request)
         call = _found(invoker, own, context)
         message = _message_of(state, own_id)
-        node = _upstream.node_of(handler)
+        node = _upstream.tool_node_of(handler)
         edited = _upstream.edited_calls(state)
         if message is None or node is None or len(message.tool_calls) == 1:
             return [call], 0, False
@@ -364,7 +364,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
             return [call], 0, False
         behind = itertools.takewhile(lambda one: one is not message, reversed(_messages(state)))
         answered = {one.tool_call_id for one in behind if isinstance(one, ToolMessage)}
-        found: dict[str, Found] = {}
+        found: dict[str, CallOrObstacle] = {}
         for other in message.tool_calls:
             other_id = other["id"] or ""
             if other_id == own_id:
@@ -376,7 +376,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         if len(written) == 1 and isinstance(call, Call):
             ahead = _found(self._invoker_of(node, written[0]), written[0], context)
             if isinstance(ahead, Call):
-                found[own_id] = replace(call, instead_of=ahead)
+                found[own_id] = replace(call, as_written=ahead)
         return list(found.values()), list(found).index(own_id), changed
 
     def _invoker_of(self, node: ToolNode, call: Mapping[str, Any]) -> ToolInvoker | None:
@@ -388,7 +388,9 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
         return None
 
 
-def _found(invoker: ToolInvoker | None, call: Mapping[str, Any], context: CallContext) -> Found:
+def _found(
+    invoker: ToolInvoker | None, call: Mapping[str, Any], context: CallContext
+) -> CallOrObstacle:
     """A call of a message, as it is given."""
     if invoker is None:
         why = f"there is no tool {sayable(call['name'])}"

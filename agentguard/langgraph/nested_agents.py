@@ -36,7 +36,7 @@ from agentguard.langgraph.reached import Reached, held_by
 
 if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound
-    from agentguard.calls.services import EnforcementPoint
+    from agentguard.calls.enforcement_point import EnforcementPoint
 
 MOST_OBJECTS = 200_000
 """A node that reaches more objects than this can't be searched, and is refused."""

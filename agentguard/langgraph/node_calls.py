@@ -21,15 +21,15 @@ from langchain_core.runnables import RunnableConfig
 
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_id_digest, call_key
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.refused import Refused
-from agentguard.calls.services import EnforcementPoint
 from agentguard.canonical import digest
 from agentguard.errors import JobError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.invocation import Invocation, ToolInvoker
 from agentguard.langgraph.own_messages import MESSAGES
-from agentguard.langgraph.runtime import CallContext, Found, thread_of
+from agentguard.langgraph.runtime import CallContext, CallOrObstacle, thread_of
 from agentguard.ledger.queries.requests import calls_of_thread, requests_of_call
 from agentguard.ledger.rows import CallRow
 from agentguard.model import GrantState
@@ -84,7 +84,7 @@ class NodeCalls:
         self.call_id = f"by-hand-{self._task}"
         """The id of every call that no message holds."""
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[str, Found]] | None = None
+        self._known: dict[str, tuple[str, CallOrObstacle]] | None = None
         self._used: set[str] = set()
         self._count: Counter[tuple[str, str | None]] = Counter()
         self._made: set[str] = set()
@@ -93,7 +93,7 @@ class NodeCalls:
 
     def name(
         self, invoker: ToolInvoker, invocation: Invocation, agent: str | None
-    ) -> tuple[str, Found]:
+    ) -> tuple[str, CallOrObstacle]:
         """The id of a call that the function makes now, and the call."""
         content = _content(invocation.arguments)
         with self._lock:
@@ -107,12 +107,12 @@ class NodeCalls:
             return call_id, known[call_id][1]
 
     @property
-    def of_message(self) -> Sequence[Found]:
+    def of_message(self) -> Sequence[CallOrObstacle]:
         """The calls of the message, once the function made its first call."""
         return [found for _, found in (self._known or {}).values()]
 
     @property
-    def left_out(self) -> Sequence[Found]:
+    def left_out(self) -> Sequence[CallOrObstacle]:
         """Those of them that the function did not make."""
         known = (self._known or {}).items()
         return [found for call_id, (_, found) in known if call_id not in self._used]
@@ -155,7 +155,7 @@ class NodeCalls:
         messages = self._state.get(MESSAGES) or ()
         return CallContext.from_config(self._point, config, source=source, messages=messages)
 
-    def _calls_of_message(self, config: RunnableConfig) -> dict[str, tuple[str, Found]]:
+    def _calls_of_message(self, config: RunnableConfig) -> dict[str, tuple[str, CallOrObstacle]]:
         """The calls of the message by their ids, with the digest of what each says."""
         if self._known is not None:
             return self._known
@@ -180,7 +180,7 @@ class NodeCalls:
         return self._known
 
     def _matching(
-        self, known: Mapping[str, tuple[str, Found]], content: str, given: str | None
+        self, known: Mapping[str, tuple[str, CallOrObstacle]], content: str, given: str | None
     ) -> str | None:
         """The id of the call of the message that this one is; None: of none."""
         if not content:
@@ -192,7 +192,7 @@ class NodeCalls:
 
     def _call_of_task(
         self, invoker: ToolInvoker, invocation: Invocation, content: str, agent: str | None
-    ) -> Found:
+    ) -> CallOrObstacle:
         """A call that no message holds, by the task that makes it."""
         alike = place(invocation)
         self._count[alike] += 1
@@ -210,7 +210,7 @@ class NodeCalls:
             changed = False  # whoever decides says so
         return self._changed(found) if changed else found
 
-    def _mark_changed(self, known: dict[str, tuple[str, Found]]) -> None:
+    def _mark_changed(self, known: dict[str, tuple[str, CallOrObstacle]]) -> None:
         """Have people asked about the message's calls, if this run made none of them before.
 
         It did something else by hand then, which it does not do again now.
@@ -235,7 +235,7 @@ class NodeCalls:
             return  # whoever decides says so
         for call_id in new:
             changed = self._changed(calls[call_id])
-            known[call_id] = known[call_id][0], replace(changed, instead_of=calls[call_id])
+            known[call_id] = known[call_id][0], replace(changed, as_written=calls[call_id])
 
     def _changed(self, call: Call) -> Call:
         _log.warning(_CHANGED_ITS_MIND, self._name, call.bound.name)

@@ -28,7 +28,7 @@ from langchain_core.tools import BaseTool
 from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from agentguard.calls.services import EnforcementPoint
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.errors import BindingError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import (
@@ -36,8 +36,8 @@ from agentguard.langgraph.agent_mapping import (
     known_agents,
     require_stage,
 )
+from agentguard.langgraph.authorization_nodes import BEHIND, AuthorizationNodes
 from agentguard.langgraph.function_nodes import FunctionNode
-from agentguard.langgraph.gate_nodes import BEHIND, GateNodes
 from agentguard.langgraph.guarded_tool import guarded, invoker_of
 from agentguard.langgraph.nested_agents import require_guarded
 from agentguard.langgraph.own_messages import MESSAGES
@@ -110,7 +110,7 @@ def protect(
     sealed.edges = set(builder.edges)
     sealed.branches = defaultdict(dict, {k: dict(v) for k, v in builder.branches.items()})
     sealed.waiting_edges = set(builder.waiting_edges)
-    gates: dict[str, GateNodes] = {}
+    gates: dict[str, AuthorizationNodes] = {}
     for name in nodes:
         _rewrite(sealed, point, name, nodes[name], gates)
     for name, node in by_hand.items():
@@ -148,7 +148,7 @@ def _require_memory(builder: StateGraph[Any, Any, Any, Any], checkpointer: Any) 
         return
     for name, spec in builder.nodes.items():
         gate = getattr(getattr(spec.runnable, "func", None), "__self__", None)
-        staged = gate.staged if isinstance(gate, GateNodes) else []
+        staged = gate.staged if isinstance(gate, AuthorizationNodes) else []
         if staged:
             raise BindingError(
                 f"{name} runs {', '.join(staged)}, and compile(checkpointer=False) makes this graph"
@@ -261,7 +261,7 @@ def _rewrite(
     point: EnforcementPoint,
     name: str,
     node: ToolNode,
-    gates: dict[str, GateNodes],
+    gates: dict[str, AuthorizationNodes],
 ) -> None:
     """Put a ToolNode's gate in its place, and its nodes behind it.
 
@@ -273,7 +273,7 @@ def _rewrite(
         if taken in builder.nodes:
             raise BindingError(f"the graph already has a node {taken}; rename it")
     spec = builder.nodes[name]
-    gate = GateNodes(point, node, name=name, gates=gates)
+    gate = AuthorizationNodes(point, node, name=name, gates=gates)
     gates[ask] = gate
     plain = replace(
         spec,

@@ -27,6 +27,7 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables import RunnableConfig
 
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import current_execution
 from agentguard.calls.known_results import (
     NO_RECORD,
@@ -35,7 +36,6 @@ from agentguard.calls.known_results import (
     are_known,
     known_results,
 )
-from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import JobError, LedgerError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream

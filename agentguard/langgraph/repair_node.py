@@ -23,7 +23,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Overwrite
 from pydantic import BaseModel
 
-from agentguard.calls.services import EnforcementPoint
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.repair import Moment, Repair
 

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.call import Call, call_key
-from agentguard.calls.services import EnforcementPoint
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.errors import JobError
 from agentguard.jobs.job import Job
 from agentguard.langgraph import upstream as _upstream
@@ -38,7 +38,7 @@ class NoJob(Obstacle):
     call_id: str
 
 
-Found = Call | Obstacle
+CallOrObstacle = Call | Obstacle
 """A call of a run, or why it is none."""
 
 
@@ -108,7 +108,7 @@ class CallContext:
         agent: str | None,
         call_id: str,
         pauses_apart: bool = False,
-    ) -> Found:
+    ) -> CallOrObstacle:
         """A call of this run.
 
         Args:

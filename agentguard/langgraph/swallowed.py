@@ -15,13 +15,13 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from agentguard.calls.asked_calls import CallState
 from agentguard.calls.call import call_id_digest
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
-from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph.refusal_marks import is_marked
-from agentguard.langgraph.runtime import Found
-from agentguard.langgraph.waiting import looked_at, pause_for
+from agentguard.langgraph.runtime import CallOrObstacle
+from agentguard.langgraph.waiting import call_state_now, pause_for
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def answered_questions(
 
 
 def ask_again(
-    point: EnforcementPoint, answers: Sequence[tuple[ToolMessage, Found]], *, woken: bool
+    point: EnforcementPoint, answers: Sequence[tuple[ToolMessage, CallOrObstacle]], *, woken: bool
 ) -> list[ToolMessage]:
     """Ask what was swallowed.
 
@@ -67,7 +67,7 @@ def ask_again(
     Raises:
         GraphInterrupt: a question is open.
     """
-    stands = [(message, looked_at(point, found)) for message, found in answers]
+    stands = [(message, call_state_now(point, found)) for message, found in answers]
     questions = [stand for _, stand in stands if isinstance(stand, PendingQuestion)]
     for question in questions:
         _log.warning(

@@ -30,7 +30,7 @@ from agentguard.jobs.entry import ENTRY_KEY
 from agentguard.jobs.job import Job, current_job
 
 if TYPE_CHECKING:
-    from agentguard.calls.services import EnforcementPoint
+    from agentguard.calls.enforcement_point import EnforcementPoint
 
 _log = logging.getLogger(__name__)
 

@@ -62,7 +62,6 @@ __all__ = [
     "mark_again",
     "messages_key",
     "messages_of",
-    "node_of",
     "overridden",
     "parse_calls",
     "pause",
@@ -75,6 +74,7 @@ __all__ = [
     "task_of",
     "to_arguments",
     "tool_call_writer",
+    "tool_node_of",
     "unwrapped",
     "wrappers_of",
     "write_channels",
@@ -366,7 +366,7 @@ def _closure(function: Any) -> dict[str, Any]:
     return held
 
 
-def node_of(handler: Any) -> ToolNode | None:
+def tool_node_of(handler: Any) -> ToolNode | None:
     """The ToolNode whose own execution a handler is; see `inside_of`."""
     node = _closure(handler).get("self") if inside_of(handler) == [] else None
     return node if isinstance(node, ToolNode) else None

@@ -12,14 +12,14 @@ from langgraph.errors import GraphInterrupt
 
 from agentguard.calls.asked_calls import CallState, as_asked
 from agentguard.calls.call import Call, call_id_digest
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
 from agentguard.calls.refusals import in_a_line
 from agentguard.calls.refused import Refused
-from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
-from agentguard.langgraph.runtime import Found, NoJob
+from agentguard.langgraph.runtime import CallOrObstacle, NoJob
 from agentguard.ledger.rows import AskedCallRow
 from agentguard.model import Effect, Obstacle
 
@@ -75,7 +75,9 @@ def keep_question(question: PendingQuestion) -> None:
         questions.append(question)
 
 
-def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQuestion | CallState]:
+def call_states(
+    point: EnforcementPoint, calls: Sequence[CallOrObstacle]
+) -> list[PendingQuestion | CallState]:
     """How calls stand by what the ledger holds.
 
     One that waits in a job that this process does not hold is open.
@@ -95,19 +97,19 @@ def standing(point: EnforcementPoint, calls: Sequence[Found]) -> list[PendingQue
 
 
 def _here_or_left(
-    point: EnforcementPoint, call: Call, stand: PendingQuestion | CallState
+    point: EnforcementPoint, call: Call, state: PendingQuestion | CallState
 ) -> PendingQuestion | CallState:
     """How a call stands, which may wait in another job of its thread that its run is not in."""
-    if stand is not CallState.SETTLED:
-        return stand
+    if state is not CallState.SETTLED:
+        return state
     question = _question_of(point, call)
     if question is None:
-        return stand
+        return state
     try:
-        known = point.authorizer.decided([call])
+        known = point.authorizer.recorded_effects([call])
     except LedgerError:
-        return stand
-    return question if known == [None] else stand
+        return state
+    return question if known == [None] else state
 
 
 def _unmade(point: EnforcementPoint, call: Obstacle) -> PendingQuestion | CallState:
@@ -116,31 +118,31 @@ def _unmade(point: EnforcementPoint, call: Obstacle) -> PendingQuestion | CallSt
     return CallState.SETTLED
 
 
-def looked_at(point: EnforcementPoint, call: Found) -> PendingQuestion | CallState:
+def call_state_now(point: EnforcementPoint, call: CallOrObstacle) -> PendingQuestion | CallState:
     """How a call stands by the current facts."""
     if not isinstance(call, Call):
         return _unmade(point, call)
     try:
-        return _here_or_left(point, call, point.asked_calls.look(call))
+        return _here_or_left(point, call, point.asked_calls.state_now(call))
     except LedgerError:
         return CallState.SETTLED
 
 
 def open_questions(
-    point: EnforcementPoint, calls: Sequence[Found], *, look: bool = False
+    point: EnforcementPoint, calls: Sequence[CallOrObstacle], *, look: bool = False
 ) -> list[PendingQuestion]:
     """The questions about these calls that are open.
 
     Args:
         look: by the current facts if one was approved, since it can't ask once it went on.
     """
-    stands = standing(point, calls)
+    states = call_states(point, calls)
     if look:
-        stands = [
-            looked_at(point, call) if stand is CallState.PERMITTED else stand
-            for call, stand in zip(calls, stands, strict=True)
+        states = [
+            call_state_now(point, call) if state is CallState.PERMITTED else state
+            for call, state in zip(calls, states, strict=True)
         ]
-    return [stand for stand in stands if isinstance(stand, PendingQuestion)]
+    return [state for state in states if isinstance(state, PendingQuestion)]
 
 
 def pause_for(
@@ -158,7 +160,9 @@ def pause_for(
     _upstream.pause(approval_payload(questions, note=note, store=point.store))
 
 
-def await_people(point: EnforcementPoint, calls: Sequence[Found], *, woken: bool = False) -> None:
+def await_people(
+    point: EnforcementPoint, calls: Sequence[CallOrObstacle], *, woken: bool = False
+) -> None:
     """Return once no question about these calls is open; else interrupt with all that are.
 
     Args:
@@ -169,15 +173,15 @@ def await_people(point: EnforcementPoint, calls: Sequence[Found], *, woken: bool
         return
     if not woken:
         pause_for(point, questions)
-    stands = [looked_at(point, call) for call in calls]  # what came up since is shown, too
-    questions = [stand for stand in stands if isinstance(stand, PendingQuestion)]
+    states = [call_state_now(point, call) for call in calls]  # what came up since is shown, too
+    questions = [state for state in states if isinstance(state, PendingQuestion)]
     if questions:
         pause_for(point, questions, woken=True)
 
 
 def authorize_message(
     point: EnforcementPoint,
-    calls: Sequence[Found],
+    calls: Sequence[CallOrObstacle],
     own: int,
     *,
     changed: bool = False,
@@ -220,16 +224,16 @@ def authorize_message(
     if changed:
         await_people(point, [calls[own]], woken=woken)
         return True
-    (stand,) = standing(point, [calls[own]])
-    if stand is CallState.PERMITTED:  # not begun: it asked nothing that a value could answer
+    (state,) = call_states(point, [calls[own]])
+    if state is CallState.PERMITTED:  # not begun: it asked nothing that a value could answer
         _upstream.drop_wake()
-        stand = looked_at(point, calls[own])
-    if isinstance(stand, PendingQuestion):
+        state = call_state_now(point, calls[own])
+    if isinstance(state, PendingQuestion):
         raise GraphInterrupt()
     return False
 
 
-def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[int]:
+def _asked(point: EnforcementPoint, calls: Sequence[CallOrObstacle], own: int) -> list[int]:
     """Decide on what was not decided of a message; returns which calls people are asked about.
 
     A call that can't be made says so itself, when it comes. One that waits in another job of its
@@ -242,7 +246,7 @@ def _asked(point: EnforcementPoint, calls: Sequence[Found], own: int) -> list[in
     if own not in made:
         return []
     others = [number for number in made if number != own]
-    known = point.authorizer.decided([made[number] for number in others]) if others else []
+    known = point.authorizer.recorded_effects([made[number] for number in others]) if others else []
     effects = dict(zip(others, known, strict=True))
     new = sorted([own, *(number for number in others if effects[number] is None)])
     elsewhere = [number for number in new if _waits_elsewhere(point, made[number])]

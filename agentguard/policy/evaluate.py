@@ -23,7 +23,7 @@ _MOST_HANDLES = 128  # of each tool
 _ALL = {"op": "All"}
 
 
-class _Answer(NamedTuple):
+class _CedarAnswer(NamedTuple):
     """Cedar's answer about one resource: `ids` are those of the deciding policies."""
 
     allowed: bool
@@ -118,7 +118,7 @@ class ToolPolicies:
         policies = _policy_set({"yes": json.dumps(yes), "no": json.dumps(no)})
         context, entities = sample_question(action)
         answer = self._ask(policies, CANARY_AGENT, context, entities)
-        if answer != _Answer(allowed=False, ids=("no",), errors=()):
+        if answer != _CedarAnswer(allowed=False, ids=("no",), errors=()):
             why = "; ".join(answer.errors) or "the call was permitted"
             raise PolicyError(
                 f"{action.name}: a forbid of {action.group} does not fire ({why}), so that no"
@@ -139,7 +139,7 @@ class ToolPolicies:
         context = json.dumps(
             {**question.context, "approvals": approvals, "approverGroups": sorted(groups)}
         )
-        answers: dict[str, _Answer] = {}
+        answers: dict[str, _CedarAnswer] = {}
         try:
             for _, entities in question.media:
                 if entities not in answers:  # equal media of a call are asked once
@@ -148,7 +148,9 @@ class ToolPolicies:
             return erred(str(error))
         return _join(question, answers)
 
-    def _ask(self, policies: cedarpy.PolicySet, agent: str, context: str, entities: str) -> _Answer:
+    def _ask(
+        self, policies: cedarpy.PolicySet, agent: str, context: str, entities: str
+    ) -> _CedarAnswer:
         result = cedarpy.is_authorized(
             {
                 "principal": {"type": "Agent", "id": agent},
@@ -161,7 +163,7 @@ class ToolPolicies:
             self._schema,
         )
         diagnostics = result.diagnostics
-        return _Answer(
+        return _CedarAnswer(
             allowed=result.decision is cedarpy.Decision.Allow,
             ids=tuple(sorted(diagnostics.reasons)),
             errors=tuple(diagnostics.errors),
@@ -193,7 +195,7 @@ def erred(why: str) -> Evaluation:
     return Evaluation(allowed=False, reasons=(), errors=(why,), where=(), without_permit=())
 
 
-def _join(question: Question, answers: Mapping[str, _Answer]) -> Evaluation:
+def _join(question: Question, answers: Mapping[str, _CedarAnswer]) -> Evaluation:
     errors: list[str] = []
     permits: list[tuple[str, str]] = []
     forbids: list[tuple[str, str]] = []

@@ -316,7 +316,7 @@ class World:
 
     def _do_resume(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
-        found = self.guard.asked_calls.assess(self._call(process, call, variant, gate=True))
+        found = self.guard.asked_calls.reassess(self._call(process, call, variant, gate=True))
         if found is None:
             return "begun"
         waiting, _ = found

@@ -86,7 +86,7 @@ def holder_of(job: str) -> Query[HolderRow]:
     return Query(f"SELECT {HOLDER} FROM {holder_from('?')}", (job,), row_as(HolderRow))
 
 
-def standing(
+def job_for_decision(
     job: str, *, agent: str, stage: str | None, epoch: int, now: int
 ) -> Query[StandingRow]:
     """A job as a decision sees it.

@@ -29,7 +29,7 @@ UNPLANNED = "it takes a lock that its plan does not say"
 Transition = Callable[[Tx], Any]
 
 
-class Found(Protocol):
+class Cursor(Protocol):
     """The rows of a query, to be taken one by one or together."""
 
     def fetchone(self) -> Any: ...
@@ -58,7 +58,7 @@ class Rows:
 class Reader(Protocol):
     """A connection that only reads."""
 
-    def execute(self, sql: str, parameters: Any = (), /) -> Found: ...
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ def test_what_stock_hitl_does_to_calls_is_known(studio: Studio, mode: Any) -> No
 
     class Looking(AgentMiddleware):
         def wrap_tool_call(self, request: Any, handler: Any) -> Any:
-            node = _upstream.node_of(handler)
+            node = _upstream.tool_node_of(handler)
             assert node is not None
             assert list(node.tools_by_name) == ["plain_tool"]
             seen.append((_upstream.asks_per_call(node), set(_upstream.edited_calls(request.state))))

@@ -20,7 +20,7 @@ from psycopg.types.string import StrDumper
 
 from agentguard.config.ledger_url import LedgerUrl
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError, LedgerUnavailable
-from agentguard.ledger.storage.base import Found, Rows
+from agentguard.ledger.storage.base import Cursor, Rows
 from agentguard.ledger.storage.postgres.pipeline import PgRow, Sent, Wire, numbered, places_of
 from agentguard.ledger.storage.query import Row
 
@@ -72,7 +72,7 @@ class Link:
             self.raw.close()
             raise
 
-    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Found:
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Cursor:
         """Run one statement, after all that was sent before it."""
         return Rows(self.wire.send(sql, parameters).rows())
 

@@ -18,7 +18,7 @@ from typing import Any
 from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError
 from agentguard.ledger.storage.base import (
     UNPLANNED,
-    Found,
+    Cursor,
     Plan,
     Queued,
     Reader,
@@ -288,7 +288,7 @@ class _ShortReads:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def execute(self, sql: str, parameters: Any = (), /) -> Found:
+    def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
         with self._connections.reading() as connection, _written_text():
             return Rows(connection.execute(sql, parameters).fetchall())
 

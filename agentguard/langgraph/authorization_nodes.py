@@ -16,8 +16,8 @@ from langgraph.types import Command, Send
 
 from agentguard.calls.arguments import sayable
 from agentguard.calls.call import Call
+from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.refusals import ledger_obstacle
-from agentguard.calls.services import EnforcementPoint
 from agentguard.errors import LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask
@@ -25,7 +25,7 @@ from agentguard.langgraph.guarded_tool import invoker_of
 from agentguard.langgraph.invocation import ToolInvoker
 from agentguard.langgraph.own_messages import error_message
 from agentguard.langgraph.refusal_marks import marked
-from agentguard.langgraph.runtime import CallContext, Found, thread_of
+from agentguard.langgraph.runtime import CallContext, CallOrObstacle, thread_of
 from agentguard.langgraph.waiting import asking
 from agentguard.model import Effect, Obstacle, ObstacleKind
 
@@ -35,7 +35,7 @@ BEHIND = (".execute", ".ask", ".joined", ".done")
 """How the nodes behind a ToolNode's own name are called."""
 
 
-class GateNodes:
+class AuthorizationNodes:
     """The bodies of one ToolNode's nodes.
 
     Args:
@@ -43,14 +43,19 @@ class GateNodes:
     """
 
     def __init__(
-        self, point: EnforcementPoint, node: ToolNode, *, name: str, gates: Mapping[str, GateNodes]
+        self,
+        point: EnforcementPoint,
+        node: ToolNode,
+        *,
+        name: str,
+        gates: Mapping[str, AuthorizationNodes],
     ) -> None:
         self._point = point
         self._node = node
         self._name = name
         self._gates = gates
         self._tools = dict(node.tools_by_name)
-        self._execute, self._ask, self._joined, self._done = (f"{name}{end}" for end in BEHIND)
+        self._execute_node, self._ask_node, _, self._done_node = (f"{name}{end}" for end in BEHIND)
         self._unwrapped = _upstream.unwrapped(node)
         self._wrappers = self._innermost(_upstream.wrappers_of(node))
         _upstream.set_wrappers(node, *self._wrappers)
@@ -120,10 +125,14 @@ class GateNodes:
         return error_message(given, reason)
 
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
+        """Decide on the calls of a message, and send each to the node that goes on with it.
+
+        What is permitted or denied goes to `execute`, what people are asked about to `ask`.
+        """
         self._keep_guarded()
         calls, form = _upstream.parse_calls(self._node, input)
         if not calls:  # upstream adds no message and follows the edges
-            return Command(goto=Send(self._execute, input))
+            return Command(goto=Send(self._execute_node, input))
         effects = self._decide(calls, self._context(input, form, config))
         # Only calls go on: state comes from the channels, not from a payload (trap 9). A tool that
         # pauses itself has a task of its own, since answers match interrupts by order, and waits
@@ -137,11 +146,11 @@ class GateNodes:
             if effect is Effect.ASK or (pauses and apart):
                 asked.append(_plain_call(call))
             elif pauses:
-                alone.append(Send(self._execute, [_plain_call(call)]))
+                alone.append(Send(self._execute_node, [_plain_call(call)]))
             else:
                 together.append(_plain_call(call))
-        first = [Send(self._execute, together)] if together else []
-        then = [Send(self._ask, asked)] if asked else []
+        first = [Send(self._execute_node, together)] if together else []
+        then = [Send(self._ask_node, asked)] if asked else []
         return Command(goto=[*first, *then, *alone])
 
     async def aauthorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
@@ -155,30 +164,30 @@ class GateNodes:
                 None: it was not asked.
         """
         self._keep_guarded()
-        sorted_ = self._sorted(input, config, permitted)
-        if not sorted_.calls:  # upstream adds no message
+        parts = self._partition(input, config, permitted)
+        if not parts.calls:  # upstream adds no message
             return self._node.invoke(input, config)
-        outputs: list[Any] = [sorted_.refusals]
-        if sorted_.off_schema:
-            outputs.append(self._unwrapped.invoke(sorted_.off_schema, config))
-        if sorted_.permitted:
-            outputs.append(self._node.invoke(sorted_.permitted, config))
-        return self._answered(outputs, sorted_.calls, config)
+        outputs: list[Any] = [parts.refusals]
+        if parts.off_schema:
+            outputs.append(self._unwrapped.invoke(parts.off_schema, config))
+        if parts.permitted:
+            outputs.append(self._node.invoke(parts.permitted, config))
+        return self._answered(outputs, parts.calls, config)
 
     async def aexecute(
         self, input: Any, config: RunnableConfig, *, permitted: bool | None = None
     ) -> Any:
         """See `execute`."""
         self._keep_guarded()
-        sorted_ = await asyncio.to_thread(self._sorted, input, config, permitted)
-        if not sorted_.calls:
+        parts = await asyncio.to_thread(self._partition, input, config, permitted)
+        if not parts.calls:
             return await self._node.ainvoke(input, config)
-        outputs: list[Any] = [sorted_.refusals]
-        if sorted_.off_schema:
-            outputs.append(await self._unwrapped.ainvoke(sorted_.off_schema, config))
-        if sorted_.permitted:
-            outputs.append(await self._node.ainvoke(sorted_.permitted, config))
-        return self._answered(outputs, sorted_.calls, config)
+        outputs: list[Any] = [parts.refusals]
+        if parts.off_schema:
+            outputs.append(await self._unwrapped.ainvoke(parts.off_schema, config))
+        if parts.permitted:
+            outputs.append(await self._node.ainvoke(parts.permitted, config))
+        return self._answered(outputs, parts.calls, config)
 
     def _answered(
         self, outputs: list[Any], calls: Sequence[Mapping[str, Any]], config: RunnableConfig
@@ -187,33 +196,33 @@ class GateNodes:
         output = _together(outputs, calls, key=_upstream.messages_key(self._node))
         return marked(output, key=self._point.message_key, thread=thread_of(config))
 
-    def _sorted(self, input: Any, config: RunnableConfig, permitted: bool | None) -> _Sorted:
+    def _partition(self, input: Any, config: RunnableConfig, permitted: bool | None) -> _Partition:
         """Which calls of a payload the ledger permits; state that it brought is left out (trap 9).
 
         The gate sends calls that it decided on; whoever else sends, the ledger knows nothing of it.
         """
         calls, _ = _upstream.parse_calls(self._node, input)
-        sorted_ = _Sorted([_plain_call(call) for call in calls], [], [], [])
+        parts = _Partition([_plain_call(call) for call in calls], [], [], [])
         if permitted:
-            sorted_.permitted.extend(sorted_.calls)
-            return sorted_
+            parts.permitted.extend(parts.calls)
+            return parts
         context = CallContext.from_config(self._point, config)
-        invokers = [self._invoker_of(call) for call in sorted_.calls]
+        invokers = [self._invoker_of(call) for call in parts.calls]
         found = [
             self._found(invoker, call, context)
-            for invoker, call in zip(invokers, sorted_.calls, strict=True)
+            for invoker, call in zip(invokers, parts.calls, strict=True)
         ]
         obstacles = self._obstacles(found, again=permitted is None)
-        for call, invoker, obstacle in zip(sorted_.calls, invokers, obstacles, strict=True):
+        for call, invoker, obstacle in zip(parts.calls, invokers, obstacles, strict=True):
             if obstacle is None:
-                sorted_.permitted.append(call)
+                parts.permitted.append(call)
             elif not (invoker is None or invoker.media) and obstacle.kind is ObstacleKind.ARGUMENTS:
-                sorted_.off_schema.append(call)  # upstream tells the model what is wrong with it
+                parts.off_schema.append(call)  # upstream tells the model what is wrong with it
             else:
-                sorted_.refusals.append(error_message(call, obstacle.sentence))
-        return sorted_
+                parts.refusals.append(error_message(call, obstacle.sentence))
+        return parts
 
-    def _obstacles(self, found: Sequence[Found], *, again: bool) -> list[Obstacle | None]:
+    def _obstacles(self, found: Sequence[CallOrObstacle], *, again: bool) -> list[Obstacle | None]:
         """Why calls may not reach the developer's ToolNode; None where the ledger permits it."""
         calls = [made for made in found if isinstance(made, Call)]
         granted = [False] * len(calls)
@@ -226,7 +235,7 @@ class GateNodes:
             for made in found
         ]
 
-    def _obstacle(self, found: Found, *, again: bool) -> Obstacle | None:
+    def _obstacle(self, found: CallOrObstacle, *, again: bool) -> Obstacle | None:
         if isinstance(found, Obstacle):
             return found
         try:
@@ -245,7 +254,7 @@ class GateNodes:
 
     def _found(
         self, invoker: ToolInvoker | None, call: Mapping[str, Any], context: CallContext
-    ) -> Found:
+    ) -> CallOrObstacle:
         """The Call of a run."""
         if invoker is None:
             return Obstacle(kind=ObstacleKind.UNKNOWN_TOOL, sentence=self._unknown(call))
@@ -264,11 +273,15 @@ class GateNodes:
         other = [name for name, tool in table.items() if tool is not self._tools.get(name)]
         if other or len(table) != len(self._tools):
             names = ", ".join(other) or "a tool"
-            _log.error("%s: %s was changed in its ToolNode since protect()", self._execute, names)
+            _log.error(
+                "%s: %s was changed in its ToolNode since protect()", self._execute_node, names
+            )
             table.clear()
             table.update(self._tools)
         if _upstream.wrappers_of(self._node) != self._wrappers:
-            _log.error("%s: its wrappers were changed since protect(); put back", self._execute)
+            _log.error(
+                "%s: its wrappers were changed since protect(); put back", self._execute_node
+            )
             _upstream.set_wrappers(self._node, *self._wrappers)
 
     def ask(self, input: Any, config: RunnableConfig) -> Any:
@@ -291,7 +304,7 @@ class GateNodes:
                 await asyncio.to_thread(task.take, one.gate, output, questions)
         return task.result()
 
-    def _task(self, input: Any, config: RunnableConfig) -> AskTask[GateNodes]:
+    def _task(self, input: Any, config: RunnableConfig) -> AskTask:
         """What this task asks for: of several in a superstep, the first one asks for all.
 
         So there is one interrupt, also where calls come one per `Send`, or to several ToolNodes.
@@ -303,7 +316,7 @@ class GateNodes:
         if mine in asking:
             first = mine == asking[0]
             inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
-        calls: list[AskedCall[GateNodes]] = []
+        calls: list[AskedCall] = []
         context = CallContext.from_config(self._point, config)
         for gate, given in inputs:
             gate._keep_guarded()
@@ -311,7 +324,7 @@ class GateNodes:
             calls += [gate.asked(_plain_call(call), context) for call in parsed]
         return AskTask(self._point, calls)
 
-    def asked(self, call: dict[str, Any], context: CallContext) -> AskedCall[GateNodes]:
+    def asked(self, call: dict[str, Any], context: CallContext) -> AskedCall:
         """A call that people are asked about, or that waits until nobody is."""
         invoker = self._invoker_of(call)
         binding = None if invoker is None else invoker.bound.binding
@@ -333,14 +346,14 @@ class GateNodes:
 
     def send(self, call: Mapping[str, Any]) -> Send:
         """A call in a task of its own, in the next superstep."""
-        return Send(self._execute, [call])
+        return Send(self._execute_node, [call])
 
     def join(self, state: Any, config: RunnableConfig) -> Command[Any] | None:
         """Go on, unless calls are at work in this superstep: they lead here again."""
-        own = (self._execute, self._ask)
+        own = (self._execute_node, self._ask_node)
         if any(send.node in own for send in _upstream.sends(config)):
             return None
-        return Command(goto=self._done)
+        return Command(goto=self._done_node)
 
     async def ajoin(self, state: Any, config: RunnableConfig) -> Command[Any] | None:
         """See `join`."""
@@ -383,7 +396,7 @@ class GateNodes:
         return [next(decided).effect if isinstance(made, Call) else Effect.DENY for made in found]
 
 
-class _Sorted(NamedTuple):
+class _Partition(NamedTuple):
     """The calls of a payload, by who answers them."""
 
     calls: list[dict[str, Any]]

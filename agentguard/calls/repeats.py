@@ -1,17 +1,20 @@
 """Whether a call would do again what was begun before, in this job or another (I8).
 
-A call key names one call of one job. A program that is started again after its process died opens
-a new job, and its model makes a new call, or LangGraph brings the old one back from before it was
-authorized (`durability="async"` and `"exit"`): to the ledger that is a call like any other. What
-tells it apart is what it would do.
+The same call under the same id is known by its key: `call_key` in `call.py` names one call of one
+job, and `authorize.py` gives it the Decision that it has. Here it is about other calls with the
+same effect. A program that is started again after its process died opens a new job, and its model
+makes a new call, or LangGraph brings the old one back from before it was authorized
+(`durability="async"` and `"exit"`): to the ledger that is a call like any other. What tells it
+apart is what it would do.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from agentguard.calls.call import Call, call_id_digest
 from agentguard.ledger.ledger import Reads
-from agentguard.ledger.queries.grants import begun
+from agentguard.ledger.queries.grants import begun, executed_with
 from agentguard.ledger.rows import BegunRow
 from agentguard.model import GrantState, Request
 
@@ -38,6 +41,25 @@ def begun_before(request: Request, *, thread: str, reads: Reads) -> str | None:
     for before in reads.rows(begun(request, thread=thread)):
         if _is_same(request, before):
             return _WHY[before.came_to]
+    return None
+
+
+def done_unheard(call: Call, request: Request, reads: Reads) -> str | None:
+    """What came of an earlier call with this effect whose answer nobody heard; None of none.
+
+    Args:
+        request: of the call.
+    """
+    if not (call.unanswered and call.bound.reaches_out):
+        return None
+    names = {call_id_digest(id) for id in call.unanswered}
+    done = executed_with(job=call.job.id, thread=call.thread, content_digest=request.content_digest)
+    for earlier in reads.rows(done):
+        if earlier.call_id in names:
+            return (
+                "this was done by an earlier call, whose answer was lost when a message came"
+                f" in between; it is not done twice. Its answer: {earlier.text}"
+            )
     return None
 
 
