@@ -11,27 +11,20 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import Tool, tool_name
+from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.bindings.declaration import Binding, declarations_of
-from agentguard.calls.asked_calls import AskedCalls
-from agentguard.calls.assess import Assessor
-from agentguard.calls.authorize import Authorizer
 from agentguard.calls.builtin_tools import (
     OWN_TOOLS,
     export_asset,
     list_assets,
     queue_for_release,
 )
-from agentguard.calls.claim import Claims
 from agentguard.calls.enforcement_point import EnforcementPoint
-from agentguard.calls.execute import Executor
 from agentguard.calls.reconcile import reconcile
-from agentguard.calls.refusals import Refusals
 from agentguard.config import workspace as configuration
 from agentguard.config.workspace import Workspace
-from agentguard.content.formats.identify import Limits
 from agentguard.content.scratch import sweep_scratch
 from agentguard.content.store import Store
 from agentguard.errors import (
@@ -390,41 +383,6 @@ class Guard:
         return self.enforcement.approvals
 
     @property
-    def limits(self) -> Limits:
-        """What may be taken in."""
-        return self.enforcement.limits
-
-    @property
-    def refusals(self) -> Refusals:
-        """Records and logs why calls don't go on."""
-        return self.enforcement.refusals
-
-    @property
-    def assessor(self) -> Assessor:
-        """Decides on a call by the current facts."""
-        return self.enforcement.assessor
-
-    @property
-    def authorizer(self) -> Authorizer:
-        """Decides on the calls of a message."""
-        return self.enforcement.authorizer
-
-    @property
-    def asked_calls(self) -> AskedCalls:
-        """Knows how asked calls stand."""
-        return self.enforcement.asked_calls
-
-    @property
-    def claims(self) -> Claims:
-        """Takes the one use of a Grant."""
-        return self.enforcement.claims
-
-    @property
-    def executor(self) -> Executor:
-        """Runs what was claimed."""
-        return self.enforcement.executor
-
-    @property
     def jobs(self) -> Jobs:
         """The jobs that this process holds."""
         return self.enforcement.jobs
@@ -433,11 +391,6 @@ class Guard:
     def bound(self) -> dict[str, Bound]:
         """The bound tools by name."""
         return self.enforcement.bound
-
-    @property
-    def message_key(self) -> bytes:
-        """Marks refusals as the guard's own words."""
-        return self.enforcement.message_key
 
     # --- inside --------------------------------------------------------------------------------
 

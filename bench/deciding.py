@@ -171,7 +171,7 @@ def _given(place: Studio, job: Job, tool: str, arguments: dict[str, Any]) -> Seq
     with _captured() as seen:
         if not isinstance(call, Call):
             raise RuntimeError(call.sentence)
-        place.guard.authorizer.authorize([call])
+        place.guard.enforcement.authorizer.authorize([call])
     if len(seen) != 1:
         raise RuntimeError(f"the gate decided {len(seen)} times on one call, expected once")
     return seen[0]

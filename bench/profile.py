@@ -69,7 +69,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "the rest of the guard": (
         "agentguard.calls.authorize:Authorizer.authorize",
-        "agentguard.calls.asked_calls:AskedCalls.look",
+        "agentguard.calls.asked_calls:AskedCalls.state_now",
         "agentguard.people.approvals:Approvals.answer",
         "agentguard.calls.claim:Claims.claim",
         "agentguard.calls.execute:Executor.collect",

@@ -27,8 +27,8 @@ from agentguard.bindings.argument_schema import (
     values_at,
     with_defaults,
 )
-from agentguard.bindings.binding import SUFFIX, Arg, CompiledBinding
 from agentguard.bindings.cedar_types import action_of
+from agentguard.bindings.compiled_binding import SUFFIX, Arg, CompiledBinding
 from agentguard.bindings.fitting import (
     defaults_made_when_run,
     require_fitting,

@@ -15,8 +15,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 
 from agentguard.bindings.argument_schema import Shape
-from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound
+from agentguard.bindings.compiled_binding import Arg, CompiledBinding
 from agentguard.bindings.declaration import (
     UNSAID,
     Binding,

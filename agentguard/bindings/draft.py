@@ -10,7 +10,7 @@ from typing import get_args, get_origin
 from langchain_core.tools import BaseTool
 
 from agentguard.bindings.argument_schema import Shape, is_binary, is_encoded
-from agentguard.bindings.binding import SPLIT, SUFFIX
+from agentguard.bindings.compiled_binding import SPLIT, SUFFIX
 from agentguard.bindings.declaration import bodies_of, hints_of
 from agentguard.bindings.inference import argument_form, is_plain, result_form
 from agentguard.bindings.mcp import origin

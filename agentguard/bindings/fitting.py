@@ -17,7 +17,7 @@ from agentguard.bindings.argument_schema import (
     is_path,
     jsonable,
 )
-from agentguard.bindings.binding import Arg, CompiledBinding
+from agentguard.bindings.compiled_binding import Arg, CompiledBinding
 from agentguard.bindings.model_schema import made_by_factory, opened_by_type
 from agentguard.errors import BindingError
 from agentguard.model import OutsideEffect, Stage

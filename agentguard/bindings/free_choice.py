@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agentguard.bindings.argument_schema import values_at
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.compiled_binding import CompiledBinding
 
 MOST_BITS_A_CALL = 64
 """A call that says more carries the labels of what its conversation was shown."""

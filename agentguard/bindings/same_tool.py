@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langchain_core.tools import BaseTool, StructuredTool
 
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.bindings.declaration import MARK
 from agentguard.bindings.mcp import require_place, require_same_endpoint
 from agentguard.bindings.tool_class import require_upstream_class, runs_alike

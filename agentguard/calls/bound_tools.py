@@ -7,9 +7,9 @@ from functools import cached_property
 
 from langchain_core.tools import BaseTool
 
-from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import Tool, compiled, tool_name
+from agentguard.bindings.compiled_binding import Arg, CompiledBinding
 from agentguard.bindings.declaration import declarations_of
 from agentguard.bindings.problems import require_no_errors
 from agentguard.bindings.same_tool import same_tool

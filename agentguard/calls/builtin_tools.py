@@ -8,8 +8,8 @@ from typing import Annotated, Protocol
 
 from langchain_core.tools import ToolException, tool
 
-from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.bound import Bound
+from agentguard.bindings.compiled_binding import Arg, CompiledBinding
 from agentguard.calls.execution import Execution, current_execution
 from agentguard.config.workspace import Workspace
 from agentguard.content.text.scan import TextTooLong, scan

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentguard.bindings.argument_schema import values_at
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.content.text.normalize import Reading
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.approvals import denied_calls

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agentguard.bindings.argument_schema import values_at
-from agentguard.bindings.binding import Arg
 from agentguard.bindings.bound import Bound
+from agentguard.bindings.compiled_binding import Arg
 from agentguard.bindings.free_choice import MOST_BITS_A_CALL, MOST_BITS_A_CONVERSATION
 from agentguard.calls.arguments import ASSET_ID
 from agentguard.calls.call import Call

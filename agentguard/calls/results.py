@@ -16,7 +16,7 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
 from agentguard.bindings.returned import named_media, path_text, value_at
 from agentguard.content.blocks import media_in, text_in, without_media

@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from agentguard.bindings.argument_schema import has_value
-from agentguard.bindings.binding import Arg
 from agentguard.bindings.bound import Bound
+from agentguard.bindings.compiled_binding import Arg
 from agentguard.calls.arguments import CallArguments
 from agentguard.calls.refused import Refused
 from agentguard.calls.request import destination_of

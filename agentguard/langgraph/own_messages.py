@@ -19,7 +19,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.types import Command, Send
 from pydantic import BaseModel
 
-from agentguard.bindings.binding import CompiledBinding
+from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.canonical import canonical
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.content.undeclared import SCALARS

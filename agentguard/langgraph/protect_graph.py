@@ -18,7 +18,6 @@ Behind START stands `tools.repair`, named after the first ToolNode; see repair_n
 from __future__ import annotations
 
 import copy
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Set
 from dataclasses import fields, replace
@@ -47,7 +46,6 @@ from agentguard.model import Stage
 if TYPE_CHECKING:
     from agentguard.guard import Guard
 
-_log = logging.getLogger(__name__)
 
 Graph = TypeVar("Graph", bound="StateGraph[Any, Any, Any, Any]")
 

@@ -97,7 +97,6 @@ class Ledger(Reads):
 
     Attributes:
         alarm: what the first tamper alarm said; None: there was none.
-        alarms: how many there were.
     """
 
     def __init__(
@@ -106,14 +105,12 @@ class Ledger(Reads):
         self.storage = storage
         self.clock = clock
         self.alarm: str | None = None
-        self.alarms = 0
         self._alarm_file = alarm_file
 
     # --- tamper alarms ------------------------------------------------------------------------
 
     def raise_alarm(self, error: LedgerError) -> None:
         """Note that the ledger is not what it should be, or was asked what it never allows."""
-        self.alarms += 1
         what = f"{type(error).__name__}: {error}"
         _log.error(
             "tamper alarm on the ledger %s: %s. This process refuses calls until it opens the"
@@ -515,17 +512,6 @@ class Ledger(Reads):
             tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
 
         self._run(transition, durable=True)
-
-    def give(self, sha256: str, *, job: str, by: str, name: str) -> None:
-        """Make a known asset visible to a job."""
-
-        def transition(tx: Tx) -> None:
-            if tx.insert_new(
-                "asset_jobs", job=job, sha256=sha256, how="given", name=name, at=tx.now
-            ):
-                tx.record("asset.given", {"asset": sha256, "job": job, "person": by})
-
-        self._run(transition)
 
     def mark_asset(self, sha256: str, *, column: str, value: bool, by: str) -> bool:
         """Set or clear `held`, or set `recalled`; False if there was nothing to change."""

@@ -102,7 +102,7 @@ class TestWorkspace:
             self._caller = Caller(self.guard)
             self._people = People(self.guard, keys, self._clock)
             self._executor = NotingExecutor(
-                assessor=self.guard.assessor,
+                assessor=self.guard.enforcement.assessor,
                 broker=self.guard.broker,
                 folders={
                     name: Path(place.url.removeprefix("file://"))

@@ -130,7 +130,7 @@ class Way:
         if self.column.gate == "protect" or (self.column.gate == "middleware" and not self.guarded):
             self.inside = lambda request: (self.hook(), request)[1]
         elif self.guarded:
-            gate = self.ground.guard.authorizer
+            gate = self.ground.guard.enforcement.authorizer
             authorize = type(gate).authorize
 
             def authorized(calls: Sequence[Any], **given: Any) -> Any:

@@ -158,7 +158,7 @@ class Ground:
         """Decide by the default policy and one more, from now on."""
         file = self.folder / "tighter.cedar"
         file.write_text(text, "utf-8")
-        self.guard.assessor.policy = Policy.load([file])
+        self.guard.enforcement.assessor.policy = Policy.load([file])
 
     def raise_class(self, file: Path, label: str, *, by: str) -> None:
         """Somebody imports the same bytes under one more label."""
@@ -176,13 +176,13 @@ class Ground:
 
     def restore(self) -> None:
         """Put policy and configuration back as they were."""
-        self.guard.assessor.policy = self.guard.policy
-        vars(self.guard.authorizer).pop("authorize", None)
+        self.guard.enforcement.assessor.policy = self.guard.policy
+        vars(self.guard.enforcement.authorizer).pop("authorize", None)
         self._configure(self._workspace)
 
     def _configure(self, workspace: Workspace) -> None:
         self.guard.enforcement.workspace = workspace
-        self.guard.assessor.workspace = workspace
+        self.guard.enforcement.assessor.workspace = workspace
 
     def __post_init__(self) -> None:
         self._workspace = self.guard.workspace

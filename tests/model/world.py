@@ -49,6 +49,7 @@ from tests.model.history import (
 )
 from tests.model.standins import Files, MemoryStorage, NoThread, Place, RacedLedger
 from tests.support.bindings import Arg, Binding
+from tests.support.giving import give
 
 T0 = 1_800_000_000_000
 TICK = 10_000
@@ -291,7 +292,7 @@ class World:
     def _do_authorize(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
         made = self._call(process, call, variant, gate=True)
-        (decision,) = self.guard.authorizer.authorize([made])
+        (decision,) = self.guard.enforcement.authorizer.authorize([made])
         row = self.guard.ledger.first(newest_of_key(made.key))
         if row is None or row.policies != decision.policies:
             return f"refused: {decision.reason}"
@@ -316,7 +317,9 @@ class World:
 
     def _do_resume(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
-        found = self.guard.asked_calls.reassess(self._call(process, call, variant, gate=True))
+        found = self.guard.enforcement.asked_calls.reassess(
+            self._call(process, call, variant, gate=True)
+        )
         if found is None:
             return "begun"
         waiting, _ = found
@@ -347,7 +350,9 @@ class World:
 
     def _do_execute(self, name: str, call: str, variant: Variant) -> str:
         process = self.process(name).now()
-        claim = self.guard.claims.claim(self._call(process, call, variant, gate=False), asks=True)
+        claim = self.guard.enforcement.claims.claim(
+            self._call(process, call, variant, gate=False), asks=True
+        )
         if isinstance(claim, PendingQuestion):
             self._require_same(self._judged, process, call, variant, claim.request)
             if claim.request not in self.history.asked:
@@ -402,7 +407,7 @@ class World:
     def _do_record(self, name: str, index: int) -> str:
         process = self.process(name)
         flight = self._land(process, index)
-        executor = self.guard.executor
+        executor = self.guard.enforcement.executor
         collected = executor.collect(flight.claim, "done")
         executor.record(flight.claim, collected)
         self._require_last_claim(flight)
@@ -421,7 +426,7 @@ class World:
         process = self.process(name)
         flight = self._land(process, index)
         claim = flight.claim
-        self.guard.executor.record_failure(claim, "it failed", unknown=flight.ran)
+        self.guard.enforcement.executor.record_failure(claim, "it failed", unknown=flight.ran)
         self._require_last_claim(flight)
         return "recorded as failed"
 
@@ -585,7 +590,7 @@ class World:
 
     def _give(self, asset: str, job: str) -> None:
         sha256 = self.files.sha256[asset]
-        self.ledger.give(sha256, job=self.jobs[job], by=REQUESTER[job], name=asset)
+        give(self.ledger, sha256, job=self.jobs[job], by=REQUESTER[job], name=asset)
         self.history.seen |= {(job, asset)}
 
     def _handle(self, process: Process) -> Job:

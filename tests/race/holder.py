@@ -102,7 +102,7 @@ class Freezing:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     def install(self, studio: Studio) -> None:
-        ledger, execution = studio.guard.ledger, studio.guard.executor
+        ledger, execution = studio.guard.ledger, studio.guard.enforcement.executor
         claim, finish, send = ledger.claim, ledger.finish, execution.send
 
         def claims(*args: Any, **kwargs: Any) -> Any:

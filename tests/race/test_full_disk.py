@@ -142,7 +142,7 @@ def test_no_room_for_the_private_copy_leaves_the_grant_unused(
     large = rig.job.import_asset(noise(studio.folder / "n.png"), ["brand"])
     script = [says(call("send", {"source": large, "to": "team"}, id="c1"), id="m1")]
     rig.graph = graph_of(studio, "protect", rig.send, script)
-    prepare = studio.guard.claims._prepared
+    prepare = studio.guard.enforcement.claims._prepared
 
     def full(*args: Any) -> Any:
         space.fill(SMALL)
@@ -151,7 +151,7 @@ def test_no_room_for_the_private_copy_leaves_the_grant_unused(
         finally:
             space.free()
 
-    monkeypatch.setattr(studio.guard.claims, "_prepared", full)
+    monkeypatch.setattr(studio.guard.enforcement.claims, "_prepared", full)
     said = rig.run()
     assert said.status == "error"
     assert "can't be copied" in said.content

@@ -179,7 +179,7 @@ def test_run_that_comes_second_to_a_claim_is_told_what_came_of_the_first(
 ) -> None:
     """The other run acts after this one looked, and before it takes the Grant's one use."""
     graph, config = rig.stopped()
-    claims = rig.studio.guard.claims
+    claims = rig.studio.guard.enforcement.claims
     prepare = claims._prepared
     first: list[Any] = []
 

@@ -4,7 +4,7 @@ A change to how tools are declared edits this file, not the tests.
 """
 
 from agentguard import Attempt, McpTool, idempotency_key
-from agentguard.bindings.binding import Arg
-from agentguard.bindings.binding import CompiledBinding as Binding
+from agentguard.bindings.compiled_binding import Arg
+from agentguard.bindings.compiled_binding import CompiledBinding as Binding
 
 __all__ = ["Arg", "Attempt", "Binding", "McpTool", "idempotency_key"]

@@ -15,8 +15,8 @@ from agentguard.errors import AgentGuardError, BindingError, ConfigError, Policy
 from agentguard.model import OutsideEffect, ToolAction
 
 if TYPE_CHECKING:
-    from agentguard.bindings.binding import CompiledBinding
     from agentguard.bindings.bound import Bound
+    from agentguard.bindings.compiled_binding import CompiledBinding
     from agentguard.config.workspace import Workspace
     from agentguard.guard import Guard
     from agentguard.policy.policy_set import Policy
@@ -350,7 +350,7 @@ def _policy_of_tools(
 
 def _meaning(item: Any, binding: CompiledBinding) -> str:
     """A tool's stage, the role of each argument, and where its calls send."""
-    from agentguard.bindings.binding import Arg, CompiledBinding
+    from agentguard.bindings.compiled_binding import Arg, CompiledBinding
     from agentguard.bindings.declaration import UNSAID, Binding, declaration_of
 
     to = binding.destination.path if isinstance(binding.destination, Arg) else None

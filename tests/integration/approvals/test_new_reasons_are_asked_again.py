@@ -86,7 +86,7 @@ class Desk:
 
 def find_at_the_claim(desk: Desk, monkeypatch: pytest.MonkeyPatch, of: str | None = None) -> None:
     """Have a review find an error right before the next claim, or the one of the call `of`."""
-    claims = desk.studio.guard.claims
+    claims = desk.studio.guard.enforcement.claims
     claim = claims.claim
 
     def late(call_: Any, **given: Any) -> Any:
@@ -462,7 +462,7 @@ def test_a_finding_while_the_copies_are_made_is_seen_by_the_claim(
     graph, config, _ = asked_graph(desk)
     old = desk.studio.pending().request
     desk.yes(old)
-    claims = desk.studio.guard.claims
+    claims = desk.studio.guard.enforcement.claims
     prepare = claims._prepared
     found: list[str] = []
 

@@ -310,7 +310,7 @@ def test_why_a_call_was_refused_where_it_would_have_run_stays_and_can_t_be_rewri
         mine = free(studio, job)
         chat = Chat(studio, way, [says(call("publish", {"source": mine, "to": "team"}, id="E"))])
         config = job.config(thread_id="t")
-        claim = studio.guard.claims.claim
+        claim = studio.guard.enforcement.claims.claim
 
         def held(made: Any, **given: Any) -> Any:  # between the decision and the claim
             row = studio.guard.ledger.one("SELECT sha256 FROM assets WHERE id = ?", mine)
@@ -318,7 +318,7 @@ def test_why_a_call_was_refused_where_it_would_have_run_stays_and_can_t_be_rewri
             studio.guard.ledger.mark_asset(row["sha256"], column="held", value=True, by=OMAR)
             return claim(made, **given)
 
-        monkeypatch.setattr(studio.guard.claims, "claim", held)
+        monkeypatch.setattr(studio.guard.enforcement.claims, "claim", held)
         state = chat.graph.invoke(GO, config)
         told = chat.answers()["E"]
         assert "hold" in told

@@ -63,7 +63,7 @@ def raise_what_the_executor_raised(studio: Studio) -> None:
     claim = current_execution.get()
     assert claim is not None
     sha256 = claim.claimed.request.assets[0].sha256
-    studio.guard.executor.send(claim, path="/nonexistent", sha256=sha256, texts={})
+    studio.guard.enforcement.executor.send(claim, path="/nonexistent", sha256=sha256, texts={})
 
 
 def raise_it(error: Exception) -> Callable[[Studio], None]:
@@ -150,7 +150,7 @@ def test_the_guards_own_export_believes_its_broker(
     studio.guard.enforcement.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
-    studio.guard.executor.broker = studio.guard.broker
+    studio.guard.enforcement.executor.broker = studio.guard.broker
     with studio.guard.open_job("poster", requested_by=KIM) as job:
         asset = job.import_asset(studio.picture(), ["brand"])
         script = [says(call("export_asset", {"asset": asset, "to": "team"}))]
@@ -162,7 +162,7 @@ def test_an_error_of_an_earlier_claim_says_nothing_of_a_later_one(studio: Studio
     kept: list[Exception] = []
     broken = refused("team is full")
     adapter = Flaky([broken])
-    studio.guard.executor.broker = Broker(
+    studio.guard.enforcement.executor.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
 
@@ -192,10 +192,10 @@ def test_a_send_after_one_that_arrived_does_not_take_it_back(
 ) -> None:
     """Twice under one claim, by whatever way: what arrived before is not undone by an error."""
     adapter = Flaky([None, refused("the second time")])
-    studio.guard.executor.broker = Broker(
+    studio.guard.enforcement.executor.broker = Broker(
         studio.guard.workspace.destinations, make_adapter=lambda place: adapter
     )
-    execution = studio.guard.executor
+    execution = studio.guard.enforcement.executor
     send = execution.send
 
     def twice(claim: Any, **named: Any) -> Any:

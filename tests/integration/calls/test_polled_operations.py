@@ -280,7 +280,7 @@ def test_what_one_call_fetches_has_one_size_and_one_time(
         many(at, service, 3)
         service.files |= pictures
         sizes = [len(data) for data in pictures.values()]
-        claims = at.studio.guard.claims
+        claims = at.studio.guard.enforcement.claims
         claims.limits = replace(claims.limits, max_bytes=sum(sizes) - 1)
         with at.studio.guard.open_job("set", requested_by=KIM) as job:
             answer = at.act(job, "generate_set", prompt="waves")

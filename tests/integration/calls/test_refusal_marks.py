@@ -71,6 +71,6 @@ def test_a_success_has_no_mark() -> None:
 def test_every_process_of_a_workspace_has_the_same_key(studio: Studio) -> None:
     from agentguard import Guard
 
-    assert len(studio.guard.message_key) == 32
+    assert len(studio.guard.enforcement.message_key) == 32
     with Guard.from_config(studio.folder / "agentguard.toml", clock=studio.clock) as other:
-        assert other.message_key == studio.guard.message_key
+        assert other.enforcement.message_key == studio.guard.enforcement.message_key

@@ -74,8 +74,8 @@ def test_alarm_is_logged_counted_and_stops_this_process(
         assert len(told) == 2
         assert all("tamper alarm" in one.content for one in told)
         assert all("do not try again" in one.content for one in told)
-        assert ledger.alarms >= 1
-        assert len(errors(caplog)) == ledger.alarms
+        assert ledger.alarm is not None
+        assert len(errors(caplog)) >= 1
         with pytest.raises(LedgerCorrupt, match="raised a tamper alarm"):
             studio.guard.open_job("another", requested_by=KIM)
         with pytest.raises(LedgerCorrupt, match="raised a tamper alarm"):
@@ -167,7 +167,7 @@ def test_a_ledger_that_is_away_is_no_alarm(
         assert "unavailable" in results(state)[-1].content
         assert errors(caplog) == []
         assert "the disk is away" in caplog.text  # the developer reads why
-        assert studio.guard.ledger.alarms == 0
+        assert studio.guard.ledger.alarm is None
         graph = build(studio, [paint("red")])
         graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t2"))
         assert studio.world.count("paint") == 1

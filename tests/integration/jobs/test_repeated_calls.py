@@ -40,7 +40,7 @@ def begin(studio: Studio, monkeypatch: pytest.MonkeyPatch, thread: str = "t") ->
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(studio.guard.executor, "collect", die)
+        patch.setattr(studio.guard.enforcement.executor, "collect", die)
         with pytest.raises(Killed):
             publish(studio, job, thread)
     assert studio.grants() == ["claimed"]

@@ -153,11 +153,11 @@ def test_S14_a_credential_that_expired_before_the_claim_is_refused(studio: Studi
         )
         made = context.call(arguments, agent="painter", call_id="c1")
         assert isinstance(made, Call)
-        studio.guard.authorizer.authorize([made])
+        studio.guard.enforcement.authorizer.authorize([made])
         for _ in range(16):  # the lease is kept, the credential is not renewed
             studio.clock.turn(seconds=20)
             studio.guard.ledger.renew_lease(job.id, epoch=job.epoch, lease=30_000)
-        refused = studio.guard.claims.claim(made)
+        refused = studio.guard.enforcement.claims.claim(made)
         assert isinstance(refused, Obstacle)
         assert "credential" in refused.sentence
 

@@ -119,7 +119,7 @@ def test_what_was_approved_but_not_claimed_when_its_job_was_left_runs_once_it_is
         context = CallContext.from_config(studio.guard.enforcement, job.config(thread_id="t"))
         woken = context.call(arguments, agent="publisher", call_id="c1")
         assert isinstance(woken, Call)
-        assert studio.guard.asked_calls.state_now(woken) is CallState.PERMITTED
+        assert studio.guard.enforcement.asked_calls.state_now(woken) is CallState.PERMITTED
         assert studio.grants() == []
     assert job.state is JobState.WAITING
     assert results(finish(studio, left))[-1].status == "success"

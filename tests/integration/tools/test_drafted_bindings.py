@@ -9,8 +9,8 @@ import pytest
 from langchain_core.tools import BaseTool, tool
 
 import agentguard
-from agentguard.bindings.binding import Arg, CompiledBinding
 from agentguard.bindings.compilation import compiled
+from agentguard.bindings.compiled_binding import Arg, CompiledBinding
 from agentguard.bindings.draft import draft
 from agentguard.errors import BindingError, ConfigError
 from tests.integration.calls.test_polled_operations import tools

@@ -527,7 +527,7 @@ def test_unions_nullables_enums_and_list_types_are_understood() -> None:
 _SET_SCRIPT = """
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
-from agentguard.bindings.binding import CompiledBinding as Binding
+from agentguard.bindings.compiled_binding import CompiledBinding as Binding
 from agentguard.bindings.bound import Bound
 class Inner(BaseModel):
     marks: set[str] = {"p", "q", "r", "s", "t"}

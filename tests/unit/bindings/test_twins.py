@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agentguard.bindings.binding import CompiledBinding as Binding
 from agentguard.bindings.bound import Bound
 from agentguard.bindings.compilation import compiled
+from agentguard.bindings.compiled_binding import CompiledBinding as Binding
 from graphs.bindings import bindings as declared
 from tools.edit import adjust, caption, compose_photo, crop, place_logo, resize
 from tools.generate import generate_image

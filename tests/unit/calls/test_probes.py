@@ -134,9 +134,9 @@ def crash(studio: Studio, vendor: Vendor, *, sent: bool, job: Any = None, **more
     job = job or studio.guard.open_job("poster", requested_by=KIM)
     with pytest.MonkeyPatch.context() as patch:
         if sent:
-            patch.setattr(studio.guard.executor, "collect", die)
+            patch.setattr(studio.guard.enforcement.executor, "collect", die)
         else:
-            patch.setattr(studio.guard.executor, "record_failure", die)
+            patch.setattr(studio.guard.enforcement.executor, "record_failure", die)
             patch.setattr(vendor, "before", die)
         with pytest.raises(Killed):
             post(studio, job, **more)
@@ -579,9 +579,9 @@ def test_the_example_of_a_probe_runs_as_it_stands(tmp_path: Path, arrives: bool)
         asset = job.import_asset(studio.picture(), ["brand"])
         graph = build(studio, [says(call("publish", {"source": asset, "to": "team"}))])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(studio.guard.executor, "collect", die)
+            patch.setattr(studio.guard.enforcement.executor, "collect", die)
             if not arrives:
-                patch.setattr(studio.guard.executor, "record_failure", die)
+                patch.setattr(studio.guard.enforcement.executor, "record_failure", die)
                 patch.setitem(scope, "vendor", die)
             with pytest.raises(Killed):
                 graph.invoke({"messages": [("user", "go")]}, job.config(thread_id="t"))

@@ -698,7 +698,7 @@ def test_I10_settling_to_what_is_no_outcome_raises_an_alarm(bench: Bench) -> Non
         bench.ledger.settle(
             grant, Outcome(state=GrantState.ISSUED, text="again"), request=digest, by=None
         )
-    assert bench.ledger.alarms == 1
+    assert bench.ledger.alarm is not None
 
 
 def test_I10_a_row_that_does_not_decode_raises_an_alarm(bench: Bench, place: Place) -> None:
@@ -707,7 +707,7 @@ def test_I10_a_row_that_does_not_decode_raises_an_alarm(bench: Bench, place: Pla
         shell.execute("UPDATE assets SET labels = '{', version = version + 1")
     with pytest.raises(LedgerCorrupt, match=r"AssetRow, labels: .*edited"):
         bench.ledger.first(asset_by_sha256(made("ab").sha256))
-    assert bench.ledger.alarms == 1
+    assert bench.ledger.alarm is not None
     with pytest.raises(LedgerCorrupt):
         bench.ledger.require_sound()
 

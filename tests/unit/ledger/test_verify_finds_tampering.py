@@ -32,6 +32,7 @@ from agentguard.ledger.verify import Checkpoints, prove, verify, verify_proof, v
 from agentguard.model import Effect, GrantState, OutsideEffect, Terms
 from agentguard.transparency import merkle
 from agentguard.transparency import signed_note as note
+from tests.support.giving import give
 from tests.support.ledgers import (
     KEY,
     Bench,
@@ -312,7 +313,7 @@ def test_S35_a_truncated_tail_that_no_checkpoint_covers_yet_is_found_by_its_rows
     log: Log,
 ) -> None:
     with ledger_at(log.path) as ledger:
-        ledger.give("ef" * 32, job="job-1", by="kim", name="a.png")
+        give(ledger, "ef" * 32, job="job-1", by="kim", name="a.png")
     log.verify()
     log.forge(f"DELETE FROM records WHERE idx = {LAST}")
     log.is_found("has node .* which its .* records do not make: records were cut off")

@@ -25,8 +25,8 @@ from langgraph.prebuilt.tool_node import ToolCallRequest, _get_all_injected_args
 
 from agentguard import Guard
 from agentguard.bindings.argument_schema import Shape, jsonable
-from agentguard.bindings.binding import CompiledBinding
 from agentguard.bindings.bound import Bound
+from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.bindings.model_schema import injected, json_schema
 from agentguard.calls.call import Call
 from agentguard.canonical import digest
@@ -195,7 +195,7 @@ class _Shim:
         context = CallContext.from_config(self._guard.enforcement, config or {}, source=source)
         found = invoker.call(context, invoker.arguments_of(call["args"]), call["id"])
         if isinstance(found, Call):  # else the tool finds no grant, and says why
-            self._guard.authorizer.authorize([found])
+            self._guard.enforcement.authorizer.authorize([found])
         return request if tool is request.tool else request.override(tool=tool)
 
     def _source(self, state: Any, call_id: str, configurable: Mapping[str, Any]) -> str:
