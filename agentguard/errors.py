@@ -1,6 +1,6 @@
 """Every error a caller may meet. A message says what was got, what was expected, and what to do.
 
-Refusals of a tool call are not errors: they are Decisions, and reach the model as tool messages.
+RefusalLog of a tool call are not errors: they are Decisions, and reach the model as tool messages.
 """
 
 from __future__ import annotations

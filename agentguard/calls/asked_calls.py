@@ -21,7 +21,7 @@ from agentguard.calls.questions import (
     close_if_over,
     pending_question,
 )
-from agentguard.calls.refusals import Refusals
+from agentguard.calls.refusal_log import RefusalLog
 from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError
 from agentguard.ledger.queries.approvals import asked_calls
@@ -56,7 +56,7 @@ class AskedCalls:
         refusals: where refusals go.
     """
 
-    def __init__(self, *, assessor: Assessor, refusals: Refusals) -> None:
+    def __init__(self, *, assessor: Assessor, refusals: RefusalLog) -> None:
         self._assessor = assessor
         self._ledger = assessor.ledger
         self._refusals = refusals

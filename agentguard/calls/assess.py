@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from agentguard.calls.call import Call
 from agentguard.calls.facts import gather_facts
-from agentguard.calls.refusals import Refusals
+from agentguard.calls.refusal_log import RefusalLog
 from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.repeats import begun_before
 from agentguard.calls.request import BuiltRequest, build_request, stage_of
@@ -51,7 +51,7 @@ _UNGATED = (
 
 
 class Assessor:
-    """Decides on calls by the policy and the current facts; it records nothing.
+    """Decides on calls by the policy and the current facts; it records no Decision.
 
     Args:
         workspace: the configuration.
@@ -68,7 +68,7 @@ class Assessor:
         policy: Policy,
         ledger: Ledger,
         approvals: Approvals,
-        refusals: Refusals,
+        refusals: RefusalLog,
     ) -> None:
         self.workspace = workspace
         self.policy = policy

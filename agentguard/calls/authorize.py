@@ -11,7 +11,7 @@ from agentguard.calls.assess import ATTEMPTS, MOVED, Assessor, deny
 from agentguard.calls.call import Call, call_key
 from agentguard.calls.denials import MOST_QUESTIONS
 from agentguard.calls.questions import TOO_MANY
-from agentguard.calls.refusals import Refusals, ledger_obstacle, refused_call
+from agentguard.calls.refusal_log import RefusalLog, ledger_obstacle, refused_call
 from agentguard.calls.refused import Refused
 from agentguard.calls.repeats import done_unheard
 from agentguard.calls.request import build_request
@@ -58,7 +58,7 @@ class Authorizer:
         refusals: where refusals go.
     """
 
-    def __init__(self, *, assessor: Assessor, refusals: Refusals) -> None:
+    def __init__(self, *, assessor: Assessor, refusals: RefusalLog) -> None:
         self._assessor = assessor
         self._ledger: Ledger = assessor.ledger
         self._refusals = refusals

@@ -1,4 +1,7 @@
-"""Claim the Grant of a call: decide once more on what would run, and take its one use (I5, I8)."""
+"""Claim the Grant of a call: decide once more on what would run, and take its one use (I5, I8).
+
+The one write is `claim` in `ledger/transitions/grants.py`, which judges the rows once more.
+"""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ again. It holds for the job; a new job may ask again.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentguard.bindings.argument_schema import values_at
 from agentguard.bindings.compiled_binding import CompiledBinding
+from agentguard.calls.arguments import ASSET_ID
 from agentguard.content.text.normalize import Reading
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.approvals import denied_calls
@@ -21,8 +21,6 @@ from agentguard.model import Request
 
 MOST_QUESTIONS = 50
 """How often people are asked about calls of one job; then calls that need them are refused."""
-
-_ASSET_ID = re.compile(r"asset-[0-9a-f]{20}")
 
 
 def is_denied(request: Request, binding: CompiledBinding, reads: Reads) -> bool:
@@ -65,7 +63,7 @@ def _is_like(words: set[str], denied: set[str]) -> bool:
 
 def _words(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        if _ASSET_ID.fullmatch(value) is None:
+        if ASSET_ID.fullmatch(value) is None:
             yield _folded(value)
     elif isinstance(value, Mapping):
         for item in value.values():

@@ -10,9 +10,9 @@ from agentguard.calls.assess import Assessor
 from agentguard.calls.authorize import Authorizer
 from agentguard.calls.bound_tools import BoundTools
 from agentguard.calls.claim import Claims
-from agentguard.calls.execute import Executor
+from agentguard.calls.executor import Executor
 from agentguard.calls.import_asset import Importer
-from agentguard.calls.refusals import Refusals
+from agentguard.calls.refusal_log import RefusalLog
 from agentguard.config.workspace import Workspace
 from agentguard.content.formats.identify import Limits
 from agentguard.content.store import Store
@@ -62,7 +62,7 @@ class EnforcementPoint:
         self.limits = Limits(
             max_bytes=workspace.limits.max_bytes, max_pixels=workspace.limits.max_pixels
         )
-        self.refusals = Refusals(ledger)
+        self.refusals = RefusalLog(ledger)
         self.assessor = Assessor(
             workspace=workspace,
             policy=policy,

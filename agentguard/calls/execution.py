@@ -60,12 +60,12 @@ class TakenIn:
     Args:
         collected: what the guard made of it.
         updates: state keys that it writes.
-        front: what the framework's side needs of it afterwards.
+        adapted: what the framework's side needs of it afterwards.
     """
 
     collected: Collected
     updates: Mapping[str, Any] | None = None
-    front: Any = None
+    adapted: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Failure:
     raises: bool = False
 
 
-class Front(Protocol):
+class ToolAdapter(Protocol):
     """What the framework around the tools says of their ends."""
 
     def failure_of(self, execution: Execution, error: BaseException) -> Failure:

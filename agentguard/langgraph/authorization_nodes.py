@@ -17,7 +17,7 @@ from langgraph.types import Command, Send
 from agentguard.calls.arguments import sayable
 from agentguard.calls.call import Call
 from agentguard.calls.enforcement_point import EnforcementPoint
-from agentguard.calls.refusals import ledger_obstacle
+from agentguard.calls.refusal_log import ledger_obstacle
 from agentguard.errors import LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.ask_task import AskedCall, AskTask

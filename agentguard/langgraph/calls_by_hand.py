@@ -27,7 +27,7 @@ from agentguard.bindings.running import under
 from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import current_execution
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.refusals import in_a_line
+from agentguard.calls.refusal_log import in_a_line
 from agentguard.errors import CallRefused
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for

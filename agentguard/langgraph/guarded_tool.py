@@ -3,7 +3,8 @@
 A guarded tool is a copy whose class is a subclass of the tool's own class, with the arguments that
 the model should see. `run`/`arun` note what was called; `_run`/`_arun` claim the Grant, run the
 *original* tool on private copies, and take in what it made. Reached by any other way, without a
-matching Grant, it answers with a refusal.
+matching Grant, it answers with a refusal. What decides before is in `authorization_nodes.py`
+(graphs), `middleware.py` (agents) and `calls_by_hand.py`.
 """
 
 from __future__ import annotations

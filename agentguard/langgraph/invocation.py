@@ -15,7 +15,6 @@ from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool, ToolException
-from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.types import Command
 from pydantic import ValidationError
 
@@ -26,20 +25,18 @@ from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import Execution, Failure, TakenIn
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.refusals import in_a_line, ledger_obstacle
+from agentguard.calls.refusal_log import in_a_line, ledger_obstacle
 from agentguard.calls.refused import Refused, Ungated
 from agentguard.calls.results import Collected, require_taken
-from agentguard.content.scratch import Scratch
-from agentguard.content.text.sanitize import MAX_KEPT, clean, private_left_out
-from agentguard.errors import AssetError, CallRefused, DestinationError, LedgerError
+from agentguard.content.text.sanitize import clean
+from agentguard.errors import CallRefused, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, agent_for
 from agentguard.langgraph.detached import detached, quiet_arguments
 from agentguard.langgraph.own_messages import (
     MESSAGES,
     are_messages,
-    cleaned,
-    cleaned_command,
+    kept,
     not_written,
     own_part,
     said,
@@ -47,6 +44,7 @@ from agentguard.langgraph.own_messages import (
     with_note,
 )
 from agentguard.langgraph.runtime import CallContext, CallOrObstacle
+from agentguard.langgraph.tool_failures import ROUTED, failure_of
 from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
 from agentguard.langgraph.waiting import asking, is_asking, keep_question, pause_for
 from agentguard.ledger.rows import OutcomeRow
@@ -110,24 +108,10 @@ class _OwnAnswer:
 
 _log = logging.getLogger(__name__)
 
-_PAUSED = "it paused itself, which its Binding does not declare (interrupts=True)"
-_PAUSED_ITSELF = (
-    "it paused itself with interrupt(), which a tool with an effect may not; take that out of the"
-    " tool: whether a person is asked is for the policy to say"
-)
-_SERVER_ASKED = (
-    "its server asked something in the middle of the call, which is not sent a second time; answer"
-    " that in the client: MCPAdapter(Client(url, elicitation_handler=...))"
-)
 LEFT_BEHIND = (
     "refused: its node returned before this call began, so that nobody would read what came of it;"
     " let the node wait for what it starts (await, join(), result())"
 )
-_ROUTED = (
-    "it tried to route the graph, which its Binding does not declare (known.hand_offs() for the"
-    " hand-offs of supervisor and swarm, unsafe_routes=True for a tool of yours)"
-)
-
 raising: ContextVar[bool] = ContextVar("agentguard_raising", default=False)
 """Whether the call that begins is one of a function, which raises where a tool would answer."""
 
@@ -378,7 +362,7 @@ class ToolInvoker:
 
     def _take_in_command(self, execution: Execution, result: Any) -> TakenIn:
         call_id, scratch = execution.claimed.call.call_id, execution.claimed.scratch
-        words = functools.partial(_kept, scratch) if self.media else None
+        words = functools.partial(kept, scratch) if self.media else None
         own = own_part(result, self.bound.binding, call_id, words=words)
         items, content = list(own.items), list(own.content)
         if own.dropped:
@@ -393,23 +377,23 @@ class ToolInvoker:
             artifact = {"assets": [made.id for made in collected.made]}
             items = said(items, collected.text, artifact, tool=self.tool.name, call_id=call_id)
         answer: Any = items if isinstance(result, list) or len(items) > 1 else items[0]
-        front = _OwnAnswer(content=answer, routed=own.routed)
-        return TakenIn(collected=collected, updates=storable(own.updates), front=front)
+        adapted = _OwnAnswer(content=answer, routed=own.routed)
+        return TakenIn(collected=collected, updates=storable(own.updates), adapted=adapted)
 
     def message(self, execution: Execution) -> Any:
         """What an execution returns, of which `BaseTool.run` makes a message."""
         call, taken = execution.claimed.call, execution.taken
         if execution.failure is not None or taken is None:
             return self.refusal(execution.failure or "it failed", call.call_id)
-        text, answer = execution.text, taken.front
+        text, answer = execution.text, taken.adapted
         if not isinstance(answer, _OwnAnswer):
             made = [made.id for made in taken.collected.made]
             return self._content(text, made) if self.media else execution.result
         if answer.routed:
-            routed = Obstacle(kind=ObstacleKind.ROUTED, sentence=_ROUTED)
+            routed = Obstacle(kind=ObstacleKind.ROUTED, sentence=ROUTED)
             self.point.refusals.record(call, routed)
             return self.refusal(
-                f"{self.tool.name} ran, but {_ROUTED}; that part was refused", call.call_id
+                f"{self.tool.name} ran, but {ROUTED}; that part was refused", call.call_id
             )
         if text != taken.collected.text:  # withheld, and what it writes with it (I4)
             message = ToolMessage(content=text, tool_call_id=call.call_id, name=self.tool.name)
@@ -438,72 +422,8 @@ class ToolInvoker:
             yield
 
     def failure_of(self, execution: Execution, error: BaseException) -> Failure:
-        """What an exception of the tool's body means; media tools' errors become text."""
-        if isinstance(error, GraphBubbleUp):
-            return self._bubbled(execution, error)
-        if not isinstance(error, Exception):  # cancelled after the claim: never `failed` (I8)
-            return self._stopped("was stopped while it ran")
-        if _upstream.is_invalid_resume(error):  # its own question is still unanswered
-            return self._paused()
-        # A vendor that failed made nothing that could be released: it failed.
-        known = execution.is_known_not_done(error)
-        unknown = execution.started and self.bound.releases and not known
-        text = self._error_text(execution, error)
-        if unknown:
-            text += "; whether it took effect is not known, so do not repeat it"
-        return Failure(text=text, unknown=unknown, error=error, raises=not self.media)
-
-    def _bubbled(self, execution: Execution, error: GraphBubbleUp) -> Failure:
-        binding = self.bound.binding
-        if isinstance(error, ParentCommand) and not binding.unsafe_routes:
-            return Failure(text=_ROUTED, unknown=True)  # I2: it ran, and nobody knows how far
-        if isinstance(error, GraphInterrupt) and not binding.interrupts:
-            if self.bound.reaches_out:  # interrupts=True would be refused: it would run twice
-                text = _PAUSED_ITSELF if binding.mcp is None else _SERVER_ASKED
-                return Failure(text=text, unknown=True)
-            # Calls of a message share a task, where answers match interrupts by order: a "no" to
-            # one would be another's "yes".
-            return Failure(text=_PAUSED, unknown=True)
-        try:
-            self._clean_bubble(execution, error)
-        except AssetError as refusal:
-            return Failure(text=str(refusal), unknown=True, error=error)
-        return self._paused()
-
-    def _paused(self) -> Failure:
-        """The tool paused itself (or routes): the Grant goes back if nothing happened."""
-        if not self.bound.binding.interrupts:
-            return self._stopped("was interrupted")
-        return Failure(text="it paused itself", paused=True, raises=True)
-
-    def _stopped(self, how: str) -> Failure:
-        return Failure(text=f"{self.tool.name} {how}", unknown=True, quiet=True, raises=True)
-
-    def _clean_bubble(self, execution: Execution, error: GraphBubbleUp) -> None:
-        """What a media tool asks, or routes with, goes into streams and checkpoints: cleaned.
-
-        Raises:
-            AssetError: it holds something that can't be cleaned.
-        """
-        if not self.media or not error.args:
-            return
-        words = functools.partial(_kept, execution.claimed.scratch)
-        if isinstance(error, ParentCommand):
-            error.args = (cleaned_command(error.args[0], words, messages=True),)
-        elif isinstance(error, GraphInterrupt):
-            error.args = (
-                tuple(
-                    dataclasses.replace(one, value=cleaned(one.value, words))
-                    for one in error.args[0]
-                ),
-            )
-
-    def _error_text(self, execution: Execution, error: Exception) -> str:
-        if not isinstance(error, (DestinationError, ToolException, AssetError)):
-            # An exception's text may hold paths, keys, or words of the media: not for a model.
-            return type(error).__name__
-        shown = execution.claimed.scratch.conceal(str(error), lambda name: "[file]")
-        return clean(private_left_out(shown))[:500]
+        """What an exception of the tool's body means; see `tool_failures.py`."""
+        return failure_of(self.bound, execution, error)
 
     def _content(self, text: str, assets: list[str]) -> Any:
         if self.tool.response_format == "content_and_artifact":
@@ -521,11 +441,6 @@ def _is_decided(value: Any, decided: Any) -> bool:
         return bool(jsonable(value) == decided)
     except ValueError:  # it has no JSON form
         return False
-
-
-def _kept(scratch: Scratch, text: str) -> str:
-    """A text of a media tool as the state may hold it: no path of the call, no secret."""
-    return clean(scratch.conceal(text, lambda name: "[file]"), limit=MAX_KEPT)
 
 
 def _text_of(content: list[Any]) -> str:

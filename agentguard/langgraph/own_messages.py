@@ -21,6 +21,8 @@ from pydantic import BaseModel
 
 from agentguard.bindings.compiled_binding import CompiledBinding
 from agentguard.canonical import canonical
+from agentguard.content.scratch import Scratch
+from agentguard.content.text.sanitize import MAX_KEPT, clean
 from agentguard.content.text.scan import MAX_TEXT, scan
 from agentguard.content.undeclared import SCALARS
 from agentguard.errors import AssetError, CanonicalError
@@ -286,3 +288,8 @@ def _command(command: Command[Any], stated: Mapping[str, Any], own: Sequence[Any
     if isinstance(command.update, list):
         return Command(update=list(own))
     return Command(update={**stated, MESSAGES: list(own)} if own else dict(stated))
+
+
+def kept(scratch: Scratch, text: str) -> str:
+    """A text of a media tool as the state may hold it: no path of the call, no secret."""
+    return clean(scratch.conceal(text, lambda name: "[file]"), limit=MAX_KEPT)

@@ -1,4 +1,4 @@
-"""What a run says of its calls: the one place that reads a run's config and makes Calls of it."""
+"""What a run says of its calls: `CallContext` reads a run's config once, and makes Calls of it."""
 
 from __future__ import annotations
 

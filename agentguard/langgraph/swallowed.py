@@ -17,7 +17,7 @@ from agentguard.calls.asked_calls import CallState
 from agentguard.calls.call import call_id_digest
 from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.refusals import in_a_line
+from agentguard.calls.refusal_log import in_a_line
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph.refusal_marks import is_marked
 from agentguard.langgraph.runtime import CallOrObstacle

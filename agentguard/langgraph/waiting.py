@@ -14,7 +14,7 @@ from agentguard.calls.asked_calls import CallState, as_asked
 from agentguard.calls.call import Call, call_id_digest
 from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.questions import PendingQuestion
-from agentguard.calls.refusals import in_a_line
+from agentguard.calls.refusal_log import in_a_line
 from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph import upstream as _upstream

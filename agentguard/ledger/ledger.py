@@ -1,8 +1,8 @@
-"""What the ledger remembers and how its rows may move: one method per transition.
+"""The ledger of a workspace: a method for each way in which its rows may move.
 
-Every method is one transaction: conditional writes, each covered by a record (I10).
-Judging is elsewhere (decide.py); here a transition either still applies or says what moved. The
-rows of each noun are moved in `transitions/`, and read by `queries/`.
+Most are one transaction each: conditional writes, covered by a record (I10); a sweep is several.
+Judging is elsewhere (policy/decide.py); here a transition either still applies or says what moved.
+The rows of each noun are moved in `transitions/`, and read by `queries/`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import Any
 
 from agentguard.bindings.argument_schema import values_at
 from agentguard.calls.assess import Assessor
-from agentguard.calls.execute import Executor
 from agentguard.calls.execution import Execution
+from agentguard.calls.executor import Executor
 from agentguard.calls.results import Collected
 from agentguard.export.broker import Broker
 from agentguard.model import Stage

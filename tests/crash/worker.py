@@ -37,7 +37,7 @@ import agentguard.langgraph.upstream
 from agentguard import Guard
 from agentguard.calls.asked_calls import AskedCalls, CallState
 from agentguard.calls.claim import Claims
-from agentguard.calls.execute import Executor
+from agentguard.calls.executor import Executor
 from agentguard.export.folder import Folder
 from agentguard.jobs.job import Job
 from agentguard.langgraph import protect

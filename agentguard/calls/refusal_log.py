@@ -28,7 +28,7 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-class Refusals:
+class RefusalLog:
     """Records and logs refusals, and remembers why a call has no Decision in the ledger.
 
     Args:

@@ -15,9 +15,9 @@ from typing import Any
 from agentguard.bindings.bound import Bound
 from agentguard.calls.assess import Assessor
 from agentguard.calls.claim import ClaimedCall
-from agentguard.calls.execution import Execution, Failure, Front, entered, finished
-from agentguard.calls.refusals import in_a_line
-from agentguard.calls.results import Collected, Sources, collect
+from agentguard.calls.execution import Execution, Failure, ToolAdapter, entered, finished
+from agentguard.calls.refusal_log import in_a_line
+from agentguard.calls.results import Collected, Sources, collect, labels_of_media
 from agentguard.content.text.loggable import loggable
 from agentguard.errors import (
     AssetError,
@@ -47,10 +47,10 @@ class Executor:
         self.broker = broker
 
     @contextlib.contextmanager
-    def run(self, claimed: ClaimedCall, front: Front) -> Iterator[Execution]:
+    def run(self, claimed: ClaimedCall, adapter: ToolAdapter) -> Iterator[Execution]:
         """Enter a tool's body; what it came to is recorded as it is left.
 
-        The body sets `result`. An exception of it does not leave the `with` unless the front says
+        The body sets `result`. An exception of it does not leave the `with` unless the adapter says
         so; then `failure` is set.
         """
         execution = Execution(claimed=claimed)
@@ -58,22 +58,22 @@ class Executor:
             try:
                 yield execution
             except BaseException as error:
-                failure = front.failure_of(execution, error)
+                failure = adapter.failure_of(execution, error)
                 self._fail(execution, failure)
                 if failure.raises:
                     raise
                 return
-        self._finish(execution, front)
+        self._finish(execution, adapter)
 
     @contextlib.asynccontextmanager
-    async def arun(self, claimed: ClaimedCall, front: Front) -> AsyncIterator[Execution]:
+    async def arun(self, claimed: ClaimedCall, adapter: ToolAdapter) -> AsyncIterator[Execution]:
         """See `run`; what is recorded is recorded on a thread, and waited for by all means."""
         execution = Execution(claimed=claimed)
         with entered(execution):
             try:
                 yield execution
             except BaseException as error:
-                failure = front.failure_of(execution, error)
+                failure = adapter.failure_of(execution, error)
                 if isinstance(error, GeneratorExit):  # nothing can be awaited any more
                     self._fail(execution, failure)
                 else:
@@ -81,17 +81,17 @@ class Executor:
                 if failure.raises:
                     raise
                 return
-        await finished(asyncio.to_thread(self._finish, execution, front))
+        await finished(asyncio.to_thread(self._finish, execution, adapter))
 
     def abandon(self, claimed: ClaimedCall, why: str) -> None:
         """Record that a claimed call was given up before its body was entered."""
         self.record_failure(Execution(claimed=claimed), why, unknown=False)
 
-    def _finish(self, execution: Execution, front: Front) -> None:
+    def _finish(self, execution: Execution, adapter: ToolAdapter) -> None:
         """Take in a result and record it."""
         releases = execution.claimed.call.bound.releases  # the body ran: it may have happened
         try:
-            execution.taken = front.take_in(execution)
+            execution.taken = adapter.take_in(execution)
         except AssetError as error:
             return self._fail(execution, Failure(text=str(error), unknown=releases))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
@@ -234,8 +234,7 @@ class Executor:
         state = failed_as(bound, unknown=unknown)
         revealed = frozenset[str]()  # an error, too, can describe what the tool saw
         if execution.started and bound.binding.reveals:
-            revealed = bound.binding.labels | request.text_labels
-            revealed = revealed.union(*(use.labels for use in request.assets))
+            revealed = bound.binding.labels | request.text_labels | labels_of_media(request)
             revealed -= self._assessor.workspace.open_labels
         memory = self._memory(claimed) if execution.started else None
         outcome = Outcome(state=state, text=text, revealed=revealed, remembers=memory)
