@@ -71,7 +71,7 @@ KNOWN: dict[str, Any] = {"labels": frozenset({"brand", "customer-data"}), "terms
 
 
 @pytest.mark.parametrize(
-    ("again", "alone"),
+    ("again", "exclusive"),
     [
         ({}, False),
         ({"labels": frozenset({"brand"}), "terms": Terms(until=9)}, False),
@@ -83,7 +83,7 @@ KNOWN: dict[str, Any] = {"labels": frozenset({"brand", "customer-data"}), "terms
     ],
 )
 def test_import_of_known_bytes_locks_all_assets_only_if_it_raises_one(
-    ledger: Ledger, again: dict[str, Any], alone: bool
+    ledger: Ledger, again: dict[str, Any], exclusive: bool
 ) -> None:
     bench = Bench(ledger)
     first = made("a", **KNOWN)
@@ -93,16 +93,16 @@ def test_import_of_known_bytes_locks_all_assets_only_if_it_raises_one(
     def look(tx: Tx) -> None:
         lock = tx.lock_assets
 
-        def locked(*, alone: bool) -> None:
-            taken.append(alone)
-            lock(alone=alone)
+        def locked(*, exclusive: bool) -> None:
+            taken.append(exclusive)
+            lock(exclusive=exclusive)
 
         tx.lock_assets = locked  # type: ignore[method-assign]  # of this one only
         lock_import(tx, made("a", **{**KNOWN, **again}))
 
     ledger.storage.submit(look).result(20)
-    assert taken == [alone]
+    assert taken == [exclusive]
     ledger.register(made("a", **{**KNOWN, **again}), job=bench.job, by="kim", how="imported")
     row = ledger.one("SELECT version FROM assets WHERE sha256 = ?", first.sha256)
     assert row is not None
-    assert row["version"] == (2 if alone else 1)
+    assert row["version"] == (2 if exclusive else 1)

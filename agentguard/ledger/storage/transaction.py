@@ -144,11 +144,11 @@ class Tx(Reads):
         """Until the transaction ends, nobody else registers these bytes."""
         return
 
-    def lock_assets(self, *, alone: bool) -> None:
+    def lock_assets(self, *, exclusive: bool) -> None:
         """Keep the asset graph as it is until the transaction ends. The last lock to take.
 
         Args:
-            alone: nobody else may rely on it meanwhile: for what raises labels, terms,
+            exclusive: nobody else may rely on it meanwhile: for what raises labels, terms,
                 contributors, holds or recalls of assets that are known.
         """
         return

@@ -43,7 +43,9 @@ def lock_made(tx: Tx, made: Sequence[Made]) -> None:
         return
     tx.lock_bytes(*bytes_)
     known = tx.first(assets.any_known(bytes_))
-    tx.lock_assets(alone=known is not None)  # what is known may rise, and all that was made from it
+    tx.lock_assets(
+        exclusive=known is not None
+    )  # what is known may rise, and all that was made from it
 
 
 def lock_import(tx: Tx, made: Made) -> None:
@@ -52,7 +54,7 @@ def lock_import(tx: Tx, made: Made) -> None:
     Labels, terms and contributors are never taken back, so that this still holds under the lock.
     """
     tx.lock_bytes(made.sha256)
-    tx.lock_assets(alone=_rises(tx, made))
+    tx.lock_assets(exclusive=_rises(tx, made))
 
 
 def _rises(tx: Tx, made: Made) -> bool:
@@ -167,7 +169,7 @@ def joined_labels(made: Made, known: ClassRow) -> frozenset[str]:
 
 def mark(tx: Tx, sha256: str, *, column: str, value: bool, by: str) -> bool:
     """Set or clear `held`, or set `recalled`; recorded. False if there was nothing to change."""
-    tx.lock_assets(alone=True)
+    tx.lock_assets(exclusive=True)
     changed = tx.update(
         "assets", f"{column} = ?, version = version + 1",
         f"sha256 = ? AND {column} <> ?", int(value), sha256, int(value),

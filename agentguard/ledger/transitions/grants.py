@@ -63,7 +63,7 @@ def claim(tx: Tx, item: Assessment) -> Obstacle | None:
     """Take the one use of a Request's Grant; recorded. See `Ledger.claim`."""
     request = item.request
     tx.lock_job(request.job)
-    tx.lock_assets(alone=False)
+    tx.lock_assets(exclusive=False)
     check = tx.first(_claim_check(item))
     obstacle = _obstacle(tx, check, item)
     if check is None or obstacle is not None:

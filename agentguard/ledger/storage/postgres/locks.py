@@ -3,7 +3,7 @@
 All are advisory locks of the transaction, named by `LedgerUrl.key`, and end with it:
 
 - of a job: whoever moves rows of the job, its Requests, questions, Grants and credentials;
-- of the asset graph: shared by whoever relies on it, alone for whoever raises something in it;
+- of the asset graph: shared by whoever relies on it, exclusive for whoever raises something in it;
 - of bytes: whoever registers an asset that may be new.
 
 The first transition of a transaction waits for its locks, in the order of their keys. Those that
@@ -51,21 +51,21 @@ class Locks:
         """The keys of assets' bytes, in the order in which they are taken."""
         return sorted({self.place.key("bytes", one) for one in sha256})
 
-    def hold(self, key: int, *, alone: bool) -> bool:
+    def holds(self, key: int, *, exclusive: bool) -> bool:
         """Whether it has a lock, shared at least."""
-        return self._held.get(key, False) or (key in self._held and not alone)
+        return self._held.get(key, False) or (key in self._held and not exclusive)
 
-    def got(self, keys: Iterable[int], *, alone: bool) -> None:
+    def add(self, keys: Iterable[int], *, exclusive: bool) -> None:
         """It has these now."""
-        self._held.update(dict.fromkeys(keys, alone))
+        self._held.update(dict.fromkeys(keys, exclusive))
 
 
 _Asked = tuple[Any, ...]
 """SQL and its parameters."""
 
 
-class Brought(NamedTuple):
-    """What a flight brought for one transition.
+class Prefetched(NamedTuple):
+    """What a prefetch locked and read for one transition.
 
     Args:
         denied: locks that its plan says and somebody else has.
@@ -76,7 +76,7 @@ class Brought(NamedTuple):
     found: dict[_Asked, Sent]
 
 
-class Flight:
+class Prefetch:
     """What the planned transitions of a group lock and read first, in one round trip.
 
     Everything is read after the locks are held: PostgreSQL takes statements in their order, and in
@@ -112,11 +112,11 @@ class Flight:
         if first:
             for key in sorted(self._keys[0]):
                 link.send("SELECT pg_advisory_xact_lock(?)", (key,))
-            locks.got(self._keys[0], alone=True)
+            locks.add(self._keys[0], exclusive=True)
             if plans[0] is not None and plans[0].assets:
                 link.send("SELECT pg_advisory_xact_lock_shared(?)", (graph,))
-                locks.got([graph], alone=False)
-        wanted = {key for key in self._users if not locks.hold(key, alone=True)}
+                locks.add([graph], exclusive=False)
+        wanted = {key for key in self._users if not locks.holds(key, exclusive=True)}
         tried = link.send(
             "SELECT key FROM unnest(?::bigint[]) AS asked (key)"
             " WHERE pg_try_advisory_xact_lock(key)", (sorted(wanted),),
@@ -124,7 +124,7 @@ class Flight:
         shared = any(plan is not None and plan.assets for plan in plans)
         tried_graph = link.send(
             "SELECT pg_try_advisory_xact_lock_shared(?)", (graph,)
-        ) if shared and not locks.hold(graph, alone=False) else None  # fmt: skip
+        ) if shared and not locks.holds(graph, exclusive=False) else None  # fmt: skip
         time = link.send(f"SELECT {NOW}")
         self._found: list[dict[_Asked, Sent]] = [
             {
@@ -139,20 +139,20 @@ class Flight:
             self.now = int(time.rows()[0][0])
             got = {row[0] for row in tried.rows()} if tried is not None else set()
             got_graph = tried_graph is None or bool(tried_graph.rows()[0][0])
-        locks.got(got, alone=True)
+        locks.add(got, exclusive=True)
         self._denied = wanted - got
         if not got_graph:
             self._denied.add(graph)
         elif tried_graph is not None:
-            locks.got([graph], alone=False)
+            locks.add([graph], exclusive=False)
 
-    def brought(self, number: int) -> Brought | None:
-        """What it brought for a transition; None: that one has no plan."""
+    def prefetched(self, number: int) -> Prefetched | None:
+        """What it locked and read for a transition; None: that one has no plan."""
         plan = self._plans[number]
         if plan is None:
             return None
         locks = self._keys[number] | {self._graph} if plan.assets else self._keys[number]
-        return Brought(frozenset(self._denied & locks), self._found[number])
+        return Prefetched(frozenset(self._denied & locks), self._found[number])
 
     def wrote(self, number: int) -> None:
         """A transition wrote: what was read of its job is no longer so, but of another Request.

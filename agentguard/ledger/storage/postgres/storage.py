@@ -19,7 +19,7 @@ from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerUnavailabl
 from agentguard.ledger.storage.base import Plan, Queued, Reader, Storage, Transition, tree_size
 from agentguard.ledger.storage.postgres.connections import Connections, Link, as_ours, unavailable
 from agentguard.ledger.storage.postgres.indexes import verify_indexes
-from agentguard.ledger.storage.postgres.locks import NOW, Busy, Flight, Locks
+from agentguard.ledger.storage.postgres.locks import NOW, Busy, Locks, Prefetch
 from agentguard.ledger.storage.postgres.schema import prepare, verify_schema
 from agentguard.ledger.storage.postgres.sequencer import Sequencer, follow, publish
 from agentguard.ledger.storage.postgres.transaction import PostgresTx
@@ -289,9 +289,9 @@ class PostgresStorage(Storage):
         with unavailable(self._place):
             link.send(_BEGIN)
             began = link.send(_BEGAN, ("on" if durable else "off",))
-        flight = None
+        prefetch = None
         if group[0].plan is not None:
-            flight = self._fly(link, group, 0, locks)
+            prefetch = self._prefetch(link, group, 0, locks)
         with unavailable(self._place):
             _, xid, backend, _ = began.rows()[0]
         if backend != link.backend:
@@ -299,16 +299,16 @@ class PostgresStorage(Storage):
                 f"{self.name}: got a session of another connection, expected its own: connect to"
                 f" the server itself, not through a pooler in transaction mode; {_NOTHING}"
             )
-        now = flight.now if flight is not None else int(began.rows()[0][0])
+        now = prefetch.now if prefetch is not None else int(began.rows()[0][0])
         self._server_time = (now, time.monotonic())
         for number, one in enumerate(group):
-            if flight is None and one.plan is not None:
-                flight = self._fly(link, group, number, locks)
-                now = max(now, flight.now)
+            if prefetch is None and one.plan is not None:
+                prefetch = self._prefetch(link, group, number, locks)
+                now = max(now, prefetch.now)
             tx = PostgresTx(
                 link, locks=locks, now=now if clock is None else clock(), clock=clock,
                 first=not ran,
-                brought=None if flight is None else flight.brought(number),
+                prefetched=None if prefetch is None else prefetch.prefetched(number),
             )  # fmt: skip
             try:
                 results.append(one.transition(tx))
@@ -320,8 +320,8 @@ class PostgresStorage(Storage):
                 assert ran  # noqa: S101
                 break
             ran.append(tx)
-            if flight is not None and tx.wrote:
-                flight.wrote(number)
+            if prefetch is not None and tx.wrote:
+                prefetch.wrote(number)
             now = max(now, tx.now)
         records = [body for tx in ran for body in tx.finish()]
         with unavailable(self._place):
@@ -330,11 +330,11 @@ class PostgresStorage(Storage):
                 link.send(_LEAVE, ([body.decode("utf-8") for body in records],))
         return results, records, xid
 
-    def _fly(self, link: Link, group: Sequence[Queued], number: int, locks: Locks) -> Flight:
-        """A flight for those from one number on; those before it ran."""
+    def _prefetch(self, link: Link, group: Sequence[Queued], number: int, locks: Locks) -> Prefetch:
+        """A prefetch for those from one number on; those before it ran."""
         plans = [None] * number + [one.plan for one in group[number:]]
         with unavailable(self._place):
-            return Flight(link, locks=locks, plans=plans, first=number == 0)
+            return Prefetch(link, locks=locks, plans=plans, first=number == 0)
 
     def _end(self, link: Link) -> None:
         link.commit()

@@ -1,7 +1,7 @@
 """Transitions in a PostgreSQL transaction, one at a time.
 
 Each answer that somebody waits for is a round trip. So a group's locks and what its transitions
-read first go together (`locks.Flight`), what they write is sent and looked at when all have run,
+read first go together (`locks.Prefetch`), what they write is sent and looked at when all have run,
 and the records go with the COMMIT.
 """
 
@@ -17,7 +17,7 @@ import psycopg
 from agentguard.errors import IllegalTransition
 from agentguard.ledger.storage.base import UNPLANNED
 from agentguard.ledger.storage.postgres.connections import Link, as_ours
-from agentguard.ledger.storage.postgres.locks import NOW, Brought, Busy, Locks
+from agentguard.ledger.storage.postgres.locks import NOW, Busy, Locks, Prefetched
 from agentguard.ledger.storage.postgres.pipeline import Sent
 from agentguard.ledger.storage.query import Row
 from agentguard.ledger.storage.transaction import Tx, Written
@@ -33,7 +33,7 @@ class PostgresTx(Tx):
         locks: that this transaction has.
         clock: the ledger's time; None: the server's.
         first: nothing else was done in this transaction, so it may wait for locks.
-        brought: what was locked and read for it; None: it has no plan.
+        prefetched: what was locked and read for it; None: it has no plan.
     """
 
     def __init__(
@@ -44,36 +44,36 @@ class PostgresTx(Tx):
         now: int,
         clock: Callable[[], int] | None,
         first: bool,
-        brought: Brought | None,
+        prefetched: Prefetched | None,
     ) -> None:
         super().__init__(now=now)
         self._link = link
         self._locks = locks
         self._clock = clock
         self._first = first
-        self._denied = None if brought is None else brought.denied
-        self._found = {} if brought is None else brought.found
+        self._denied = None if prefetched is None else prefetched.denied
+        self._found = {} if prefetched is None else prefetched.found
         self.wrote = False
 
     def lock_job(self, *jobs: str | None) -> None:
         for key in self._locks.jobs(*jobs):
-            self._lock(key, alone=True)
+            self._lock(key, exclusive=True)
 
     def lock_bytes(self, *sha256: str) -> None:
         for key in self._locks.bytes(*sha256):
-            self._lock(key, alone=True)
+            self._lock(key, exclusive=True)
 
-    def lock_assets(self, *, alone: bool) -> None:
-        self._lock(self._locks.assets, alone=alone)
+    def lock_assets(self, *, exclusive: bool) -> None:
+        self._lock(self._locks.assets, exclusive=exclusive)
 
-    def _lock(self, key: int, *, alone: bool) -> None:
-        if self._locks.hold(key, alone=alone):
+    def _lock(self, key: int, *, exclusive: bool) -> None:
+        if self._locks.holds(key, exclusive=exclusive):
             return
         if self._denied is not None:
             if key in self._denied:
                 raise Busy
             raise IllegalTransition(UNPLANNED)
-        shared = "" if alone else "_shared"
+        shared = "" if exclusive else "_shared"
         if self._first:
             # The time is read after the wait: what expired meanwhile has expired.
             (row,) = self._read(f"SELECT pg_advisory_xact_lock{shared}(?), {NOW}", (key,))
@@ -82,7 +82,7 @@ class PostgresTx(Tx):
             (row,) = self._read(f"SELECT pg_try_advisory_xact_lock{shared}(?)", (key,))
             if not row[0]:
                 raise Busy
-        self._locks.got([key], alone=alone)
+        self._locks.add([key], exclusive=exclusive)
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         known = self._found.get((sql, *parameters)) if self._found else None

@@ -67,8 +67,8 @@ class SqliteTx(Tx):
         if self._plan is not None and sha256:
             raise IllegalTransition(UNPLANNED)
 
-    def lock_assets(self, *, alone: bool) -> None:
-        if self._plan is not None and (alone or not self._plan.assets):
+    def lock_assets(self, *, exclusive: bool) -> None:
+        if self._plan is not None and (exclusive or not self._plan.assets):
             raise IllegalTransition(UNPLANNED)
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Row]:

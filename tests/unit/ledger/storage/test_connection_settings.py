@@ -118,7 +118,7 @@ def test_I1_waiting_claim_sees_what_was_revoked_under_any_default_isolation(
             tx.update("credentials", "state = 'revoked'", "state = 'live'")
             tx.record("credential.revoked", {"reason": "seen"})
         else:
-            tx.lock_assets(alone=True)
+            tx.lock_assets(exclusive=True)
             tx.update("assets", "held = 1, version = version + 1", "sha256 = ?", asset.sha256)
             tx.record("asset.marked", {})
 

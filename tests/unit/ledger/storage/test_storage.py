@@ -68,8 +68,8 @@ class Stopper:
 UNPLANNED: dict[str, Callable[[Tx], None]] = {
     "another job": lambda tx: tx.lock_job("a", "b"),
     "bytes": lambda tx: tx.lock_bytes("ab"),
-    "the asset graph": lambda tx: tx.lock_assets(alone=False),
-    "the asset graph alone": lambda tx: tx.lock_assets(alone=True),
+    "the asset graph": lambda tx: tx.lock_assets(exclusive=False),
+    "the asset graph alone": lambda tx: tx.lock_assets(exclusive=True),
 }
 
 
@@ -85,7 +85,7 @@ def test_a_lock_that_the_plan_does_not_say_is_refused(ledger: Ledger, what: str)
 def test_the_locks_that_the_plan_says_are_taken(ledger: Ledger) -> None:
     def planned(tx: Tx) -> str:
         tx.lock_job("a", None, "b")
-        tx.lock_assets(alone=False)
+        tx.lock_assets(exclusive=False)
         return noted("a")(tx)
 
     plan = Plan(jobs=frozenset({"a", "b"}), assets=True)
