@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,22 +16,19 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from agentguard.bindings.compiled_binding import CompiledBinding
-from agentguard.bindings.result_paths import MAX_FOUND, OPERATION, Located, located
-from agentguard.bindings.returned import named_media, path_text, value_at
-from agentguard.content.blocks import media_in, text_in, without_media
+from agentguard.bindings.returned import named_media
+from agentguard.calls.result_report import ResultReport, report_of
+from agentguard.content.blocks import media_in, without_media
 from agentguard.content.download import TOTAL_S, fetch
 from agentguard.content.scratch import Scratch
 from agentguard.content.text.sanitize import clean, private_left_out, without_urls
-from agentguard.content.text.scan import scan
 from agentguard.content.undeclared import require_declared
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import Made, Started
-from agentguard.model import UNCLASSIFIED, Provenance, Request, Stage, Terms, asset_id
+from agentguard.model import UNCLASSIFIED, Provenance, Request, Terms, asset_id
 
-_MAX_FINDINGS = 100
 _MAX_ERROR = 500
 _UNKNOWN = frozenset({UNCLASSIFIED})
-_LABEL = re.compile(r"[\w.:-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +50,6 @@ class Collected:
     started: tuple[Started, ...] = ()
     revealed: frozenset[str] = frozenset()
     raised: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultReport:
-    """What a tool's result says, at the places that its declaration names; never trusted.
-
-    Args:
-        text: what the model may read.
-        files: paths of further outputs, which must lie in the call's scratch folder.
-        labels: labels that the outputs get in addition; they only raise.
-        findings: what a review found: mappings of `severity`, `code` and `message`.
-        urls: where further outputs are to be fetched from.
-        operations: ids of the operations that were started.
-    """
-
-    text: str
-    files: tuple[str, ...] = ()
-    labels: frozenset[str] = frozenset()
-    findings: tuple[Mapping[str, Any], ...] = ()
-    urls: tuple[str, ...] = ()
-    operations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +99,7 @@ def collect(
         optional=bool(binding.operations),
     )
     content, artifact = named.content, named.artifact  # without its media
-    report = _report(content, artifact, binding)
+    report = report_of(content, artifact, binding)
     judged = binding.labels.union(request.text_labels, labels_of_media(request))
     raised = _raised(report, sources.classes)
     labels = judged | raised  # I4: the union of all that went in
@@ -177,15 +152,6 @@ def collect(
         )
         for argument, sha256, size, format_ in taken
     )
-    by_name = {asset.name: asset.id for asset in made}
-    shown = {os.path.basename(path): by_name[name] for name, path in outputs.items()
-             if name in by_name}  # fmt: skip
-    said = scratch.conceal(report.text, lambda name: shown.get(name, "[file]"))
-    text = clean(_unlinked(said, binding))
-    lines = [withheld or text] if withheld or text else []
-    lines += [f"{asset.name}: {describe(asset)}" for asset in made]
-    lines += [f"{argument}: not there yet" for argument in pending]
-    lines += [f"operation: {id}" for id in report.operations]
     started = tuple(
         Started(
             id=id,
@@ -196,6 +162,14 @@ def collect(
         )
         for id in report.operations
     )
+    ids = {asset.name: asset.id for asset in made}
+    shown = {os.path.basename(path): ids[name] for name, path in outputs.items() if name in ids}
+    said = scratch.conceal(report.text, lambda name: shown.get(name, "[file]"))
+    text = withheld or clean(_unlinked(said, binding))
+    lines = [text] if text else []
+    lines += [f"{asset.name}: {describe(asset)}" for asset in made]
+    lines += [f"{argument}: not there yet" for argument in pending]
+    lines += [f"operation: {id}" for id in report.operations]
     return Collected(
         text="\n".join(lines),
         made=made,
@@ -246,47 +220,6 @@ def _split(result: Any, binding: CompiledBinding) -> tuple[Any, Any]:
     return result, None
 
 
-def _report(content: Any, artifact: Any, binding: CompiledBinding) -> ResultReport:
-    """An artifact may name files, labels and findings; ids and URLs stand where declared."""
-    text = text_in(content)
-    named: Mapping[str, Any] = artifact if isinstance(artifact, Mapping) else {}
-
-    def at(*places: Located | None) -> list[str]:
-        found = (located(where, content=content, artifact=artifact, text=text)
-                 for where in places if where is not None)  # fmt: skip
-        return [value for values in found for value in values]
-
-    findings = named.get("findings")
-    if binding.findings is not None:
-        findings = value_at(binding.findings, content=content, artifact=artifact)
-    if findings is None and binding.stage is Stage.REVIEW:  # I11: silence is no clean review
-        findings = [{"code": "no-findings", "message": "the review left no findings"}]
-    urls = tuple(dict.fromkeys(at(*binding.urls)))
-    if len(urls) > MAX_FOUND:
-        raise AssetError(f"the tool returned {len(urls)} ids or URLs, at most {MAX_FOUND}")
-    return ResultReport(
-        text=text,
-        files=tuple(map(_path, _list(named.get("files")))),
-        labels=frozenset(map(_label, _list(named.get("labels")))),
-        findings=_findings(_list(findings)),
-        urls=urls,
-        operations=_operations(at(binding.starts), binding),
-    )
-
-
-def _operations(ids: Sequence[str], binding: CompiledBinding) -> tuple[str, ...]:
-    """The ids of what a call started: words that the model can give back, and nothing else."""
-    if binding.starts is not None and not ids:
-        raise AssetError("its result names no operation where its Binding says it does")
-    for id in ids:
-        if OPERATION.fullmatch(id) is None or scan(id).secrets:
-            raise AssetError(
-                "the id of its operation is no short word, or a URL or secret; let the tool keep"
-                " that and return an id"
-            )
-    return tuple(dict.fromkeys(ids))
-
-
 def _failed(why: str, report: ResultReport, scratch: Scratch) -> str:
     """Why an output is missing: the tool's own text often says it, as an answer like any other."""
     said = scratch.conceal(report.text, lambda name: "[file]")
@@ -311,42 +244,6 @@ def _fetched(urls: Sequence[str], scratch: Scratch, hosts: frozenset[str]) -> li
             raise AssetError(f"what it returned can't be kept: {type(error).__name__}") from None
         scratch.inspect(paths[-1])
     return paths
-
-
-def _path(file: Any) -> str:
-    path = path_text(file)
-    if path is None:
-        raise AssetError("the tool returned a file that is no path")
-    return path
-
-
-def _label(said: Any) -> str:
-    return said if isinstance(said, str) and _LABEL.fullmatch(said) else UNCLASSIFIED
-
-
-def _findings(said: Sequence[Any]) -> tuple[Mapping[str, Any], ...]:
-    grave = ("error", "warning", "info")
-    findings = sorted(map(_finding, said), key=lambda each: grave.index(each["severity"]))
-    return tuple(findings[:_MAX_FINDINGS])
-
-
-def _finding(item: Any) -> dict[str, str]:
-    """One finding as people see it; what is none, or of unknown severity, is an error."""
-    found = item if isinstance(item, Mapping) else {"message": item}
-    severity = found.get("severity")
-    return {
-        "severity": severity if severity in ("info", "warning") else "error",
-        "code": clean(text_in(found.get("code")))[:80],
-        "message": clean(text_in(found.get("message")))[:500],
-    }
-
-
-def _list(value: Any) -> Sequence[Any]:
-    if value is None:
-        return ()
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=repr)
-    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def _raised(report: ResultReport, classes: frozenset[str]) -> frozenset[str]:

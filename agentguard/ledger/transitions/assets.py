@@ -43,9 +43,8 @@ def lock_made(tx: Tx, made: Sequence[Made]) -> None:
         return
     tx.lock_bytes(*bytes_)
     known = tx.first(assets.any_known(bytes_))
-    tx.lock_assets(
-        exclusive=known is not None
-    )  # what is known may rise, and all that was made from it
+    # What is known may rise, and so may all that was made from it.
+    tx.lock_assets(exclusive=known is not None)
 
 
 def lock_import(tx: Tx, made: Made) -> None:
