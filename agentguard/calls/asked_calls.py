@@ -26,7 +26,8 @@ from agentguard.calls.refused import Refused
 from agentguard.errors import ApprovalError
 from agentguard.ledger.queries.approvals import asked_calls
 from agentguard.ledger.queries.requests import granted_calls
-from agentguard.ledger.rows import AskedCallRow, AskedRow, RequestRow
+from agentguard.ledger.rows.approvals import AskedCallRow, AskedRow
+from agentguard.ledger.rows.requests import RequestRow
 from agentguard.model import (
     ApprovalState,
     Assessment,

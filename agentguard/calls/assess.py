@@ -23,7 +23,9 @@ from agentguard.ledger.queries.requests import (
     newest_of_call,
     requests_of_call,
 )
-from agentguard.ledger.rows import AskedRow, CallRow, RequestRow
+from agentguard.ledger.rows.approvals import AskedRow
+from agentguard.ledger.rows.calls import CallRow
+from agentguard.ledger.rows.requests import RequestRow
 from agentguard.ledger.transitions.requests import why_closed
 from agentguard.model import (
     Assessment,

@@ -20,7 +20,7 @@ from agentguard.ledger.ledger import Ledger, Reads, Room
 from agentguard.ledger.queries.approvals import questions_asked
 from agentguard.ledger.queries.grants import grant_of
 from agentguard.ledger.queries.requests import effects_of, newest_of_key
-from agentguard.ledger.rows import RequestRow
+from agentguard.ledger.rows.requests import RequestRow
 from agentguard.model import (
     Assessment,
     Decision,

@@ -8,7 +8,8 @@ from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
 from agentguard.canonical import digest
 from agentguard.jobs.job import Job
-from agentguard.ledger.rows import AskedCallRow, RequestRow
+from agentguard.ledger.rows.approvals import AskedCallRow
+from agentguard.ledger.rows.requests import RequestRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

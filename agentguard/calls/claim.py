@@ -25,7 +25,8 @@ from agentguard.content.store import Store
 from agentguard.errors import AssetError
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.grants import outcome_of
-from agentguard.ledger.rows import CallRow, GrantRow, OutcomeRow
+from agentguard.ledger.rows.calls import CallRow
+from agentguard.ledger.rows.grants import GrantRow, OutcomeRow
 from agentguard.model import (
     Assessment,
     Effect,

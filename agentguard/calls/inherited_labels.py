@@ -20,7 +20,8 @@ from agentguard.config.workspace import Workspace
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.assets import asset_by_sha256
 from agentguard.ledger.queries.operations import SentCall, operations_named, sent_calls
-from agentguard.ledger.rows import AssetRow, OperationRow
+from agentguard.ledger.rows.assets import AssetRow
+from agentguard.ledger.rows.operations import OperationRow
 from agentguard.model import AssetUse, ObstacleKind, Terms
 
 REMEMBERED = "remembered"

@@ -19,7 +19,7 @@ from agentguard.calls.refused import Refused
 from agentguard.errors import CanonicalError
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.requests import calls_named
-from agentguard.ledger.rows import ConversationCall
+from agentguard.ledger.rows.requests import ConversationCall
 from agentguard.ledger.transitions.requests import Closed, closed_because
 from agentguard.model import Effect, GrantState, JobState, RecordedCall
 

@@ -12,7 +12,7 @@ from agentguard.calls.refused import Refused
 from agentguard.errors import JobError
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.approvals import questions_asked
-from agentguard.ledger.rows import AskedRow
+from agentguard.ledger.rows.approvals import AskedRow
 from agentguard.model import ApprovalState, Assessment, Decision, Effect, ObstacleKind, RecordedCall
 
 TOO_MANY = (

@@ -12,7 +12,7 @@ from agentguard.errors import DestinationError, JobError
 from agentguard.export.broker import EXPORT_ASSET, Broker, Receipt
 from agentguard.ledger.ledger import Ledger, Outcome
 from agentguard.ledger.queries.grants import same_effect, unknown_called, unknown_grants
-from agentguard.ledger.rows import UnknownGrant
+from agentguard.ledger.rows.grants import UnknownGrant
 from agentguard.model import GrantState, OutsideEffect
 
 _RUNNING = "its job may still be sending it; reconcile again when it is over"

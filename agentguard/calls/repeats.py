@@ -15,7 +15,7 @@ from dataclasses import replace
 from agentguard.calls.call import Call, call_id_digest
 from agentguard.ledger.ledger import Reads
 from agentguard.ledger.queries.grants import begun, executed_with
-from agentguard.ledger.rows import BegunRow
+from agentguard.ledger.rows.requests import BegunRow
 from agentguard.model import GrantState, Request
 
 _WHY = {

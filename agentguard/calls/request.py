@@ -29,7 +29,8 @@ from agentguard.ledger.queries.assets import (
 )
 from agentguard.ledger.queries.jobs import revealed_labels
 from agentguard.ledger.queries.requests import bits_said
-from agentguard.ledger.rows import AssetRow, RequestRow
+from agentguard.ledger.rows.assets import AssetRow
+from agentguard.ledger.rows.requests import RequestRow
 from agentguard.model import (
     Agent,
     AssetUse,

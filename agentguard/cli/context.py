@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound
     from agentguard.config.workspace import Workspace
     from agentguard.ledger.ledger import Ledger
-    from agentguard.ledger.rows import AssetRow, JobRow, RequestRow
+    from agentguard.ledger.rows.assets import AssetRow
+    from agentguard.ledger.rows.jobs import JobRow
+    from agentguard.ledger.rows.requests import RequestRow
     from agentguard.model import ToolAction
     from agentguard.policy.policy_set import Policy
 

@@ -34,7 +34,7 @@ from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext
 from agentguard.langgraph.unguarded_runs import announced
 from agentguard.langgraph.waiting import authorize_message
-from agentguard.ledger.rows import OutcomeRow
+from agentguard.ledger.rows.grants import OutcomeRow
 from agentguard.model import Obstacle
 
 

@@ -47,7 +47,7 @@ from agentguard.langgraph.runtime import CallContext, CallOrObstacle
 from agentguard.langgraph.tool_failures import ROUTED, failure_of
 from agentguard.langgraph.ungated import not_injected, where_to_decide, without_id
 from agentguard.langgraph.waiting import asking, is_asking, keep_question, pause_for
-from agentguard.ledger.rows import OutcomeRow
+from agentguard.ledger.rows.grants import OutcomeRow
 from agentguard.model import GrantState, Obstacle, ObstacleKind
 
 

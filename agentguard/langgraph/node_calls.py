@@ -31,7 +31,7 @@ from agentguard.langgraph.invocation import Invocation, ToolInvoker
 from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext, CallOrObstacle, thread_of
 from agentguard.ledger.queries.requests import calls_of_thread, requests_of_call
-from agentguard.ledger.rows import CallRow
+from agentguard.ledger.rows.calls import CallRow
 from agentguard.model import GrantState
 
 _log = logging.getLogger(__name__)

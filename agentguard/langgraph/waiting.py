@@ -20,7 +20,7 @@ from agentguard.errors import ApprovalError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.approval_interrupt import approval_payload
 from agentguard.langgraph.runtime import CallOrObstacle, NoJob
-from agentguard.ledger.rows import AskedCallRow
+from agentguard.ledger.rows.approvals import AskedCallRow
 from agentguard.model import Effect, Obstacle
 
 _log = logging.getLogger(__name__)

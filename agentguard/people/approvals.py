@@ -20,7 +20,7 @@ from agentguard.ledger.open import checkpoints_of
 from agentguard.ledger.queries import approvals as questions
 from agentguard.ledger.queries.assets import contributors_to
 from agentguard.ledger.queries.parts import ALL
-from agentguard.ledger.rows import AskedCallRow, QuestionRow
+from agentguard.ledger.rows.approvals import AskedCallRow, QuestionRow
 from agentguard.ledger.transitions.requests import (
     closed_because,
     is_open_question,

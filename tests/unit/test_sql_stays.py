@@ -62,7 +62,7 @@ def test_sql_stands_in_the_ledger_only() -> None:
 
 
 def test_rows_leave_the_ledger_with_a_type_only() -> None:
-    assert outside(columns) == {}, "give the row a class in agentguard/ledger/rows.py"
+    assert outside(columns) == {}, "give the row a class in agentguard/ledger/rows/"
 
 
 @pytest.mark.parametrize(

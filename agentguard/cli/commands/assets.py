@@ -25,7 +25,7 @@ from agentguard.errors import JobError
 from agentguard.model import JobState
 
 if TYPE_CHECKING:
-    from agentguard.ledger.rows import NamedAsset
+    from agentguard.ledger.rows.assets import NamedAsset
 from agentguard.cli.views.asset import (
     asset_data,
     class_text,

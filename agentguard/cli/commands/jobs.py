@@ -26,7 +26,7 @@ from agentguard.cli.output import (
 from agentguard.model import JobState
 
 if TYPE_CHECKING:
-    from agentguard.ledger.rows import JobSummary
+    from agentguard.ledger.rows.jobs import JobSummary
 
 _COLOURS = {"open": "green", "waiting": "yellow"}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from agentguard.ledger.ledger import Ledger
-    from agentguard.ledger.rows import AssetRow
+    from agentguard.ledger.rows.assets import AssetRow
 
 _DEEPEST = 40  # generations shown
 

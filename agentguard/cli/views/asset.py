@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agentguard.cli.output import Say, picked, visible, when
 
 if TYPE_CHECKING:
-    from agentguard.ledger.rows import AssetRow, OriginRow, RelatedAsset
+    from agentguard.ledger.rows.assets import AssetRow, OriginRow, RelatedAsset
     from agentguard.model import Terms
 
 

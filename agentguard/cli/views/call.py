@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from agentguard.config.workspace import Workspace
-    from agentguard.ledger.rows import ApprovalRow, OutcomeRow, ReceiptRow, RequestRow
+    from agentguard.ledger.rows.approvals import ApprovalRow
+    from agentguard.ledger.rows.grants import OutcomeRow, ReceiptRow
+    from agentguard.ledger.rows.requests import RequestRow
     from agentguard.model import Answer
 
 CODES = {"permit": 0, "ask": PENDING, "deny": DENIED}

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from agentguard.ledger.queries.parts import begins_with, in_parts, marks
-from agentguard.ledger.rows import (
+from agentguard.ledger.rows.approvals import (
     ApprovalRow,
     AskedCallRow,
     ClosedRow,
@@ -14,9 +14,8 @@ from agentguard.ledger.rows import (
     OpenQuestion,
     QuestionRow,
     ReplaceableRow,
-    number,
-    row_as,
 )
+from agentguard.ledger.rows.decode import number, row_as
 from agentguard.ledger.storage.query import Query, Reads
 from agentguard.model import Answer, Request, RevokedBy
 

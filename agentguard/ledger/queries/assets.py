@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentguard.ledger.queries.parts import begins_with, in_parts, marks
-from agentguard.ledger.rows import (
+from agentguard.ledger.rows.assets import (
     AssetRow,
     ClassRow,
     ContributorRow,
@@ -23,10 +23,8 @@ from agentguard.ledger.rows import (
     SeenRow,
     ToolReview,
     VersionRow,
-    number,
-    row_as,
-    text,
 )
+from agentguard.ledger.rows.decode import number, row_as, text
 from agentguard.ledger.storage.query import Query, Reads
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from agentguard.ledger.queries.jobs import HOLDER, holder_from
-from agentguard.ledger.rows import (
-    AnsweredCall,
-    BegunRow,
+from agentguard.ledger.rows.decode import number, row_as, text
+from agentguard.ledger.rows.grants import (
     ClaimCheck,
     ClaimedRow,
     FinishCheck,
@@ -13,10 +12,8 @@ from agentguard.ledger.rows import (
     OutcomeRow,
     ReceiptRow,
     UnknownGrant,
-    number,
-    row_as,
-    text,
 )
+from agentguard.ledger.rows.requests import AnsweredCall, BegunRow
 from agentguard.ledger.storage.query import Query
 from agentguard.model import JobEnd, OutsideEffect, Request
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from agentguard.ledger.queries.approvals import UNUSED
 from agentguard.ledger.queries.parts import begins_with
-from agentguard.ledger.rows import (
-    CredentialRow,
-    HolderRow,
-    JobRow,
-    JobSummary,
-    StandingRow,
-    number,
-    row_as,
-    text,
-)
+from agentguard.ledger.rows.decode import number, row_as, text
+from agentguard.ledger.rows.jobs import CredentialRow, HolderRow, JobRow, JobSummary, StandingRow
 from agentguard.ledger.storage.query import Query
 
 HOLDER = "jobs.state AS job_state, jobs.epoch AS job_epoch, leases.until AS leased_until"

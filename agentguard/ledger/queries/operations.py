@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from agentguard.canonical import digest
 from agentguard.ledger.queries.parts import marks
-from agentguard.ledger.rows import OperationRow, SentRow, row_as
+from agentguard.ledger.rows.decode import row_as
+from agentguard.ledger.rows.operations import OperationRow, SentRow
 from agentguard.ledger.storage.query import Query, Reads
 
 

@@ -12,19 +12,11 @@ from typing import Any
 from agentguard.ledger.queries.approvals import SAID_NO_WITH
 from agentguard.ledger.queries.jobs import HOLDER, holder_from
 from agentguard.ledger.queries.parts import begins_with, in_parts, marks
-from agentguard.ledger.rows import (
-    ApprovalRow,
-    CallRow,
-    ConversationCall,
-    DecisionCheck,
-    GrantRow,
-    JobCallRow,
-    RequestRow,
-    call_row,
-    number,
-    row_as,
-    text,
-)
+from agentguard.ledger.rows.approvals import ApprovalRow
+from agentguard.ledger.rows.calls import CallRow, call_row
+from agentguard.ledger.rows.decode import number, row_as, text
+from agentguard.ledger.rows.grants import GrantRow
+from agentguard.ledger.rows.requests import ConversationCall, DecisionCheck, JobCallRow, RequestRow
 from agentguard.ledger.storage.query import Query, Reads, Row
 from agentguard.model import Effect, Request
 

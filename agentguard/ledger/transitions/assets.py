@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agentguard.ledger.queries import assets
-from agentguard.ledger.rows import ClassRow
+from agentguard.ledger.rows.assets import ClassRow
 from agentguard.ledger.storage.open import Tx, to_json
 from agentguard.model import Terms
 

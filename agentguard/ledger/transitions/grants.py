@@ -8,7 +8,7 @@ from typing import Any
 
 from agentguard.ledger.queries.assets import unclean_reviews, versions_of
 from agentguard.ledger.queries.grants import claim_check, finish_check
-from agentguard.ledger.rows import ClaimCheck, FinishCheck
+from agentguard.ledger.rows.grants import ClaimCheck, FinishCheck
 from agentguard.ledger.storage.open import Tx, to_json
 from agentguard.ledger.storage.query import Query
 from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register

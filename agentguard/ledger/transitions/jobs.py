@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentguard.errors import JobError
 from agentguard.ledger.queries.approvals import UNUSED, waits_in
 from agentguard.ledger.queries.jobs import holder_of, idle, job_by_id, lapsed, over
-from agentguard.ledger.rows import HolderRow, JobRow
+from agentguard.ledger.rows.jobs import HolderRow, JobRow
 from agentguard.ledger.storage.open import Tx
 from agentguard.model import JobEnd, JobState, RevokedBy
 

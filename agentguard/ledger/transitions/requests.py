@@ -17,7 +17,8 @@ from agentguard.ledger.queries.requests import (
     request_by_digest,
     revision_of_key,
 )
-from agentguard.ledger.rows import ApprovalRow, DecisionCheck
+from agentguard.ledger.rows.approvals import ApprovalRow
+from agentguard.ledger.rows.requests import DecisionCheck
 from agentguard.ledger.storage.open import Tx, new_id, to_json
 from agentguard.ledger.storage.query import Query, Reads
 from agentguard.ledger.transitions.jobs import obstacle_in

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,7 +18,11 @@ import pytest
 
 from agentguard.errors import LedgerCorrupt
 from agentguard.ledger import rows
-from agentguard.ledger.rows import number, row_as, text
+from agentguard.ledger.rows.approvals import ApprovalRow
+from agentguard.ledger.rows.calls import CallRow, call_row
+from agentguard.ledger.rows.decode import AskedWords, number, row_as, text
+from agentguard.ledger.rows.grants import GrantRow
+from agentguard.ledger.rows.requests import RequestRow
 from agentguard.model import Answer, GrantState, RecordedCall, Terms
 
 
@@ -74,12 +80,17 @@ def test_type_that_no_column_holds_is_refused() -> None:
         row_as(Wrong)
 
 
+MODULES = [
+    importlib.import_module(f"{rows.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(rows.__path__)
+]
 ROWS = [
     kind
-    for _, kind in inspect.getmembers(rows, dataclasses.is_dataclass)
-    if kind.__module__ == rows.__name__
+    for module in MODULES
+    for _, kind in inspect.getmembers(module, dataclasses.is_dataclass)
+    if kind.__module__ == module.__name__
 ]
-PARTS = {"": rows.RequestRow, "a_": rows.ApprovalRow, "g_": rows.GrantRow}
+PARTS = {"": RequestRow, "a_": ApprovalRow, "g_": GrantRow}
 """What a recorded call is read from, by what is put before the names of its columns."""
 
 LEAST = (
@@ -99,7 +110,7 @@ WRITTEN: dict[Any, tuple[Any, list[Any]]] = {
     Terms: ("{}", [None, "{", "[]", '{"until":"5"}', '{"channels":"ab"}', '{"channels":[1]}',
                    '{"consent":0}', '{"more":1}', 5]),
     RecordedCall: (LEAST, [None, "{", "[]", "{}", LEAST.replace("{}", "[]"), 5]),
-    rows.AskedWords: (
+    AskedWords: (
         '{"args":{},"assets":[{"sha256":"ab"}]}',
         [None, "{", "[]", "{}", '{"args":[],"assets":[]}', '{"args":{},"assets":[{}]}', 5],
     ),
@@ -118,7 +129,7 @@ def examples(hint: Any) -> tuple[Any, list[Any]]:
     return WRITTEN[hint]
 
 
-@pytest.mark.parametrize("kind", [*(kind for kind in ROWS if kind is not rows.CallRow), Answer])
+@pytest.mark.parametrize("kind", [*(kind for kind in ROWS if kind is not CallRow), Answer])
 def test_I10_what_was_never_written_there_is_corrupt(kind: Any) -> None:
     hints = get_type_hints(kind)
     row: Any = {name: examples(hint)[0] for name, hint in hints.items()}
@@ -131,11 +142,11 @@ def test_I10_what_was_never_written_there_is_corrupt(kind: Any) -> None:
 
 def test_recorded_call_is_read_with_its_approval_request_and_its_grant() -> None:
     row = _row_of_call()
-    call = rows.call_row(row)
+    call = call_row(row)
     assert call.approval is not None
     assert call.grant is not None
     assert call.approval.body == call.body
-    without = rows.call_row(row | {"a_request": None, "g_request": None})
+    without = call_row(row | {"a_request": None, "g_request": None})
     assert (without.approval, without.grant) == (None, None)
 
 
@@ -146,7 +157,7 @@ def test_I10_call_with_a_part_that_was_never_written_is_corrupt(prefix: str) -> 
             if (bad, name) == (None, "request"):
                 continue  # nobody was asked, or nothing was granted
             with pytest.raises(LedgerCorrupt, match=name):
-                rows.call_row(_row_of_call() | {f"{prefix}{name}": bad})
+                call_row(_row_of_call() | {f"{prefix}{name}": bad})
 
 
 def _row_of_call() -> Any:

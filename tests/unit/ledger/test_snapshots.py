@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from agentguard.ledger.ledger import _Snapshot
-from agentguard.ledger.rows import number, text
+from agentguard.ledger.rows.decode import number, text
 from agentguard.ledger.storage.query import Query
 
 

@@ -20,7 +20,7 @@ import pytest
 from agentguard.errors import IllegalTransition, LedgerUnavailable
 from agentguard.ledger import verify as audit
 from agentguard.ledger.ledger import Ledger
-from agentguard.ledger.rows import text
+from agentguard.ledger.rows.decode import text
 from agentguard.ledger.storage.open import Plan, Tx
 from agentguard.ledger.storage.postgres import pipeline as _postgres_wire
 from agentguard.ledger.storage.postgres.pipeline import Wire
