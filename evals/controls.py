@@ -135,6 +135,7 @@ def dropped(mutants: Iterable[Mutant]) -> Iterator[None]:
 
 
 _REQUESTS, _GRANTS = "ledger.transitions.requests", "ledger.transitions.grants"
+_APPROVALS = "ledger.transitions.approvals"
 _JOBS, _ASSETS = "ledger.transitions.jobs", "ledger.transitions.assets"
 
 _LIST = (
@@ -153,7 +154,7 @@ _LIST = (
     mutant("new-answers", "a claim ignores an answer that came since it was judged",
            returns(f"{_GRANTS}:answers_moved", None)),
     mutant("late-no", "a no does not end what was approved",
-           holds(f"{_REQUESTS}:ENDED_BY_A_NO", "('pending')")),
+           holds(f"{_APPROVALS}:ENDED_BY_A_NO", "('pending')")),
     mutant("grant-expiry", "an expired grant can be claimed",
            returns(f"{_GRANTS}:expiry_obstacle", None)),
     mutant("unknown-effect", "an unknown effect is tried again",
@@ -191,7 +192,7 @@ _LIST = (
            Change("policy.approvers:by_person", instead.by_approval)),
     Mutant("second-answer", "a person may answer twice, and the table has a place for it",
            (returns("policy.approvers:has_answered", False),
-            returns(f"{_REQUESTS}:has_answered", False),
+            returns(f"{_APPROVALS}:has_answered", False),
             Change("ledger.storage.sqlite.schema:_statements", instead.answers_at_any_time),
             returns("ledger.storage.sqlite.schema:require_same", None)),
            triggers=("answers_born",)),
@@ -201,7 +202,7 @@ _LIST = (
            Change("people.approvals:Approvals.answer", instead.take_any_answer),
            Change("policy.approvers:eligible", instead.everybody)),
     mutant("late-answer", "an answer after the review window is taken",
-           returns(f"{_REQUESTS}:is_too_late", False)),
+           returns(f"{_APPROVALS}:is_too_late", False)),
     mutant("permitted-grants", "the ledger grants what is not permitted",
            returns(f"{_REQUESTS}:is_permitted", True)),
     mutant("rejection", "a person's no does not count",
@@ -217,7 +218,7 @@ _LIST = (
     mutant("later-reasons", "an approval lifts reasons that came up later",
            returns("policy.decide:covers", True)),
     mutant("old-question", "a question that was asked anew stays open",
-           returns(f"{_REQUESTS}:close_question", None)),
+           returns(f"{_APPROVALS}:close_question", None)),
     mutant("replaced-question", "an answer to a question that was asked anew is taken in",
            alters("people.approvals:Approvals._show", replaced_by=None)),
     # --- outcomes (I8) ------------------------------------------------------------------------
@@ -274,14 +275,14 @@ _LIST = (
            returns(f"{_JOBS}:revoke_questions", 0)),
     mutant("claims-of-job", "a claim outlives its job", returns(f"{_JOBS}:end_claims", 0)),
     mutant("failed-job", "a job that failed stays waiting",
-           Change("ledger.ledger:leave", instead.left_cleanly)),
+           Change(f"{_JOBS}:leave", instead.left_cleanly)),
     mutant("swept-windows", "a sweep skips review windows",
            returns(f"{_JOBS}:expire_questions", 0)),
     mutant("swept-jobs", "a sweep skips jobs whose process died",
            returns(f"{_JOBS}:has_lapsed", False)),
     mutant("renewal", "a lapsed lease can be renewed", returns(f"{_JOBS}:job_obstacle", None)),
     mutant("ended-job", "an ended job can be re-entered",
-           returns("ledger.ledger:is_waiting", True)),
+           returns(f"{_JOBS}:is_waiting", True)),
     # --- the log (I10), and the database -------------------------------------------------------
     mutant("hold-record", "a hold is not recorded", returns(f"{_ASSETS}:record_mark", None)),
     mutant("row-records", "a transition may write without a record",

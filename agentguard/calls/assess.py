@@ -26,7 +26,7 @@ from agentguard.ledger.queries.requests import (
 from agentguard.ledger.rows.approvals import AskedRow
 from agentguard.ledger.rows.calls import CallRow
 from agentguard.ledger.rows.requests import RequestRow
-from agentguard.ledger.transitions.requests import why_closed
+from agentguard.ledger.transitions.approvals import why_closed
 from agentguard.model import (
     Assessment,
     Decision,

@@ -20,7 +20,7 @@ from agentguard.errors import CanonicalError
 from agentguard.ledger.ledger import Ledger
 from agentguard.ledger.queries.requests import calls_named
 from agentguard.ledger.rows.requests import ConversationCall
-from agentguard.ledger.transitions.requests import Closed, closed_because
+from agentguard.ledger.transitions.approvals import Closed, closed_because
 from agentguard.model import Effect, GrantState, JobState, RecordedCall
 
 AGAIN = "call again to ask again"

@@ -14,53 +14,39 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from agentguard.errors import IllegalTransition, JobError, LedgerCorrupt, LedgerError
+from agentguard.errors import IllegalTransition, LedgerCorrupt, LedgerError
 from agentguard.ledger.alarms import AlarmFile
 from agentguard.ledger.queries.approvals import answers_of
 from agentguard.ledger.queries.grants import finish_check
 from agentguard.ledger.queries.jobs import (
-    credential_by_id,
     holder_of,
-    job_by_id,
     live_credential,
 )
 from agentguard.ledger.storage.open import Plan, Reader, Row, Storage, Tx, new_id, to_json
 from agentguard.ledger.storage.query import Query, Reads, T
-from agentguard.ledger.transitions import grants, requests, unguarded
-from agentguard.ledger.transitions.assets import (
-    Made,
-    lock_import,
-    mark,
-    register,
+from agentguard.ledger.transitions import (
+    approvals,
+    assets,
+    credentials,
+    grants,
+    jobs,
+    requests,
+    unguarded,
 )
+from agentguard.ledger.transitions.approvals import ASKED_ANEW, SAID_NO, TOO_LATE
+from agentguard.ledger.transitions.assets import Made
 from agentguard.ledger.transitions.grants import Outcome
-from agentguard.ledger.transitions.jobs import (
-    end_job,
-    is_waiting,
-    leave,
-    renew,
-    require_open,
-    sweep,
-)
 from agentguard.ledger.transitions.operations import Memory, Started
-from agentguard.ledger.transitions.questions import Room, close_like, has_room
-from agentguard.ledger.transitions.requests import (
-    ASKED_ANEW,
-    SAID_NO,
-    TOO_LATE,
-    RefusedCall,
-    withdraw,
-)
+from agentguard.ledger.transitions.requests import RefusedCall
+from agentguard.ledger.transitions.room import Room, has_room
 from agentguard.model import (
     Answer,
     Assessment,
     Credential,
-    JobEnd,
     JobState,
     Obstacle,
     Request,
     Stage,
-    Verdict,
 )
 
 __all__ = [
@@ -146,23 +132,12 @@ class Ledger(Reads):
     def open_job(self, *, purpose: str, requested_by: str, lease: int) -> tuple[str, int]:
         """Create an open job; returns (id, epoch). `lease` is in ms."""
         job = new_id("job")
-
-        def transition(tx: Tx) -> None:
-            tx.insert(
-                "jobs",
-                id=job,
-                purpose=purpose,
-                requested_by=requested_by,
-                state=JobState.OPEN,
-                epoch=1,
-                opened_at=tx.now,
-                ended_at=None,
-                reason=None,
-            )
-            tx.lease(job, epoch=1, until=tx.now + lease)
-            tx.record("job.opened", {"job": job, "person": requested_by, "purpose": purpose})
-
-        self._run(transition, durable=True)
+        self._run(
+            lambda tx: jobs.open_job(
+                tx, job, purpose=purpose, requested_by=requested_by, lease=lease
+            ),
+            durable=True,
+        )
         return job, 1
 
     def rejoin_job(self, job: str, *, by: str, lease: int) -> int:
@@ -171,25 +146,11 @@ class Ledger(Reads):
         Raises:
             JobError: no such job, or it is not waiting.
         """
-
-        def transition(tx: Tx) -> int:
-            tx.lock_job(job)
-            known = tx.first(job_by_id(job))
-            if known is None:
-                raise JobError(f"no job {job} in this ledger")
-            if not is_waiting(known):
-                raise JobError(f"job {job} is {known.state}, expected waiting")
-            tx.update("jobs", "state = 'open', epoch = epoch + 1", "id = ?", job)
-            epoch = known.epoch + 1
-            tx.lease(job, epoch=epoch, until=tx.now + lease)
-            tx.record("job.rejoined", {"job": job, "person": by, "epoch": epoch})
-            return epoch
-
-        return int(self._run(transition, durable=True))
+        return int(self._run(lambda tx: jobs.rejoin(tx, job, by=by, lease=lease), durable=True))
 
     def renew_lease(self, job: str, *, epoch: int, lease: int) -> bool:
         """Extend a lease; False if the job ended or another holder has it."""
-        renewal = lambda tx: renew(tx, job, epoch=epoch, lease=lease)  # noqa: E731
+        renewal = lambda tx: jobs.renew(tx, job, epoch=epoch, lease=lease)  # noqa: E731
         return bool(self._run(renewal, plan=_of_job(job), ends=True))  # what runs must end, too
 
     def renew_leases(self, held: Mapping[str, int], *, lease: int) -> frozenset[str]:
@@ -203,7 +164,7 @@ class Ledger(Reads):
         """
 
         def renewal(job: str, epoch: int) -> Callable[[Tx], bool]:
-            return lambda tx: renew(tx, job, epoch=epoch, lease=lease)
+            return lambda tx: jobs.renew(tx, job, epoch=epoch, lease=lease)
 
         renewed: set[str] = set()
         waiting = iter(held.items())
@@ -224,37 +185,12 @@ class Ledger(Reads):
         Raises:
             JobError: the job is not open under this epoch, or its lease lapsed.
         """
-
-        def transition(tx: Tx) -> Credential:
-            tx.lock_job(job)
-            require_open(tx, job, epoch)
-            credential = Credential(
-                id=new_id("cred"),
-                job=job,
-                agent=agent,
-                stage=stage,
-                epoch=epoch,
-                issued_at=tx.now,
-                expires_at=tx.now + lifetime,
-            )
-            tx.insert(
-                "credentials",
-                id=credential.id,
-                job=job,
-                agent=agent,
-                stage=stage,
-                epoch=epoch,
-                issued_at=tx.now,
-                expires_at=credential.expires_at,
-                state="live",
-            )
-            tx.record(
-                "credential.issued",
-                {"job": job, "agent": agent, "stage": stage, "credential": credential.id},
-            )
-            return credential
-
-        credential: Credential = self._run(transition, plan=_of_job(job))
+        credential: Credential = self._run(
+            lambda tx: credentials.mint(
+                tx, job, epoch=epoch, agent=agent, stage=stage, lifetime=lifetime
+            ),
+            plan=_of_job(job),
+        )
         return credential
 
     def is_live(self, credential: str) -> bool:
@@ -263,44 +199,25 @@ class Ledger(Reads):
 
     def revoke_credential(self, credential: str, *, reason: str) -> None:
         """Kill a credential and every unclaimed grant that was issued under it (S23)."""
-
-        def transition(tx: Tx) -> None:
-            known = tx.first(credential_by_id(credential))
-            job = known.job if known is not None else None
-            tx.lock_job(job)
-            where = "id = ? AND state = 'live'"
-            tx.update("credentials", "state = 'revoked'", where, credential)
-            tx.update(
-                "grants", "state = 'revoked', ended_at = ?",
-                "job = ? AND credential = ? AND state = 'issued'", tx.now, job, credential,
-            )  # fmt: skip
-            tx.record("credential.revoked", {"credential": credential, "reason": reason})
-
-        self._run(transition, durable=True, ends=True)
+        self._run(
+            lambda tx: credentials.revoke(tx, credential, reason=reason),
+            durable=True,
+            ends=True,
+        )
 
     def leave_job(self, job: str, *, epoch: int, clean: bool, reason: str) -> JobState:
         """Leave a job: `waiting` if it left cleanly with approvals pending, else `ended` (I9)."""
-
-        def transition(tx: Tx) -> JobState:
-            tx.lock_job(job)
-            return leave(tx, job, epoch=epoch, clean=clean, reason=reason)
-
-        return JobState(self._run(transition, durable=True, ends=True))
+        state = self._run(
+            lambda tx: jobs.leave(tx, job, epoch=epoch, clean=clean, reason=reason),
+            durable=True,
+            ends=True,
+        )
+        return JobState(state)
 
     def end_job(self, job: str, *, reason: str) -> bool:
         """End a job whoever holds it; False if it had ended."""
-
-        def transition(tx: Tx) -> bool:
-            tx.lock_job(job)
-            known = tx.first(job_by_id(job))
-            if known is None:
-                raise JobError(f"no job {job} in this ledger")
-            if known.state == JobState.ENDED:
-                return False
-            end_job(tx, job, by=JobEnd.STOPPED, reason=reason)
-            return True
-
-        return bool(self._run(transition, durable=True, ends=True))
+        stopped = self._run(lambda tx: jobs.stop(tx, job, reason=reason), durable=True, ends=True)
+        return bool(stopped)
 
     def sweep(self) -> Mapping[str, int]:
         """End what is over: crashed jobs, closed review windows, lapsed grants and credentials.
@@ -311,7 +228,7 @@ class Ledger(Reads):
         swept: Counter[str] = Counter()
         more = True
         while more:
-            done, more = self._run(sweep, ends=True)
+            done, more = self._run(jobs.sweep, ends=True)
             swept.update(done)
             more = more and any(done.values())
         return dict(swept)
@@ -368,7 +285,7 @@ class Ledger(Reads):
         Raises:
             JobError: the job is not open under the epoch of its holder; nothing was changed.
         """
-        return bool(self._run(lambda tx: requests.ask_anew(tx, item, instead_of=instead_of)))
+        return bool(self._run(lambda tx: approvals.ask_anew(tx, item, instead_of=instead_of)))
 
     def refuse(self, body: Mapping[str, Any]) -> None:
         """Record a refusal of what never became a Request, or of a Grant that no longer holds."""
@@ -393,25 +310,11 @@ class Ledger(Reads):
         Raises:
             ApprovalError: it is not pending, its window closed, or the person answered before.
         """
-
-        def transition(tx: Tx) -> None:
-            requests.answer(tx, answer)
-            if answer.verdict is Verdict.DENY:
-                close_like(tx, answer.request)
-
-        self._run(transition, durable=True)
+        self._run(lambda tx: approvals.answer(tx, answer), durable=True)
 
     def expire_approval(self, request: str, *, reason: str) -> None:
         """Close a pending approval request whose window ended."""
-
-        def transition(tx: Tx) -> None:
-            requests.lock_job_of(tx, request)
-            if tx.update("approvals", "state = 'expired', ended_at = ?",
-                         "request = ? AND state = 'pending'", tx.now, request):  # fmt: skip
-                body = {"request": request, "as": "expired", "reason": reason}
-                tx.record("approval.settled", body)
-
-        self._run(transition, ends=True)
+        self._run(lambda tx: approvals.expire(tx, request, reason=reason), ends=True)
 
     def withdraw(self, requests: Sequence[str]) -> None:
         """Close what waits of these Requests, since their conversation went on without them.
@@ -422,7 +325,7 @@ class Ledger(Reads):
         Args:
             requests: their digests.
         """
-        self._run(lambda tx: withdraw(tx, requests), ends=True)
+        self._run(lambda tx: approvals.withdraw(tx, requests), ends=True)
 
     def claim(self, item: Assessment, *, durable: bool) -> Obstacle | None:
         """Take the one use of a Request's Grant; the point of no return (I8).
@@ -467,15 +370,7 @@ class Ledger(Reads):
 
     def unclaim(self, request: Request, *, epoch: int) -> None:
         """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
-
-        def transition(tx: Tx) -> None:
-            tx.lock_job(request.job)
-            if tx.update("grants", "state = 'issued', claimed_at = NULL",
-                         "request = ? AND state = 'claimed' AND epoch = ?",
-                         request.digest, epoch):  # fmt: skip
-                tx.record("unclaimed", {"job": request.job, "request": request.digest})
-
-        self._run(transition)
+        self._run(lambda tx: grants.give_back(tx, request, epoch=epoch))
 
     def settle(self, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:
         """Record what was found out about a call whose effect nobody knew (I8).
@@ -505,19 +400,13 @@ class Ledger(Reads):
         grants and approvals that relied on the old labels. That is on the disk before this
         returns, like a hold or recall: a crash must not bring the lower class back (I4).
         """
-
-        def transition(tx: Tx) -> None:
-            lock_import(tx, made)
-            register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
-            tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
-
-        self._run(transition, durable=True)
+        self._run(lambda tx: assets.import_asset(tx, made, job=job, by=by, how=how), durable=True)
 
     def mark_asset(self, sha256: str, *, column: str, value: bool, by: str) -> bool:
         """Set or clear `held`, or set `recalled`; False if there was nothing to change."""
         if (column, value) not in (("held", True), ("held", False), ("recalled", True)):
             raise ValueError(f"got {column} = {value}, expected held or recalled, which stays")
-        marked = self._run(lambda tx: mark(tx, sha256, column=column, value=value, by=by),
+        marked = self._run(lambda tx: assets.mark(tx, sha256, column=column, value=value, by=by),
                            durable=True)  # fmt: skip
         return bool(marked)
 

@@ -21,7 +21,7 @@ from agentguard.ledger.queries import approvals as questions
 from agentguard.ledger.queries.assets import contributors_to
 from agentguard.ledger.queries.parts import ALL
 from agentguard.ledger.rows.approvals import AskedCallRow, QuestionRow
-from agentguard.ledger.transitions.requests import (
+from agentguard.ledger.transitions.approvals import (
     closed_because,
     is_open_question,
     nothing_to_answer,

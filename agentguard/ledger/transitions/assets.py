@@ -56,6 +56,13 @@ def lock_import(tx: Tx, made: Made) -> None:
     tx.lock_assets(exclusive=_rises(tx, made))
 
 
+def import_asset(tx: Tx, made: Made, *, job: str | None, by: str, how: str) -> None:
+    """Register an asset that a person brings, and give it to a job; recorded."""
+    lock_import(tx, made)
+    register(tx, made, source=f"import:{by}", job=job, how=how, person=by)
+    tx.record("asset.registered", {"asset": made.sha256, "person": by, "job": job})
+
+
 def _rises(tx: Tx, made: Made) -> bool:
     """Whether registering would raise labels, terms or contributors of a known asset."""
     known = tx.first(assets.class_of(made.sha256))

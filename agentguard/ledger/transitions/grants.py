@@ -11,14 +11,11 @@ from agentguard.ledger.queries.grants import claim_check, finish_check
 from agentguard.ledger.rows.grants import ClaimCheck, FinishCheck
 from agentguard.ledger.storage.open import Tx, to_json
 from agentguard.ledger.storage.query import Query
+from agentguard.ledger.transitions.approvals import lock_job_of
 from agentguard.ledger.transitions.assets import Made, inherit, lock_made, register
 from agentguard.ledger.transitions.jobs import obstacle_in
 from agentguard.ledger.transitions.operations import Memory, Started, all_sent, raise_labels, start
-from agentguard.ledger.transitions.requests import (
-    is_approved,
-    issue_grant,
-    lock_job_of,
-)
+from agentguard.ledger.transitions.requests import is_approved, issue_grant
 from agentguard.model import (
     Assessment,
     GrantState,
@@ -133,6 +130,15 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
     _insert_effects(tx, request, grant, outcome, credential=credential)
     tx.record("finished", body)
     return True
+
+
+def give_back(tx: Tx, request: Request, *, epoch: int) -> None:
+    """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
+    tx.lock_job(request.job)
+    if tx.update("grants", "state = 'issued', claimed_at = NULL",
+                 "request = ? AND state = 'claimed' AND epoch = ?",
+                 request.digest, epoch):  # fmt: skip
+        tx.record("unclaimed", {"job": request.job, "request": request.digest})
 
 
 def settle(tx: Tx, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:

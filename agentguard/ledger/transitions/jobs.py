@@ -1,4 +1,4 @@
-"""Rows of jobs, leases and credentials, and what ends with a job (I9)."""
+"""Rows of jobs and leases, and what ends with a job (I9)."""
 
 from __future__ import annotations
 
@@ -49,6 +49,58 @@ def is_waiting(job: JobRow) -> bool:
     return job.state == JobState.WAITING
 
 
+def open_job(tx: Tx, job: str, *, purpose: str, requested_by: str, lease: int) -> None:
+    """Write a new open job, held by whoever opened it for `lease` ms; recorded."""
+    tx.insert(
+        "jobs",
+        id=job,
+        purpose=purpose,
+        requested_by=requested_by,
+        state=JobState.OPEN,
+        epoch=1,
+        opened_at=tx.now,
+        ended_at=None,
+        reason=None,
+    )
+    tx.lease(job, epoch=1, until=tx.now + lease)
+    tx.record("job.opened", {"job": job, "person": requested_by, "purpose": purpose})
+
+
+def rejoin(tx: Tx, job: str, *, by: str, lease: int) -> int:
+    """Open a waiting job under a raised epoch, which fences older holders; recorded.
+
+    Raises:
+        JobError: no such job, or it is not waiting.
+    """
+    tx.lock_job(job)
+    known = tx.first(job_by_id(job))
+    if known is None:
+        raise JobError(f"no job {job} in this ledger")
+    if not is_waiting(known):
+        raise JobError(f"job {job} is {known.state}, expected waiting")
+    tx.update("jobs", "state = 'open', epoch = epoch + 1", "id = ?", job)
+    epoch = known.epoch + 1
+    tx.lease(job, epoch=epoch, until=tx.now + lease)
+    tx.record("job.rejoined", {"job": job, "person": by, "epoch": epoch})
+    return epoch
+
+
+def stop(tx: Tx, job: str, *, reason: str) -> bool:
+    """End a job whoever holds it; False if it had ended.
+
+    Raises:
+        JobError: no such job.
+    """
+    tx.lock_job(job)
+    known = tx.first(job_by_id(job))
+    if known is None:
+        raise JobError(f"no job {job} in this ledger")
+    if known.state == JobState.ENDED:
+        return False
+    end_job(tx, job, by=JobEnd.STOPPED, reason=reason)
+    return True
+
+
 def renew(tx: Tx, job: str, *, epoch: int, lease: int) -> bool:
     """Extend the lease of a job's holder by `lease` ms from now; False if it is not its holder."""
     tx.lock_job(job)
@@ -63,6 +115,7 @@ def leave(tx: Tx, job: str, *, epoch: int, clean: bool, reason: str) -> JobState
 
     Whoever holds it no longer (another epoch, or it is over) changes nothing.
     """
+    tx.lock_job(job)
     known = tx.first(job_by_id(job))
     if known is None or known.state != JobState.OPEN or known.epoch != epoch:
         return known.state if known is not None else JobState.ENDED
