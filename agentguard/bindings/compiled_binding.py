@@ -166,91 +166,26 @@ class CompiledBinding:
         results: Sequence[ReturnedMedia] = (),
         findings: str | None = None,
     ) -> None:
-        try:
-            made = tool if isinstance(tool, BaseTool) else make_tool(tool)
-        except (TypeError, ValueError) as error:  # pydantic's errors among them
-            raise BindingError(f"{getattr(tool, '__name__', tool)}: no tool: {error}") from error
+        made = _tool_of(tool)
         name = made.name
         for argument, value in (("assets", assets), ("texts", texts), ("plain", plain),
                                 ("outputs", outputs), ("state", state), ("urls", urls),
                                 ("remembers", remembers)):  # fmt: skip
             if isinstance(value, str):
                 raise BindingError(f"{name}: {argument}={value!r} is one string; write [{value!r}]")
-        forms = dict(assets) if isinstance(assets, Mapping) else dict.fromkeys(assets, "path")
-        for path, form in forms.items():
-            if form not in _FORMS:
-                raise BindingError(f"{name}.{path}: got form {form!r}, expected one of {_FORMS}")
-        paths = dict(outputs) if isinstance(outputs, Mapping) else dict.fromkeys(outputs, "")
-        for path, suffix in paths.items():
-            if SUFFIX.fullmatch(suffix) is None:
-                raise BindingError(f"{name}.{path}: got suffix {suffix!r}, expected one like .png")
         for given, kind in ((stage, Stage), (effect, OutsideEffect)):
             if given is not None and given not in list(kind):
                 raise BindingError(f"{name}: got {given!r}, expected one of {', '.join(kind)}")
         known_stage = None if stage is None else Stage(stage)
-        known_effect = OutsideEffect(effect)
         if labels is None:
             labels = {GENERATED} if known_stage is Stage.GENERATE else ()
-        if known_stage is None and (
-            forms or outputs or results or isinstance(destination, Arg)
-            or known_effect is not OutsideEffect.NONE
-        ):  # fmt: skip
-            raise BindingError(
-                f"{name}: stage=None is for tools without media or effect; name its stage"
-            )
-        if known_stage is Stage.EXPORT and known_effect is OutsideEffect.NONE:
-            raise BindingError(
-                f"{name}: an export has an effect outside; say effect=Opaque(), Probeable(probe) or"
-                " Idempotent(), whichever is known after a crash"
-            )
+        forms = dict(assets) if isinstance(assets, Mapping) else dict.fromkeys(assets, "path")
         if known_stage is Stage.REVIEW and reviews is None and len(forms) == 1:
             (reviews,) = forms
-        if (reviews is None and known_stage is Stage.REVIEW and forms) or (
-            reviews is not None and (known_stage is not Stage.REVIEW or reviews not in forms)
-        ):
-            raise BindingError(
-                f"{name}: say reviews=, the one asset argument its findings are about: one of"
-                f" {', '.join(forms) or 'none, for it takes no asset'}"
-            )
+        paths = dict(outputs) if isinstance(outputs, Mapping) else dict.fromkeys(outputs, "")
         started_by = {path: (tools,) if isinstance(tools, str) else tuple(tools)
                       for path, tools in (operations or {}).items()}  # fmt: skip
         others = () if isinstance(remembers, bool) else tuple(remembers)
-        remembered = tuple(dict.fromkeys((name, *others))) if remembers else ()
-        claims = (("OperationId()", starts is not None or started_by), ('Asset("url")', urls),
-                  ("remembers=", remembered))  # fmt: skip
-        long = [word for word, said in claims if said]
-        if long and (known_stage is None or known_stage in _OUTWARD):
-            raise BindingError(
-                f"{name}: {', '.join(long)} is for tools that make or review media; the"
-                f" {known_stage or 'None'} stage has none. {SPLIT if outputs or urls else ''}"
-            )
-        if known_stage in _OUTWARD and outputs:  # I7: what left would not be what was approved
-            raise BindingError(
-                f"{name}: the {known_stage} stage makes no media, and {', '.join(paths)} is an"
-                f" output. {SPLIT}"
-            )
-        for located in (*urls, *((starts,) if starts is not None else ())):
-            require_located(name, located)
-        if urls and not isinstance(destination, str):
-            raise BindingError(
-                f'{name}: Asset("url") needs a fixed place, to="...", whose hosts= in the'
-                " configuration say where media may be fetched from"
-            )
-        for path, tools in started_by.items():
-            if not tools:
-                raise BindingError(f"{name}.{path}: name the tool that starts the operation")
-        require_upstream_class(made)
-        _require_place(made, mcp, sends=bool(forms or texts), destination=destination, local=local)
-        _require_once(made, interrupts)
-        if probe is not None:
-            require_probe(name, probe, known_effect)
-        sent = destination is not None and known_stage is not Stage.QUEUE
-        if interrupts and (sent or known_effect is not OutsideEffect.NONE):
-            raise BindingError(  # I8: it would be called again with the answer
-                f"{name}: a tool that sends something, or has an outside effect, must not pause"
-                " itself; ask before the call, or answer an MCP server's questions with an"
-                " elicitation handler of its client"
-            )
         values: dict[str, Any] = {
             "tool": made,
             "stage": known_stage,
@@ -259,7 +194,7 @@ class CompiledBinding:
             "plain": tuple(plain),
             "outputs": MappingProxyType(paths),
             "destination": destination,
-            "effect": known_effect,
+            "effect": OutsideEffect(effect),
             "probe": probe,
             "reveals": reveals,
             "reviews": reviews,
@@ -270,7 +205,7 @@ class CompiledBinding:
             "starts": starts,
             "operations": MappingProxyType(started_by),
             "urls": tuple(urls),
-            "remembers": remembered,
+            "remembers": tuple(dict.fromkeys((name, *others))) if remembers else (),
             "mcp": mcp,
             "known": known,
             "local": local,
@@ -283,6 +218,93 @@ class CompiledBinding:
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
+        self._require_forms()
+        self._require_stage()
+        self._require_no_release()
+        self._require_located()
+        require_upstream_class(made)
+        _require_place(made, mcp, sends=bool(forms or texts), destination=destination, local=local)
+        _require_once(made, interrupts)
+        self._require_effect()
+
+    def _require_forms(self) -> None:
+        """Media goes in and out in a form that there is."""
+        name = self.tool.name
+        for path, form in self.assets.items():
+            if form not in _FORMS:
+                raise BindingError(f"{name}.{path}: got form {form!r}, expected one of {_FORMS}")
+        for path, suffix in self.outputs.items():
+            if SUFFIX.fullmatch(suffix) is None:
+                raise BindingError(f"{name}.{path}: got suffix {suffix!r}, expected one like .png")
+
+    def _require_stage(self) -> None:
+        """The stage allows what the tool does, and needs."""
+        name = self.tool.name
+        if self.stage is None and (
+            self.assets or self.outputs or self.results or isinstance(self.destination, Arg)
+            or self.effect is not OutsideEffect.NONE
+        ):  # fmt: skip
+            raise BindingError(
+                f"{name}: stage=None is for tools without media or effect; name its stage"
+            )
+        if self.stage is Stage.EXPORT and self.effect is OutsideEffect.NONE:
+            raise BindingError(
+                f"{name}: an export has an effect outside; say effect=Opaque(), Probeable(probe) or"
+                " Idempotent(), whichever is known after a crash"
+            )
+        reviewed = self.stage is Stage.REVIEW and bool(self.assets)
+        if (reviewed and self.reviews is None) or (
+            self.reviews is not None and not (reviewed and self.reviews in self.assets)
+        ):
+            raise BindingError(
+                f"{name}: say reviews=, the one asset argument its findings are about: one of"
+                f" {', '.join(self.assets) or 'none, for it takes no asset'}"
+            )
+
+    def _require_no_release(self) -> None:
+        """A tool that sends out makes nothing: what left would not be what was approved (I7)."""
+        name = self.tool.name
+        claims = (("OperationId()", self.starts is not None or self.operations),
+                  ('Asset("url")', self.urls), ("remembers=", self.remembers))  # fmt: skip
+        long = [word for word, said in claims if said]
+        if long and (self.stage is None or self.stage in _OUTWARD):
+            raise BindingError(
+                f"{name}: {', '.join(long)} is for tools that make or review media; the"
+                f" {self.stage or 'None'} stage has none."
+                f" {SPLIT if self.outputs or self.urls else ''}"
+            )
+        if self.stage in _OUTWARD and self.outputs:
+            raise BindingError(
+                f"{name}: the {self.stage} stage makes no media, and {', '.join(self.outputs)} is"
+                f" an output. {SPLIT}"
+            )
+
+    def _require_located(self) -> None:
+        """What stands in a result can be found there, and fetched from somewhere."""
+        name = self.tool.name
+        for located in (*self.urls, *((self.starts,) if self.starts is not None else ())):
+            require_located(name, located)
+        if self.urls and not isinstance(self.destination, str):
+            raise BindingError(
+                f'{name}: Asset("url") needs a fixed place, to="...", whose hosts= in the'
+                " configuration say where media may be fetched from"
+            )
+        for path, tools in self.operations.items():
+            if not tools:
+                raise BindingError(f"{name}.{path}: name the tool that starts the operation")
+
+    def _require_effect(self) -> None:
+        """What is known after a crash fits the effect, and a tool with one does not pause (I8)."""
+        name = self.tool.name
+        if self.probe is not None:
+            require_probe(name, self.probe, self.effect)
+        sent = self.destination is not None and self.stage is not Stage.QUEUE
+        if self.interrupts and (sent or self.effect is not OutsideEffect.NONE):
+            raise BindingError(  # it would be called again with the answer
+                f"{name}: a tool that sends something, or has an outside effect, must not pause"
+                " itself; ask before the call, or answer an MCP server's questions with an"
+                " elicitation handler of its client"
+            )
 
     @property
     def declared(self) -> tuple[str, ...]:
@@ -305,6 +327,15 @@ class CompiledBinding:
     def is_long(self) -> bool:
         """Whether it starts, or asks for, work that goes on at a vendor after the call."""
         return self.starts is not None or bool(self.operations)
+
+
+def _tool_of(tool: BaseTool | Callable[..., Any]) -> BaseTool:
+    if isinstance(tool, BaseTool):
+        return tool
+    try:
+        return make_tool(tool)
+    except (TypeError, ValueError) as error:  # pydantic's errors among them
+        raise BindingError(f"{getattr(tool, '__name__', tool)}: no tool: {error}") from error
 
 
 def _require_place(
