@@ -186,6 +186,8 @@ class Assessor:
         known = self.refusals.known(call)
         if known is not None:
             raise Refused.of(known)
+        if all(row.tool != call.bound.name for row in rows):
+            raise _ungated(call)
         others = sorted({row.agent for row in rows} - {call.agent})
         if call.agent is not None and others and not any(call.may_be(row) for row in rows):
             raise Refused(
@@ -195,7 +197,7 @@ class Assessor:
             )
         raise Refused(
             "what would run now is not what was decided on (arguments, assets, labels or"
-            " destination differ); make a new call",
+            " destination differ); make a new call, under an id of its own",
             kind=ObstacleKind.CALL_CHANGED,
         )
 
@@ -231,26 +233,24 @@ class Assessor:
             raise Refused.of(known)
         if call.agent is not None:
             stage_of(call, self.workspace)
-        build_request(call, self.workspace, reads)
-        tool = call.bound.name
+        args = build_request(call, self.workspace, reads).recorded.args
         elsewhere = decided_elsewhere(
-            job=call.job.id, thread=call.thread, call=call.id_digest, tool=tool
+            job=call.job.id, thread=call.thread, call=call.id_digest, tool=call.bound.name
         )
-        job = reads.first(elsewhere)
-        if job is None:
-            why = _UNGATED.format(tool)
-            raise Refused.of(Ungated(kind=ObstacleKind.NOT_AUTHORIZED, sentence=why))
-        if job == call.job.id:
-            why = (
+        jobs = [row.job for row in reads.rows(elsewhere) if row.body.args == args]
+        if call.job.id in jobs:
+            raise _ungated(
+                call,
                 "this call was decided on in another thread of its job than it runs in; pass the"
-                " config of the run on to the tool, unchanged"
+                " config of the run on to the tool, unchanged",
             )
-        else:
-            why = (
+        if jobs:
+            raise _ungated(
+                call,
                 "this call was decided on in an earlier job; it may have been done."
-                " Make the call again, to be told or to have it done"
+                " Make the call again, to be told or to have it done",
             )
-        raise Refused(why, kind=ObstacleKind.NOT_AUTHORIZED)
+        raise _ungated(call)
 
     def holder(self, call: Call) -> Holder:
         """This process as the holder of the call's job, with a credential for agent and stage.
@@ -274,6 +274,19 @@ class Assessor:
             Refused: the agent lacks the stage.
         """
         return (call.agent or "", stage_of(call, self.workspace)) in held
+
+
+def _ungated(call: Call, why: str = "") -> Refused:
+    """The refusal of a call that nothing decided on; the line that is missing is named.
+
+    Args:
+        why: the likelier reason, where the same was decided on elsewhere under the same id.
+    """
+    missing = _UNGATED.format(call.bound.name)
+    sentence = f"{why}. If that was another call, which had the same id, {missing}"
+    return Refused.of(
+        Ungated(kind=ObstacleKind.NOT_AUTHORIZED, sentence=sentence if why else missing)
+    )
 
 
 def is_as_decided(request: Request, row: RequestRow) -> bool:

@@ -14,7 +14,7 @@ from agentguard.ledger.queries.jobs import HOLDER, holder_from
 from agentguard.ledger.queries.parts import begins_with, in_parts, marks
 from agentguard.ledger.rows.approvals import ApprovalRow
 from agentguard.ledger.rows.calls import CallRow, call_row
-from agentguard.ledger.rows.decode import number, row_as, text
+from agentguard.ledger.rows.decode import number, row_as
 from agentguard.ledger.rows.grants import GrantRow
 from agentguard.ledger.rows.requests import ConversationCall, DecisionCheck, JobCallRow, RequestRow
 from agentguard.ledger.storage.query import Query, Reads, Row
@@ -103,16 +103,17 @@ def revision_of_key(call_key: str, revision: int) -> Query[int]:
     return Query(sql, (call_key, revision), number)
 
 
-def decided_elsewhere(*, job: str, thread: str, call: str, tool: str) -> Query[str]:
-    """The jobs in which a call of this tool was decided: in any thread of this job, or in another
-    job of this thread.
+def decided_elsewhere(*, job: str, thread: str, call: str, tool: str) -> Query[RequestRow]:
+    """Some Requests of this tool and call id: of this job in any thread, of this thread in any job.
+
+    Ids may come again, so they need not be of one call.
     """
     return Query(
-        "SELECT job FROM requests WHERE job = ? AND call_id = ? AND tool = ?"
-        " UNION ALL SELECT job FROM requests WHERE thread = nullif(?, '') AND call_id = ?"
-        " AND tool = ? LIMIT 1",
+        "SELECT * FROM requests WHERE job = ? AND call_id = ? AND tool = ?"
+        " UNION ALL SELECT * FROM requests WHERE thread = nullif(?, '') AND call_id = ?"
+        " AND tool = ? LIMIT 20",
         (job, call, tool, thread, call, tool),
-        text,
+        row_as(RequestRow),
     )
 
 

@@ -66,6 +66,44 @@ def test_no_gate_in_front_says_which_line_is_missing(
     )
 
 
+@pytest.mark.parametrize(
+    ("where", "before"),
+    [
+        *((place, "the same") for place in ("another job", "another thread")),
+        *((place, "another size") for place in ("another job", "another thread")),
+        *((place, "another tool") for place in ("another job", "another thread", "this thread")),
+    ],
+)
+def test_no_gate_is_told_although_another_call_had_the_same_id(
+    studio: Studio, where: str, before: str
+) -> None:
+    """Tutorials and fake models count from call-0 in each run."""
+    guarded = studio.guard.tools([studio.tools["crop"]])
+
+    def first(job: Any) -> str:
+        asset: str = job.import_asset(studio.picture(), ["brand"])
+        earlier = call("crop", {"source": asset, "width": 4, "height": 4}, id="crop")
+        if before == "another size":
+            earlier["args"]["width"] = 5
+        if before == "another tool":
+            earlier = call("paint", {"prompt": "sea", "colour": "red"}, id="crop")
+        build(studio, [says(earlier, id="m0")]).invoke(GO, job.config(thread_id="t"))
+        return asset
+
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = first(job)
+        if where != "another job":
+            thread = "t" if where == "this thread" else "t2"
+            config = job.config(thread_id=thread)
+            told = run(agent_of(guarded, [crop(asset)]), config, "invoke")
+    if where == "another job":
+        with studio.guard.open_job("poster", requested_by=KIM) as job:
+            job.import_asset(studio.folder / "in.png", ["brand"])
+            told = run(agent_of(guarded, [crop(asset)]), job.config(thread_id="t"), "invoke")
+    assert "GuardMiddleware(guard, agent=...)" in told
+    assert told.startswith("this call was decided on in") == (before == "the same")
+
+
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
 def test_an_agent_without_the_stage_is_told_so(
     studio: Studio, caplog: pytest.LogCaptureFixture, way: str
