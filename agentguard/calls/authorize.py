@@ -81,7 +81,7 @@ class Authorizer:
         except LedgerError as error:
             for number, call in enumerate(calls):
                 if number not in ahead:
-                    self._refusals.remember(call, ledger_obstacle(error))
+                    self._refusals.remember(call, ledger_obstacle(error), recorded=False)
             raise
 
     def recorded_effects(self, calls: Sequence[Call]) -> list[Effect | None]:
@@ -265,7 +265,7 @@ class Authorizer:
             if number not in obstacles:
                 self._refusals.forget(call)
             elif number in here:
-                self._refusals.remember(call, obstacles[number])
+                self._refusals.remember(call, obstacles[number], recorded=True)
 
 
 def _is_begun(known: RequestRow, reads: Reads) -> bool:

@@ -38,12 +38,17 @@ class RefusalLog:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._known: dict[tuple[str, str, str], Obstacle] = {}  # what authorize said last
+        self._recorded: dict[tuple[str, str, str], Obstacle] = {}  # and wrote down
         self._logged: dict[tuple[str, ...], None] = {}
 
     def record(self, call: Call, obstacle: Obstacle) -> None:
-        """Record that a call was refused where it would have run (I5), and log it."""
+        """Record that a call was refused where it would have run (I5), and log it.
+
+        What authorize recorded of it is not recorded again when its tool answers with that.
+        """
         self.log(call, (obstacle.policy,), obstacle.sentence)
-        self._refuse(_body_of(call, obstacle))
+        if self._recorded.pop(_place(call), None) != obstacle:
+            self._refuse(_body_of(call, obstacle))
 
     def record_unmade(
         self, tool: object, agent: str | None, *, job: str, thread: str, obstacle: Obstacle
@@ -79,14 +84,21 @@ class RefusalLog:
         """
         _warn(tool, agent, job, thread, (obstacle.policy,), why or obstacle.sentence)
 
-    def remember(self, call: Call, obstacle: Obstacle) -> None:
-        """What the tool says of a call that left no decision in the ledger."""
+    def remember(self, call: Call, obstacle: Obstacle, *, recorded: bool) -> None:
+        """What the tool says of a call that left no decision in the ledger.
+
+        Args:
+            recorded: the ledger holds a record of it.
+        """
         self.forget(call)
         _put(self._known, _place(call), obstacle)
+        if recorded:
+            _put(self._recorded, _place(call), obstacle)
 
     def forget(self, call: Call) -> None:
         """There is a decision now."""
         self._known.pop(_place(call), None)
+        self._recorded.pop(_place(call), None)
 
     def known(self, call: Call) -> Obstacle | None:
         """Why authorize refused a call, if it did."""

@@ -118,7 +118,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         )
         unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
-            return unreadable
+            return invoker.not_made(unreadable, invocation)
         node = node_run_of(invoker, invocation)
         if node is not None:
             invocation = node.take(invoker, invocation)
@@ -136,7 +136,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         )
         unreadable = invoker.unreadable(invocation)
         if unreadable is not None:
-            return unreadable
+            return await asyncio.to_thread(invoker.not_made, unreadable, invocation)
         node = node_run_of(invoker, invocation)
         if node is not None:
             invocation = await asyncio.to_thread(node.take, invoker, invocation)

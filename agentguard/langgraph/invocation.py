@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from agentguard.bindings.argument_schema import jsonable
 from agentguard.bindings.bound import Bound
 from agentguard.calls.arguments import CallArguments
+from agentguard.calls.call import Call
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement_point import EnforcementPoint
 from agentguard.calls.execution import Execution, Failure, TakenIn
@@ -183,29 +184,38 @@ class ToolInvoker:
         injected = () if self.inline else self.bound.injected
         return CallArguments(self.bound, {n: v for n, v in given.items() if n not in injected})
 
-    def unreadable(self, invocation: Invocation) -> Any:
-        """The refusal of arguments that no Request can be made of, None for sound ones.
+    def unreadable(self, invocation: Invocation) -> Obstacle | None:
+        """Why no Request can be made of a call's arguments; None for sound ones.
 
         Upstream's own message on them repeats their values, and one may be a secret (S7).
-
-        Raises:
-            CallRefused: in place of the refusal, where a function was called.
         """
         if not self.media:
             return None
         injected = [n for n in self.bound.injected if n in invocation.arguments.written]
         if injected:  # inline, and a ToolNode that is not ours filled it in, or a model did
-            return self._not_made(not_injected(self.tool.name, injected), invocation)
+            why = not_injected(self.tool.name, injected)
+            return Obstacle(kind=ObstacleKind.ARGUMENTS, sentence=why)
         try:
             invocation.arguments.frozen  # noqa: B018  read here, and used by the claim
         except Refused as refusal:
-            return self._not_made(refusal.obstacle.sentence, invocation)
+            return refusal.obstacle
         return None
 
-    def _not_made(self, reason: str, invocation: Invocation) -> ToolMessage | str:
+    def not_made(self, obstacle: Obstacle, invocation: Invocation) -> ToolMessage | str:
+        """The answer to a call whose arguments are unreadable; the refusal is recorded once.
+
+        Raises:
+            CallRefused: in place of it, where a function was called.
+        """
+        context = CallContext.from_config(self.point, invocation.config)
+        call = self.call(context, invocation.arguments, invocation.call_id)
+        if isinstance(call, Call):
+            self.point.refusals.record(call, obstacle)
+        else:
+            context.refuse(self.tool.name, self.agent, obstacle)
         if invocation.raises:
-            raise CallRefused(reason)
-        return self._error(reason, invocation.call_id)
+            raise CallRefused(obstacle.sentence)
+        return self._error(obstacle.sentence, invocation.call_id)
 
     def call(
         self, context: CallContext, arguments: CallArguments, call_id: str | None
@@ -225,15 +235,18 @@ class ToolInvoker:
         """Claim the Grant of a call; see `Claims.claim`."""
         context = CallContext.from_config(self.point, invocation.config)
         call = invocation.found or self.call(context, invocation.arguments, invocation.call_id)
+        node, refused = invocation.node, None
         if invocation.call_id is None:
             why = without_id(self.tool.name, invocation.config, inline=self.inline)
-            call = Obstacle(kind=ObstacleKind.NO_CALL_ID, sentence=why)
-        node = invocation.node
+            refused = Obstacle(kind=ObstacleKind.NO_CALL_ID, sentence=why)
         if node is not None and node.ended:
             node.give_up()
-            call = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=LEFT_BEHIND)
+            refused = Obstacle(kind=ObstacleKind.NOT_AUTHORIZED, sentence=LEFT_BEHIND)
         refusals = self.point.refusals
         name, agent, thread = self.tool.name, self.agent, context.thread
+        if refused is not None:  # no gate saw it
+            context.refuse(name, agent, refused)
+            return refused
         if isinstance(call, Obstacle):
             refusals.log_unmade(name, agent, job="", thread=thread, obstacle=call)
             return call

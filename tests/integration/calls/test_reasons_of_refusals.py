@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -414,3 +415,52 @@ def test_trap_12_the_copies_own_function_does_not_run(studio: Studio) -> None:
     ):
         assert said in str(guarded.invoke(given))
     assert studio.world.effects == []
+
+
+# --- one refusal, one record ----------------------------------------------------------------------
+
+WRONG = {
+    "a path": {"source": "/etc/passwd", "width": 4, "height": 4},
+    "an unknown asset": {"source": f"asset-{'0' * 20}", "width": 4, "height": 4},
+    "another type": {"source": f"asset-{'0' * 20}", "width": "x", "height": 4},
+    "another name": {"source": f"asset-{'0' * 20}", "width": 4, "height": 4, "depth": 1},
+}
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("way", ["protect", "middleware", "inline"])
+def test_a_refusal_is_recorded_once(studio: Studio, way: str, wrong: str, mode: str) -> None:
+    made = says(call("crop", WRONG[wrong], id="c1"), id="m1")
+    graph = {
+        "protect": lambda: build(studio, [made]),
+        "middleware": lambda: agent_of(
+            [studio.tools["crop"]], [made], GuardMiddleware(studio.guard, agent="editor")
+        ),
+        "inline": lambda: agent_of(
+            studio.guard.tools([studio.tools["crop"]], agent="editor", gate="inline"), [made]
+        ),
+    }[way]()
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        run(graph, job.config(thread_id="t"), mode)
+    (record,) = refused_records(studio)
+    assert (record["job"], record["agent"], record["tool"]) == (job.id, "editor", "crop")
+
+
+def test_a_call_without_an_id_is_recorded_with_its_job(
+    studio: Studio, caplog: pytest.LogCaptureFixture
+) -> None:
+    (guarded,) = studio.guard.tools([studio.tools["crop"]], agent="editor")
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        guarded.invoke({"source": asset, "width": 4, "height": 4}, job.config(thread_id="t"))
+    (record,) = refused_records(studio)
+    assert (record["job"], record["agent"]) == (job.id, "editor")
+    assert record["policy"] == "agentguard.no-call-id"
+    (line,) = refusals(caplog)
+    assert f"crop as editor in job {job.id}" in line
+
+
+def refused_records(studio: Studio) -> list[dict[str, Any]]:
+    bodies = [json.loads(row["body"]) for row in studio.guard.ledger.all("SELECT * FROM records")]
+    return [body for body in bodies if body["kind"] == "refused"]
