@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 from langchain_core.tools import BaseTool
@@ -107,12 +107,8 @@ class BoundTools:
         Raises:
             BindingError: the tool is not bound, or another tool is bound under its name.
         """
-        bound = self.by_name.get(tool.name)
-        if bound is None:
-            raise BindingError(
-                f"{tool.name} is not bound; add a Binding for it (`agentguard bind MODULE:TOOLS`"
-                " drafts one)"
-            )
+        self.require_bound(tool)
+        bound = self.by_name[tool.name]
         if not same_tool(bound.binding, tool):
             raise BindingError(
                 f"another tool than this one is bound under the name {tool.name}: its class,"
@@ -121,6 +117,29 @@ class BoundTools:
             )
         self._require_started(bound)
         return bound
+
+    def require_bound(self, *tools: BaseTool) -> None:
+        """Refuse tools that this guard does not know.
+
+        Raises:
+            BindingError: naming those that were declared and not handed over, or else those that
+                nobody declared.
+        """
+        unknown = [tool for tool in tools if tool.name not in self.by_name]
+        declared = sorted(tool.name for tool in unknown if declarations_of(tool))
+        if declared:
+            raise BindingError(
+                f"{_are(declared)} declared, and this guard was opened without"
+                f" {'it' if len(declared) == 1 else 'them'}: add to its tools,"
+                f" Guard.from_config(..., tools=[..., {', '.join(declared)}])"
+            )
+        names = sorted(tool.name for tool in unknown)
+        if names:
+            raise BindingError(
+                f"{_are(names)} not bound; declare a function with @media_tool, or add a Binding"
+                " for a library's tool (`agentguard bind MODULE:TOOLS` drafts one; stage=None is"
+                " for tools without media or effect), or take it out of this agent"
+            )
 
     def _checked(self, tool: Tool) -> Bound:
         bound = compiled(tool)
@@ -187,6 +206,10 @@ class BoundTools:
                     raise BindingError(
                         f"{bound.name}.{path} takes an operation of {name}, which {state}"
                     )
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _require_no_secret(bound: Bound) -> None:

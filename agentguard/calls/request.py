@@ -225,14 +225,16 @@ def _assets(
         if not isinstance(value, str) or ASSET_ID.fullmatch(value) is None:
             raise Refused(
                 f"{call.bound.name}.{path} takes an asset id such as asset-0123456789abcdef0123,"
-                " never a path, URL or data; list_assets shows the ids of this job",
+                " never a path, URL or data; take one that a tool or a person named (list_assets"
+                " shows them, where you have it)",
                 kind=ObstacleKind.NOT_AN_ASSET,
             )
         if value not in rows:
             row = reads.first(asset_of_job(value, call.job.id))
             if row is None:  # one answer for unknown and foreign ids: no way to probe other jobs
                 raise Refused(
-                    f"{value} is no asset of this job; list_assets shows its ids",
+                    f"{value} is no asset of this job; take one that a tool or a person named"
+                    " (list_assets shows them, where you have it)",
                     kind=ObstacleKind.UNKNOWN_ASSET,
                 )
             rows[value] = row

@@ -252,13 +252,7 @@ class GuardMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _shown(self, tools: Sequence[Any]) -> list[Any]:
         """The tools as the model may see them: guarded copies, and what a front end runs."""
-        names = sorted(tool.name for tool in tools if isinstance(tool, BaseTool))
-        unbound = [name for name in names if name not in self._point.bound]
-        if len(unbound) > 1:
-            raise BindingError(
-                f"{', '.join(unbound)} are not bound; add a Binding for each (stage=None for tools"
-                " without media or effect), or take them out of this agent"
-            )
+        self._point.bound_tools.require_bound(*(t for t in tools if isinstance(t, BaseTool)))
         shown: list[Any] = []
         for tool in tools:
             if isinstance(tool, BaseTool):

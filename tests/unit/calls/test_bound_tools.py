@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from langchain_core.tools import tool
 
 from agentguard import BindingError, Guard, JobError, Text, media_tool
 from tests.support import KIM, write_workspace
@@ -86,3 +87,22 @@ def test_each_guard_has_its_own_first_job(folder: Path) -> None:
     with opened(folder) as later:
         later.bind(first)
         assert "first" in later.bound
+
+
+def test_a_declared_tool_that_was_not_handed_over_is_told_apart_from_an_unknown_one(
+    folder: Path,
+) -> None:
+    @tool
+    def stray(words: str) -> str:
+        """Say what nobody declared."""
+        return words
+
+    with opened(folder) as guard:
+        with pytest.raises(
+            BindingError, match=r"second is declared, .* without it: .*tools="
+        ):
+            guard.bound_for(tool(second))
+        with pytest.raises(BindingError, match="stray is not bound; declare a function with"):
+            guard.bound_for(stray)
+        guard.bind(second)
+        assert guard.bound_for(tool(second)).name == "second"
