@@ -185,6 +185,18 @@ def falls(trial: Trial, workspace: Workspace, policy: Policy) -> str | None:
     return None
 
 
+def fallen_releases(workspace: Workspace, policy: Policy) -> list[str]:
+    """Which releases one more approval refuses that fewer permit, and how; see `falls`."""
+    fallen = []
+    for place in workspace.destinations.values():
+        for label in workspace.classes:
+            trial = release(workspace, place, label, Provenance.UNKNOWN)
+            why = falls(trial, workspace, policy) if trial is not None else None
+            if why is not None:
+                fallen.append(f"{label} to {place.id}: {why}")
+    return fallen
+
+
 def cell(decision: Decision) -> str:
     """A Decision in three words: `permit`, `ask 2 (legal)`, `deny`."""
     if decision.effect is not Effect.ASK or decision.needs is None:

@@ -42,7 +42,8 @@ def doctor(
     """Look at the whole workspace and say what to mend.
 
     Configuration, policies, keys, people, ledger, store, destinations and, if named, Bindings.
-    Green is fine, yellow deserves a look, red stops the guard: exit code 1.
+    Green is fine, yellow deserves a look, red is wrong (most of it keeps a guard from opening):
+    exit code 1.
 
     \b
     Example:
@@ -135,21 +136,14 @@ def _findings(workspace: Workspace, bindings: str | None) -> Iterator[Finding]:
 
 
 def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
-    from agentguard.model import Provenance
-    from agentguard.policy.simulate import falls, release
+    from agentguard.policy.simulate import fallen_releases
 
     extra = f", {len(workspace.policies)} of your own files" if workspace.policies else ""
     yield ok("policy", f"{len(policy.rules)} policies{extra}, version {policy.digest[:16]}")
     violations = policy.monotone_violations()
     if not violations:
         return  # it is proven for every call
-    fallen = []
-    for place in workspace.destinations.values():
-        for label in workspace.classes:
-            trial = release(workspace, place, label, Provenance.UNKNOWN)
-            why = falls(trial, workspace, policy) if trial is not None else None
-            if why is not None:
-                fallen.append(f"{label} to {place.id}: {why}")
+    fallen = fallen_releases(workspace, policy)
     if fallen:
         yield Finding(
             state="bad",

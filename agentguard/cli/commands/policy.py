@@ -16,6 +16,8 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What policies can read, and what is wrong."
 )
 
+_MOST = 3  # cases that are named
+
 Bindings = Annotated[
     str | None, typer.Option(metavar="MODULE:NAME", help="Your list of declared tools.")
 ]
@@ -62,7 +64,9 @@ def check(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) ->
     """Say what is wrong with the policies, as the guard would when it opens.
 
     They parse, fit the schema for each tool, and name no tool, argument, choice, agent,
-    destination or group that there is not. Exits 1 if something is wrong.
+    destination or group that there is not. One thing more than the guard asks: no approval may
+    turn a yes into a no (context.approvals == 1), or people would answer in vain. Exits 1 if
+    something is wrong.
 
     \b
     Example:
@@ -71,6 +75,7 @@ def check(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) ->
     Next: `agentguard explain --tool NAME --args JSON` tries one on a supposed call.
     """
     from agentguard.policy.policy_set import known_names
+    from agentguard.policy.simulate import fallen_releases
 
     workspace = workspace_of(ctx)
     tools = tools_of(workspace, bindings)
@@ -81,6 +86,10 @@ def check(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) ->
         count = len(policy.rules)
         known = known_names(workspace, tools.values())
         policy.require_fits(known if bindings is not None else replace(known, other_tools=None))
+        if policy.monotone_violations():
+            fallen = fallen_releases(workspace, policy)
+            wrong = [f"more approvals turn a yes into a no, {each}" for each in fallen[:_MOST]]
+            wrong += policy.monotone_violations() if fallen else ()
     except PolicyError as error:
         wrong = str(error).splitlines()
     if json_:

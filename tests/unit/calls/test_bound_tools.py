@@ -98,9 +98,7 @@ def test_a_declared_tool_that_was_not_handed_over_is_told_apart_from_an_unknown_
         return words
 
     with opened(folder) as guard:
-        with pytest.raises(
-            BindingError, match=r"second is declared, .* without it: .*tools="
-        ):
+        with pytest.raises(BindingError, match=r"second is declared, .* without it: .*tools="):
             guard.bound_for(tool(second))
         with pytest.raises(BindingError, match="stray is not bound; declare a function with"):
             guard.bound_for(stray)

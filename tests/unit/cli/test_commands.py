@@ -453,6 +453,9 @@ def test_a_policy_that_more_approvals_make_refuse_is_red(workspace: Shell) -> No
     path.write_text(text)
     (said,) = findings(workspace, code=1)["bad policy"]
     assert "with 2 approvals it is permitted, with 3 refused" in said
+    checked = " ".join(workspace.json("policy", "check", code=1)["wrong"])
+    assert "with 2 approvals it is permitted, with 3 refused" in checked
+    assert "own.crowd" in checked
 
 
 def test_a_ledger_whose_triggers_were_dropped_is_red(workspace: Shell) -> None:
