@@ -7,6 +7,7 @@ a job it runs under its own claim only. A thread that a tool starts by itself is
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -16,6 +17,8 @@ from typing import Any, NoReturn, Protocol
 from langchain_core.runnables.config import var_child_runnable_config
 
 from agentguard.errors import UnguardedTool
+
+_log = logging.getLogger(__name__)
 
 ENTRY_KEY = "__agentguard_entry"
 """The key in `configurable` under which the proof travels that a run was entered into a job.
@@ -132,11 +135,16 @@ class Witness(Protocol):
             why: it is stopped; None: it was let past the guard.
         """
 
-    def has_open_job(self, declared: object) -> bool:
-        """Whether a guard holds an open job and has bound a tool that was declared so."""
+    def is_bound(self, declared: object, *, in_job: bool) -> bool:
+        """Whether an open guard has bound a tool with media or effect that was declared so.
+
+        Args:
+            in_job: only a guard that holds an open job counts.
+        """
 
 
 _witnesses: list[Witness] = []
+_warned: set[int] = set()
 
 
 def tell_of_direct_calls(witness: Witness) -> None:
@@ -169,7 +177,7 @@ def require_claim(declared: object, name: str) -> None:
         )
     job = JOB.get()
     is_inside = (job is not None and not job.is_left) or _is_entered()
-    if not is_inside and any(witness.has_open_job(declared) for witness in _witnesses):
+    if not is_inside and _is_bound(declared, in_job=True):
         _stop(
             name,
             f"{name} was called where nothing says which job it belongs to, while one is open: a"
@@ -183,6 +191,18 @@ def require_claim(declared: object, name: str) -> None:
             f"{name} was called unguarded inside a job; {_where()}, or say"
             ' `with guard.unguarded("why"):`',
         )
+    if id(declared) not in _warned and _is_bound(declared, in_job=False):
+        _warned.add(id(declared))
+        _log.warning(
+            "%s runs outside of every job, where nothing guards it, although an open guard has"
+            " bound it: call it inside `with guard.open_job(...)`, in a protected graph; or say"
+            ' `with guard.unguarded("why"):`',
+            name,
+        )
+
+
+def _is_bound(declared: object, *, in_job: bool) -> bool:
+    return any(witness.is_bound(declared, in_job=in_job) for witness in _witnesses)
 
 
 def _stop(name: str, why: str) -> NoReturn:

@@ -161,15 +161,15 @@ class UnguardedRuns(BaseCallbackHandler):
         elif exemption.begun.pop(_run_around(), None) != name:  # else its start is recorded
             _let_past(exemption, job, name)
 
-    def has_open_job(self, declared: object) -> bool:
-        """Whether a guard with an open job knows a function that was declared so.
+    def is_bound(self, declared: object, *, in_job: bool) -> bool:
+        """Whether an open guard knows a function that was declared so; see `Witness`.
 
         A harmless one may run anywhere.
         """
         return any(
             not bound.binding.is_harmless
             for point in list(self._points)
-            if point.jobs.any_held
+            if point.jobs.any_held or not in_job
             for bound in point.bound_tools.declared_as(declared)
         )
 

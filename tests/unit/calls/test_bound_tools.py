@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from langchain_core.tools import tool
 
-from agentguard import BindingError, Guard, JobError, Text, media_tool
+from agentguard import Asset, BindingError, Guard, JobError, Text, media_tool
 from tests.support import KIM, write_workspace
 
 
@@ -104,3 +104,29 @@ def test_a_declared_tool_that_was_not_handed_over_is_told_apart_from_an_unknown_
             guard.bound_for(stray)
         guard.bind(second)
         assert guard.bound_for(tool(second)).name == "second"
+
+
+def test_a_declared_function_that_runs_outside_of_every_job_is_warned_of_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside a guard that has bound it, it is most likely a job that was forgotten."""
+
+    @media_tool(stage="review")
+    def look(source: Annotated[str, Asset()]) -> dict[str, list[str]]:
+        """Look at a picture."""
+        return {"findings": []}
+
+    look("plain.png")
+    second("harmless")
+    assert caplog.messages == []
+    with opened(folder) as guard:
+        guard.bind(look, second)
+        second("harmless")
+        look("once.png")
+        look("twice.png")
+        with guard.unguarded("a check of my own"):
+            look("told.png")
+    look("closed.png")
+    (line,) = caplog.messages
+    assert line.startswith("look runs outside of every job, where nothing guards it")
+    assert "guard.open_job" in line
