@@ -167,6 +167,7 @@ def _results(show: Show, guard: Guard, folder: Path) -> None:
             rows.append((place, f"{link(file, str(file.relative_to(folder)))} [dim]{labels}[/dim]"))
     show.facts(rows, 3)
     show.line(f"\n{link(folder)}", 0)
+    show.line("[dim]next, a graph of your own: 'Guard your own graph' in README.md[/dim]", 0)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from langchain_core.tools import BaseTool
@@ -91,7 +92,7 @@ def protect(
     }
     agents = _by_node(nodes, agents)
     functions = _functions_among(builder, agents)
-    _require_named(nodes, agents.keys() - functions)
+    _require_named(nodes, agents.keys() - functions, builder.nodes)
     _require_guarded(builder, point, nodes, functions, set(unsafe_unsearched))
     if len({id(node) for node in nodes.values()}) < len(nodes):
         raise BindingError("one ToolNode stands under two names; give each agent a ToolNode")
@@ -190,19 +191,22 @@ def _functions_among(
     return found
 
 
-def _require_named(nodes: Mapping[str, ToolNode], agents: Set[str]) -> None:
+def _require_named(nodes: Mapping[str, ToolNode], agents: Set[str], others: Iterable[str]) -> None:
     unnamed = sorted(set(nodes) - agents)
     unknown = sorted(agents - set(nodes))
     if unnamed:
-        other = f"; no ToolNode is named {', '.join(unknown)}" if unknown else ""
+        other = f"; no node is named {', '.join(unknown)}" if unknown else ""
         raise BindingError(
             f"ToolNode {', '.join(unnamed)} has no agent; name it: agents={{{unnamed[0]!r}: ...}}"
             f"{other}"
         )
     if unknown:
+        there = sorted({*nodes, *others})
+        near = get_close_matches(unknown[0], there, n=1)
+        meant = f"; is {near[0]} meant?" if near else "."
         raise BindingError(
-            f"{', '.join(unknown)} is no node of this graph; its ToolNodes are"
-            f" {', '.join(sorted(nodes)) or 'none'}"
+            f"{', '.join(unknown)} is no node of this graph{meant} Its ToolNodes are"
+            f" {', '.join(sorted(nodes)) or 'none'}, and its nodes {', '.join(there) or 'none'}"
         )
 
 

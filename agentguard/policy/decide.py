@@ -92,7 +92,10 @@ def decide(
         return _unanswerable(policy, request, facts, ask, first, waiting)
     why = explanation.why(policy, request, facts, first, reasons, question)
     if not facts.can_ask:
-        reason = f"{why}; this graph has no checkpointer, so nobody can be asked"
+        reason = (
+            f"{why}; this graph has no checkpointer, so nobody can be asked; give it one,"
+            " .compile(checkpointer=...)"
+        )
         return Decision(effect=Effect.DENY, policies=_ids(first), reason=reason)
     reason = f"{why}; waiting for {explanation.people(needs)}"
     return Decision(

@@ -263,6 +263,10 @@ def _answer(
             say("  graph.invoke(None, job.config(thread_id=...))")
             say(f'  once it was left: within `with guard.rejoin_job("{visible(approval.job)}",'
                 " by=...) as job:`")  # fmt: skip
+        elif more:
+            say(f"Next: somebody else: agentguard approvals approve {approval.request} --as PERSON")
+        elif verdict == "deny":
+            say("Next: nothing; the agent is told when the job goes on, and may not ask this again")
     if more:
         raise typer.Exit(PENDING)
 

@@ -24,7 +24,7 @@ def test_unnamed_toolnodes_are_refused_at_build_time(studio: Studio) -> None:
     builder.add_edge("model", END)
     with pytest.raises(BindingError, match="tools has no agent"):
         protect(builder, studio.guard, agents={})
-    with pytest.raises(BindingError, match=r"'tools': ...}; no ToolNode is named tol"):
+    with pytest.raises(BindingError, match=r"'tools': ...}; no node is named tol"):
         protect(builder, studio.guard, agents={"tol": "painter"})
     inner = builder.compile()
     outer = StateGraph(State)
@@ -103,6 +103,16 @@ def test_bad_agents_are_refused_when_the_graph_is_built(studio: Studio, agents: 
     builder.add_node("tools", ToolNode([studio.tools["paint"]]))
     builder.add_edge(START, "tools")
     with pytest.raises(BindingError):
+        protect(builder, studio.guard, agents=agents)
+
+
+def test_a_misspelt_node_is_told_with_the_nodes_that_there_are(studio: Studio) -> None:
+    builder = StateGraph(State)
+    builder.add_node("tools", ToolNode([studio.tools["paint"]]))
+    builder.add_node("publish", scripted([]))
+    builder.add_edge(START, "tools")
+    agents = {"tools": "painter", "pubish": "publisher"}
+    with pytest.raises(BindingError, match=r"is publish meant\? .* its nodes publish, tools"):
         protect(builder, studio.guard, agents=agents)
 
 
