@@ -54,6 +54,7 @@ def bind(
     Next: correct bindings.py, give `bindings` to Guard.from_config(..., tools=bindings), and
     run `agentguard doctor --bindings bindings:bindings`.
     """
+    from agentguard.bindings.declaration import declarations_of
     from agentguard.bindings.draft import draft, told
 
     module, found = import_object(named)
@@ -65,7 +66,10 @@ def bind(
         try:
             tool = _tool(item)
             known["tool"] = tool.name
-            source, says = draft(tool, expression), told(tool)
+            if declarations_of(item):
+                source, says = expression, ["declared by @media_tool: it needs no Binding"]
+            else:
+                source, says = draft(tool, expression), told(tool)
         except BindingError as error:
             drafts.append({**known, "error": str(error)})
         except _NO_SCHEMA as error:
@@ -129,8 +133,10 @@ def _print_source(named: str, drafts: list[dict[str, Any]]) -> None:
     module = named.partition(":")[0]
     drafted = [one for one in drafts if "source" in one]
     names = sorted({re.split(r"[.\[]", one["expression"])[0] for one in drafted})
-    used = ["Binding", *(name for name in _NAMES if _uses(drafted, name))]
-    lines = [_HEADER, f"from agentguard import {', '.join(sorted(used))}"]
+    used = [name for name in ("Binding", *_NAMES) if _uses(drafted, name)]
+    lines = [_HEADER]
+    if used:
+        lines += [f"from agentguard import {', '.join(sorted(used))}"]
     if names:
         lines += [f"from {module} import {', '.join(names)}"]
     lines += ["", "bindings = ["]

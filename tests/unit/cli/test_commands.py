@@ -316,6 +316,18 @@ def test_bind_drafts_python_that_can_be_imported(workspace: Shell) -> None:
     assert compiled(names["bindings"][0]).binding.outputs == {"file": ""}
 
 
+def test_bind_leaves_declared_tools_as_they_are(workspace: Shell) -> None:
+    (workspace.folder / "clitools_declared.py").write_text(
+        "from agentguard import media_tool\n\n\n@media_tool(stage=None)\ndef count(n: int) -> str:\n"
+        '    """Count."""\n    return str(n)\n\n\nTOOLS = [count]\n'
+    )
+    out = workspace("bind", "clitools_declared:TOOLS")
+    assert "    # declared by @media_tool: it needs no Binding\n    count,\n" in out
+    assert "Binding(" not in out.partition("bindings = [")[2]
+    (workspace.folder / "clitools_drafted.py").write_text(out)
+    findings(workspace, "--bindings", "clitools_drafted:bindings", code=0)
+
+
 def test_bind_drafts_one_tool_and_names_what_it_can_not(workspace: Shell) -> None:
     (workspace.folder / "clitools_two.py").write_text(TOOLS)
     assert re.search(r"Binding\(\s*caption,", workspace("bind", "clitools_two:caption"))
