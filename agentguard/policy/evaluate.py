@@ -105,9 +105,7 @@ class ToolPolicies:
             hint = ""
             if action == placeholder and rule is not None and rule.reads_arguments:
                 hint = "; not every tool has it: write `context.args has NAME && ...` first"
-            why = error.error.removeprefix(
-                f"for policy `{error.policy_id}`, "
-            )  # Cedar's own number
+            why = error.error.removeprefix(f"for policy `{error.policy_id}`, ")
             raise PolicyError(f"{place} breaks the schema{which}: {why}{hint}")
         if not result.validation_passed:
             raise PolicyError("policies break the schema; Cedar does not say where")

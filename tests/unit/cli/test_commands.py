@@ -318,8 +318,8 @@ def test_bind_drafts_python_that_can_be_imported(workspace: Shell) -> None:
 
 def test_bind_leaves_declared_tools_as_they_are(workspace: Shell) -> None:
     (workspace.folder / "clitools_declared.py").write_text(
-        "from agentguard import media_tool\n\n\n@media_tool(stage=None)\ndef count(n: int) -> str:\n"
-        '    """Count."""\n    return str(n)\n\n\nTOOLS = [count]\n'
+        "from agentguard import media_tool\n\n\n@media_tool(stage=None)\n"
+        'def count(n: int) -> str:\n    """Count."""\n    return str(n)\n\n\nTOOLS = [count]\n'
     )
     out = workspace("bind", "clitools_declared:TOOLS")
     assert "    # declared by @media_tool: it needs no Binding\n    count,\n" in out
