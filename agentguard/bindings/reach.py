@@ -6,7 +6,7 @@ installed package counts as a client of something remote, unless the package sta
 below or, as an installed application does, requires agentguard. What a body imports and calls by
 name, such as `requests.post`, can't be seen.
 
-`gc.get_referents` knows what an object of any kind holds, so no list of containers is kept.
+What an object of any other kind holds, `held_objects.py` knows.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import gc
 import importlib.metadata
 import logging
 import re
 import sys
 import threading
 import types
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from langchain_core.tools import BaseTool
+
+from agentguard.bindings.held_objects import INVOKER, held_by
 
 # Packages whose objects send nothing by themselves: what agentguard and its tools are made of.
 _LOCAL = frozenset({
@@ -216,7 +216,7 @@ def _is_judged_elsewhere(thing: Any) -> bool:
     """Whether other parts of the guard look at it: its own objects, guarded tools, and graphs."""
     if _is_a(thing, (type, types.FunctionType, types.ModuleType)):
         return False
-    if _is_a(thing, BaseTool) and "_agentguard_invoker" in vars(thing):
+    if _is_a(thing, BaseTool) and INVOKER in vars(thing):
         return True
     return type(thing).__module__.startswith("agentguard.") or _is_kind(thing, _GRAPH)
 
@@ -260,16 +260,8 @@ def _held_by(thing: Any) -> Iterator[Any]:
                             if _is_a(member, types.MemberDescriptorType))  # fmt: skip
         yield from (each for each in (type(thing), thing.args_schema)
                     if _is_a(each, type) and _is_users(each.__module__))  # fmt: skip
-    elif _is_a(thing, weakref.ref):
-        yield thing()
-    elif type(thing) in weakref.ProxyTypes:
-        yield thing.__repr__.__self__
-    elif _is_a(thing, contextvars.ContextVar):
-        yield from (contextvars.copy_context().get(thing), *gc.get_referents(thing))
     else:
-        if _is_a(thing, threading.local):
-            yield vars(thing)
-        yield from gc.get_referents(thing)
+        yield from held_by(thing)
 
 
 def _named_by(function: types.FunctionType) -> Iterator[Any]:

@@ -26,8 +26,8 @@ LIBRARIES = sys.stdlib_module_names | {
     "typing_extensions", "typing_inspection", "urllib3", "uuid_utils", "websockets", "xxhash",
     "yaml", "zstandard",
 }  # fmt: skip
-"""The packages that agentguard itself depends on. Any other one, installed or not, is the user's:
-their classes, globals and modules are looked into."""
+"""The packages of which nothing is the user's: the standard library, agentguard, and what it and
+its extras depend on. Of any other installed one `is_library` asks whether it knows LangChain."""
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STDLIB = Path(sysconfig.get_path("stdlib")).resolve()

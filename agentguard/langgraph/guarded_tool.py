@@ -19,6 +19,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
+from agentguard.bindings.held_objects import INVOKER
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement_point import EnforcementPoint
@@ -82,7 +83,7 @@ def guarded(
             update[name] = _refusing(function, original.name)
     copy = original.model_copy(update=update)
     object.__setattr__(copy, "__class__", _subclass(type(original)))
-    object.__setattr__(copy, _INVOKER, invoker)
+    object.__setattr__(copy, INVOKER, invoker)
     return copy
 
 
@@ -103,7 +104,7 @@ def guarded_inline(point: EnforcementPoint, tool: BaseTool, *, agent: str) -> Ba
 def invoker_of(tool: object) -> ToolInvoker | None:
     """The invoker of a guarded tool, None for any other object."""
     points = getattr(type(tool), GUARDS, False)
-    invoker = getattr(tool, "__dict__", {}).get(_INVOKER)
+    invoker = getattr(tool, "__dict__", {}).get(INVOKER)
     return invoker if points and isinstance(invoker, ToolInvoker) else None
 
 
@@ -209,8 +210,6 @@ def _invoker_of(tool: BaseTool) -> ToolInvoker:
         raise ToolException(_DIRECT.format(tool.name))
     return invoker
 
-
-_INVOKER = "_agentguard_invoker"
 
 _ASYNC_ONLY = "{} runs asynchronously only; run the graph with ainvoke or astream"
 _DIRECT = "{} was called around its gate; it runs only through a graph that authorized the call"

@@ -22,6 +22,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
 from agentguard.bindings.declaration import MARK, bodies_of
+from agentguard.bindings.held_objects import held_by
 from agentguard.errors import BindingError
 from agentguard.langgraph import upstream
 from agentguard.langgraph.code_names import (
@@ -32,7 +33,7 @@ from agentguard.langgraph.code_names import (
     names_in,
     package_of,
 )
-from agentguard.langgraph.reached import Reached, held_by
+from agentguard.langgraph.reached import Reached
 
 if TYPE_CHECKING:
     from agentguard.bindings.bound import Bound

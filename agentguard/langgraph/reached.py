@@ -1,15 +1,9 @@
-"""An object that a search of nodes and tools reached: by what way, and what it holds in turn."""
+"""An object that a search of nodes and tools reached, and by what way."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import gc
 import sys
-import threading
 import types
-import weakref
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from langchain_core.tools import BaseTool
@@ -73,26 +67,6 @@ class Reached(NamedTuple):
             tool = isinstance(self.thing, BaseTool)
             words.append(f"tool {self.thing.name}" if tool else kind)
         return " → ".join(words[-_LONGEST_PATH:])
-
-
-def held_by(thing: Any) -> Iterator[Any]:
-    """What an object holds, as the garbage collector knows it, and what it does not know."""
-    yield from gc.get_referents(thing)
-    if isinstance(thing, types.BuiltinMethodType):
-        yield thing.__self__
-    elif isinstance(thing, weakref.ReferenceType):
-        yield thing()
-    elif type(thing) in (weakref.ProxyType, weakref.CallableProxyType):
-        with contextlib.suppress(ReferenceError):
-            yield thing.__repr__.__self__
-    elif isinstance(thing, contextvars.ContextVar):
-        yield thing.get(None)
-    elif isinstance(thing, threading.local):
-        yield vars(thing)
-    elif isinstance(thing, types.GeneratorType) and thing.gi_frame is not None:
-        yield from thing.gi_frame.f_locals.values()
-    elif getattr(getattr(thing, "dtype", None), "hasobject", False) is True:
-        yield thing.tolist()  # an array of objects
 
 
 def _label(item: Reached, parent: Reached) -> str:
