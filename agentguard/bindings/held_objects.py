@@ -20,20 +20,31 @@ INVOKER = "_agentguard_invoker"
 
 
 def held_by(thing: Any) -> Iterator[Any]:
-    """What an object holds, as the garbage collector knows it, and what it does not know."""
+    """What an object holds, as the garbage collector knows it, and what it does not know.
+
+    It does not ask the object for its class: that may lie, and the proxy of what died raises.
+    """
     yield from gc.get_referents(thing)
-    if isinstance(thing, types.BuiltinMethodType):
+    kind = type(thing)
+    if issubclass(kind, types.BuiltinMethodType):
         yield thing.__self__
-    elif isinstance(thing, weakref.ReferenceType):
+    elif issubclass(kind, weakref.ReferenceType):
         yield thing()
-    elif type(thing) in (weakref.ProxyType, weakref.CallableProxyType):
-        with contextlib.suppress(ReferenceError):
-            yield thing.__repr__.__self__
-    elif isinstance(thing, contextvars.ContextVar):
+    elif kind in weakref.ProxyTypes:
+        yield referent_of(thing)
+    elif issubclass(kind, contextvars.ContextVar):
         yield thing.get(None)
-    elif isinstance(thing, threading.local):
+    elif issubclass(kind, threading.local):
         yield vars(thing)
-    elif isinstance(thing, types.GeneratorType) and thing.gi_frame is not None:
-        yield from thing.gi_frame.f_locals.values()
+    elif issubclass(kind, types.GeneratorType):
+        if thing.gi_frame is not None:
+            yield from thing.gi_frame.f_locals.values()
     elif getattr(getattr(thing, "dtype", None), "hasobject", False) is True:
         yield thing.tolist()  # an array of objects
+
+
+def referent_of(proxy: Any) -> Any:
+    """What a weak proxy stands for; None once that died."""
+    with contextlib.suppress(ReferenceError):
+        return proxy.__repr__.__self__
+    return None

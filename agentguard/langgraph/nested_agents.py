@@ -12,6 +12,7 @@ import functools
 import gc
 import sys
 import types
+import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
 from agentguard.bindings.declaration import MARK, bodies_of
-from agentguard.bindings.held_objects import held_by
+from agentguard.bindings.held_objects import held_by, referent_of
 from agentguard.errors import BindingError
 from agentguard.langgraph import upstream
 from agentguard.langgraph.code_names import (
@@ -355,6 +356,8 @@ class _Walk:
             self._add(item, thing, "", excused)
 
     def _add(self, item: Reached, thing: Any, label: str, excused: frozenset[int]) -> None:
+        if type(thing) in weakref.ProxyTypes:
+            thing = referent_of(thing)
         if type(thing) not in _PLAIN:
             self.todo.append(Reached(thing, item, label, excused))
 

@@ -315,6 +315,13 @@ def test_unguarded_tool_in_a_node_is_refused(studio: Studio, shape: str) -> None
     assert len(str(raised.value)) < 600
 
 
+def test_a_proxy_of_what_died_holds_nothing(studio: Studio) -> None:
+    proxy = weakref.proxy(types.SimpleNamespace())
+    protect(graph_with(holding(proxy)), studio.guard, agents={})
+    with pytest.raises(BindingError, match="leak"):
+        protect(graph_with(holding([proxy, leak_node])), studio.guard, agents={})
+
+
 def test_path_of_a_conditional_edge_is_searched(studio: Studio) -> None:
     builder = graph_with(lambda state: state)
 

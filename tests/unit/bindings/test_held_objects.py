@@ -72,7 +72,7 @@ def test_what_is_held_is_found(kind: str) -> None:
     thing = Thing()
     holder = HOLDERS[kind](thing)
     first = [*held_by(holder)]
-    second = [each for one in first if type(one) in (dict, list) for each in held_by(one)]
+    second = [each for one in first if type(one) in (dict, list, tuple) for each in held_by(one)]
     assert any(each is thing for each in (*first, *second))
 
 
