@@ -316,7 +316,7 @@ def test_unguarded_tool_in_a_node_is_refused(studio: Studio, shape: str) -> None
 
 
 def test_a_proxy_of_what_died_holds_nothing(studio: Studio) -> None:
-    proxy = weakref.proxy(types.SimpleNamespace())
+    proxy = weakref.proxy(set())
     protect(graph_with(holding(proxy)), studio.guard, agents={})
     with pytest.raises(BindingError, match="leak"):
         protect(graph_with(holding([proxy, leak_node])), studio.guard, agents={})
