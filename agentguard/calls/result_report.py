@@ -1,6 +1,6 @@
 """What a tool's result says of itself: files, labels, findings, URLs and operations; never trusted.
 
-`results.py` takes in what it names.
+`results.py` takes in what it names, and says what the model may read of it.
 """
 
 from __future__ import annotations
