@@ -36,7 +36,7 @@ from bench.studio import (
     unbound,
 )  # fmt: skip
 
-_AIMS = {1: 1.6, 8: 2.6}
+_AIMS = {1: 1.5, 8: 2.6}
 _TEXT = {"text": "a calm sea"}
 
 
