@@ -372,17 +372,22 @@ class State(TypedDict, total=False):
 class Case:
     """A tool, what it is called with, and what its Binding says besides its plain arguments."""
 
-    make: Callable[[list[Any]], BaseTool]
+    make: Callable[[], BaseTool]
     args: dict[str, Any] = field(default_factory=lambda: {"n": 3})
     binding: dict[str, Any] = field(default_factory=dict)
     node: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
     only: str = ""
 
 
 CASES: dict[str, Case] = {}
+RAN: list[Any] = []
+"""What the tool that was made last was run with."""
 
 
 def case(name: str, **kwargs: Any) -> Callable[[Any], Any]:
+    """A function that makes the tool of a case."""
+
     def register(make: Any) -> Any:
         CASES[name] = Case(make, **kwargs)
         return make
@@ -390,174 +395,132 @@ def case(name: str, **kwargs: Any) -> Callable[[Any], Any]:
     return register
 
 
-@case("str")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> str:
-        """Answer."""
-        ran.append(n)
-        return f"n is {n}"
+def answers(name: str, response_format: Any = "content", **kwargs: Any) -> Callable[[Any], Any]:
+    """A case whose tool is this function under @tool."""
 
-    return answer
+    def register(function: Any) -> Any:
+        case(name, **kwargs)(lambda: tool("answer", response_format=response_format)(function))
+        return function
 
-
-@case("mapping")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> dict[str, Any]:
-        """Answer."""
-        ran.append(n)
-        return {"n": n, "who": "Zoë"}
-
-    return answer
+    return register
 
 
-@case("default", args={})
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int = 7) -> str:
-        """Answer."""
-        ran.append(n)
-        return str(n)
-
-    return answer
+@answers("str")
+def _(n: int) -> str:
+    """Answer."""
+    RAN.append(n)
+    return f"n is {n}"
 
 
-@case("content blocks")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> list[Any]:
-        """Answer."""
-        ran.append(n)
-        return ["first", {"type": "text", "text": "second"}]
-
-    return answer
+@answers("mapping")
+def _(n: int) -> dict[str, Any]:
+    """Answer."""
+    RAN.append(n)
+    return {"n": n, "who": "Zoë"}
 
 
-@case("content and artifact")
-def _(ran: list[Any]) -> BaseTool:
-    @tool(response_format="content_and_artifact")
-    def answer(n: int) -> tuple[str, Any]:
-        """Answer."""
-        ran.append(n)
-        return "see", {"rows": [n]}
-
-    return answer
+@answers("default", args={})
+def _(n: int = 7) -> str:
+    """Answer."""
+    RAN.append(n)
+    return str(n)
 
 
-@case("tool message")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
-        """Answer."""
-        ran.append(n)
-        return ToolMessage("mine", tool_call_id=tool_call_id, artifact={"n": n}, name="answer")
-
-    return answer
+@answers("content blocks")
+def _(n: int) -> list[Any]:
+    """Answer."""
+    RAN.append(n)
+    return ["first", {"type": "text", "text": "second"}]
 
 
-@case("command", binding={"state": ["note"]})
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
-        """Answer."""
-        ran.append(n)
-        said = ToolMessage("noted", tool_call_id=tool_call_id)
-        return Command(update={"note": f"n{n}", "messages": [said]})
-
-    return answer
+@answers("content and artifact", response_format="content_and_artifact")
+def _(n: int) -> tuple[str, Any]:
+    """Answer."""
+    RAN.append(n)
+    return "see", {"rows": [n]}
 
 
-@case("commands", binding={"state": ["notes"]})
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> list[Any]:
-        """Answer."""
-        ran.append(n)
-        said = ToolMessage("noted", tool_call_id=tool_call_id)
-        return [Command(update={"notes": ["a"]}), Command(update={"notes": ["b"]}), said]
-
-    return answer
+@answers("tool message")
+def _(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
+    """Answer."""
+    RAN.append(n)
+    return ToolMessage("mine", tool_call_id=tool_call_id, artifact={"n": n}, name="answer")
 
 
-@case("async only", only="async")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    async def answer(n: int) -> str:
-        """Answer."""
-        ran.append(n)
-        return f"n is {n}"
+@answers("command", binding={"state": ["note"]})
+def _(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+    """Answer."""
+    RAN.append(n)
+    said = ToolMessage("noted", tool_call_id=tool_call_id)
+    return Command(update={"note": f"n{n}", "messages": [said]})
 
-    return answer
+
+@answers("commands", binding={"state": ["notes"]})
+def _(n: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> list[Any]:
+    """Answer."""
+    RAN.append(n)
+    said = ToolMessage("noted", tool_call_id=tool_call_id)
+    return [Command(update={"notes": ["a"]}), Command(update={"notes": ["b"]}), said]
+
+
+@answers("async only", only="async")
+async def _(n: int) -> str:
+    """Answer."""
+    RAN.append(n)
+    return f"n is {n}"
 
 
 @case("sync and async")
-def _(ran: list[Any]) -> BaseTool:
+def _() -> BaseTool:
     def answer(n: int) -> str:
-        ran.append("sync")
+        RAN.append("sync")
         return "sync"
 
     async def aanswer(n: int) -> str:
-        ran.append("async")
+        RAN.append("async")
         return "async"
 
     return StructuredTool.from_function(answer, aanswer, name="answer", description="Answer.")
 
 
-@case("injected state")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(
-        n: int,
-        state: Annotated[dict[str, Any], InjectedState],
-        note: Annotated[str, InjectedState("note")],
-    ) -> str:
-        """Answer."""
-        ran.append(n)
-        return f"{note} of {sorted(state)}, {len(state['messages'])} message"
-
-    return answer
+@answers("injected state")
+def _(
+    n: int,
+    state: Annotated[dict[str, Any], InjectedState],
+    note: Annotated[str, InjectedState("note")],
+) -> str:
+    """Answer."""
+    RAN.append(n)
+    return f"{note} of {sorted(state)}, {len(state['messages'])} message"
 
 
-@case("injected store")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int, store: Annotated[BaseStore, InjectedStore()]) -> str:
-        """Answer."""
-        ran.append(n)
-        found = store.get(("numbers",), "one")
-        return str(found and found.value)
-
-    return answer
+@answers("injected store")
+def _(n: int, store: Annotated[BaseStore, InjectedStore()]) -> str:
+    """Answer."""
+    RAN.append(n)
+    found = store.get(("numbers",), "one")
+    return str(found and found.value)
 
 
-@case("tool runtime")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int, runtime: ToolRuntime) -> str:
-        """Answer."""
-        ran.append(n)
-        runtime.stream_writer({"n": n})
-        return f"{runtime.tool_call_id} {runtime.state['note']} {runtime.store is not None}"
-
-    return answer
+@answers("tool runtime")
+def _(n: int, runtime: ToolRuntime) -> str:
+    """Answer."""
+    RAN.append(n)
+    runtime.stream_writer({"n": n})
+    return f"{runtime.tool_call_id} {runtime.state['note']} {runtime.store is not None}"
 
 
-@case("config")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int, config: RunnableConfig) -> str:
-        """Answer."""
-        ran.append(n)
-        return f"{config['metadata']['colour']} {sorted(config['tags'])}"
-
-    return answer
+@answers("config")
+def _(n: int, config: RunnableConfig) -> str:
+    """Answer."""
+    RAN.append(n)
+    return f"{config['metadata']['colour']} {sorted(config['tags'])}"
 
 
 @case("callbacks")
-def _(ran: list[Any]) -> BaseTool:
+def _() -> BaseTool:
     def answer(n: int, callbacks: Any = None) -> str:
-        ran.append(n)
+        RAN.append(n)
         return type(callbacks).__name__
 
     class Schema(BaseModel):
@@ -569,21 +532,21 @@ def _(ran: list[Any]) -> BaseTool:
 
 
 @case("single input", args={"n": "three"})
-def _(ran: list[Any]) -> BaseTool:
+def _() -> BaseTool:
     class Schema(BaseModel):
         n: str
 
     def answer(n: str) -> str:
-        ran.append(n)
+        RAN.append(n)
         return f"got {n}"
 
     return Tool(name="answer", func=answer, description="Answer.", args_schema=Schema)
 
 
 @case("json schema")
-def _(ran: list[Any]) -> BaseTool:
+def _() -> BaseTool:
     def answer(**given: Any) -> str:
-        ran.append(given)
+        RAN.append(given)
         return str(given)
 
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -593,7 +556,7 @@ def _(ran: list[Any]) -> BaseTool:
 
 
 @case("class")
-def _(ran: list[Any]) -> BaseTool:
+def _() -> BaseTool:
     class Schema(BaseModel):
         n: int = Field(ge=0)
 
@@ -604,62 +567,45 @@ def _(ran: list[Any]) -> BaseTool:
         factor: int = 2
 
         def _run(self, n: int, run_manager: CallbackManagerForToolRun | None = None) -> str:
-            ran.append(n)
+            RAN.append(n)
             return f"{n * self.factor} {type(run_manager).__name__}"
 
     return Answer(factor=5)
 
 
-@case("handled tool error")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> str:
-        """Answer."""
-        ran.append(n)
-        raise ToolException("no such number")
-
-    answer.handle_tool_error = lambda error: f"handled: {error}"
-    return answer
+@answers("handled tool error", attributes={"handle_tool_error": lambda error: f"handled: {error}"})
+def _(n: int) -> str:
+    """Answer."""
+    RAN.append(n)
+    raise ToolException("no such number")
 
 
-@case("error that ToolNode handles", node={"handle_tool_errors": True})
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> str:
-        """Answer."""
-        ran.append(n)
-        raise ValueError("odd")
-
-    return answer
+@answers("error that ToolNode handles", node={"handle_tool_errors": True})
+@answers("error that nobody handles")
+def _(n: int) -> str:
+    """Answer."""
+    RAN.append(n)
+    raise ValueError("odd")
 
 
-@case("error that nobody handles")
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> str:
-        """Answer."""
-        ran.append(n)
-        raise ValueError("odd")
-
-    return answer
-
-
-@case("validation error", args={"n": "many"})
-@case("handled validation error", args={"n": "many"})
-def _(ran: list[Any]) -> BaseTool:
-    @tool
-    def answer(n: int) -> str:
-        """Answer."""
-        ran.append(n)
-        return str(n)
-
-    return answer
+@answers("validation error", args={"n": "many"})
+@answers(
+    "handled validation error",
+    args={"n": "many"},
+    attributes={"handle_validation_error": "give a number"},
+)
+def _(n: int) -> str:
+    """Answer."""
+    RAN.append(n)
+    return str(n)
 
 
-def made(name: str, ran: list[Any]) -> BaseTool:
-    one = CASES[name].make(ran)
-    if name == "handled validation error":
-        one.handle_validation_error = "give a number"
+def made(name: str) -> BaseTool:
+    """The tool of a case, made anew; `RAN` begins again."""
+    RAN.clear()
+    one = CASES[name].make()
+    for attribute, value in CASES[name].attributes.items():
+        setattr(one, attribute, value)
     return one
 
 
@@ -718,12 +664,11 @@ async def test_a_permitted_call_comes_to_what_upstream_makes_of_it(
 ) -> None:
     store = InMemoryStore()
     store.put(("numbers",), "one", {"n": 1})
-    expected_runs: list[Any] = []
-    plain = built(name, made(name, expected_runs)).compile(store=store)
+    plain = built(name, made(name)).compile(store=store)
     expected = await outcome(plain, name, {}, mode)
+    expected_runs = RAN.copy()
 
-    runs: list[Any] = []
-    one = made(name, runs)
+    one = made(name)
     arguments = list(CASES[name].args) or ["n"]
     studio.guard.bind(Binding(one, stage=None, plain=arguments, **CASES[name].binding))
     builder = protect(built(name, one), studio.guard, agents={"tools": "editor"})
@@ -733,8 +678,8 @@ async def test_a_permitted_call_comes_to_what_upstream_makes_of_it(
             builder.compile(store=store, checkpointer=InMemorySaver()), name, config, mode
         )
     assert found == expected
-    assert runs == expected_runs
-    assert len(runs) <= 1  # trap 14: a sync tool under ainvoke enters once
+    assert expected_runs == RAN
+    assert len(RAN) <= 1  # trap 14: a sync tool under ainvoke enters once
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -788,7 +733,7 @@ def test_custom_streams_and_updates_come_through(studio: Studio) -> None:
 
 def test_a_guarded_tool_shows_the_model_what_the_plain_one_shows(studio: Studio) -> None:
     for name in CASES:
-        one = made(name, [])
+        one = made(name)
         arguments = list(CASES[name].args) or ["n"]
         studio.guard.bound.pop(one.name, None)
         studio.guard.bind(Binding(one, stage=None, plain=arguments, **CASES[name].binding))

@@ -19,7 +19,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 
 from agentguard.langgraph import GuardMiddleware
-from tests.integration.graphs.test_upstream import CASES, Heard, made
+from tests.integration.graphs.test_upstream import CASES, RAN, Heard, made
 from tests.support import KIM, Studio, call, says
 from tests.support.bindings import Binding
 from tests.support.chat_models import Scripted
@@ -40,8 +40,8 @@ class Noted(AgentState[Any]):
     notes: Annotated[list[str], operator.add]
 
 
-def bound(studio: Studio, name: str, ran: list[Any]) -> Any:
-    one = made(name, ran)
+def bound(studio: Studio, name: str) -> Any:
+    one = made(name)
     arguments = list(CASES[name].args) or ["n"]
     studio.guard.bind(Binding(one, stage=None, plain=arguments, **CASES[name].binding))
     return one
@@ -101,15 +101,14 @@ async def test_an_agent_with_the_middleware_does_what_a_plain_one_does(
         )
 
     given = {"messages": [("user", "go")], "note": "before", "notes": []}
-    expected_runs: list[Any] = []
-    plain = agent(made(name, expected_runs))
+    plain = agent(made(name))
     expected = await outcome(plain, given, {"configurable": {"thread_id": "t"}}, mode)
-    runs: list[Any] = []
-    guarded = agent(bound(studio, name, runs), GuardMiddleware(studio.guard, agent="editor"))
+    expected_runs = RAN.copy()
+    guarded = agent(bound(studio, name), GuardMiddleware(studio.guard, agent="editor"))
     with studio.guard.open_job("compare", requested_by=KIM) as job:
         found = await outcome(guarded, given, job.config(thread_id="t"), mode)
     assert found == expected
-    assert runs == expected_runs
+    assert expected_runs == RAN
 
 
 @pytest.mark.parametrize(("name", "mode"), [r for r in RUNS if r[0] not in GRAPH_ONLY])
@@ -132,16 +131,15 @@ async def test_an_inline_tool_does_what_a_plain_one_does(
 
         return flow
 
-    expected_runs: list[Any] = []
-    plain = flow_of(made(name, expected_runs))
+    plain = flow_of(made(name))
     expected = await outcome(plain, "go", {"configurable": {"thread_id": "t"}}, mode)
-    runs: list[Any] = []
-    one = bound(studio, name, runs)
+    expected_runs = RAN.copy()
+    one = bound(studio, name)
     (guarded,) = studio.guard.tools([one], agent="editor", gate="inline")
     with studio.guard.open_job("compare", requested_by=KIM) as job:
         found = await outcome(flow_of(guarded), "go", job.config(thread_id="t"), mode)
     assert found == expected
-    assert runs == expected_runs
+    assert expected_runs == RAN
 
 
 def test_inline_tool_with_an_artifact_refuses_by_a_message(studio: Studio) -> None:

@@ -3,7 +3,7 @@
 `test_declared_shapes.py` runs this file as it is, and again with its hints as text.
 """
 
-# ruff: noqa: UP042, D
+# ruff: noqa: F811, UP042
 # mypy: ignore-errors
 
 from dataclasses import dataclass
@@ -38,6 +38,8 @@ CASES: list[tuple[str, Any]] = []
 
 
 def case(label: str):
+    """A function that makes the shape; what it raises is the shape's refusal."""
+
     def add(make):
         CASES.append((label, make))
         return make
@@ -45,11 +47,26 @@ def case(label: str):
     return add
 
 
+def shape(label: str):
+    """What is decorated is the shape."""
+
+    def add(made):
+        CASES.append((label, lambda: made))
+        return made
+
+    return add
+
+
+def declared(label: str, **words: Any):
+    """The function under `@media_tool(**words)` is the shape, declared when it is looked at."""
+    return lambda function: case(label)(lambda: media_tool(**words)(function))
+
+
 Picture = Annotated[str, Asset()]
 Pictures = te.TypeAliasType("Pictures", list[Picture])
 
 
-# 1 design's own example, sync
+@shape("01 sync fn, Output arg")
 @media_tool(stage="edit")
 def crop(
     source: Annotated[str, Asset()], width: int, height: int, file: Annotated[str, Output(".png")]
@@ -58,41 +75,27 @@ def crop(
     return "cropped"
 
 
-CASES.append(("01 sync fn, Output arg", lambda: crop))
-
-
-# 2 async, bytes in, bytes out
+@shape("02 async fn, bytes in and out")
 @media_tool(stage="edit", result=Asset("bytes"))
 async def sharpen(source: Annotated[bytes, Asset()], amount: float = 0.5) -> bytes:
     """Sharpen."""
     return source
 
 
-CASES.append(("02 async fn, bytes in and out", lambda: sharpen))
-
-
-# 3 path -> path
+@shape("03 path -> path")
 @media_tool(stage="edit", result=Asset("path"))
 def remove_background(image_path: Annotated[str, Asset()]) -> str:
     """Remove background, returns path of png."""
     return "somewhere/x.png"
 
 
-CASES.append(("03 path -> path", lambda: remove_background))
+@declared("03b path -> path, result forgotten", stage="edit")
+def remove_background(image_path: Annotated[str, Asset()]) -> str:
+    """Remove background."""
+    return "somewhere/x.png"
 
 
-# 3b the same, undeclared result
-@case("03b path -> path, result forgotten")
-def _():
-    @media_tool(stage="edit")
-    def remove_background(image_path: Annotated[str, Asset()]) -> str:
-        """Remove background."""
-        return "somewhere/x.png"
-
-    return remove_background
-
-
-# 4 @tool under media_tool
+@shape("04 media_tool over @tool, list[Annotated]")
 @media_tool(stage="render")
 @tool
 def render(
@@ -106,10 +109,7 @@ def render(
     return "done"
 
 
-CASES.append(("04 media_tool over @tool, list[Annotated]", lambda: render))
-
-
-# 5 @tool over media_tool
+@shape("05 @tool over media_tool, Annotated[list]")
 @tool(parse_docstring=True)
 @media_tool(stage="render")
 def render2(clips: Annotated[list[str], Asset()], out: Annotated[str, Output(".mp4")]) -> str:
@@ -122,9 +122,6 @@ def render2(clips: Annotated[list[str], Asset()], out: Annotated[str, Output(".m
     return "done"
 
 
-CASES.append(("05 @tool over media_tool, Annotated[list]", lambda: render2))
-
-
 # 6 args_schema pydantic with roles in fields
 class UpscaleIn(BaseModel):
     image: Annotated[str, Asset()] = Field(description="the picture")
@@ -132,14 +129,12 @@ class UpscaleIn(BaseModel):
     factor: Literal[2, 4] = 2
 
 
+@shape("06 args_schema pydantic, optional mask")
 @media_tool(stage="edit", result=Asset("path"))
 @tool("upscale", args_schema=UpscaleIn)
 def upscale(image: str, mask: str | None = None, factor: int = 2) -> str:
     """Upscale."""
     return image
-
-
-CASES.append(("06 args_schema pydantic, optional mask", lambda: upscale))
 
 
 # 7 args_schema pydantic of somebody else
@@ -181,7 +176,7 @@ CASES.append(
 )
 
 
-# 8 dict JSON schema, roles on the function
+@shape("08 dict schema, role on the function")
 @media_tool(stage="edit", result=Asset("path"))
 @tool(
     args_schema={
@@ -195,9 +190,6 @@ CASES.append(
 def flip(p: Annotated[str, Asset()], axis: str = "x") -> str:
     """Flip."""
     return p
-
-
-CASES.append(("08 dict schema, role on the function", lambda: flip))
 
 
 # 9 from_function
@@ -239,7 +231,7 @@ def _():
     return Watermark()
 
 
-# 11 injected
+@shape("11 InjectedState, ToolRuntime, tool call id")
 @media_tool(stage="edit")
 @tool
 def stamp(
@@ -253,10 +245,7 @@ def stamp(
     return ""
 
 
-CASES.append(("11 InjectedState, ToolRuntime, tool call id", lambda: stamp))
-
-
-# 12 content_and_artifact
+@shape("12 content_and_artifact review")
 @media_tool(stage="review", result={"artifact.findings": Findings()})
 @tool(response_format="content_and_artifact")
 def review(source: Picture) -> tuple[str, dict[str, Any]]:
@@ -264,10 +253,7 @@ def review(source: Picture) -> tuple[str, dict[str, Any]]:
     return "ok", {"findings": []}
 
 
-CASES.append(("12 content_and_artifact review", lambda: review))
-
-
-# 13 OpenAI b64_json
+@shape("13 data[0].b64_json from a vendor")
 @media_tool(stage="generate", to="openai", result={"data[].b64_json": Asset("base64")})
 def generate(
     prompt: Annotated[str, Text()], size: Literal["1024x1024", "1536x1024"] = "1024x1024"
@@ -276,10 +262,7 @@ def generate(
     return {"data": [{"b64_json": ""}]}
 
 
-CASES.append(("13 data[0].b64_json from a vendor", lambda: generate))
-
-
-# 14 URL
+@shape("14 source picture and prompt to a vendor, URL back")
 @media_tool(stage="generate", to="fal", result={"video.url": Asset("url")})
 def fal(
     prompt: Annotated[str, Text()], image_url: Annotated[str, Asset("data-url")]
@@ -288,20 +271,14 @@ def fal(
     return {"video": {"url": ""}}
 
 
-CASES.append(("14 source picture and prompt to a vendor, URL back", lambda: fal))
-
-
-# 15 list of paths
+@shape("15 list of paths")
 @media_tool(stage="generate", to=None, result={"[]": Asset("path")})
 def variants(source: Picture, n: Annotated[int, Field(ge=1, le=8)] = 4) -> list[str]:
     """Variants."""
     return []
 
 
-CASES.append(("15 list of paths", lambda: variants))
-
-
-# 16 Command
+@shape("16 returns Command with content blocks")
 @media_tool(stage="edit", result=Asset("blocks"))
 @tool
 def restyle(source: Picture, call: Annotated[str, InjectedToolCallId]) -> Command:
@@ -309,7 +286,6 @@ def restyle(source: Picture, call: Annotated[str, InjectedToolCallId]) -> Comman
     return Command(update={"messages": [ToolMessage("done", tool_call_id=call)]})
 
 
-CASES.append(("16 returns Command with content blocks", lambda: restyle))
 # 17 MCP
 mcp = StructuredTool(
     name="edit_image",
@@ -385,15 +361,13 @@ class Clip(BaseModel):
     title: Annotated[str, Text()] | None = None
 
 
+@shape("18b nested pydantic with roles; video and time range")
 @media_tool(stage="render")
 def cut(
     clips: list[Clip], out: Annotated[str, Output(".mp4")], music: Picture | None = None
 ) -> str:
     """Cut."""
     return ""
-
-
-CASES.append(("18b nested pydantic with roles; video and time range", lambda: cut))
 
 
 # 18c dataclass with roles
@@ -403,13 +377,11 @@ class Layer:
     x: int = 0
 
 
+@shape("18c dataclass args with roles")
 @media_tool(stage="edit")
 def layers(layers: list[Layer], out: Annotated[str, Output(".png")]) -> str:
     """Layers."""
     return ""
-
-
-CASES.append(("18c dataclass args with roles", lambda: layers))
 
 
 # 19 action argument
@@ -446,6 +418,7 @@ class Channel(str, Enum):
     LAUNCH = "#launch"
 
 
+@shape("20 destination by enum")
 @media_tool(stage="export", effect=Opaque())
 def post(
     channel: Annotated[Channel, To({"slack-team": "#team", "slack-launch": "#launch"})],
@@ -456,27 +429,18 @@ def post(
     return ""
 
 
-CASES.append(("20 destination by enum", lambda: post))
-
-
-# 21 fixed destination
+@shape("21 fixed destination (Slack)")
 @media_tool(stage="export", to="slack-launch", effect=Opaque())
 def post_launch(picture: Picture, caption: Annotated[str, Text()]) -> str:
     """Post to the launch channel."""
     return ""
 
 
-CASES.append(("21 fixed destination (Slack)", lambda: post_launch))
-
-
-# 22 list of asset ids
+@shape("22 TypeAliasType list alias")
 @media_tool(stage="render")
 def slideshow(pictures: Pictures, seconds_each: float, out: Annotated[str, Output(".mp4")]) -> str:
     """Slideshow."""
     return ""
-
-
-CASES.append(("22 TypeAliasType list alias", lambda: slideshow))
 
 
 # 23 folder
@@ -496,18 +460,13 @@ CASES.append(
 )  # type: ignore
 
 
-# 24 kwargs
-@case("24 **kwargs")
-def _():
-    @media_tool(stage="edit")
-    def convert(source: Picture, out: Annotated[str, Output(".png")], **options: Any) -> str:
-        """Convert."""
-        return ""
-
-    return convert
+@declared("24 **kwargs", stage="edit")
+def convert(source: Picture, out: Annotated[str, Output(".png")], **options: Any) -> str:
+    """Convert."""
+    return ""
 
 
-# 25 sub-agent
+@shape("25 delegating sub-agent")
 @media_tool(stage=None)
 @tool
 def ask_artist(task: Annotated[str, Text()]) -> str:
@@ -515,18 +474,12 @@ def ask_artist(task: Annotated[str, Text()]) -> str:
     return ""
 
 
-CASES.append(("25 delegating sub-agent", lambda: ask_artist))
-
-
-# 26 search
+@shape("26 search: text to a vendor, no media")
 @media_tool(stage=None, to="tavily")
 @tool
 def web_search(query: Annotated[str, Text()], max_results: int = 5) -> str:
     """Search."""
     return ""
-
-
-CASES.append(("26 search: text to a vendor, no media", lambda: web_search))
 
 
 # 27 long work
@@ -550,7 +503,7 @@ CASES += [
 ]
 
 
-# 28 own uploader with Path and key
+@shape("28 uploader, Path, tags, idempotency key")
 @media_tool(stage="export")
 def publish(
     picture: Annotated[Path, Asset()],
@@ -563,44 +516,29 @@ def publish(
     return ""
 
 
-CASES.append(("28 uploader, Path, tags, idempotency key", lambda: publish))
-
-
 # ---- errors ----------------------------------------------------------------------
-@case("E1 str without a role")
-def _():
-    @media_tool(stage="edit")
-    def caption(
-        source: Picture,
-        text: str,
-        font: str = "Inter",
-        color: str = "#fff",
-        out: Annotated[str, Output(".png")] = "x.png",
-    ) -> str:
-        """Caption."""
-        return ""
-
-    return caption
+@declared("E1 str without a role", stage="edit")
+def caption(
+    source: Picture,
+    text: str,
+    font: str = "Inter",
+    color: str = "#fff",
+    out: Annotated[str, Output(".png")] = "x.png",
+) -> str:
+    """Caption."""
+    return ""
 
 
-@case("E2 Asset on int, bad stage")
-def _():
-    @media_tool(stage="edti")  # type: ignore
-    def x(source: Picture) -> str:
-        """X."""
-        return ""
-
-    return x
+@declared("E2 Asset on int, bad stage", stage="edti")
+def x(source: Picture) -> str:
+    """X."""
+    return ""
 
 
-@case("E3 role class without parentheses")
-def _():
-    @media_tool(stage="edit")
-    def x(source: Annotated[str, Asset], out: Annotated[str, Output(".png")]) -> str:
-        """X."""
-        return ""
-
-    return x
+@declared("E3 role class without parentheses", stage="edit")
+def x(source: Annotated[str, Asset], out: Annotated[str, Output(".png")]) -> str:
+    """X."""
+    return ""
 
 
 @case("E4 typo in Binding args")
@@ -608,14 +546,10 @@ def _():
     return Binding(contact_sheet, stage="edit", args={"folders": Asset()}, result=Asset("path"))
 
 
-@case("E5 export without effect and place")
-def _():
-    @media_tool(stage="export")
-    def up(picture: Picture) -> str:
-        """Up."""
-        return ""
-
-    return up
+@declared("E5 export without effect and place", stage="export")
+def up(picture: Picture) -> str:
+    """Up."""
+    return ""
 
 
 @case("E6 undeclared tool")
@@ -642,44 +576,32 @@ def _():
     return up
 
 
-@case("E8 no docstring")
-def _():
-    @media_tool(stage="edit")
-    def up(p: Picture, out: Annotated[str, Output(".png")]) -> str:
-        return ""
-
-    return up
+@declared("E8 no docstring", stage="edit")
+def up(p: Picture, out: Annotated[str, Output(".png")]) -> str:
+    return ""
 
 
-@case("E9 Asset on an object (file dict)")
-def _():
-    @media_tool(stage="edit")
-    def up(
-        p: Annotated[dict[str, Any], Asset()],
-        q: Annotated[Clip, Asset()],
-        out: Annotated[str, Output(".png")],
-    ) -> str:
-        "Up."
-        return ""
-
-    return up
+@declared("E9 Asset on an object (file dict)", stage="edit")
+def up(
+    p: Annotated[dict[str, Any], Asset()],
+    q: Annotated[Clip, Asset()],
+    out: Annotated[str, Output(".png")],
+) -> str:
+    "Up."
+    return ""
 
 
-@case("E10 two roles; Any; union")
-def _():
-    @media_tool(stage="edit")
-    def up(
-        p: Annotated[str, Asset(), Text()],
-        q: Any,
-        r: int | str,
-        t: tuple[int, int],
-        d: dict[str, int],
-        out: Annotated[str, Output(".png")],
-    ) -> str:
-        "Up."
-        return ""
-
-    return up
+@declared("E10 two roles; Any; union", stage="edit")
+def up(
+    p: Annotated[str, Asset(), Text()],
+    q: Any,
+    r: int | str,
+    t: tuple[int, int],
+    d: dict[str, int],
+    out: Annotated[str, Output(".png")],
+) -> str:
+    "Up."
+    return ""
 
 
 @case("E11 media_tool without parentheses")
@@ -704,29 +626,21 @@ def _():
     return up
 
 
-@case("E13 export choices without a word")
-def _():
-    @media_tool(stage="export")
-    def post(
-        picture: Picture,
-        network: Literal["mastodon", "x"] = "mastodon",
-        visibility: Literal["public", "unlisted"] = "public",
-        to: Annotated[str, To()] = "site",
-    ) -> str:
-        "Post."
-        return ""
-
-    return post
+@declared("E13 export choices without a word", stage="export")
+def post(
+    picture: Picture,
+    network: Literal["mastodon", "x"] = "mastodon",
+    visibility: Literal["public", "unlisted"] = "public",
+    to: Annotated[str, To()] = "site",
+) -> str:
+    "Post."
+    return ""
 
 
-@case("E14 generate without to")
-def _():
-    @media_tool(stage="generate")
-    def paint(prompt: Annotated[str, Text()]) -> Picture:
-        "Paint."
-        return ""
-
-    return paint
+@declared("E14 generate without to", stage="generate")
+def paint(prompt: Annotated[str, Text()]) -> Picture:
+    "Paint."
+    return ""
 
 
 class Aliased(BaseModel):
@@ -734,14 +648,10 @@ class Aliased(BaseModel):
     mode: Annotated[Literal["a", "b"], To(), Field(alias="m")] = "a"
 
 
-@case("E15 roles under nested aliases: placed by alias, or refused, never lost")
-def _():
-    @media_tool(stage="edit")
-    def f(x: list[Aliased], out: Annotated[str, Output(".png")]) -> str:
-        "F."
-        return ""
-
-    return f
+@declared("E15 roles under nested aliases: placed by alias, or refused, never lost", stage="edit")
+def f(x: list[Aliased], out: Annotated[str, Output(".png")]) -> str:
+    "F."
+    return ""
 
 
 class Node(BaseModel):
@@ -749,14 +659,10 @@ class Node(BaseModel):
     kids: list["Node"] = []
 
 
-@case("E16 recursive model")
-def _():
-    @media_tool(stage="edit")
-    def f(n: Node, out: Annotated[str, Output(".png")]) -> str:
-        "F."
-        return ""
-
-    return f
+@declared("E16 recursive model", stage="edit")
+def f(n: Node, out: Annotated[str, Output(".png")]) -> str:
+    "F."
+    return ""
 
 
 # ---- results by the return type ---------------------------------------------------
