@@ -29,8 +29,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.graph import END, START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 import agentguard.langgraph.upstream
@@ -46,7 +44,7 @@ from agentguard.ledger.storage.open import Tx
 from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
 from tests.crash.cells import Cell, Kind
-from tests.support import T0, Clock, State, call, says, scripted
+from tests.support import T0, Clock, State, call, says, scripted, tool_loop
 from tests.support.bindings import Arg, Attempt, Binding, idempotency_key
 
 REQUESTER = "kim@acme.example"
@@ -258,12 +256,7 @@ def build(
         said: dict[str, Any] = answer(state)
         return said
 
-    builder = StateGraph(State)
-    builder.add_node("model", model)
-    builder.add_node("tools", ToolNode([made]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition, ["tools", END])
-    builder.add_edge("tools", "model")
+    builder = tool_loop(model, [made])
     agent = "editor" if kind == "none" else "publisher"
     return protect(builder, guard, agents={"tools": agent}).compile(checkpointer=saver)
 

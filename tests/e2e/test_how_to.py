@@ -29,7 +29,7 @@ from agentguard import Asset, Findings, Guard, Output, Text, media_tool
 from agentguard.langgraph import GuardMiddleware, known, protect
 from agentguard.model import Verdict
 from agentguard.people.answers import sign_answer
-from tests.support import call, says, write_workspace
+from tests.support import call, says, tool_loop, write_workspace
 from tests.support.chat_models import Scripted
 from tests.support.databases import postgres_server
 from tests.support.pages import ROOT, Terminal, blocks
@@ -374,8 +374,6 @@ def test_a_review_tool_says_what_it_found(guard: Guard, clean: bool) -> None:
 
 def test_a_web_application_has_a_job_per_request(guard: Guard, keys: Keys, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save("in.png")
-    builder = StateGraph(MessagesState)
-    tool = guard.export_tool()
     chat_model = model(says(call("export_asset", {"asset": "ASSET", "to": "team"})))
 
     def node(state: Any) -> Any:
@@ -385,13 +383,7 @@ def test_a_web_application_has_a_job_per_request(guard: Guard, keys: Keys, tmp_p
             return {"messages": [AIMessage("hello")]}
         return {"messages": [chat_model.invoke(state["messages"])]}
 
-    builder.add_node("model", node)
-    builder.add_node("tools", ToolNode([tool]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges(
-        "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-    )
-    builder.add_edge("tools", "model")
+    builder = tool_loop(node, [guard.export_tool()])
     graph = protect(builder, guard, agents={"tools": "publisher"}).compile(InMemorySaver())
     scope = run("web-applications.md", guard, graph=graph)
     assert scope["chat"]("t1", "hello", KIM)["waits"] is False

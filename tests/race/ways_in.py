@@ -13,11 +13,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import State, Studio, scripted
+from tests.support import Studio, tool_loop
 from tests.support.bindings import Arg, Binding
 from tests.support.late_tools import bind_in_a_job
 
@@ -90,12 +88,7 @@ def graph_of(
         )
     if way == "inline":
         (tool,) = studio.guard.tools([tool], agent=agent, gate="inline")
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode([tool]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
+    builder = tool_loop(script, [tool])
     if way == "protect":
         builder = protect(builder, studio.guard, agents={"tools": agent})
     return builder.compile(**compiled)

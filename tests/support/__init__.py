@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -342,16 +342,23 @@ def build(
 
 
 def tool_loop(
-    script: Sequence[AIMessage], tools: Sequence[Any], *, state: Any = State, **node: Any
+    model: Sequence[AIMessage] | Callable[[Any], Any],
+    tools: Sequence[Any] | ToolNode,
+    *,
+    state: Any = State,
+    **node: Any,
 ) -> StateGraph[Any]:
-    """A scripted model and one ToolNode, `tools`, in a loop, as most graphs begin.
+    """A model and one ToolNode, `tools`, in a loop, as most graphs begin.
 
     Args:
+        model: the script of a model, or a node of the test's own.
+        tools: what the ToolNode has, or the ToolNode itself.
         node: how the ToolNode is added, as `retry_policy`.
     """
     builder: StateGraph[Any] = StateGraph(state)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode(tools), **node)
+    said: Any = model if callable(model) else scripted(model)
+    builder.add_node("model", said)
+    builder.add_node("tools", tools if isinstance(tools, ToolNode) else ToolNode(tools), **node)
     builder.add_edge(START, "model")
     builder.add_conditional_edges("model", tools_condition)
     builder.add_edge("tools", "model")

@@ -20,7 +20,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from agentguard.errors import ApprovalError
@@ -42,7 +42,7 @@ from tests.support import (
     open_studio,
     results,
     says,
-    scripted,
+    tool_loop,
 )
 from tests.support.bindings import Arg, Binding
 from tests.support.chat_models import Scripted, dangling
@@ -532,12 +532,8 @@ def test_wrapper_that_retries_asks_again_once(desk: Desk, monkeypatch: pytest.Mo
 
     ready(desk)
     once = [says(call("publish", {"source": desk.picture, "to": "site"}, id="export"), id="m")]
-    builder = StateGraph(State)
-    builder.add_node("model", scripted([*once, AIMessage("done", id="end")]))
-    builder.add_node("tools", ToolNode([desk.studio.tools["publish"]], wrap_tool_call=retry))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
+    node = ToolNode([desk.studio.tools["publish"]], wrap_tool_call=retry)
+    builder = tool_loop([*once, AIMessage("done", id="end")], node)
     agents = {"tools": "publisher"}
     graph = protect(builder, desk.studio.guard, agents=agents).compile(InMemorySaver())
     config = desk.job.config(thread_id="t")

@@ -43,6 +43,7 @@ from tests.support import (
     open_studio,
     results,
     says,
+    tool_loop,
     wake,
 )
 from tests.support.bindings import Binding
@@ -565,14 +566,8 @@ def test_what_cannot_be_replayed_in_full_is_held_to_the_end(edits_asked: Studio)
             call("crop", {"source": assets[1], "width": 9, "height": 9}, id="a1"),
         ]
         at = Desk(edits_asked, job, calls)
-        builder = StateGraph(Noting)
-        builder.add_node("model", watched(calls, at.wakes))
-        builder.add_node("tools", ToolNode([note, edits_asked.tools["crop"]]))
-        builder.add_edge(START, "model")
-        builder.add_conditional_edges(
-            "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-        )
-        builder.add_edge("tools", "model")
+        tools = [note, edits_asked.tools["crop"]]
+        builder = tool_loop(watched(calls, at.wakes), tools, state=Noting)
         graph = protect(builder, edits_asked.guard, agents={"tools": "editor"}).compile(
             InMemorySaver()
         )

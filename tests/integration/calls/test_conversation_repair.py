@@ -41,6 +41,7 @@ from tests.support import (
     open_studio,
     results,
     says,
+    tool_loop,
     unsound,
     wake,
 )
@@ -498,7 +499,6 @@ def test_K3_a_list_that_the_client_sends_whole_is_repaired(studio: Studio) -> No
     """Without a reducer the client's messages are the history."""
     with studio.guard.open_job("post", requested_by=KIM) as job:
         mine = asked(face(studio, job))
-        builder = StateGraph(Plain)
         heard: list[list[Any]] = []
 
         def model(state: Plain) -> dict[str, Any]:
@@ -508,13 +508,7 @@ def test_K3_a_list_that_the_client_sends_whole_is_repaired(studio: Studio) -> No
             said = AIMessage("done") if ended else says(mine, id="m1")
             return {"messages": [*state["messages"], said]}
 
-        builder.add_node("model", model)
-        builder.add_node("tools", ToolNode([studio.tools["publish"]]))
-        builder.add_edge(START, "model")
-        builder.add_conditional_edges(
-            "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-        )
-        builder.add_edge("tools", "model")
+        builder = tool_loop(model, [studio.tools["publish"]], state=Plain)
         graph: Any = protect(builder, studio.guard, agents={"tools": "publisher"}).compile(
             checkpointer=InMemorySaver()
         )
@@ -666,14 +660,11 @@ def test_declared_state_that_was_dropped_comes_back_with_its_outcome(
         agents = {"edit": "editor", "export": "publisher"}
         if way == "protect":
             said = iter([calls, AIMessage("done")])
-            builder = StateGraph(Noted)
-            builder.add_node("model", lambda state: {"messages": [next(said)]})
-            builder.add_node("tools", ToolNode([note, studio.tools["publish"]]))
-            builder.add_edge(START, "model")
-            builder.add_conditional_edges(
-                "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
+            builder = tool_loop(
+                lambda state: {"messages": [next(said)]},
+                [note, studio.tools["publish"]],
+                state=Noted,
             )
-            builder.add_edge("tools", "model")
             sealed = protect(
                 builder, studio.guard, agents={"tools": agents}, unsafe_shared_driver=True
             )

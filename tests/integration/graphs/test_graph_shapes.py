@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send, interrupt
 
 from agentguard.errors import BindingError
@@ -200,13 +200,8 @@ def test_inline_needs_a_configured_agent(studio: Studio) -> None:
 
 def test_S25_one_loop_over_several_stages_must_say_so(studio: Studio) -> None:
     def builder() -> StateGraph[Any]:
-        made = StateGraph(State)
-        made.add_node("model", scripted([says(call("paint", PAINT)), says(call("crop", {}))]))
-        made.add_node("tools", ToolNode([studio.tools["paint"], studio.tools["crop"]]))
-        made.add_edge(START, "model")
-        made.add_conditional_edges("model", tools_condition)
-        made.add_edge("tools", "model")
-        return made
+        script = [says(call("paint", PAINT)), says(call("crop", {}))]
+        return tool_loop(script, [studio.tools["paint"], studio.tools["crop"]])
 
     agents = {"tools": {"generate": "painter", "edit": "editor"}}
     with pytest.raises(BindingError, match="unsafe_shared_driver"):

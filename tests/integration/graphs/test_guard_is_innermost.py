@@ -24,14 +24,14 @@ from langchain.agents.middleware import (
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 from pydantic import ValidationError
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import GO, KIM, State, Studio, call, results, says
+from tests.support import GO, KIM, State, Studio, call, results, says, tool_loop
 from tests.support.chat_models import Watching, dangling
 
 MODES = ("sync", "async")
@@ -303,14 +303,7 @@ def loop_of(
         done = AIMessage("done", id=f"end-{said}")
         return {"messages": [script[said] if said < len(script) else done]}
 
-    builder = StateGraph(State)
-    builder.add_node("model", model)
-    builder.add_node("tools", ToolNode([studio.tools[name] for name in tools], **wrappers))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges(
-        "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-    )
-    builder.add_edge("tools", "model")
+    builder = tool_loop(model, ToolNode([studio.tools[name] for name in tools], **wrappers))
     sealed = protect(builder, studio.guard, agents={"tools": agent}) if guard else builder
     return sealed.compile(checkpointer=InMemorySaver()), wakes
 

@@ -11,13 +11,12 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
-from langgraph.prebuilt import ToolNode
+from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 
 from agentguard.errors import BindingError
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import GO, KIM, State, Studio, call, results, says
+from tests.support import GO, KIM, State, Studio, call, results, says, tool_loop
 from tests.support.bindings import Binding
 from tests.support.chat_models import Watching
 
@@ -32,15 +31,7 @@ def loop(studio: Studio, name: str, script: list[AIMessage]) -> StateGraph[Any]:
         calls = [{**c, "id": uuid.uuid4().hex} for c in script[said].tool_calls]
         return {"messages": [AIMessage("", tool_calls=calls, id=uuid.uuid4().hex)]}
 
-    builder = StateGraph(State)
-    builder.add_node("model", model)
-    builder.add_node("tools", ToolNode([studio.tools[name]]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges(
-        "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-    )
-    builder.add_edge("tools", "model")
-    return builder
+    return tool_loop(model, [studio.tools[name]])
 
 
 def test_subgraph_without_checkpointer_is_refused_when_it_is_compiled(studio: Studio) -> None:

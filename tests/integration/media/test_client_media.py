@@ -23,7 +23,7 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import KIM, Studio, says
+from tests.support import KIM, Studio, says, tool_loop
 from tests.support.chat_models import Listening
 
 WAYS = ("protect", "middleware")
@@ -49,12 +49,7 @@ def heard_of(studio: Studio, way: str, sent: list[Any], *, in_job: bool = True) 
             heard.append(list(state["messages"]))
             return {"messages": [AIMessage("ok")]}
 
-        builder = StateGraph(State)
-        builder.add_node("model", model)
-        builder.add_node("tools", ToolNode([studio.tools["look"]]))
-        builder.add_edge(START, "model")
-        builder.add_conditional_edges("model", lambda _: END, ["tools", END])
-        builder.add_edge("tools", "model")
+        builder = tool_loop(model, [studio.tools["look"]])
         graph = protect(builder, studio.guard, agents={"tools": "reviewer"}).compile(
             checkpointer=InMemorySaver()
         )

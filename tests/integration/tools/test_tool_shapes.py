@@ -8,13 +8,12 @@ from typing import Annotated, Any
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
-from langgraph.graph import END, START, StateGraph
-from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
+from langgraph.prebuilt import InjectedState, InjectedStore, ToolRuntime
 from langgraph.store.memory import InMemoryStore
 from pydantic import BaseModel, Field, field_validator
 
 from agentguard.langgraph import protect
-from tests.support import KIM, State, Studio, call, results, says, scripted
+from tests.support import KIM, Studio, call, results, says, tool_loop
 from tests.support.bindings import Binding
 
 
@@ -27,16 +26,7 @@ def graph_of(studio: Studio, worker: BaseTool, script: list[Any], **meaning: Any
     """A graph of one editor with one tool, bound and protected, with a store."""
     if worker.name not in studio.guard.bound:
         bind(studio, worker, **meaning)
-    builder = StateGraph(State)
-    builder.add_node("model", scripted(script))
-    builder.add_node("tools", ToolNode([worker]))
-    builder.add_edge(START, "model")
-    builder.add_edge("tools", "model")
-
-    def route(state: Any) -> str:
-        return "tools" if getattr(state["messages"][-1], "tool_calls", None) else END
-
-    builder.add_conditional_edges("model", route, ["tools", END])
+    builder = tool_loop(script, [worker])
     store = InMemoryStore()
     store.put(("notes",), "n", {"text": "from the store"})
     return protect(builder, studio.guard, agents={"tools": "editor"}).compile(store=store)

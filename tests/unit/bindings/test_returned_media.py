@@ -11,10 +11,12 @@ from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from agentguard import Asset, Guard, Text, media_tool
-from tests.support import Clock, write_workspace
+from agentguard.langgraph import protect
+from tests.support import Clock, call, says, tool_loop, write_workspace
 from tests.unit.bindings.test_running import answers
 
 OUT = "out/agent"
@@ -171,22 +173,9 @@ def encoded(colour: str) -> str:
 
 
 def paints(guard: Guard, answer: Any) -> Any:
-    from langgraph.checkpoint.memory import InMemorySaver
-    from langgraph.graph import END, START, StateGraph
-    from langgraph.prebuilt import ToolNode
-
-    from agentguard.langgraph import protect
-    from tests.support import State, call, says, scripted
-
     ANSWER[:] = [lambda source: answer]
-    builder = StateGraph(State)
-    builder.add_node("model", scripted([says(call("vendor", {"source": "a boat"}))]))
-    builder.add_node("tools", ToolNode(guard.tools(agent="painter")))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges(
-        "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-    )
-    builder.add_edge("tools", "model")
+    script = [says(call("vendor", {"source": "a boat"}))]
+    builder = tool_loop(script, guard.tools(agent="painter"))
     graph = protect(builder, guard, agents={"tools": "painter"}).compile(
         checkpointer=InMemorySaver()
     )

@@ -16,13 +16,11 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
 from PIL import Image
 
 from agentguard import Asset, BindingError, Guard, Output, UnguardedTool, media_tool
 from agentguard.langgraph import GuardMiddleware, protect
-from tests.support import Clock, call, says, write_workspace
+from tests.support import Clock, call, says, tool_loop, write_workspace
 from tests.support.chat_models import Scripted
 
 Picture = Annotated[str, Asset()]
@@ -192,12 +190,7 @@ def agent_or_graph(guard: Guard, tool: Any, steps: list[AIMessage], how: str) ->
     if how == "agent":
         middleware = [GuardMiddleware(guard, agent="editor")]
         return create_agent(model, [tool], middleware=middleware, checkpointer=saver)
-    builder = StateGraph(MessagesState)
-    builder.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
-    builder.add_node("tools", ToolNode([tool]))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", tools_condition)
-    builder.add_edge("tools", "model")
+    builder = tool_loop(lambda state: {"messages": [model.invoke(state["messages"])]}, [tool])
     return protect(builder, guard, agents={"tools": "editor"}).compile(checkpointer=saver)
 
 
@@ -211,20 +204,7 @@ def test_agent_without_guard_does_not_run_it(guard: Guard, logo: Path) -> None:
 
 
 def drive(guard: Guard, *calls: Any) -> Any:
-    from langgraph.graph import END, START, StateGraph
-    from langgraph.prebuilt import ToolNode
-
-    from agentguard.langgraph import protect
-    from tests.support import State, scripted
-
-    builder = StateGraph(State)
-    builder.add_node("model", scripted([says(*calls)]))
-    builder.add_node("tools", ToolNode(guard.tools(agent="editor")))
-    builder.add_edge(START, "model")
-    builder.add_conditional_edges(
-        "model", lambda s: "tools" if s["messages"][-1].tool_calls else END, ["tools", END]
-    )
-    builder.add_edge("tools", "model")
+    builder = tool_loop([says(*calls)], guard.tools(agent="editor"))
     return protect(builder, guard, agents={"tools": "editor"}).compile(checkpointer=InMemorySaver())
 
 
