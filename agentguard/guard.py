@@ -1,6 +1,7 @@
 """`Guard`: one workspace in one process, opened from its configuration.
 
-What a call goes through is in its enforcement point (calls/enforcement_point.py).
+What a call goes through is in its enforcement point (calls/enforcement_point.py); graphs are put
+under it by `protect` (langgraph/protect_graph.py).
 """
 
 from __future__ import annotations

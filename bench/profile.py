@@ -76,7 +76,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "agentguard.calls.executor:Executor.record",
         "agentguard.langgraph.invocation:ToolInvoker.invocation",
         "agentguard.langgraph.invocation:ToolInvoker.unreadable",
-        "agentguard.langgraph.invocation:ToolInvoker.open",
+        "agentguard.langgraph.invocation:ToolInvoker.claim",
         "agentguard.langgraph.invocation:ToolInvoker.arguments",
         "agentguard.langgraph.invocation:ToolInvoker.message",
     ),

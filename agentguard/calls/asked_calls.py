@@ -50,7 +50,7 @@ class CallState(Enum):
 
 
 class AskedCalls:
-    """Looks after the open questions of a workspace.
+    """Looks after the open questions of a workspace, and says what stands against recorded calls.
 
     Args:
         assessor: decides on the current facts.
@@ -183,7 +183,8 @@ class AskedCalls:
     def obstacle(self, call: Call, *, again: bool = True) -> Obstacle | None:
         """Why a call may not reach its tool; None if it is permitted, or was begun before.
 
-        It reads what was recorded and claims nothing: the tool's claim decides on current facts.
+        It claims nothing: the tool's claim decides on current facts. A refusal is recorded, and a
+        question whose window ended is closed.
 
         Args:
             again: whether one that failed without an effect outside is tried once more; if not, its

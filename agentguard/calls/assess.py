@@ -1,6 +1,6 @@
 """Assess a call: what it asks for and what is true of it now, decided by the policy.
 
-Whoever records, grants or claims does it by an Assessment, and only `Assessor.assess` makes one.
+Whoever records, grants or claims does it by an Assessment, and each begins at `Assessor.assess`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Claim the Grant of a call: decide once more on what would run, and take its one use (I5, I8).
 
-The one write is `claim` in `ledger/transitions/grants.py`, which judges the rows once more.
+The use is taken by `claim` in `ledger/transitions/grants.py`, which judges the rows once more, and
+writes the Grant of an asked call. Where its question no longer holds, it is asked anew or closed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a person's no closes besides the call that it answers, and how often people are asked.
 
 A no is about media and a place, not about a caption: whoever changes a blank does not get to ask
-again. It holds for the job; a new job may ask again.
+again. It holds for the job; a new job may ask again. The words of a refusal: policy/explanation.py.
 """
 
 from __future__ import annotations

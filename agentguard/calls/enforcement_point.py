@@ -1,4 +1,8 @@
-"""The enforcement point of a workspace: what a call goes through, whichever way it comes in."""
+"""The enforcement point of a workspace: what a call goes through, whichever way it comes in.
+
+The ways in are `authorization_nodes.py`, `function_nodes.py`, `middleware.py` and `guarded_tool.py`
+of `langgraph/`.
+"""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def entered(execution: Execution) -> Iterator[None]:
         current_execution.reset(token)
 
 
-async def finished(work: Awaitable[Any]) -> Any:
+async def await_to_end(work: Awaitable[Any]) -> Any:
     """Await to the end even if the caller is cancelled; then the cancellation goes on."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

@@ -15,7 +15,7 @@ from typing import Any
 from agentguard.bindings.bound import Bound
 from agentguard.calls.assess import Assessor
 from agentguard.calls.claim import ClaimedCall
-from agentguard.calls.execution import Execution, Failure, ToolAdapter, entered, finished
+from agentguard.calls.execution import Execution, Failure, ToolAdapter, await_to_end, entered
 from agentguard.calls.refusal_log import in_a_line
 from agentguard.calls.results import Collected, Sources, collect, labels_of_media
 from agentguard.content.text.loggable import loggable
@@ -77,11 +77,11 @@ class Executor:
                 if isinstance(error, GeneratorExit):  # nothing can be awaited any more
                     self._fail(execution, failure)
                 else:
-                    await finished(asyncio.to_thread(self._fail, execution, failure))
+                    await await_to_end(asyncio.to_thread(self._fail, execution, failure))
                 if failure.raises:
                     raise
                 return
-        await finished(asyncio.to_thread(self._finish, execution, adapter))
+        await await_to_end(asyncio.to_thread(self._finish, execution, adapter))
 
     def abandon(self, claimed: ClaimedCall, why: str) -> None:
         """Record that a claimed call was given up before its body was entered."""
@@ -110,7 +110,7 @@ class Executor:
             # Unrecorded, the Grant stays claimed, and becomes unknown when the job ends (I8).
             with contextlib.suppress(LedgerError):
                 if failure.paused:
-                    self._give_back(execution)
+                    self._unclaim(execution)
                 else:
                     self.record_failure(execution, failure.text, unknown=failure.unknown)
             return
@@ -121,7 +121,7 @@ class Executor:
         except LedgerError as unrecorded:
             self._unrecorded(execution, unrecorded)
 
-    def _give_back(self, execution: Execution) -> None:
+    def _unclaim(self, execution: Execution) -> None:
         """Return the Grant of a tool that paused itself before any effect."""
         claimed = execution.claimed
         try:

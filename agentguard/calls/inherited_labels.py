@@ -1,4 +1,4 @@
-"""What a call carries besides its own arguments (I4).
+"""What a call carries besides its own arguments (I4). The labels of its outputs: `results.py`.
 
 An operation is work that goes on at a vendor after the call that started it. Its id carries the
 class, terms, contributors and assets of that call into every call that names it; so does, for a

@@ -1,4 +1,4 @@
-"""From a model's tool call to a frozen Request, and to the Facts it is judged by.
+"""From a model's tool call to a frozen Request. The Facts it is judged by are in `facts.py`.
 
 Whatever the model said is looked up by id or refused (I3); nothing is opened here.
 """

@@ -2,7 +2,8 @@
 
 A call enters in one of four places: `authorization_nodes` (the nodes that `protect` puts where a
 ToolNode was), `function_nodes` (functions that call tools by hand), `middleware` (agents) and
-`guarded_tool` (tools that carry their gate). All of them end in the guarded tool.
+`guarded_tool` (tools that carry their gate). Whatever runs, runs in the guarded tool. `protect`
+itself is in `protect_graph`.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ class AuthorizationNodes:
     def authorize(self, input: Any, config: RunnableConfig) -> Command[Any]:
         """Decide on the calls of a message, and send each to the node that goes on with it.
 
-        What is permitted or denied goes to `execute`, what people are asked about to `ask`.
+        What is permitted or denied goes to `execute`, what people are asked about to `ask`; and so
+        does a permitted call whose tool pauses itself, where a question is open.
         """
         self._keep_guarded()
         calls, form = _upstream.parse_calls(self._node, input)
@@ -310,12 +311,12 @@ class AuthorizationNodes:
         So there is one interrupt, also where calls come one per `Send`, or to several ToolNodes.
         """
         sent = _upstream.sends(config)
-        asking = [n for n, send in enumerate(sent) if send.node in self._gates]
+        ask_sends = [n for n, send in enumerate(sent) if send.node in self._gates]
         mine = _upstream.sent_as(config)
         inputs = [(self, input)]  # nobody sent it: the graph was routed here by hand
-        if mine in asking:
-            first = mine == asking[0]
-            inputs = [(self._gates[sent[n].node], sent[n].arg) for n in asking] if first else []
+        if mine in ask_sends:
+            first = mine == ask_sends[0]
+            inputs = [(self._gates[sent[n].node], sent[n].arg) for n in ask_sends] if first else []
         calls: list[AskedCall] = []
         context = CallContext.from_config(self._point, config)
         for gate, given in inputs:

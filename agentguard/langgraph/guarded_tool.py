@@ -23,13 +23,13 @@ from agentguard.bindings.held_objects import INVOKER
 from agentguard.bindings.tool_class import shown_of
 from agentguard.calls.claim import ClaimedCall
 from agentguard.calls.enforcement_point import EnforcementPoint
-from agentguard.calls.execution import finished
+from agentguard.calls.execution import await_to_end
 from agentguard.calls.questions import PendingQuestion
 from agentguard.errors import BindingError, LedgerError
 from agentguard.langgraph import upstream as _upstream
 from agentguard.langgraph.agent_mapping import Agents, require_stage
 from agentguard.langgraph.calls_by_hand import node_run_of, under_given_id
-from agentguard.langgraph.invocation import Invocation, ToolInvoker, current
+from agentguard.langgraph.invocation import Invocation, ToolInvoker, current_invocation
 from agentguard.langgraph.nested_agents import GUARDS, unguarded_inside
 from agentguard.langgraph.own_messages import MESSAGES
 from agentguard.langgraph.runtime import CallContext
@@ -123,12 +123,12 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         node = node_run_of(invoker, invocation)
         if node is not None:
             invocation = node.take(invoker, invocation)
-        token = current.set(invocation)
+        token = current_invocation.set(invocation)
         try:
             with announced(self.name):
                 return under_given_id(base.run(self, tool_input, *args, **kwargs), invocation)
         finally:
-            current.reset(token)
+            current_invocation.reset(token)
 
     async def arun(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
         invoker = _invoker_of(self)
@@ -141,13 +141,13 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         node = node_run_of(invoker, invocation)
         if node is not None:
             invocation = await asyncio.to_thread(node.take, invoker, invocation)
-        token = current.set(invocation)
+        token = current_invocation.set(invocation)
         try:
             with announced(self.name):
                 result = await base.arun(self, tool_input, *args, **kwargs)
                 return under_given_id(result, invocation)
         finally:
-            current.reset(token)
+            current_invocation.reset(token)
 
     def _run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
         invoker = _invoker_of(self)
@@ -157,9 +157,9 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         if invoker.media and _is_async_only(invoker.tool):  # before the claim: nothing was tried
             return invoker.refusal(_ASYNC_ONLY.format(invoker.tool.name), invocation.call_id)
         _authorize_inline(invoker, invocation)
-        opened = invoker.open(invocation)
+        opened = invoker.claim(invocation)
         if not isinstance(opened, ClaimedCall):
-            return invoker.answer(opened, invocation)
+            return invoker.reply(opened, invocation)
         with invoker.point.executor.run(opened, invoker) as execution, invoker.detached():
             positional, named = invoker.arguments(execution, invocation, kwargs)
             execution.result = invoker.tool._run(*positional, **named)
@@ -173,7 +173,7 @@ def _subclass(base: type[BaseTool]) -> type[BaseTool]:
         await asyncio.to_thread(_authorize_inline, invoker, invocation)
         opened = await _claim_async(invoker, invocation)
         if not isinstance(opened, ClaimedCall):
-            return invoker.answer(opened, invocation)
+            return invoker.reply(opened, invocation)
         async with invoker.point.executor.arun(opened, invoker) as execution:
             with invoker.detached():
                 positional, named = invoker.arguments(execution, invocation, kwargs)
@@ -220,8 +220,8 @@ def _is_async_only(tool: BaseTool) -> bool:
 
 
 def _take_invocation(invoker: ToolInvoker) -> Invocation | None:
-    invocation = current.get()
-    current.set(None)  # one claim per call: tools that this tool calls don't inherit it
+    invocation = current_invocation.get()
+    current_invocation.set(None)  # one claim per call: tools that this tool calls don't inherit it
     return invocation if invocation is not None and invocation.invoker is invoker else None
 
 
@@ -243,15 +243,15 @@ async def _claim_async(
     invoker: ToolInvoker, invocation: Invocation
 ) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
     """Claim on a thread. A caller cancelled meanwhile leaves no claim behind."""
-    task = asyncio.ensure_future(asyncio.to_thread(invoker.open, invocation))
+    task = asyncio.ensure_future(asyncio.to_thread(invoker.claim, invocation))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        opened = await finished(task)
+        opened = await await_to_end(task)
         if isinstance(opened, ClaimedCall):
             abandon = invoker.point.executor.abandon
             with contextlib.suppress(LedgerError):  # then the sweep ends it
-                await finished(asyncio.to_thread(abandon, opened, "cancelled before it ran"))
+                await await_to_end(asyncio.to_thread(abandon, opened, "cancelled before it ran"))
         raise
 
 

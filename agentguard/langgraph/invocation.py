@@ -116,7 +116,9 @@ LEFT_BEHIND = (
 raising: ContextVar[bool] = ContextVar("agentguard_raising", default=False)
 """Whether the call that begins is one of a function, which raises where a tool would answer."""
 
-current: ContextVar[Invocation | None] = ContextVar("agentguard_invocation", default=None)
+current_invocation: ContextVar[Invocation | None] = ContextVar(
+    "agentguard_invocation", default=None
+)
 
 
 class ToolInvoker:
@@ -231,7 +233,9 @@ class ToolInvoker:
             arguments, agent=self.agent, call_id=call_id, pauses_apart=self.pauses_apart
         )
 
-    def open(self, invocation: Invocation) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
+    def claim(
+        self, invocation: Invocation
+    ) -> ClaimedCall | OutcomeRow | PendingQuestion | Obstacle:
         """Claim the Grant of a call; see `Claims.claim`."""
         context = CallContext.from_config(self.point, invocation.config)
         call = invocation.found or self.call(context, invocation.arguments, invocation.call_id)
@@ -266,9 +270,7 @@ class ToolInvoker:
             refusals.record(call, opened)
         return opened
 
-    def answer(
-        self, opened: OutcomeRow | PendingQuestion | Obstacle, invocation: Invocation
-    ) -> Any:
+    def reply(self, opened: OutcomeRow | PendingQuestion | Obstacle, invocation: Invocation) -> Any:
         """What a call returns that does not run: its recorded outcome, or why.
 
         Interrupts if people are asked once more, and nobody else does so in this task.

@@ -370,7 +370,7 @@ class Ledger(Reads):
 
     def unclaim(self, request: Request, *, epoch: int) -> None:
         """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
-        self._run(lambda tx: grants.give_back(tx, request, epoch=epoch))
+        self._run(lambda tx: grants.unclaim(tx, request, epoch=epoch))
 
     def settle(self, grant: str, outcome: Outcome, *, request: str, by: str | None) -> bool:
         """Record what was found out about a call whose effect nobody knew (I8).

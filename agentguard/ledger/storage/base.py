@@ -110,8 +110,9 @@ class Storage(ABC):
         """Queue a transition; the Future yields its result once it is committed.
 
         Args:
-            transition: writes through its Tx and records what it wrote. It may run twice (alone
-                after its batch failed), so it must have no effect but on the Tx.
+            transition: writes through its Tx and records what it wrote. It may run several
+                times (in a fresh batch, or alone after its batch failed), so it must have no
+                effect but on the Tx.
             durable: on the disk before the Future is done: before an effect that leaves the
                 machine.
             plan: everything that it locks, and what it reads first; None: not known before it

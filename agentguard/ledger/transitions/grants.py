@@ -132,7 +132,7 @@ def finish(tx: Tx, request: Request, outcome: Outcome, *, credential: str) -> bo
     return True
 
 
-def give_back(tx: Tx, request: Request, *, epoch: int) -> None:
+def unclaim(tx: Tx, request: Request, *, epoch: int) -> None:
     """Return a Grant whose tool paused itself before any effect (`claimed` → `issued`)."""
     tx.lock_job(request.job)
     if tx.update("grants", "state = 'issued', claimed_at = NULL",

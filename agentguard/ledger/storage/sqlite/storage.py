@@ -2,8 +2,8 @@
 
 The writer owns the only write connection of its process and commits once for
 what is queued; on an error it rolls back and runs them one by one. Nobody else writes meanwhile,
-so a transition needs no locks of its own. At no time do more than 64 records wait for a signed
-checkpoint, however many processes write.
+so a transition needs no locks of its own. A transition joins a commit only while at most 64 records
+wait for a signed checkpoint with it, however many processes write.
 """
 
 from __future__ import annotations
