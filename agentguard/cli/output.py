@@ -41,6 +41,7 @@ Columns = Mapping[str, Callable[[T], str | Say]]
 
 _WIDTH = 80
 _LABEL = 14
+_SOME = 6  # cases that one sentence names
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _MOST_MARKS = 2  # accents on one letter; a heap of them covers the lines around it
 
@@ -78,6 +79,12 @@ def _clean(text: str) -> str:
 def short(digest: str) -> str:
     """The first 16 hex digits of a digest; every command takes them back."""
     return visible(digest[:16])
+
+
+def some(cases: Sequence[str]) -> str:
+    """The first of many cases as one text, and how many more there are."""
+    more = f" and {len(cases) - _SOME} more" if len(cases) > _SOME else ""
+    return ", ".join(cases[:_SOME]) + more
 
 
 def console(*, err: bool = False) -> Console:

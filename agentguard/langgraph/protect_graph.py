@@ -191,7 +191,7 @@ def _functions_among(
     return found
 
 
-def _require_named(nodes: Mapping[str, ToolNode], agents: Set[str], others: Iterable[str]) -> None:
+def _require_named(nodes: Mapping[str, ToolNode], agents: Set[str], every: Iterable[str]) -> None:
     unnamed = sorted(set(nodes) - agents)
     unknown = sorted(agents - set(nodes))
     if unnamed:
@@ -201,13 +201,18 @@ def _require_named(nodes: Mapping[str, ToolNode], agents: Set[str], others: Iter
             f"{other}"
         )
     if unknown:
-        there = sorted({*nodes, *others})
-        near = get_close_matches(unknown[0], there, n=1)
-        meant = f"; is {near[0]} meant?" if near else "."
+        meant = _meant(unknown[0], every)
         raise BindingError(
-            f"{', '.join(unknown)} is no node of this graph{meant} Its ToolNodes are"
-            f" {', '.join(sorted(nodes)) or 'none'}, and its nodes {', '.join(there) or 'none'}"
+            f"{', '.join(unknown)} is no node of this graph{meant} Its ToolNodes"
+            f" are {', '.join(sorted(nodes)) or 'none'}, and its nodes"
+            f" {', '.join(sorted(every)) or 'none'}"
         )
+
+
+def _meant(name: str, every: Iterable[str]) -> str:
+    """The end of a clause on a misspelt node: the one that is meant, if one is like it."""
+    near = get_close_matches(name, every, n=1)
+    return f"; is {near[0]} meant?" if near else "."
 
 
 def _require_guarded(
@@ -221,8 +226,8 @@ def _require_guarded(
     unknown = sorted(unsearched - set(builder.nodes))
     if unknown:
         raise BindingError(
-            f"unsafe_unsearched names no node {unknown[0]!r}; there are"
-            f" {', '.join(sorted(builder.nodes))}"
+            f"unsafe_unsearched names no node {unknown[0]!r}{_meant(unknown[0], builder.nodes)}"
+            f" There are {', '.join(sorted(builder.nodes))}"
         )
     for name in sorted(builder.nodes.keys() - unsearched):
         spec = builder.nodes[name]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentguard.cli.context import import_object, ledger_of, policy_of, workspace_of
-from agentguard.cli.output import ERROR, Json, Line, fields, print_json, say, visible, when
+from agentguard.cli.output import ERROR, Json, Line, fields, print_json, say, some, visible, when
 from agentguard.cli.views.report import Finding, destinations, look, ok, writable
 from agentguard.errors import AgentGuardError, BindingError, ConfigError, PolicyError
 from agentguard.model import OutsideEffect, ToolAction
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "look": "yellow", "bad": "red"}
 _LABEL = 18
 _PROBED = (OutsideEffect.IDEMPOTENT, OutsideEffect.PROBEABLE)
-_MOST = 6  # cases named in one finding
 
 
 def register(app: typer.Typer) -> None:
@@ -148,7 +147,7 @@ def _policy(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
         yield Finding(
             state="bad",
             what="policy",
-            text=f"more approvals turn a yes into a no: {_some(fallen)}",
+            text=f"more approvals turn a yes into a no: {some(fallen)}",
             todo="; ".join(violations),
         )
         return
@@ -233,7 +232,7 @@ def _unanswerable(workspace: Workspace, policy: Policy) -> Iterator[Finding]:
     if stuck:
         yield look(
             "approvers",
-            f"your people can't approve {_some(stuck)}",
+            f"your people can't approve {some(stuck)}",
             "add people or groups to [people]; until then such exports are denied",
         )
 
@@ -390,8 +389,3 @@ def _guard(workspace: Workspace, ledger: Any) -> Guard:
         store=Store(workspace.store),
         broker=Broker(workspace.destinations),
     )
-
-
-def _some(cases: list[str]) -> str:
-    more = f" and {len(cases) - _MOST} more" if len(cases) > _MOST else ""
-    return ", ".join(cases[:_MOST]) + more

@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from agentguard.cli.context import policy_of, tools_of, workspace_of
-from agentguard.cli.output import ERROR, Json, print_json, say, visible
+from agentguard.cli.output import ERROR, Json, print_json, say, some, visible
 from agentguard.errors import PolicyError
 from agentguard.model import Stage, any_tool_of, group_of
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What policies can read, and what is wrong."
 )
-
-_MOST = 3  # cases that are named
 
 Bindings = Annotated[
     str | None, typer.Option(metavar="MODULE:NAME", help="Your list of declared tools.")
@@ -88,8 +86,9 @@ def check(ctx: typer.Context, bindings: Bindings = None, json_: Json = False) ->
         policy.require_fits(known if bindings is not None else replace(known, other_tools=None))
         if policy.monotone_violations():
             fallen = fallen_releases(workspace, policy)
-            wrong = [f"more approvals turn a yes into a no, {each}" for each in fallen[:_MOST]]
-            wrong += policy.monotone_violations() if fallen else ()
+            if fallen:
+                wrong = [f"more approvals turn a yes into a no: {some(fallen)}"]
+                wrong += policy.monotone_violations()
     except PolicyError as error:
         wrong = str(error).splitlines()
     if json_:

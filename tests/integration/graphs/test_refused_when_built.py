@@ -114,6 +114,10 @@ def test_a_misspelt_node_is_told_with_the_nodes_that_there_are(studio: Studio) -
     agents = {"tools": "painter", "pubish": "publisher"}
     with pytest.raises(BindingError, match=r"is publish meant\? .* its nodes publish, tools"):
         protect(builder, studio.guard, agents=agents)
+    with pytest.raises(
+        BindingError, match=r"'pubish'; is publish meant\? There are publish, tools"
+    ):
+        protect(builder, studio.guard, agents={"tools": "painter"}, unsafe_unsearched=["pubish"])
 
 
 def test_the_guards_own_tool_names_are_its_own(studio: Studio) -> None:
