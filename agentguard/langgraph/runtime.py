@@ -119,7 +119,8 @@ class CallContext:
             after each pause; or where the call's id can't be read.
         """
         for name in (call_id, self.thread, self.source or ""):
-            if len(name) > _LONGEST_ID or not name.isprintable():
+            readable = isinstance(name, str) and len(name) <= _LONGEST_ID and name.isprintable()
+            if not readable:  # whoever calls a tool by hand may give an id of any type
                 why = "its call id, thread or message id is no readable id"
                 return Obstacle(kind=ObstacleKind.CALL_ID, sentence=why)
         if isinstance(self.job, JobError):

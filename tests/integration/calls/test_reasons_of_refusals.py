@@ -461,6 +461,24 @@ def test_a_call_without_an_id_is_recorded_with_its_job(
     assert f"crop as editor in job {job.id}" in line
 
 
+@pytest.mark.parametrize("gate", ["graph", "inline"])
+@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("id_", [5, True, "x" * 300, "a\ud800", "tab\tid"], ids=ascii)
+def test_an_id_of_any_kind_is_refused_and_recorded_once_at_most(
+    studio: Studio, id_: Any, readable: bool, gate: Any
+) -> None:
+    """Whoever calls a tool by hand may give any: it raised TypeError for a number."""
+    (guarded,) = studio.guard.tools([studio.tools["crop"]], agent="editor", gate=gate)
+    with studio.guard.open_job("poster", requested_by=KIM) as job:
+        asset = job.import_asset(studio.picture(), ["brand"])
+        args = {"source": asset if readable else "/etc/passwd", "width": 4, "height": 4}
+        made = {"name": "crop", "args": args, "id": id_, "type": "tool_call"}
+        assert guarded.invoke(made, job.config(thread_id="t")).status == "error"
+    assert len(refused_records(studio)) <= 1
+    assert studio.world.effects == []
+    studio.guard.verify()
+
+
 def refused_records(studio: Studio) -> list[dict[str, Any]]:
     bodies = [json.loads(row["body"]) for row in studio.guard.ledger.all("SELECT * FROM records")]
     return [body for body in bodies if body["kind"] == "refused"]
